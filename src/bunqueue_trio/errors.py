@@ -12,7 +12,8 @@ class Fault(NamedTuple):
     """One kind of refusal: HTTP status, message (``{}`` is filled in by :meth:`refuse`), and code.
 
     The message is for people and may be worded anew; the code is for programs, and never changes. Where the message is
-    ``literal``, the HTTP API reference shows it, and an answer that says nothing else: it stays as it is, and is sent without the code.
+    ``literal``, the HTTP API reference shows it, and an answer that says nothing else: it stays as it is, and to a command of the reference
+    it is sent without the code.
     """
 
     status: int

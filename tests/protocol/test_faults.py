@@ -10,8 +10,8 @@ from bunqueue_trio.errors import ConnectionLost, Fault, Refused, ServerUnavailab
 from bunqueue_trio.protocol import codec
 from bunqueue_trio.protocol.catalog import CATALOG
 from bunqueue_trio.protocol.codec import BadMessage
-from bunqueue_trio.protocol.faults import FAULTS, PASSING, error_of, fault_of
-from bunqueue_trio.protocol.replies import error_reply
+from bunqueue_trio.protocol.commands import Promote, Push
+from bunqueue_trio.protocol.faults import FAULTS, PASSING, error_of, error_reply, fault_of
 
 LITERAL = {
     "invalid-json-body": (400, "Invalid JSON body"),
@@ -22,7 +22,7 @@ LITERAL = {
     "rate-limited": (429, "Rate limit exceeded"),
     "not-active": (400, "Job not found or not active"),
 }
-"""What the reference of the HTTP API says, to the letter: these answers have nothing beside ``ok`` and ``error``."""
+"""What the reference of the HTTP API says, to the letter: these answers to its commands have nothing beside ``ok`` and ``error``."""
 
 
 def test_codes_are_words_and_each_is_of_one_kind():
@@ -37,8 +37,14 @@ def test_codes_are_words_and_each_is_of_one_kind():
 def test_an_exception_and_an_answer_say_the_code(fault: Fault):
     refused = fault.refuse("x", "must be a number") if "{}" in fault.message else fault.refuse()
     assert (refused.status, refused.code) == (fault.status, fault.code)
-    said = {"ok": False, "error": str(refused)} | ({} if fault.code in LITERAL else {"code": fault.code})
-    assert json.loads(codec.encode(error_reply(refused))) == said
+    said = {"ok": False, "error": str(refused)}
+    coded = said | {"code": fault.code}
+    for command in (None, Push, "stats"):
+        answer = json.loads(codec.encode(error_reply(refused, command)))
+        assert answer == (said if fault.code in LITERAL else coded)
+    # The reference has no such command; who has no right token, or asks too often, has asked for none.
+    answer = json.loads(codec.encode(error_reply(refused, Promote)))
+    assert answer == (said if fault.code in LITERAL and fault.status in (401, 429) else coded)
 
 
 def test_a_text_is_the_reference_s_or_comes_with_its_code():

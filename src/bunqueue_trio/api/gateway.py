@@ -26,8 +26,9 @@ from bunqueue_trio.protocol.caller import SERVER
 from bunqueue_trio.protocol.catalog import ACTS, FILLS, TAKES
 from bunqueue_trio.protocol.codec import decode, encode
 from bunqueue_trio.protocol.events import EVENT_TYPES, chosen
+from bunqueue_trio.protocol.faults import error_reply
 from bunqueue_trio.protocol.parts import PARTS_FROM
-from bunqueue_trio.protocol.replies import Reply, error_reply, payload_size
+from bunqueue_trio.protocol.replies import Reply, payload_size
 from bunqueue_trio.protocol.routes import ROUTES, Match, Route, Router, query_object, refuse_query
 from bunqueue_trio.runtime.begun import Begun
 from bunqueue_trio.runtime.budget import Hold
@@ -161,7 +162,7 @@ class Gateway:
 
     def _refusal(self, call: Call, error: Refused | StoreError) -> Response:
         if isinstance(error, Refused):
-            return self._error(error, call.origin)
+            return self._error(error, call.origin, call.target)
         # A finished job could not be read.
         _log.error("read failed", error=str(error))
         return self._error(errors.STORAGE_DOWN.refuse(), call.origin)
@@ -371,15 +372,11 @@ class Gateway:
         """Return the response that says ``refused`` to a request with ``headers``."""
         return self._error(refused, self.access.origin_of(headers))
 
-    def _error(self, refused: Refused, origin: str | None) -> Response:
-        headers = self._headers(JSON, origin)
-        if refused.status == 426:
-            headers += (("Upgrade", "websocket"),)
-        if refused.status == 401:
-            headers += (("WWW-Authenticate", "Bearer"),)
+    def _error(self, refused: Refused, origin: str | None, target: object = None) -> Response:
+        headers = self._headers(JSON, origin) + _OF_STATUS.get(refused.status, ())
         if refused.retry_after is not None:
             headers += (("Retry-After", str(refused.retry_after)),)
-        return Response(refused.status, headers, encode(error_reply(refused)))
+        return Response(refused.status, headers, encode(error_reply(refused, target)))
 
     def _wrong_method(self, match: Match, origin: str | None) -> Response:
         response = self._error(errors.METHOD_NOT_ALLOWED.refuse(), origin)
@@ -395,6 +392,7 @@ _UI = Match({"GET": Route("GET", "/ui", "ui", auth="never"), "POST": Route("POST
 _DOOR = Match({"GET": Route("GET", "/", "door", auth="never")}, {})
 """Where a browser is led from ``/``, which is nothing to all others."""
 
+_OF_STATUS = {401: (("WWW-Authenticate", "Bearer"),), 426: (("Upgrade", "websocket"),)}
 _DOOR_METHODS = frozenset({"GET", "HEAD"})
 
 _TICKETED = frozenset({"events", "websocket"})

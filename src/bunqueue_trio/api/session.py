@@ -1,8 +1,7 @@
 """One connected peer: its commands, their replies in order, its events, and what it holds.
 
 Transport-neutral: a carrier gives messages to :meth:`Session.receive` and, whenever ``bell`` rings, sends what :meth:`Session.outgoing` returns.
-Commands run as they arrive, without a task each; replies wait in line for their commit. Only a pull that has to wait gets a task, and holds up
-nothing.
+Commands run as they arrive, without a task each; replies wait in line for their commit. Only a pull that has to wait gets a task, and holds up nothing.
 
 Theory of operation. A message becomes a command and runs at once, in the carrier's step; what it says is not true for the world before its batch is
 committed. So each reply stands in one line with the epoch that it waits for, and the line leaves from its front: replies come in the order of the
@@ -52,6 +51,7 @@ from bunqueue_trio.protocol.catalog import ACTS, FILLS, LISTS, SPECS, TAKES
 from bunqueue_trio.protocol.codec import BadMessage, decode_message, encode
 from bunqueue_trio.protocol.commands.spec import Role
 from bunqueue_trio.protocol.events import ALL_TYPES, chosen
+from bunqueue_trio.protocol.faults import error_reply
 from bunqueue_trio.protocol.parts import PARTS_FROM
 from bunqueue_trio.runtime.begun import Begun
 from bunqueue_trio.runtime.bell import Bell
@@ -193,7 +193,7 @@ class Session:
         try:
             command = decode_message(message) if self._read is None else self._take_read(message)
         except BadMessage as bad:
-            self._reply(0, r.error_reply(bad), bad.req_id)
+            self._reply(0, error_reply(bad), bad.req_id)
             return
         try:
             if self._grant.role is not Role.ADMIN and self._grant.role < (wanted := SPECS[type(command)].role):
@@ -273,7 +273,7 @@ class Session:
             self._core.give_back(begun.reply)
             self._withdraw_reported(begun)
         refused = errors.NOT_COMMITTED.refuse() if begun is None else begun.unsettled(errors.NOT_COMMITTED.refuse())
-        error = _with_id(encode(r.error_reply(refused)), req_id)
+        error = _with_id(encode(error_reply(refused)), req_id)
         self._replies[0] = _Waiting(0, error)
         self._replies_bytes += len(error) - len(message)
         if len(message) > RECEIVE_BYTES:
@@ -318,7 +318,7 @@ class Session:
             self._note_reported(begun)
             nursery.start_soon(self._add, begun)
         elif not begun.waits:
-            reply = begun.reply if begun.refused is None else r.error_reply(begun.refused)
+            reply = begun.reply if begun.refused is None else error_reply(begun.refused, type(command))
             # Without an epoch it is answered, and timed, already.
             timed = begun if begun.epoch or type(command) in TAKES else None
             self._note_reported(begun)
@@ -395,7 +395,7 @@ class Session:
         try:
             reply = begun.reply = await self._core.finish(begun)
         except Refused as refused:
-            reply = r.error_reply(refused)
+            reply = error_reply(refused, type(begun.command))
         finally:
             self._polls -= 1
             if self._polls_by_id.get(req_id) is begun:
@@ -404,7 +404,7 @@ class Session:
         self.bell.ring()
 
     def _refuse(self, refused: Refused, command: c.Command) -> None:
-        self._reply(0, r.error_reply(refused), command.req_id)
+        self._reply(0, error_reply(refused, type(command)), command.req_id)
 
     def _reply(self, epoch: int, reply: r.Reply | bytes, req_id: Raw, begun: Begun | None = None) -> None:
         try:
@@ -412,7 +412,7 @@ class Session:
         except Refused as refused:
             self._core.give_back(reply)  # type: ignore[arg-type]  # a page is not refused
             self._withdraw_reported(begun)
-            epoch, begun, message = 0, None, _with_id(encode(r.error_reply(refused)), req_id)
+            epoch, begun, message = 0, None, _with_id(encode(error_reply(refused)), req_id)
         if len(message) > RECEIVE_BYTES:
             self._hold.add(len(message))
         self._replies.append(_Waiting(epoch, message, begun, req_id))

@@ -6,7 +6,7 @@ from bunqueue_trio.api.access import Access
 from bunqueue_trio.config import Settings
 from bunqueue_trio.errors import Fault
 from bunqueue_trio.protocol.codec import encode
-from bunqueue_trio.protocol.replies import error_reply
+from bunqueue_trio.protocol.faults import error_reply
 
 RETRY_AFTER_S = 2
 

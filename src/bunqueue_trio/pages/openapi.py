@@ -31,6 +31,7 @@ from bunqueue_trio.protocol.catalog import CATALOG, SESSION, SPECS
 from bunqueue_trio.protocol.codec import encode
 from bunqueue_trio.protocol.commands.spec import Does, Example, Role
 from bunqueue_trio.protocol.events import ALL_TYPES, EVENT_TYPES, EXTRA, NAMED, Event, EventType
+from bunqueue_trio.protocol.faults import error_reply
 from bunqueue_trio.protocol.routes import ROUTES, Route
 from bunqueue_trio.runtime.statistics import Page, Reporter
 
@@ -240,7 +241,7 @@ def _error(status: int, words: Words) -> _Schema:
             "application/json": {
                 "schema": {"$ref": _REF.format(name="ErrorReply")},
                 "examples": {
-                    name: {"value": msgspec.to_builtins(r.error_reply(refused))}
+                    name: {"value": msgspec.to_builtins(error_reply(refused))}
                     for name, refused in words.examples.items()
                 },
             }

@@ -1,16 +1,35 @@
 """Every kind of refusal by its code; and which one an answer says, for clients."""
 
+from msgspec import UNSET
+
 from bunqueue_trio import errors
 from bunqueue_trio.errors import ConnectionLost, Fault, Refused, ServerUnavailable
 from bunqueue_trio.protocol.catalog import CATALOG
+from bunqueue_trio.protocol.replies import ErrorReply
 
 _ALL = [fault for fault in vars(errors).values() if isinstance(fault, Fault)]
 
 FAULTS: dict[str, Fault] = {fault.code: fault for fault in (*_ALL, *(f for spec in CATALOG for f in spec.refuses))}
 """Code → refusal."""
 
+_OURS = frozenset(spec.command for spec in CATALOG if not spec.contract)
+"""Commands that the reference does not have."""
+
+_BEFORE_ANY = frozenset({401, 429})
+"""Statuses of refusals that look at no command: the reference shows them for all."""
+
 PASSING = frozenset({429, 503})
 """Statuses of refusals that may be gone the next time."""
+
+
+def error_reply(refused: Refused, command: object = None) -> ErrorReply:
+    """Return the answer that says ``refused`` to a ``command``, by its type; None: to what is no command.
+
+    Where the reference shows the answer whole it stays so, and all others have a code.
+    """
+    text = str(refused)
+    is_shown = text in errors.LITERAL and (command not in _OURS or refused.status in _BEFORE_ANY)
+    return ErrorReply(error=text, code=UNSET if is_shown else refused.code or UNSET)
 
 
 def fault_of(text: str, code: str | None) -> Fault | None:

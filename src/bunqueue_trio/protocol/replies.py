@@ -2,7 +2,6 @@
 
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from bunqueue_trio.errors import LITERAL, Refused
 from bunqueue_trio.protocol.groups import ErrorGroup
 from bunqueue_trio.protocol.lines import Action, Attempt, LogPage
 
@@ -21,12 +20,6 @@ class ErrorReply(Reply, kw_only=True):
     ok: bool = False
     error: str
     code: str | UnsetType = UNSET
-
-
-def error_reply(refused: Refused) -> ErrorReply:
-    """Return what says ``refused``."""
-    text = str(refused)
-    return ErrorReply(error=text, code=UNSET if text in LITERAL else refused.code or UNSET)
 
 
 class DeliveredJob(Struct, rename="camel", gc=False):

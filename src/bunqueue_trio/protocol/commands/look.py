@@ -54,7 +54,7 @@ _REFUSES = (errors.JOB_NOT_FOUND,)
 
 SPECS: tuple[Spec, ...] = (
     Spec(
-        GetJob, Does.READS, Path("GET", "/jobs/:id"), refuses=_REFUSES, again=Again.FREELY, role=Role.READ,
+        GetJob, Does.READS, Path("GET", "/jobs/:id"), refuses=_REFUSES, again=Again.FREELY, role=Role.READ, contract=True,
         example=Example(None, {"ok": True, "job": EXAMPLE_JOB}),
     ),
     Spec(GetState, Does.READS, Path("GET", "/jobs/:id/state"), refuses=_REFUSES, again=Again.FREELY, role=Role.READ),

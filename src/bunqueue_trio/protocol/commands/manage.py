@@ -82,7 +82,7 @@ NEVER_READY = Fault(409, "Job waits for others: only their ends make it ready", 
 
 SPECS: tuple[Spec, ...] = (
     Spec(
-        Cancel, Does.CHANGES, Path("DELETE", "/jobs/:id", optional_body=True), refuses=(errors.JOB_NOT_FOUND,),
+        Cancel, Does.CHANGES, Path("DELETE", "/jobs/:id", optional_body=True), refuses=(errors.JOB_NOT_FOUND,), contract=True,
         again=Again.GUARDED, acts="cancel", example=Example(None, EXAMPLE_OK),
     ),
     Spec(

@@ -134,7 +134,7 @@ RETRY_EXCLUDED = Fault(400, "unrecoverable and retryIn exclude each other", "ret
 
 SPECS: tuple[Spec, ...] = (
     Spec(
-        Ack, Does.CHANGES, Path("POST", "/jobs/:id/ack", optional_body=True), refuses=_REFUSES, timed="ack",
+        Ack, Does.CHANGES, Path("POST", "/jobs/:id/ack", optional_body=True), refuses=_REFUSES, timed="ack", contract=True,
         again_with_token=Again.GUARDED,
         example=Example({"result": {"sent": True, "messageId": "abc-123"}, "token": EXAMPLE_TOKEN}, EXAMPLE_OK),
     ),
@@ -144,7 +144,7 @@ SPECS: tuple[Spec, ...] = (
         example=Example({"ids": [EXAMPLE_ID]}, {"ok": True, "data": {"ignoredIds": [EXAMPLE_ID]}}),
     ),
     Spec(
-        Fail, Does.CHANGES, Path("POST", "/jobs/:id/fail", optional_body=True), refuses=(*_REFUSES, RETRY_EXCLUDED),
+        Fail, Does.CHANGES, Path("POST", "/jobs/:id/fail", optional_body=True), refuses=(*_REFUSES, RETRY_EXCLUDED), contract=True,
         again_with_token=Again.GUARDED,
         example=Example({"error": "SMTP connection refused", "token": EXAMPLE_TOKEN}, EXAMPLE_OK),
     ),

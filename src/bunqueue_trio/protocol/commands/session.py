@@ -49,10 +49,10 @@ SessionCommand = Ping | Stats | StorageStatus | StopPull | Auth | Subscribe | Un
 
 SPECS: tuple[Spec, ...] = (
     Spec(Ping, Does.SESSION, Path("GET", "/ping"), again=Again.FREELY, role=Role.READ),
-    Spec(Stats, Does.SESSION, Path("GET", "/stats"), again=Again.FREELY, role=Role.READ),
+    Spec(Stats, Does.SESSION, Path("GET", "/stats"), again=Again.FREELY, role=Role.READ, contract=True),
     Spec(StorageStatus, Does.SESSION, Path("GET", "/storage"), again=Again.FREELY, role=Role.READ),
     Spec(StopPull, Does.SESSION),
-    Spec(Auth, Does.SESSION, role=Role.READ),
+    Spec(Auth, Does.SESSION, role=Role.READ, contract=True),
     Spec(Subscribe, Does.SESSION, role=Role.READ),
     Spec(Unsubscribe, Does.SESSION, role=Role.READ),
 )

@@ -83,6 +83,8 @@ class Spec(NamedTuple):
     """With a ``timeout`` it waits for the end of its job."""
     settled_by: Literal["job", "everything", "nothing"] = "job"
     """What a READS command must see committed before it is answered: its job, all that has changed while the disk takes commits, or nothing."""
+    contract: bool = False
+    """The HTTP API reference has it: what it shows of refusals, it shows of those to this command, and they carry no ``code``."""
     acts: str | None = None
     """An operator does it: what it has done is written down, and called so, as by the command line. With the lock token of its job
     it is that job's worker."""
