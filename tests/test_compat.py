@@ -127,7 +127,7 @@ def test_an_empty_list_lacks_nothing_and_one_that_is_never_filled_is_reported():
     assert never_filled([*pairs, ("another", said({"l": []}), said({"l": [{"a": 1}]}))]) == set()
 
 
-def test_what_is_so_over_one_carrier_only_is_distinguished():
+def test_what_is_so_over_one_carrier_only_stands_apart():
     http = Difference(only_there={"a", "b"}, outcomes={("gone", "400", "404"), ("bad", "200", "400")})
     websocket = Difference(only_there={"a", "c"}, outcomes={("bad", "done", "refused"), ("odd", "refused", "done")})
 
@@ -268,7 +268,7 @@ def test_a_cell_says_where_and_how(same: Comparison):
     assert line == f"| `GET /ping` | `Ping` | HTTP: `a`; `in`: `b`, `c` | | {other} | |"
 
 
-def test_a_job_is_known_by_what_a_job_is_elsewhere(same: Comparison):
+def test_a_row_says_how_its_jobs_differ_from_those_elsewhere(same: Comparison):
     """Forty fields in every row that has a job would hide what is its own."""
     fields = [f"field{n}" for n in range(9)]
     rows = {row.route: row for row in same.rows}

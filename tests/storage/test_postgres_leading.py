@@ -54,6 +54,17 @@ def test_it_leads_when_nothing_was_heard_of_the_first_for_its_lease(open_: Open,
     assert loaded(other) == {}
 
 
+def test_who_leads_no_more_as_far_as_anybody_can_tell_is_followed_after_its_last_word(open_: Open):
+    first = open_(lease_s=1000)
+    other = open_(leads=False)
+    last = other.seen().beat
+    Ledger(first).write([make_job(1)])
+    assert other.take(last_word=last) is not None, "it has said something since"
+    assert other.take(last_word=other.seen().beat) is None
+    with pytest.raises(TakenOver, match="another server has taken over"):
+        Ledger(first).write([make_job(2)])
+
+
 def test_a_commit_is_heard_of_too(open_: Open, sql: Any):
     first = open_(lease_s=10)
     sql("UPDATE bq.leader SET beat = clock_timestamp() - interval '9.99 s'")
@@ -183,7 +194,7 @@ class Watched:
         self.taken_at: list[float] = []
         self._answers = answers
         monkeypatch.setattr(PostgresStore, "seen", lambda _: self._seen())
-        monkeypatch.setattr(PostgresStore, "take", lambda _: self._take())
+        monkeypatch.setattr(PostgresStore, "take", lambda _, last_word="": self._take())
         monkeypatch.setattr(PostgresStore, "skip_event_ids", lambda _: None)
         monkeypatch.setattr(Announcer, "wait", lambda *_: (None, b""))
 

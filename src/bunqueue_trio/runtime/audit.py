@@ -71,7 +71,7 @@ class Auditor:
             try:
                 await self._pass()
             except StoreError as error:
-                _log.warning("the self-audit could not read the disk", error=str(error))
+                _log.warning("the self-audit could not read", error=str(error))
             await trio.sleep(AUDIT_PAUSE_MS / 1000)
 
     async def _pass(self) -> None:

@@ -148,7 +148,7 @@ class _Disk(_Periodic):
         now = trio.current_time()
         self._untold += 1
         if error != self._told or now - self._told_at >= MAINTENANCE_TOLD_MS / 1000:
-            _log.warning("the disk refused maintenance", work=type(self).__name__, error=error, times=self._untold)
+            _log.warning("maintenance was refused", work=type(self).__name__, error=error, times=self._untold)
             self._told, self._told_at, self._untold = error, now, 0
 
     async def _work(self) -> None:

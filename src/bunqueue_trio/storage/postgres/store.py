@@ -82,10 +82,10 @@ class PostgresStore:
         self._size = 0
         self.ids_skipped = 0
 
-    def take(self, *, name: str = "", serves: bool = True) -> str | None:
+    def take(self, *, name: str = "", serves: bool = True, last_word: str = "") -> str | None:
         """Lead from now on, under ``name``, unless another server does: return its name then.
 
-        Who only copies ``serves`` nobody, and is not counted among those who have led.
+        One that has ended, as far as anybody can tell, leads no more if ``last_word`` is its last one. Who only copies ``serves`` nobody, and is not counted among those who have led.
 
         Raises:
             StartupError: the database cannot be used.
@@ -94,7 +94,7 @@ class PostgresStore:
         check_schema(self._auditor, self._place)
         sent_at = _now()
         self._says = (name or own_name(), str(self.lease_s), __version__, "true" if serves else "false")
-        taken = self._ask(TAKE, *self._says)
+        taken = self._ask(TAKE, *self._says, last_word)
         if not taken:
             return self.seen().holder
         [(term, life, self._batch, epoch_ms, life_before)] = taken
