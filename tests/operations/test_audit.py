@@ -71,8 +71,8 @@ from bunqueue_trio.engine.engine import Engine
 
 add = Engine.add
 
-def spoiling(self, job_id, queue, *args):
-    job = add(self, job_id, queue, *args)
+def spoiling(self, job_id, queue, *args, **others):
+    job = add(self, job_id, queue, *args, **others)
     if queue.name == "spoilt":
         queue.counts[job.state] += 1
         queue.ready._lines[job.priority].remove(job)

@@ -343,7 +343,7 @@ async def test_a_broken_invariant_that_a_transport_made_an_answer_of_ends_the_se
         except Exception:
             await trio.sleep_forever()  # "Internal Server Error", and on to the next request
 
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise AssertionError("broken")
 
     with pytest.RaisesGroup(AssertionError, flatten_subgroups=True):

@@ -51,12 +51,12 @@ class Gateway:
         self.access: Access = Access(settings)
         self.logins: Logins = Logins()
         self.cookie: str = f"bunqueue-{settings.http_port}"
-        """The name of the cookie of who has signed in; browsers keep those of all ports of a machine together."""
+        """The name of the login's cookie. It has the port in it: browsers keep the cookies of all ports of a machine together."""
         self._body_max = settings.body_max_bytes
         self._json_headers: dict[str | None, tuple[tuple[str, str], ...]] = {}
 
     def resolve(self, method: str, target: str, headers: Mapping[str, str]) -> Call:
-        """Return what is asked for; ``target`` is path and query as sent, header names are lower case.
+        """Return the call that a request makes; ``target`` is path and query as sent, header names are lower case.
 
         It refuses nothing: that is for :meth:`respond`, each time anew.
         """
@@ -95,7 +95,7 @@ class Gateway:
         return self._with_stand_ins(call, route.target, headers)
 
     def _with_stand_ins(self, call: Call, target: str, headers: Mapping[str, str]) -> Call:
-        """Return ``call`` with what may stand for the token that it lacks; whether it does is found when it is let in."""
+        """Return ``call`` with the cookie or ticket that may stand for the missing token; it is checked when the call is let in."""
         if target in _TICKETED and "ticket=" in call.query:
             return call._replace(ticket=parse_qs(call.query, max_num_fields=20).get("ticket", [""])[-1])
         if target == "ticket":
@@ -117,12 +117,12 @@ class Gateway:
 
     def may_begin(self, call: Call) -> bool:
         """Return whether ``call`` is for a command, which :meth:`begin` may take."""
-        # What leads somewhere may be refused for what its head says.
+        # A request with a route may still be refused because of its head.
         is_found = call.route is not None and isinstance(call.match, Match)
         return is_found and not isinstance(call.target, str) and call.target not in ANSWERS
 
     def begin(self, call: Call, body: bytes, address: str = UNKNOWN) -> Begun | Response | None:
-        """Do what :meth:`respond` does as far as it waits for nothing; it may begin, and ``body`` is whole.
+        """Do the part of :meth:`respond` that waits for nothing, for a command that may begin and whose ``body`` is whole.
 
         What has begun goes on by :meth:`finish`, or :meth:`finish_nowait` when its batch is committed, it does not wait and
         is no bulk command that is half in. None: it would have to wait before anything, and nothing was done, nor counted.
@@ -154,7 +154,7 @@ class Gateway:
             return self._refusal(call, error)
 
     def finish_nowait(self, call: Call, begun: Begun) -> Response:
-        """Return the response to what is committed, or is not to be waited for any longer."""
+        """Return the response to a command that is committed, or that has waited too long for it."""
         try:
             return self._reply(call, self._core.finish_nowait(begun) if begun.epoch else begun.reply)
         except Refused as refused:
@@ -168,7 +168,7 @@ class Gateway:
         return self._error(errors.STORAGE_DOWN.refuse(), call.origin)
 
     def _route(self, call: Call) -> Route | Response:
-        """Return the row for ``call``, or what is answered without one.
+        """Return the row for ``call``, or the response where there is none.
 
         Raises:
             Refused: 429, 401, 403, 404, or what is wrong with the path.
@@ -221,7 +221,7 @@ class Gateway:
             raise
 
     def say(self, call: Call, reply: Reply, delivery: Delivery | None) -> Response:
-        """Return the response that says ``reply``, which nothing happens to; raise ``Refused`` where there is no room for it."""
+        """Return the response that says ``reply``, and leave ``reply`` as it is; raise ``Refused`` where there is no room for it."""
         # Before it is copied: that is what costs.
         self._server.buffers.check(payload_size(reply))
         return Response(200, self._headers(JSON, call.origin), encode(reply), delivery)
@@ -253,7 +253,7 @@ class Gateway:
         return None
 
     def _check_early(self, call: Call, kind: Any) -> None:
-        """Refuse what would be refused anyway before its body is read and decoded: a flood must not cost that."""
+        """Refuse, before its body is read and decoded, a request that would be refused anyway: a flood must not cost that."""
         refuse_query(call.query, kind)
         self._core.check_room(kind)
 
@@ -345,7 +345,7 @@ class Gateway:
             return call.grant
         if call.is_foreign:
             raise errors.FOREIGN_ORIGIN.refuse()
-        # What may stand for the token that it lacks.
+        # The cookie or ticket that may stand for the missing token.
         if call.ticket is not None:
             grant = self.logins.redeem(call.ticket, self._core.clock.now())
         else:
@@ -390,7 +390,7 @@ _UI = Match({"GET": Route("GET", "/ui", "ui", auth="never"), "POST": Route("POST
 """Where everything below ``/ui`` leads; the dashboard has a table of its own."""
 
 _DOOR = Match({"GET": Route("GET", "/", "door", auth="never")}, {})
-"""Where a browser is led from ``/``, which is nothing to all others."""
+"""Where a browser is led from ``/``; for all others there is nothing at that path."""
 
 _OF_STATUS = {401: (("WWW-Authenticate", "Bearer"),), 426: (("Upgrade", "websocket"),)}
 _DOOR_METHODS = frozenset({"GET", "HEAD"})
@@ -398,7 +398,7 @@ _DOOR_METHODS = frozenset({"GET", "HEAD"})
 _TICKETED = frozenset({"events", "websocket"})
 
 _GET_ONLY: frozenset[object] = TAKES | {"events", "websocket"}
-"""What HEAD does not stand for: a job would be taken, a stream would be opened."""
+"""The routes that HEAD may not ask in place of GET: a job would be taken, a stream would be opened."""
 
 _STREAM = (("Cache-Control", "no-cache"), ("X-Accel-Buffering", "no"))
 """No proxy may hold events back."""
@@ -407,7 +407,7 @@ _DOCS = (
     ("X-Content-Type-Options", "nosniff"),
     ("Content-Security-Policy", "frame-ancestors 'none'"),
 )
-"""What a page cannot say of itself."""
+"""Headers that a page of HTML cannot set for itself."""
 
 
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS"})

@@ -69,7 +69,7 @@ class _Waiting(NamedTuple):
     epoch: int
     message: bytes
     begun: Begun | None = None
-    """What is to be timed when this is sent, if it has an epoch; a pull, to be given back if it is not."""
+    """The command whose time is noted when this is sent, if it has an epoch; of a pull that is not sent the jobs return."""
     req_id: Raw = _NO_ID
 
 
@@ -99,12 +99,12 @@ class Session:
         self.bell: Bell = Bell()
         self._replies: deque[_Waiting] = deque()
         self._epoch = 0
-        """The last one that a reply waits for, or has waited for."""
+        """The newest epoch that a reply waits for, or has waited for."""
         self._replies_bytes = 0
         self._hold = server.buffers.hold()
         """Of the large ones of them."""
         self._leaving = 0
-        """Of these, the bytes on their way to the socket."""
+        """How many bytes of the replies are on their way to the socket."""
         self._delivering: list[Begun] = []
         """The pulls whose replies are on their way."""
         self._read: tuple[bytes, c.Command | BadMessage] | None = None
@@ -119,13 +119,13 @@ class Session:
         """Whether it gets the events of what it reports."""
         self.missed: int = 0
         self.dropped: bool = True
-        """It ends without a goodbye: each job that it holds counts a stall. The carrier knows better, or leaves it."""
+        """It ends without a goodbye: each job that it holds counts a stall. Set to False by a carrier that knows better."""
         self.is_gone: Callable[[], bool] | None = None
-        """Set by a carrier that can tell whether the peer has hung up, before it has read so."""
+        """Set by a carrier that can find out whether the peer has hung up before it has read that."""
         self.stopping: bool = False
         """Set by a carrier whose host stops the server: jobs stay with their holders, as at any stop."""
         self.unsent: bool = False
-        """Set by the carrier when nothing of what :meth:`outgoing` returned last has left."""
+        """Set by the carrier when none of the messages that :meth:`outgoing` returned last has left."""
 
     def __enter__(self) -> Self:
         self._server.connections.ws += 1
@@ -142,7 +142,7 @@ class Session:
             if begun is not None:
                 # The peer has never seen these jobs.
                 self._core.give_back(begun.reply)
-        # At a stop whoever works on them goes on, and says so after the restart.
+        # At a stop the workers go on with their jobs, and claim them after the restart.
         if not (self._core.stopping or self.stopping):
             self._core.release(self.id, dropped=self.dropped)
             self._server.owners.discard(self.id)
@@ -228,7 +228,7 @@ class Session:
             await self._room.wait()
 
     def settle(self) -> bool:
-        """See to the commit of what was taken in; return whether there are replies that may be sent now.
+        """Let the messages that were taken in be committed; return whether there are replies that may be sent now.
 
         Without company it is committed here and now; else the bell rings when it is.
         """

@@ -178,7 +178,7 @@ class Asking:
         return self._read(kind, await self._answer(kind, fields))
 
     async def _call_waiting(self, kind: type[c.Command[R]], fields: dict[str, Any]) -> R:
-        """Send a pull that waits. Where too many do already it asks again and again, no longer than it may wait."""
+        """Send a waiting pull. Where too many wait already it asks again and again, for as long as it may wait."""
         due = anyio.current_time() + fields["timeout"] / 1000
         while True:
             try:
@@ -216,7 +216,7 @@ class Asking:
             self._slots.release()
 
     async def _ask(self, kind: type[c.Command], fields: dict[str, Any], due: float | None = None) -> bytes:
-        """Return the answer to a command; to a pull that waits, by ``due``, however often the connection is cut."""
+        """Return the answer to a command; to a waiting pull, by ``due``, however often the connection is cut."""
         spec, sent = SPECS[kind], False
         again, returns = spec.repeatable(with_token=has_tokens(fields)), kind in TAKES or kind in AWAITS
         while True:

@@ -39,7 +39,7 @@ from bunqueue_trio.protocol.standin import STAND_INS, Awaited
 from bunqueue_trio.protocol.times import Time, seconds_of, to_ms
 
 if TYPE_CHECKING:
-    # A default for it is of Python 3.13; type checkers bring this with them.
+    # Defaults of type variables came with Python 3.13; type checkers bring this module with them.
     from typing_extensions import TypeVar
 
     # A protocol, for who checks types; else nothing of it may stand in the way of `__getattr__`.
@@ -112,7 +112,7 @@ class Client(Asking):
             await self._upkeep.close()  # noqa: ASYNC102 - a cancelled leave does not wait
         finally:
             group.cancel_scope.cancel()
-            # What the body raised is not put into a group; it is cancelled, so this is short.
+            # An exception of the body is not put into a group; the tasks are cancelled, so this is short.
             await group.__aexit__(None, None, None)  # noqa: ASYNC102
 
     @property
@@ -303,7 +303,7 @@ class Job(Generic[T]):
     def __init__(self, client: Client, view: DeliveredJob, token: str) -> None:
         self._client = client
         self.client: Client = client
-        """For whatever else its handler wants from the server."""
+        """The client for whatever else its handler asks of the server."""
         self._decoder: Decoder[T] | None = None
         self.id = view.id
         self.queue = view.queue
@@ -318,7 +318,7 @@ class Job(Generic[T]):
         self._is_at_work = False
 
     def put_to_work(self, side: Client) -> None:
-        """Be for a handler of a worker, which has ``side`` for whatever else it wants from the server."""
+        """Belong to a handler of a worker, which has the client ``side`` for whatever else it asks of the server."""
         self.client, self._is_at_work = side, True
 
     def read_with(self, decoder: Decoder[T] | None) -> None:

@@ -75,7 +75,7 @@ def _read(message: bytes) -> tuple[_Head, Event | None]:
     try:
         return head, read(message, Event)
     except ValueError:
-        # Of a newer server: its readers learn that they miss one.
+        # An event of a newer server: readers learn that they miss one.
         head.event_type = None
         return head, None
 
@@ -207,7 +207,7 @@ class ServerLink:
         self._unwanted_ring.ring()
 
     async def _release_unwanted(self) -> None:
-        """Release what was given back until the server does it: its disk may refuse that now."""
+        """Send releases of returned jobs until the server carries them out: its disk may refuse that now."""
         while True:
             while not self._unwanted:
                 await self._unwanted_ring.wait()

@@ -1,4 +1,4 @@
-"""The upkeep of a client's connection: made, told who works over it and which events are wanted, and made again when it is lost."""
+"""The upkeep of a client's connection: it is made, introduced (who works over it, which events are wanted), and made again when it is lost."""
 
 from collections.abc import Awaitable, Callable
 from random import Random  # noqa: TID251 - jitter; the client hands it in
@@ -45,7 +45,7 @@ class Upkeep:
         """Set up what belongs to one block, and to one loop."""
         self.link: ServerLink | None = None
         self._subscribed: tuple[ServerLink | None, list[str]] = (None, [])
-        # Whether the server has answered something that was asked after it.
+        # Whether the server has answered anything since the subscription was sent.
         self._is_in_force = False
         self._changed = Signal()
         self._wanted = anyio.Event()
@@ -145,8 +145,8 @@ class Upkeep:
             self._streams.publish(event)
 
     def _ask_for_events(self, link: ServerLink) -> None:
-        """Ask for the events somebody wants; a server sends all to whoever does not ask."""
+        """Ask for the events that somebody wants; without that the server sends all of them."""
         self._subscribed, self._is_in_force = (link, self._streams.wanted), False
-        # A worker knows what it reports; the server of before does not know the field, and tells of that, too.
+        # A worker knows what it reports; an older server does not know the field, and sends those events, too.
         own = None if self._worker is None else False
         link.post("Subscribe", events=self._streams.wanted, own=own)

@@ -92,7 +92,7 @@ class _Run:
         self.scope.cancel(reason)
 
     def call_off(self, reason: str) -> None:
-        """End it, although it is ours for a while: what it says still counts."""
+        """End it, although it stays ours for a while: its outcome still counts."""
         if not self.called_off:
             self.called_off = True
             self.scope.cancel(reason)
@@ -125,7 +125,7 @@ class Worker:
         self.tls = tls
         self.name: str = name or "{hostname}-{pid}".format(**this_process())
         self.id: str = str(uuid4() if random is None else UUID(int=random.getrandbits(128), version=4))
-        """By which the server knows it, over all of its connections."""
+        """The id by which the server knows it, over all of its connections."""
         self._connect = connect
         self._random = random
         self._handlers: dict[str | None, _Handling] = {}
@@ -139,7 +139,7 @@ class Worker:
         self._changed = Signal()
         self.set_concurrency(concurrency)
         self.is_program: bool = False
-        """All of the program is workers; else its output is somebody else's."""
+        """The program consists of workers only; otherwise its output belongs to somebody else."""
         self._stopped = False
         self._is_running = False
         self._pulling: anyio.CancelScope | None = None
@@ -188,7 +188,7 @@ class Worker:
 
     @property
     def hung(self) -> int:
-        """How many threads of sync handlers go on although their job is over for us."""
+        """How many threads of sync handlers still run although their jobs are over for us."""
         return self._threads.left
 
     def set_concurrency(self, n: int) -> None:
@@ -225,7 +225,7 @@ class Worker:
         if self._is_running:
             raise RuntimeError(f"the worker of {self.queue} runs already: concurrency= lets it run more jobs at once")
         self._is_running = True
-        # Of an earlier run, on a loop that may be gone: what waited there, and threads that nobody can end.
+        # From an earlier run, on a loop that may be gone: tasks that waited there, and threads that nobody can end.
         self._changed, self._threads = Signal(), Threads(self._notify)
         try:
             await self._run(task_status.started)
@@ -241,7 +241,7 @@ class Worker:
             self.url, queue=self.queue, patience=math.inf, connect=connect, in_flight=PULL_MAX,
             worker=self._introduction, random=self._random,
         )  # fmt: skip
-        # What a handler wants from the server delays nothing of ours, and it may look at other queues.
+        # The requests of handlers have a client of their own: they delay none of ours, and may be about other queues.
         side = Client(self.url, patience=math.inf, connect=connect, random=self._random, on_demand=True)
         reporter = Reporter(client, self._notify)
         trouble: Refused | None = None
@@ -355,7 +355,7 @@ class Worker:
             await self._check(client, self._held(reporter))
 
     async def _listen(self, client: Client, reporter: Reporter) -> None:
-        """Look after a job at once when something happened to it that is not our doing."""
+        """Look after a job at once when something has happened to it that this worker did not do."""
         while True:
             try:
                 async with client.events(*_REASONS) as events:
@@ -401,7 +401,7 @@ class Worker:
 
 
 def _is_final(client: Client, error: BunqueueError) -> bool:
-    """Return whether the server will never give jobs; all else passes: a restart, overload, a proxy in a deploy."""
+    """Return whether the server will never give jobs. Every other error passes: a restart, overload, a proxy in a deploy."""
     if not isinstance(error, Refused):
         return False
     return client.refused is not None or error.code in _FOR_EVER

@@ -135,7 +135,7 @@ class Answering:
             self._end()
 
     async def _look(self, whole: trio.CancelScope) -> None:
-        """End the stream of a door that hangs: who waits through it would get jobs that it never passes on."""
+        """End the stream of a door that hangs: clients that wait through it would get jobs that it never passes on."""
         while self._looks < DOOR_LOOKS:
             # Else it is about to say, or a write that takes too long ends it.
             if not self._out:
@@ -251,7 +251,7 @@ class Answering:
             del self._waiting[number]
 
     def _release(self, *_: object) -> None:
-        """Answer what is committed, or given up (one of ``Journal.on_commit``, and of ``on_give_up``)."""
+        """Answer the requests that are committed, or given up (one of ``Journal.on_commit``, and of ``on_give_up``)."""
         waiting, self._uncommitted = self._uncommitted, []
         settled, left = max(self._journal.committed, self._journal.given_up), ANSWERS_MAX
         for each in waiting:
@@ -269,7 +269,7 @@ class Answering:
                     self._fail(each.number)
 
     def _fail(self, number: int) -> None:
-        """Let what went wrong with one request be the end of its connection."""
+        """End the connection of a request with which something went wrong."""
         _log.exception("connection failed")
         self._say_answer(number, ENDS)
 

@@ -94,14 +94,14 @@ class Asked:
         """Its client says no more, and the leader knows it."""
         self.over: trio.Event = trio.Event()
         self.lasts = False
-        """It takes until something happens; nobody does anything for it meanwhile."""
+        """It waits for something to happen; nobody does anything for it meanwhile."""
         self.answer: bytes = b""
         self.ends = False
         """The connection ends with the answer."""
         self.brings = False
-        """There are jobs in it: whether they were sent is to be said."""
+        """Its answer has jobs: the leader wants to know whether they were sent."""
         self.waited = False
-        """It took until something happened: who has hung up meanwhile is to get nothing."""
+        """It has waited for something: a client that has hung up meanwhile gets nothing."""
         self.spliced = False
         """There is no answer: the connection itself is to be passed on."""
 
@@ -110,7 +110,7 @@ class Asked:
         return self.at <= since and not self.over.is_set() and not self.has_left
 
     def wait_on(self) -> None:
-        """Wake who waits for the answer: it takes until something happens."""
+        """Wake whoever waits for the answer, since it waits for something to happen."""
         self.lasts = True
         self.over, before = trio.Event(), self.over
         before.set()
@@ -194,7 +194,7 @@ class Asking:
         self.say(0, STOPS)
 
     def settle(self, asked: Asked, *, is_sent: bool) -> None:
-        """Say whether the jobs in an answer were sent, and let go of it; however often it is called."""
+        """Say whether the jobs in an answer were sent, and let go of it. May be called more than once."""
         if asked.brings:
             self.say(asked.number, SENT if is_sent else UNSENT)
         asked.brings, asked.answer = False, b""

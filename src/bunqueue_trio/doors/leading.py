@@ -32,7 +32,7 @@ from bunqueue_trio.transports.sockets import Opened, close_all, open_listeners
 
 _log = structlog.get_logger()
 
-# A door that does not hear in that time is busy, or hangs.
+# A door that takes longer to hear is busy, or hangs.
 _CLOSED_WITHIN_S = DRAIN_S + 1
 
 
@@ -123,7 +123,7 @@ class DoorProcesses:
             close_all(door.sockets)
 
     async def _run(self, door: _Door, live: Callable[[], Awaitable[_Process]]) -> None:
-        """Have a process of a door, and the next one when that ends by itself, until the server stops.
+        """Keep a process of a door running, and start the next one when it ends by itself, until the server stops.
 
         Raises:
             DoorLost: one has ended otherwise, or could not be started.
@@ -146,7 +146,7 @@ class DoorProcesses:
     async def _live(
         self, door: _Door, http: Http, connections: trio.Nursery, *, task_status: trio.TaskStatus[_Process]
     ) -> None:
-        """Be with one process of a door from its start to its end; it does not outlive this."""
+        """Look after one process of a door from its start to its end; it does not outlive this call."""
         mine, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         control, told = trio.socket.from_stdlib_socket(mine), _Process()
         self._processes[told] = None
@@ -245,7 +245,7 @@ class DoorProcesses:
 
 
 async def watch(number: int, told: _Process, control: trio.socket.SocketType) -> None:
-    """Look again and again whether a process of the door ``number`` does anything, and end one that does not.
+    """Look again and again whether a process of the door ``number`` answers, and end one that does not.
 
     What counts is how often it was looked at, not for how long: a machine that sleeps, or a server that was stopped, is no door that hangs.
     """
@@ -263,7 +263,7 @@ async def watch(number: int, told: _Process, control: trio.socket.SocketType) ->
 
 
 def _code_paths() -> str:
-    """Return where a door is to find its code: where this process does, and nowhere in the working directory that this one does not."""
+    """Return where a door finds its code: in the same places as this process, and in the working directory only if this process does."""
     return os.pathsep.join(str(Path(path).absolute()) for path in sys.path)
 
 

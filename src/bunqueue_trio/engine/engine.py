@@ -93,7 +93,7 @@ class Engine(Edits):
         self._arm(job)
 
     def _take_up_outcomes(self) -> None:
-        """Go on telling the dependents of jobs that had ended before the end of the process."""
+        """Go on with the dependents of jobs that had ended before the process did."""
         ended = [dependency for dependency in self._dependents if dependency not in self.jobs]
         outcomes = self.archive.outcomes(ended) if ended else {}
         for dependency in ended:
@@ -106,7 +106,7 @@ class Engine(Edits):
 
     @property
     def is_full(self) -> bool:
-        """Whether so much has gathered that chores and deadlines are to wait for the next batch.
+        """Whether so much has gathered that chores and deadlines wait for the next batch.
 
         A batch is made and published in one go; an avalanche would make one of any size.
         """
@@ -259,7 +259,7 @@ class Engine(Edits):
         self.workers.forget_silent(now)
 
     def give_back(self, job_id: str, token: str, now: int) -> None:
-        """Return one job whose delivery did not arrive, if ``token`` still holds it."""
+        """Return to its queue a job whose delivery did not arrive, if ``token`` still holds it."""
         self.advance(now)
         job = self.jobs.find(job_id)
         if job is not None and job.lease is not None and job.lease.token == token:

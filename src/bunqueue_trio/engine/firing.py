@@ -79,7 +79,7 @@ def _due_slots(name: str, plan: Plan, now: int, *, first: int, late: int) -> tup
     """
     times, following = [first], next_slot(plan.timing, first)
     if following is not None and following <= late:
-        # One more than may run, so that it is known up to where they are missed.
+        # One slot more than may run, to know up to where slots were missed.
         limit = 1 + (plan.misfire_max if plan.misfire == "all" else 1)
         times = last_slots(plan.timing, first - 1, late, limit).times
         following = next_slot(plan.timing, times[-1])
@@ -119,7 +119,7 @@ def _bring(engine: Moves, name: str, plan: Plan, slot: int, now: int) -> None:
 
 
 def _is_way_free(engine: Moves, name: str, plan: Plan, slot: int, now: int) -> bool:
-    """Return whether no job of a schedule is unfinished, so that ``slot`` may have one, having cancelled some if that is wanted."""
+    """Return whether ``slot`` may have its job, because no job of the schedule is unfinished; cancel some of them if that is wanted."""
     oldest = engine.planner.oldest_of
     if plan.overlap == "cancel":
         for job in islice(iter(partial(oldest, name), None), _CANCELS):
@@ -142,7 +142,7 @@ def _was_there(engine: Moves, job_id: str) -> bool:
     try:
         return job_id in engine.jobs or bool(engine.archive.outcomes([job_id]))
     except StoreError:
-        # The schedule itself says that it was not, and a disk that cannot be read stops none.
+        # The schedule's own memory says that there was none, and a disk that cannot be read stops no schedule.
         return False
 
 

@@ -134,13 +134,13 @@ class Holding(Moves):
     # --- by time ----------------------------------------------------------------------------------
 
     def settle(self, job: Job, now: int) -> None:
-        """Do what is over for ``job``, however many other deadlines are due before it."""
+        """Let the deadlines of ``job`` that have passed take effect, however many others are due before them."""
         if job.due is not None and job.due <= now:
             (self.leases if job.state is ACTIVE else self.schedule).disarm(job)
             self._fire(job, now)
 
     def _fire(self, job: Job, now: int) -> None:
-        """Do what the deadline of ``job``, just disarmed, asks for."""
+        """Let the deadline of ``job`` take effect; it was just disarmed."""
         if job.state is ACTIVE:
             lease = job.lease
             assert lease is not None

@@ -48,11 +48,11 @@ WAITING, DELAYED, WAITING_CHILDREN, ACTIVE = UNFINISHED
 COMPLETED, FAILED, REMOVED = State.COMPLETED, State.FAILED, State.REMOVED
 
 CANCELLED = "cancelled"
-"""Why a job is dead that was cancelled; as clients see it."""
+"""The reason, as clients see it, of a dead letter that was cancelled."""
 
 
 class Moves(Telling):
-    """What there is of jobs, and what can happen to one whoever has it."""
+    """All jobs, and everything that can happen to one whoever holds it."""
 
     # More than 30 attributes in the dictionary of an instance are slow to reach, all of them: 0.7 µs a push.
     __slots__ = (
@@ -129,7 +129,7 @@ class Moves(Telling):
         self.acted: bool | None = None
         self.by: str | None = None
         """Who has sent the act that is being done."""
-        """Whether the present act has changed anything, where its reply does not tell; its handler says so."""
+        """Whether the present act has changed anything, where its reply does not show it; its handler sets this."""
         self.planner: Planner = Planner(self.facts)
         self.configs: Configs = Configs(self.facts)
         self.figures: Figures = Figures(self.facts)
@@ -145,7 +145,7 @@ class Moves(Telling):
         self.awaited: Mapping[str, object] = {}
         """The jobs whose ends somebody waits for; see :meth:`Engine.watch_ends`."""
         self.ends: list[End] = []
-        """Those of them that have come; the runtime empties it after each step."""
+        """The ends among them that have come; the runtime empties it after each step."""
         self.added_bytes = self.delivered_bytes = 0
         self.groups: dict[Job, str] = {}
         """The fingerprints of the texts that jobs have died of by the word of a client since the last :meth:`Engine.take`.
@@ -170,7 +170,7 @@ class Moves(Telling):
         self, job_id: str, queue: Queue, data: bytes, options: Options, *, priority: int, run_at: int,
         waiting_on: set[str], now: int,
     ) -> Job:  # fmt: skip
-        """Bring a new job into the world, in the state that ``run_at`` and its dependencies ask for."""
+        """Add a new job, in the state that follows from ``run_at`` and its dependencies."""
         self._seq += 1
         job = Job(job_id, queue.name, data, options, priority, now, run_at, self._seq)
         job.epoch = self.epoch
@@ -198,7 +198,7 @@ class Moves(Telling):
         return job
 
     def remove(self, job: Job, now: int) -> None:
-        """Take an unfinished job out of the world: cancelled, or outlived its TTL."""
+        """Remove an unfinished job: it was cancelled, or has outlived its TTL."""
         prev = job.state
         self._end(job, REMOVED, now)
         self.emit("removed", job, now).prev = prev.value
@@ -206,7 +206,7 @@ class Moves(Telling):
         self._work_off(now)
 
     def drop(self, job: Job, now: int) -> None:
-        """Cancel an unfinished job without a word: nothing is left of it, unless somebody has cancelled it with a grace before."""
+        """Cancel an unfinished job without giving a reason: nothing is left of it, unless it was cancelled with a grace before."""
         if job.lease is not None and job.lease.cancelled is not None:
             self.call_off(job, job.lease.cancelled, now)
         else:
@@ -230,7 +230,7 @@ class Moves(Telling):
         """Make a delayed job ready now, behind those that are."""
         self.schedule.disarm(job)
         self._enter(job, WAITING)
-        # Not before: it stands among the delayed ones by it.
+        # Not before: its place among the delayed jobs depends on it.
         job.run_at = now
         self.tell("promoted", now, job.queue, job.id)
 
@@ -240,7 +240,7 @@ class Moves(Telling):
         self.trails.cut_waiting(job_id)
         if old is not None:
             if has_trails(old):
-                # It may leave no record that they could go with.
+                # It may leave no record, with which its trails would go.
                 self.trails.cut(job_id)
             if old in self.changed:
                 # Its end is in no batch yet, so it leaves no record.
@@ -336,7 +336,7 @@ class Moves(Telling):
         if before is WAITING:
             queue.ready.take(job)
         elif before is WAITING_CHILDREN:
-            # As each of them is looked up: a job with 1,000 dependencies costs as much as 60 plain ones.
+            # Each of them is looked up: a job with 1,000 dependencies costs as much as 60 plain ones.
             self.left -= len(job.noted().waiting_on or ()) // 16
             self._dependents.remove(job)
         if job.options.unique_key is not None:
@@ -350,7 +350,7 @@ class Moves(Telling):
             self.queues.drop(job.queue)
 
     def _note_end(self, job: Job, state: State, now: int) -> None:
-        """Note when ``job`` has ended, and let those know who care for this one."""
+        """Note when ``job`` has ended, and pass that on to those who wait for this job."""
         note = job.noted()
         note.finished_at = now
         if note.rerun is not None:

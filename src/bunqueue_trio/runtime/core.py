@@ -113,7 +113,7 @@ class Core:
         else:
             declined = self.waiting.declined
             if declined and command.queue in declined and command.timeout and not self.stopping:  # type: ignore[attr-defined]
-                # Who waits there is served in steps, and who comes meanwhile stands behind them.
+                # Those who wait are served in steps; a pull that comes meanwhile stands behind them.
                 nothing = r.EMPTY_PULL if kind is c.Pull else r.PullBatchReply(jobs=[], tokens=[])
                 return Begun(command, owner, nothing, waits=True, at=at)
             self._engine.handed, now = 0, self.clock.epoch_ms(at)
@@ -127,7 +127,7 @@ class Core:
         return begun
 
     def peek(self, command: c.Command) -> r.Reply:
-        """Return what a command that changes nothing finds now, committed or not: for people, also while the disk is down.
+        """Return what a command that changes nothing finds now, committed or not; for people who look, also while the disk is down.
 
         Raises:
             Refused: as :meth:`execute`.
@@ -169,7 +169,7 @@ class Core:
         return reply
 
     async def add_rest(self, begun: "Begun") -> None:
-        """Do the rest of a bulk command, some jobs in each step. What has begun comes to its end, whoever has gone."""
+        """Do the rest of a bulk command, some jobs in each step. It comes to its end even when its client has gone."""
         with trio.CancelScope(shield=True):
             while begun.bulk is not None:
                 await self.journal.half.next_part(begun.command)
@@ -195,13 +195,13 @@ class Core:
         return begun.reply
 
     def note_answered(self, begun: "Begun") -> None:
-        """Time an answer that may be sent now; :meth:`finish` does it for who waits there."""
+        """Note how long an answer took that may be sent now; :meth:`finish` does so for those that wait there."""
         histogram = self.meters.by_command.get(type(begun.command))
         if histogram is not None:
             histogram.observe((self.clock.time() - begun.at) * 1000)
 
     def check_room(self, kind: type[c.Command]) -> None:
-        """Raise ``Refused`` (503) when a command of this kind would be refused, before it is even read."""
+        """Raise ``Refused`` (503) when a command of this kind would be refused for overload: its body need not be read then."""
         self.journal.check(fills=kind in FILLS)
 
     def give_back(self, reply: r.Reply) -> None:
@@ -238,13 +238,13 @@ class Core:
         self._engine.queues.check(name)
 
     async def wait_broken(self) -> None:
-        """Wait until a command has met a broken invariant, and raise it: a transport may have made an answer of it."""
+        """Wait until a command has met a broken invariant, and raise that: a transport may have turned it into an answer."""
         await self.broken.wait()
         assert self._broken_by is not None
         raise self._broken_by
 
     def advance(self) -> None:
-        """Do what is due by now, however full the batch; and go on serving those for whom the steps before had no time."""
+        """Do what is due by now, however full the batch is, and go on serving those that earlier steps had no time for."""
         self.waiting.wake_declined()
         self.step(partial(self._engine.advance, waited=True))
 
@@ -270,7 +270,7 @@ class Core:
         self._engine.workers.addresses[owner] = address
 
     def release(self, owner: str, *, dropped: bool) -> None:
-        """Return the jobs of a connection that is gone; each has stalled if it just ``dropped``. After an orderly stop their workers claim them."""
+        """Return the jobs of a connection that is gone to their queues; each has stalled if the connection ``dropped``. After an orderly stop they stay with their workers, which claim them."""
         if not self.stopping:
             self.step(partial(self._engine.release_owner, dropped=dropped), owner)
 

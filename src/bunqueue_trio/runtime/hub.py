@@ -29,7 +29,7 @@ class Published(NamedTuple):
 
 
 class Share:
-    """What a batch has for all readers who want the same of it, which each of them has a part of."""
+    """The events of a batch for all readers that want the same of them; each reader holds a part."""
 
     def __init__(self, some: list[tuple[Event, Published]]) -> None:
         self.events: list[Published] = [published for _, published in some]
@@ -52,7 +52,7 @@ class Share:
 
 
 class Report:
-    """What a reader reports of jobs itself, and does not want to hear of when it has its answer: of each job one event.
+    """The reports of a reader itself, whose events it does not want once it has its answer: one event for each job.
 
     Of a bulk command ``jobs`` grows with each of its steps, of which some are committed before the rest is done.
     """
@@ -77,7 +77,7 @@ class Report:
 
 
 class Subscription:
-    """What one reader wants, and what waits for it. ``bell`` rings when something does."""
+    """The wishes of one reader, and the events that wait for it. ``bell`` rings when there are some."""
 
     def __init__(self, queue: str | None, bell: Bell) -> None:
         self.queue = queue
@@ -87,7 +87,7 @@ class Subscription:
         self.missed: int = 0
         """Events that did not fit since the reader last asked."""
         self.reports: dict[Report, None] = {}
-        """What the reader reports itself, and has no answer to yet."""
+        """The reports of the reader that have no answer yet."""
         self._waiting: deque[tuple[list[Published], int, int, Collection[int]]] = deque()
         """A list of events, shared with other readers, and which part of it waits: from one place up to another, without some."""
         self._count = 0
@@ -183,7 +183,7 @@ def _where(body: bytes) -> _Where:
     try:
         return _WHERE.decode(body)
     except ValueError:
-        # Half a surrogate pair in a payload, which the quick parser takes for no JSON.
+        # Half a surrogate pair in a payload, which the quick parser refuses as JSON.
         return _WHERE.decode(masked(body))
 
 
@@ -258,7 +258,7 @@ class Hub:
             self._offer(self._readers[queue], some)
 
     def _offer(self, readers: Iterable[Subscription], some: list[tuple[Event, Published]]) -> None:
-        """Offer some events, which a reader costs little of, however many they are: what is the same for many is made once."""
+        """Offer events to their readers. A further reader costs little, however many events there are: what many want is made once."""
         there = {event.event_type for event, _ in some}
         shares: dict[frozenset[str], Share] = {}
         for reader in readers:

@@ -84,7 +84,7 @@ class Journal:
         self.half: Half = Half()
         self._wake, self._woken = trio.open_memory_channel[None](1)
         self._told = False
-        """Something is in the channel, or was and the flusher is about to look."""
+        """The flusher has been woken, or is about to look anyway."""
         self.in_turn: bool = False
         """A step of many commands is under way, which commits at its end."""
         self.disk: trio.Lock = trio.Lock()
@@ -99,13 +99,13 @@ class Journal:
         self.given_up: int = 0
         """The last epoch whose waiters got an error, since it may never be committed."""
         self.nearly_full_since: int | None = None
-        """Epoch ms since when the last room on the disk is kept for what empties the queues: its commits need some, too."""
+        """Epoch ms since when the last room on the disk is kept for commands that empty the queues: their commits need some, too."""
         self._halted: InvariantBroken | None = None
         self._not_mine: BaseException | None = None
         self._bells: dict[Bell, None] = {}
         self.on_commit: list[OnCommit] = []
         self.on_give_up: list[Callable[[], None]] = []
-        """Called when nobody is to wait any longer for what the disk refuses; must not block or raise."""
+        """Called when nobody shall wait any longer for a batch that the disk refuses; must not block or raise."""
         self.commits: int = 0
         self.durable_commits: int = 0
 
@@ -121,12 +121,12 @@ class Journal:
 
     @property
     def is_stuck(self) -> bool:
-        """Whether the disk refuses a commit, or takes so long that who only looks is not to wait for it."""
+        """Whether the disk refuses a commit, or takes so long that reads do not wait for it."""
         late = self._writing is not None and self._clock.now() - self._writing[0].at > LOOK_PATIENCE_MS
         return late or self.failing is not None
 
     def check(self, size: int = 0, *, fills: bool = True) -> None:
-        """Raise ``Refused`` (503) when a change of ``size`` bytes could not be committed in reasonable time; what empties the queues has more of it."""
+        """Raise ``Refused`` (503) when a change of ``size`` bytes could not be committed in reasonable time; commands that empty the queues may take longer."""
         if self.failing is not None:
             raise errors.STORAGE_DOWN.refuse(retry_after=2)
         if fills and self.nearly_full_since is not None:
@@ -164,7 +164,7 @@ class Journal:
         return size > LARGE_BODY_BYTES or is_behind
 
     async def wait_turn(self) -> None:
-        """Wait in line until the disk could soon take what a large request brings; at most TURN_S.
+        """Wait in line until the disk could soon take the changes of a large request; at most TURN_S.
 
         One after the other: small ones are served in between, and go to the disk before. Who still waits then is refused by :meth:`check`.
         """
@@ -189,7 +189,7 @@ class Journal:
                 await self._taken().wait()
 
     def _taken(self) -> trio.Event:
-        """Return what is set when the batch that gathers now is taken, or the disk fails."""
+        """Return the event that is set when the batch that gathers now is taken, or the disk fails."""
         if self._room is None:
             self._room = trio.Event()
         return self._room
@@ -230,7 +230,7 @@ class Journal:
         self._bytes += size
 
     def note(self, *, durable: bool = False) -> None:
-        """See to it that what the engine just did is committed; fsynced if it is ``durable``."""
+        """Let what the engine just did be committed; fsynced if it is ``durable``."""
         self._durable = self._durable or durable
         if not self._told and not self.in_turn:
             self._told = True
@@ -248,7 +248,7 @@ class Journal:
         """
         if epoch <= self.committed:
             if self.commits % COMMITS_IN_A_ROW_MAX == 0:
-                # A loop of changes that are committed in their own steps must not shut everybody else out.
+                # A client that changes something again and again, committed in its own step each time, must not shut everybody else out.
                 await trio.lowlevel.checkpoint()
             return
         writing = self._writing
@@ -256,12 +256,12 @@ class Journal:
         self.check_committed(epoch)
 
     def check_committed(self, epoch: int) -> None:
-        """Raise ``Refused`` (503) when who waits for the batch ``epoch`` is not to wait any longer."""
+        """Raise ``Refused`` (503) when nobody shall wait any longer for the batch ``epoch``."""
         if self.committed < epoch <= self.given_up:
             raise errors.NOT_COMMITTED.refuse(retry_after=2)
 
     def halt(self, reason: InvariantBroken) -> None:
-        """Write nothing any more: what the engine holds is not to be trusted."""
+        """Write nothing any more: the engine's memory cannot be trusted."""
         self._halted = reason
 
     def commit_alone(self) -> bool:
@@ -297,7 +297,7 @@ class Journal:
             self.note_failure(error)
             return False
         except BaseException as error:  # noqa: ASYNC103 - nothing is awaited here, so it is no Cancelled
-            # Not the client's trouble, whose request this is: the flusher fails of it.
+            # This is no trouble of the client whose request it is: the flusher fails because of it.
             self._not_mine = error
             return False  # noqa: ASYNC104
         self._finish(batch, done, trio.current_time() - begun)

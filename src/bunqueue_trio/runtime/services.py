@@ -270,7 +270,7 @@ class Checkpointer(_Disk):
                 await self._checkpoint()
 
     async def _give_back(self) -> None:
-        """Let the log's file end where its content does: one that a peak has made keeps its size otherwise, and the disk has no room for that.
+        """Cut the log's file behind its content: otherwise it keeps the size of its peak, for which a full disk has no room.
 
         Who reads the file from outside is in the way of it, and commits wait that long, so it is tried now and then.
         """
@@ -332,7 +332,7 @@ class Shrinker(_Disk):
     def __init__(self, journal: Journal, store: Store) -> None:
         super().__init__(journal, store, SHRINK_MS)
         self.space: Space = Space(0, 0, 0)
-        """As of the last look, which is made once a second whoever asks, and oftener where little is left."""
+        """As of the last look. It is made once a second whether or not anybody asks, and more often when little is left."""
 
     async def wait_due(self) -> None:
         """Sleep until the next look: a second may bring more than the reserve of a disk."""
@@ -342,7 +342,7 @@ class Shrinker(_Disk):
     async def _work(self) -> None:
         """Give back all but the slack, with a pause after each step, in which commits do not compete with it."""
         self.space = self._store.space()
-        # What is in the log has to be moved into the file yet, which takes as much again.
+        # The content of the log is still to be moved into the file, which takes as much room again.
         left = self.space.disk_free - self._store.log_bytes()
         self._journal.note_room(nearly_full=self.space._replace(disk_free=left).is_nearly_full)
         given = False
@@ -381,7 +381,7 @@ class LeaseKeeper:
 
 
 class Rates(_Periodic):
-    """How much happened per second lately, whoever asks and however often."""
+    """The rates of the last seconds, the same however often anybody asks."""
 
     # Long enough to be steady, short enough to be now.
     WINDOW_S = 5

@@ -94,7 +94,7 @@ async def serve(
     finally:
         with trio.CancelScope(shield=True):
             try:
-                # Else memory is not to be trusted, and the next start goes on from what is stored.
+                # Otherwise memory cannot be trusted, and the next start goes on from the store.
                 if not broken:
                     await _write_the_rest(server, ends_at)
             finally:
@@ -102,7 +102,7 @@ async def serve(
 
 
 async def _write_the_rest(server: Server, ends_at: float) -> None:
-    """Commit what still waits, in what is left of the grace period, which ends then; but at least a second.
+    """Commit what still waits within the rest of the grace period, but with at least a second for it.
 
     Raises:
         StoreError: it could not be written.

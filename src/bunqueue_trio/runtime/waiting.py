@@ -28,7 +28,7 @@ class Waiter:
         self.command: c.Pull | c.PullBatch = command
         self.owner: str | None = owner
         self.asked_at: float = asked_at
-        """When it came, on Trio's clock: in the next round of tasks who came later may be the first to stand in line."""
+        """When it came, on Trio's clock: in the next round of tasks a later one may be the first to stand in line."""
         self.is_gone: Callable[[], bool] | None = None
         """Tells whether its client has hung up, which its connection may not have noticed yet."""
         self.hand: Callable[[r.Reply], bool] | None = None
@@ -36,10 +36,10 @@ class Waiter:
         self.worker: str | None = None
         """Who asks, if that is known."""
         self.line: Line = OrderedDict()
-        """Where it stands: in its queue's line, or aside while its worker gets no jobs."""
+        """The line that it stands in: its queue's, or the one aside while its worker gets no jobs."""
         self.served: trio.Event = trio.Event()
         self.reply: r.Reply | None = None
-        """The job that it has, until that is on its way to the client."""
+        """The job that it was given, until that is on its way to the client."""
         self.handed: int = 0
         """The batch that the reply waits for."""
 
@@ -58,9 +58,9 @@ class WaitingPulls:
         self.aside: dict[str, Line] = {}
         """The waiters of quiet workers, by worker."""
         self.declined: dict[str, None] = {}
-        """Queues some of whose waiters were not served, because that would have been too much for one step."""
+        """Queues with waiters that were left for the next step, because serving all was too much for one."""
         self._to_hand: list[Waiter] = []
-        """Who was served since the last commit, and can be handed it in the step of the next one."""
+        """Waiters that were served since the last commit, and can get their job in the step of the next one."""
         engine.watch_pulls(self.lines)
 
     def join(self, waiter: Waiter) -> bool:
@@ -112,12 +112,12 @@ class WaitingPulls:
         turned.clear()
 
     def wake_declined(self) -> None:
-        """Let the next step serve those for whom the steps before had no time."""
+        """Let the next step serve the waiters that earlier steps had no time for."""
         self._engine.woken.update(self.declined)
         self.declined.clear()
 
     def serve_woken(self, now: int) -> None:
-        """Serve who waits at the queues that the engine has woken."""
+        """Serve the waiters of the queues that the engine has woken."""
         engine, left = self._engine, SERVED_MAX
         while engine.woken:
             queue, _ = engine.woken.popitem()
@@ -155,7 +155,7 @@ class WaitingPulls:
                 self.declined[queue] = None
                 break
             if not engine.is_full and (due := engine.next_due()) is not None and due <= now:
-                # What this very step has made may be over already. However much that is, it is done once.
+                # Jobs of this very step may have expired already; their deadlines are worked off once, however many they are.
                 engine.advance(now)
                 left -= ADVANCE_MAX - engine.left
             waiter = next(iter(line))
@@ -166,7 +166,7 @@ class WaitingPulls:
                 continue
             engine.handed = 0
             reply = run(engine, waiter.command, now, waiter.owner)
-            # Else what was ready has expired in this very moment.
+            # Otherwise the ready jobs have expired in this very moment.
             if given := self.note_deliveries(reply):
                 left -= given
                 del line[waiter]

@@ -42,6 +42,7 @@ class Pipe:
 
     def __init__(self, session: Session, nursery: trio.Nursery, message_max: int) -> None:
         self._session = session
+        # Of the connection: what waits for an answer in it ends when the connection does.
         self._nursery = nursery
         self.message_max: int = message_max
         self._messages: list[bytes] = []
@@ -186,8 +187,8 @@ class Lives:
         # Of a worker's two connections the one that pulls hears of its queue alone.
         kind = _PatientSession if self._patient and holder is not None and queue is not None else Session
         with kind(server, Gateway(server), queue, vouched=True) as session:
-            async with trio.open_nursery() as polls:
-                pipe = Pipe(session, polls, server.settings.body_max_bytes)
+            async with trio.open_nursery() as waits:
+                pipe = Pipe(session, waits, server.settings.body_max_bytes)
                 self.pipes[pipe] = holder
                 try:
                     yield pipe
@@ -195,7 +196,7 @@ class Lives:
                     session.dropped = pipe.dropped
                     pipe.close()
                     del self.pipes[pipe]
-                    polls.cancel_scope.cancel()
+                    waits.cancel_scope.cancel()
 
     async def open(self, queue: str | None, holder: object | None) -> Pipe:
         """Connect a client of another thread; the pipe lives until it is closed."""

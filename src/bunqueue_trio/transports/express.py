@@ -43,7 +43,7 @@ class _Gone(Exception):
 
 
 class _Handed(Exception):
-    """The job that was waited for went out in the step of its commit, but for ``rest``, which is its task's to send."""
+    """The job for a waiting pull was sent in the step of its commit, but for ``rest``, which the pull's task sends."""
 
     def __init__(self, rest: bytes, delivery: Delivery | None) -> None:
         super().__init__("handed")
@@ -73,7 +73,7 @@ class ExpressShared:
         self.heads: ResponseHeads = ResponseHeads(server.clock)
         self.requests: RequestHeads = RequestHeads(gateway, server.settings.body_max_bytes)
         self.now: float = trio.current_time()
-        """As of the keeper's last round, which is exact enough for patience."""
+        """The time of the keeper's last round: exact enough for time limits of clients."""
         self.buffer: memoryview = make_buffer()
         self.keep_alive_s: float = server.settings.keep_alive_ms / 1000
         self.numbers: Iterator[int] = count()
@@ -102,7 +102,7 @@ class ExpressConnection:
         self._own = 0
         """How many requests it serves by itself before it parks again."""
         self._hold = shared.server.buffers.hold()
-        """Of the bodies of its present request and response."""
+        """The bytes of its present request and response in the byte budget."""
         self.deadline: float = FOREVER
         self.idle: bool = True
         """No request is under way: may be closed without anybody missing anything."""
@@ -122,7 +122,7 @@ class ExpressConnection:
                 if self._hold.size:
                     self._hold.release()
         except (_Gone, trio.BrokenResourceError, trio.ClosedResourceError):
-            # The client is gone; what it was to get has been returned.
+            # The client is gone; the jobs that it would have got have been returned.
             pass
         finally:
             if self._watching is not None:
@@ -146,7 +146,7 @@ class ExpressConnection:
         return await self._serve(end) if end else False
 
     async def go_on(self, data: bytes) -> bool:
-        """Serve what begins with ``data``, which the loop has read; nothing is the end."""
+        """Serve the requests that begin with ``data``, which the loop has read; without any the stream has ended."""
         self._unread, self._own = data, OWN_REQUESTS
         if not data:
             return False
@@ -154,7 +154,7 @@ class ExpressConnection:
         return await self._serve(end) if end else await self.serve_next()
 
     async def finish(self, call: Call, begun: Begun) -> bool:
-        """Answer what the loop has begun, and what waits for more than its commit."""
+        """Answer a command that the loop has begun and that waits for more than its commit."""
         try:
             response = await self._shared.gateway.finish(call, begun, partial(self._wait, call))
         except _Handed as handed:
@@ -162,7 +162,7 @@ class ExpressConnection:
         return await self.answer(response)
 
     async def finish_nowait(self, call: Call, begun: Begun) -> bool:
-        """Answer what the loop has begun, and what is committed or given up."""
+        """Answer a command that the loop has begun and that is committed or given up."""
         return await self.answer(self._shared.gateway.finish_nowait(call, begun))
 
     async def send_rest(self, data: bytes, delivery: Delivery | None) -> bool:
@@ -179,7 +179,7 @@ class ExpressConnection:
         return not self._server.stop.is_set()
 
     async def _serve(self, end: int) -> bool:
-        """Serve the request whose head ends there in what is unread."""
+        """Serve the request whose head ends at this place of the unread bytes."""
         request = self._shared.requests.parse(self._unread, end)
         if isinstance(request, Upgrade):
             return await self._upgrade(request, end)
@@ -208,8 +208,8 @@ class ExpressConnection:
             )
         except _Handed as handed:
             return await self._send_last(handed)
-        # Who was not asked to send a body may send it, or the next request: nobody can tell.
-        # A large one is not worth keeping the connection, and would be held for somebody who may have no token.
+        # A client that was not asked for its body may send it or the next request: nobody can know which.
+        # Reading a large body only to keep the connection is not worth it, and it would be held for a client that may have no token.
         self.lingers = self.lingers or too_large or (body is None and (waits or length > RECEIVE_BYTES))
         keep = await self.answer(response, is_head=is_head, keep=keep and not self.lingers)
         # Refused before it was read: the next request comes after it.
@@ -389,7 +389,7 @@ class ExpressConnection:
         return keep
 
     async def _end_watching(self) -> None:
-        """Wait until the watcher has ended, which was asked to before the answer was made."""
+        """Wait until the watcher has ended; it was asked to end before the answer was made."""
         if self._watching is not None:
             await self._watching.ended.wait()
             self._watching = None

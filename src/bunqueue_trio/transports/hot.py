@@ -122,7 +122,7 @@ class HotLoop:
         return self._runs and self._poller.descriptor_of(connection.stream) >= 0
 
     async def park(self, connection: Parks) -> Next:
-        """Let the loop serve ``connection``, which it wants; return what its task is to do next.
+        """Let the loop serve ``connection``; return what its task has to do next.
 
         Raises:
             Exception: what went wrong with it.
@@ -131,7 +131,7 @@ class HotLoop:
         try:
             self._poller.watch(parked.descriptor)
         except OSError:
-            # The kernel has no room for it: as if there were no loop.
+            # The kernel has no room for its descriptor: its task serves it, as if there were no loop.
             return connection.serve_next
         self._parked[parked.descriptor] = parked
 
@@ -182,7 +182,7 @@ class HotLoop:
         try:
             count = self._poller.readv(descriptor, (buffer,))
         except BlockingIOError:
-            # It has been read meanwhile, by whoever had this descriptor.
+            # It has been read meanwhile, by an earlier owner of this descriptor.
             return
         except OSError as error:
             _raise_gone(error)
@@ -224,7 +224,7 @@ class HotLoop:
     # --- answers --------------------------------------------------------------------------------
 
     def _release(self, *_: object) -> None:
-        """Answer what is committed, or given up (one of ``Journal.on_commit``, and of ``on_give_up``)."""
+        """Answer the requests that are committed, or given up (one of ``Journal.on_commit``, and of ``on_give_up``)."""
         waiting, self._uncommitted = self._uncommitted, []
         settled = max(self._journal.committed, self._journal.given_up)
         gateway, left = self._shared.gateway, ANSWERS_MAX
@@ -284,7 +284,7 @@ class HotLoop:
 
     def _leave(self, parked: _Parked, go_on: Next) -> None:
         self._remove(parked)
-        # Until its task says so itself: what the loop has read or begun is not to be ended as if nothing were under way.
+        # Until its task says so itself: a request that the loop has read or begun must not be ended as if nothing were under way.
         parked.connection.idle, parked.connection.deadline = False, inf
         parked.go_on = go_on
         trio.lowlevel.reschedule(parked.task)

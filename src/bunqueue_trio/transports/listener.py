@@ -76,14 +76,14 @@ class _Connection:
         return now > self.express.deadline or (websocket is not None and not websocket.tick(now))
 
     def is_idle(self) -> bool:
-        """Return whether nobody misses anything when it ends now."""
+        """Return whether it can end now without anybody missing anything."""
         if self.passed is not None:
             return self.requests == 0
         return self.express is not None and self.express.idle
 
     @property
     def patience_ends(self) -> float:
-        """When its client will be late, if it is idle now."""
+        """When its client will be late, should it stay silent from now on."""
         if self.passed is not None or self.express is None:
             return self.idle_since + self.keep_alive_s
         return self.express.deadline
@@ -124,7 +124,7 @@ class Http:
     ) -> None:
         self._server = server
         self._nursery = nursery
-        """Kept, since connections are accepted in another one, which ends first at a stop."""
+        """The nursery of the connections. They are accepted in another one, which ends first at a stop."""
         self._gateway = Gateway(server)
         self.shared: ExpressShared = ExpressShared(server, self._gateway, nursery, make_poller)
         self.loop: Child = Child("hot loop", self.shared.hot.run)
@@ -190,7 +190,7 @@ class Http:
             with connection.scope:
                 await self._serve_registered(connection)
         except Exception as error:
-            # Its own trouble, whatever a library asserts; nobody else is disturbed. What is ours to trust, `Core` sees to.
+            # Whatever a library asserts here is the trouble of this connection alone. Our own invariants are the business of `Core`.
             if not _is_hang_up(error):
                 _log.exception("connection failed")
         finally:

@@ -96,27 +96,27 @@ class WebSocket:
         self._place = Place()
         self._short = min(SHORT_BYTES, server.settings.body_max_bytes)
         self._begun = b""
-        """The beginning of a short text's frame, whose end has not come."""
+        """The beginning of the frame of a short text; the rest has not come yet."""
         self._fragments: bytearray | None = None
         self._text = False
         self._ended = False
         self._refuses = False
-        """We said the end: what the peer still says is not carried out."""
+        """We have sent the close: what the peer still sends is not carried out."""
         self._listens = False
         self._takes_in = False
         """What the peer has said is on its way to the session."""
         self._goodbye_at = FOREVER
-        """When the goodbye of the peer is answered at the latest; for ever while it has not said it."""
+        """When the close of the peer is answered at the latest; infinity while it has not sent one."""
         self._heard_at = trio.current_time()
         self._pinged_at = self._heard_at
         self._progress_at = self._heard_at
         self._session: Session | None = None
         self._write_deadline = FOREVER
-        """When the peer must have taken what the writer is sending; for ever while it sends nothing."""
+        """When the peer must have taken what the writer is sending; infinity while the writer sends nothing."""
         self._unsent = b""
-        """What the kernel did not take of the reader's; the writer sends it first."""
+        """The rest of what the reader has sent in its own step; the writer sends it first."""
         self._partly_sent = False
-        """The kernel has the beginning of what is being sent."""
+        """The kernel has taken a part of what is being sent."""
         self._owes = False
         """Replies are among it."""
         self._flushed = trio.Event()
@@ -157,7 +157,7 @@ class WebSocket:
     def tick(self, now: float) -> bool:
         """Ping a silent peer; return whether it still counts as alive. Called every few seconds."""
         if not self._listens:
-            # Whatever it says, it is not heard: its turn, or room for replies, is waited for.
+            # Nothing that it says is read now: it waits for its turn, or for room for replies.
             self._heard_at = now
         silent = now - max(self._heard_at, self._progress_at)
         if silent > PING_S * (PINGS_MISSED_MAX + 1) or now > self._write_deadline:
@@ -170,7 +170,7 @@ class WebSocket:
         return True
 
     def refuse(self) -> None:
-        """Take in no more commands: what is owed comes to an end then."""
+        """Take in no more commands, so that the replies still owed come to an end."""
         self._refuses = True
 
     def close(self, code: int, reason: str) -> None:
@@ -294,7 +294,7 @@ class WebSocket:
         return None if self._text and not self._is_utf8(data) else data
 
     def _is_utf8(self, text: bytes) -> bool:
-        """Return whether a text is one; else the connection ends."""
+        """Return whether a text is valid UTF-8; if not, the connection ends."""
         if not text.isascii():
             try:
                 text.decode()
@@ -359,7 +359,7 @@ class WebSocket:
         scope.deadline = min(scope.deadline, begin + CLOSE_S)
 
     async def _flush(self, *, before_goodbye: bool = False) -> bool:
-        """Send what there is to say, ``before_goodbye`` without what the protocol has; return whether there was anything."""
+        """Send what there is to send, ``before_goodbye`` without the protocol's own frames; return whether there was anything."""
         chunks = [] if before_goodbye else self._protocol.data_to_send()
         self._flushed.set()
         self._partly_sent = self._partly_sent and bool(self._unsent)

@@ -136,7 +136,7 @@ class PostgresStore:
         return self._leader[0]
 
     def announcer(self) -> Announcer:
-        """Return what tells others where this leader is reached; see :class:`AwaitedStore`."""
+        """Return the task that lets others know where this leader is reached; see :class:`AwaitedStore`."""
         return Announcer(self._place, self._tells_it)
 
     def _tells_it(self, link: str) -> Query:
@@ -180,7 +180,7 @@ class PostgresStore:
         try:
             asked = self._here(Query(LEAD, self._leader))
             [(batch, link)] = await self._writer.ask_soon(asked, self.lease_s / BEATS_A_LEASE)
-            # It may have lost what only this server remembers, which may end before it has something to write.
+            # The database may have lost batches that only this server remembers, and it may end before it has something else to write.
             now_is = Fenced("{} {} {}".format(*self._leader, batch))
             fenced = None if batch >= self._batch and link == self._link else now_is
         except Fenced as error:
@@ -201,7 +201,7 @@ class PostgresStore:
             self._beat_at = sent_at
 
     def lead(self, link: DatabaseLink) -> None:
-        """Raise TakenOver if another one leads, and let nobody until the transaction of ``link`` ends."""
+        """Raise TakenOver if another server leads; keep others from leading until the transaction of ``link`` ends."""
         try:
             link.ask(self._here(Query(LEAD, self._leader)))
         except Fenced as fenced:
@@ -222,7 +222,7 @@ class PostgresStore:
 
     async def write(self, batch: Batch, *, quick: bool) -> None:
         """Write ``batch``; see :class:`Store`."""
-        # To make and to copy what is large would stop the event loop for longer than a thread hop takes.
+        # Making and copying large values would stop the event loop for longer than a thread hop takes.
         make = partial(values_of, batch, self._last_fin)
         values = make() if quick else await trio.to_thread.run_sync(make)
         number, sent_at = self._batch + 1, _now()

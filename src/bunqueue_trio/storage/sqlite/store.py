@@ -98,7 +98,7 @@ class SqliteStore:
             self.close()
             said = f"{self.path}: cannot be opened as a store: {_one_line(error)}"
             if is_full(self.path):
-                # It may pass: whoever starts it again is not to give up.
+                # It may pass: a service manager shall start the server again.
                 raise StoreError(f"{said}; there is no room left on its disk") from None
             raise StartupError(said) from None
 
@@ -110,7 +110,7 @@ class SqliteStore:
         self._writer = writer = self._connect(apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE)
         if writer.readonly("main"):
             raise StartupError(f"{self.path}: cannot be opened as a store: it is read-only")
-        # A log that an ended process left is not moved into the file before that is known to be sound.
+        # The log that an ended process has left is not moved into the file before the file is known to be sound.
         writer.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, int(has_log(self.path)))
         # A file that has content keeps what it was made with.
         if self._one("PRAGMA page_count") == 0:
@@ -181,7 +181,7 @@ class SqliteStore:
         try:
             # Without a mutex, which each value of each row would take: nobody else uses this connection.
             with closing(self._connect(apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_NOMUTEX)) as connection:
-                # Finds damage that would still read as rows: of a wrong order, a wrong type, or too few.
+                # Finds damage that would still be read as rows: in a wrong order, of a wrong type, or too few of them.
                 for (finding,) in connection.execute(f"PRAGMA quick_check({table})"):
                     if finding != "ok":
                         raise ValueError(finding)
@@ -211,7 +211,7 @@ class SqliteStore:
                 await self._write_by_and_by(batch)
 
     def _wants_thread(self, batch: Batch) -> bool:
-        """Return whether ``batch`` is to be written by a thread: few rows soon are; others would make the loop wait for the disk."""
+        """Return whether a thread shall write all of ``batch``: it is small, or its rows would make the loop wait for the disk."""
         if batch.rows() <= INLINE_ROWS_MAX or time.monotonic() < self._slow_until:
             return True
         return batch.bytes() + batch.data_bytes() > _CACHED_BYTES
@@ -235,7 +235,7 @@ class SqliteStore:
         self._note(batch, ended, grouped)
 
     async def _write_slices(self, slices: Iterator[None]) -> None:
-        """Write one in each step, and in a thread what follows on one for which pages had to come from a slow disk."""
+        """Write one slice in each step; once pages for one had to come from a slow disk, write the rest in a thread."""
         begun = time.monotonic()
         for _ in slices:
             ended = time.monotonic()
@@ -247,7 +247,7 @@ class SqliteStore:
             begun = time.monotonic()
 
     async def _begin(self, transaction: Transaction) -> None:
-        """Begin it at once, or in a thread while somebody else writes to the file."""
+        """Begin the transaction at once, or in a thread while another connection writes to the file."""
         self._writer.set_busy_timeout(0)
         try:
             transaction.begin()
