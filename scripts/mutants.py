@@ -49,60 +49,33 @@ TESTS = {
         "tests/runtime", "tests/stream/test_gone.py", "tests/stream/test_reported.py", "tests/ui/test_cluster_findings.py",
     ],
     "storage": [
-        "tests/ui/test_cluster.py",
-        "tests/ui/test_cluster_findings.py",
-        "tests/storage/test_memory.py",
-        "tests/storage/test_sqlite.py",
-        "tests/storage/test_opening.py",
-        "tests/storage/test_opening_twice.py",
-        "tests/storage/test_log.py",
-        "tests/operations/test_backup.py",
-        "tests/operations/test_restore.py",
-        "tests/storage/test_copying.py",
-        "tests/storage/test_copying_databases.py",
-        "tests/storage/test_large_rows.py",
+        "tests/ui/test_cluster.py", "tests/ui/test_cluster_findings.py", "tests/storage/test_memory.py",
+        "tests/storage/test_sqlite.py", "tests/storage/test_opening.py", "tests/storage/test_opening_twice.py",
+        "tests/storage/test_log.py", "tests/operations/test_backup.py", "tests/operations/test_restore.py",
+        "tests/storage/test_copying.py", "tests/storage/test_copying_databases.py", "tests/storage/test_large_rows.py",
         "tests/engine/test_cancel.py",
     ],
     "storage/postgres": [
-        "tests/storage/test_postgres_store.py",
-        "tests/storage/test_postgres_leading.py",
-        "tests/storage/test_postgres_lost_tail.py",
-        "tests/storage/test_postgres_schema.py",
-        "tests/storage/test_postgres_inspect.py",
-        "tests/storage/test_copying.py",
-        "tests/storage/test_copying_databases.py",
+        "tests/storage/test_postgres_store.py", "tests/storage/test_postgres_leading.py",
+        "tests/storage/test_postgres_lost_tail.py", "tests/storage/test_postgres_schema.py",
+        "tests/storage/test_postgres_inspect.py", "tests/storage/test_copying.py", "tests/storage/test_copying_databases.py",
         "tests/storage/test_postgres.py",
     ],
     "api": [
-        "tests/stream/test_sessions.py",
-        "tests/stream/test_event_streams.py",
-        "tests/stream/test_undelivered.py",
-        "tests/stream/test_slow_clients.py",
-        "tests/stream/test_bulk.py",
-        "tests/stream/test_roles.py",
-        "tests/stream/test_weight.py",
-        "tests/ui/test_access.py",
-        "tests/stream/test_named_events.py",
-        "tests/stream/test_reported.py",
-        "tests/stream/test_hot.py",
-        "tests/stream/test_hot_ends.py",
+        "tests/stream/test_sessions.py", "tests/stream/test_event_streams.py", "tests/stream/test_undelivered.py",
+        "tests/stream/test_slow_clients.py", "tests/stream/test_bulk.py", "tests/stream/test_roles.py",
+        "tests/stream/test_weight.py", "tests/ui/test_access.py", "tests/stream/test_named_events.py",
+        "tests/stream/test_reported.py", "tests/stream/test_hot.py", "tests/stream/test_hot_ends.py",
     ],
     "config": ["tests/operations/test_spelling.py", "tests/operations/test_config.py"],
     "doors": ["tests/doors"],
     "pages": [
-        "tests/ui/test_cluster.py",
-        "tests/ui/test_cluster_findings.py",
-        "tests/ui/test_findings.py",
-        "tests/ui/test_findings_of_queues.py",
-        "tests/ui/test_unsure.py",
-        "tests/ui/test_actions.py",
-        "tests/operations/test_actions.py",
-        "tests/operations/test_findings.py",
+        "tests/ui/test_cluster.py", "tests/ui/test_cluster_findings.py", "tests/ui/test_findings.py",
+        "tests/ui/test_findings_of_queues.py", "tests/ui/test_unsure.py", "tests/ui/test_actions.py",
+        "tests/operations/test_actions.py", "tests/operations/test_findings.py",
     ],
     "cli": [
-        "tests/operations/test_sisters.py",
-        "tests/operations/test_findings.py",
-        "tests/ui/test_same_in_a_shell.py",
+        "tests/operations/test_sisters.py", "tests/operations/test_findings.py", "tests/ui/test_same_in_a_shell.py",
     ],
     "ui": [
         f"tests/ui/test_{name}.py"
@@ -292,19 +265,17 @@ def run_unharmed() -> Verdict:
 
 @contextmanager
 def a_copy(mutant: Mutant | None) -> Iterator[Path]:
-    """Make a copy of the source, with the fault in it."""
+    """Make a copy of the source, with the fault in it; for one in trials of these, too, with the documents that they look at."""
     with tempfile.TemporaryDirectory(prefix="mutant-") as name:
         copy = Path(name) / "src"
         copy.parent.chmod(0o755)  # some tests look at it as nobody
         # What is compiled comes along: only the changed file is compiled anew.
         shutil.copytree(ROOT / "src", copy)
-        if mutant is not None and not place_of(mutant.file).is_relative_to(PACKAGE):
-            shutil.copytree(ROOT / "trials", copy.parent / "trials")
-            # They look beside themselves for what else is in a checkout.
-            for beside in ("docs", "examples", "scripts", "tests"):
-                (copy.parent / beside).symlink_to(ROOT / beside)
         if mutant is not None:
             target = copy.parent / place_of(mutant.file)
+            if not target.exists():
+                shutil.copytree(ROOT / "trials", copy.parent / "trials")
+                (copy.parent / "docs").symlink_to(ROOT / "docs")
             target.write_text(target.read_text().replace(mutant.old, mutant.new))
         yield copy
 

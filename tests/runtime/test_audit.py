@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from bunqueue_trio.config import AUDIT_FINDINGS_MAX, AUDIT_PAUSE_MS
-from bunqueue_trio.engine.audit import Fault
+from bunqueue_trio.engine.audit import AuditFault
 from bunqueue_trio.engine.job import State
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.runtime.audit import Auditor
@@ -145,6 +145,6 @@ async def test_a_job_that_changes_while_its_row_is_read_is_not_accused(
 async def test_the_list_of_findings_is_bounded(world: World):
     audit = auditor(world)
     for n in range(AUDIT_FINDINGS_MAX + 5):
-        audit._found(Fault("ready", f"fault {n}"))
+        audit._found(AuditFault("ready", f"fault {n}"))
     assert len(audit.findings) == AUDIT_FINDINGS_MAX
     assert "fault 4" not in audit.findings

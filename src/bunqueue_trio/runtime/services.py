@@ -297,10 +297,11 @@ class RetentionSweeper(_Disk):
         """Delete in small transactions, letting commits in between, until nothing is left to delete."""
         settings, now = self._settings, self._clock.now()
         keep = Retention(
-            settings.retention_completed_max, settings.retention_dead_max, now - settings.retention_age_ms,
-            settings.retention_events_max, now - settings.retention_events_age_ms,
-            settings.retention_actions_max, now - settings.retention_actions_age_ms,
-            {} if self._configs is None else self._configs.dead_kept(now),
+            completed_max=settings.retention_completed_max, dead_max=settings.retention_dead_max,
+            finished_since=now - settings.retention_age_ms,
+            events_max=settings.retention_events_max, events_since=now - settings.retention_events_age_ms,
+            actions_max=settings.retention_actions_max, actions_since=now - settings.retention_actions_age_ms,
+            dead_of={} if self._configs is None else self._configs.dead_kept(now),
         )  # fmt: skip
         while True:
             async with self._journal.disk:
