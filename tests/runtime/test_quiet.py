@@ -4,6 +4,7 @@ import trio
 
 from bunqueue_trio import config
 from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.runtime.picture import look
 from bunqueue_trio.runtime.services import WorkerSweep, looped
 from tests.runtime.runtime_world import Answers, World, settled
 
@@ -45,6 +46,21 @@ async def test_a_pull_of_a_quiet_worker_waits_its_time_and_spins_nothing(running
     assert answers["mine"] is None
     assert answers.at_ms["mine"] == 5000
     assert (served, running.core.waiting.declined, running.core.waiting.aside) == ([], {}, {})
+
+
+async def test_who_named_no_queue_and_is_quiet_is_told_of_where_it_asks(running: World, answers: Answers):
+    """Else a job would wait because nobody asks, beside a worker that asks for it and has been told to take no more."""
+    await running.core.execute(c.RegisterWorker(name="mail-3", worker_id="one"))
+    await answers.ask("mine", running.pull, wait_ms=60_000, owner="one")
+    await quiet(running, "one")
+    job_id = await running.push()
+    await settled()
+    told = await running.core.execute(c.Why(id=job_id))
+    assert (told.code, "mail-3" in told.why) == ("workers-quiet", True)  # type: ignore[attr-defined]
+    [seen] = await look(running.engine, running.store)
+    assert seen.quiet == ("mail-3",)
+    await answers.ask("other", running.pull, "r", wait_ms=60_000, owner="two")
+    assert [each.quiet for each in await look(running.engine, running.store)] == [("mail-3",)]
 
 
 async def test_who_says_later_who_it_is_is_passed_over_too(running: World, answers: Answers):

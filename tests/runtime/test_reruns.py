@@ -64,7 +64,7 @@ async def test_the_log_tells_of_one_that_has_stopped_by_itself(
     await end(running, 3, "again")
     await trio.sleep(5)
     assert await told(running) == ("stopped", 10, 7, 3)
-    assert said == [("a rerun has stopped by itself", "3 of 10 died again, more than 20 %")]
+    assert said == [("a rerun has stopped by itself", "by then 3 of 10 had died again, more than 20 %")]
 
 
 async def test_it_waits_while_its_queue_is_paused_and_while_the_disk_has_no_room(running: World, nursery: trio.Nursery):

@@ -300,3 +300,11 @@ def test_attempts_that_fail_lead_to_where_there_is_something_to_see():
         (finding,) = [each for each in find(Picture(GOOD, [queue(**jobs)], fails)) if each.code == "attempts-fail"]
         assert finding.commands[:-1] == tuple(f"bunqueue-trio {look}" for look in looks)
         assert says in finding.cause
+
+
+def test_workers_that_are_quiet_are_not_taken_for_none():
+    waits = queue(waiting=3, oldest_ready_at=NOW - 2 * MINUTE, quiet=("mail-3", "mail-4"))
+    (finding,) = find(Picture(GOOD, [waits], Past()))
+    assert finding.cause.endswith("told them to take no more jobs: mail-3, mail-4.")
+    assert finding.commands == ("bunqueue-trio workers", "bunqueue-trio workers unquiet mail-3")
+    assert finding.remedy == ""

@@ -314,7 +314,7 @@ async def test_a_rerun_is_begun_from_a_page_and_stops_by_itself(site: Site, bunq
     await trio.sleep(3)
     await fail(bunqueue, "q", 2, "DiskError: no space on {}")
     page = await site.get("/ui/errors")
-    assert page.said("stopped 2 retried, 0 not ended, 2 died again: 2 of 2 died again, more than 50 %")
+    assert page.said("stopped 2 retried, 0 not ended, 2 died again: by then 2 of 2 had died again, more than 50 %")
     assert not set(links(page, "/ui/act/stop-rerun"))
 
 

@@ -80,7 +80,7 @@ class Rerun(Struct, kw_only=True, omit_defaults=True):
         whole = self.retried if self.exhausted else max(self.count, self.retried)
         judged = whole if self.state == FIRST else max(self.ended, min(self.count, whole))
         if self.died * 100 > self.stop_at * judged:
-            self.end(STOPPED, f"{self.died} of {judged} died again, more than {self.stop_at:g} %", now)
+            self.end(STOPPED, f"by then {self.died} of {judged} had died again, more than {self.stop_at:g} %", now)
         elif self.exhausted and not self.open:
             self.end(DONE, None, now)
         elif self.state == FIRST and self.retried >= self.count and not self.open:

@@ -20,7 +20,7 @@ class Worker:
     """One who works; times in epoch ms."""
 
     __slots__ = (
-        "address", "concurrency", "connections", "done", "failed", "has_left", "heard_at", "hostname", "id", "is_named",
+        "address", "asked", "concurrency", "connections", "done", "failed", "has_left", "heard_at", "hostname", "id", "is_named",
         "jobs", "name", "pid", "queues", "quiet_since", "registered_at", "transport", "version",
     )  # fmt: skip
 
@@ -31,6 +31,8 @@ class Worker:
         """It has given itself its id: events name it, and it may come back."""
         self.queues: bytes = b"[]"
         """Their names, as JSON: a list of a hundred texts weighs ten times as much."""
+        self.asked: str = ""
+        """The queue that it has asked for last, and gets nothing of, since it is quiet: it may have named none."""
         self.concurrency: int = 1
         self.hostname: str = "unknown"
         self.pid: int = 0
@@ -48,7 +50,9 @@ class Worker:
         """It is forgotten when it has no jobs any more."""
 
     def works_on(self, queue: str) -> bool:
-        """Return whether it works on ``queue``."""
+        """Return whether it works on ``queue``, or would."""
+        if queue == self.asked:
+            return True
         # Within a text of JSON a quote has a backslash before it.
         return b',"%s"' % queue.encode() in self.queues.replace(b"[", b",", 1)
 

@@ -156,6 +156,9 @@ def _waits(queue: QueueLook, lately: Sequence[QueueMinute], now: int) -> Fields:
     if nobody:
         title += ", and nobody asks"
         cause = "No worker asks for jobs of this queue: none runs, or they ask under another name."
+        if queue.quiet:
+            cause = f"Those who work on it are quiet, since somebody has told them to take no more jobs: {', '.join(queue.quiet)}."
+            helps = (line("workers"), *(line("workers", "unquiet", Given(name)) for name in queue.quiet[:1]))
     elif queue.opens_at is not None:
         cause = f"Its rate limit lets none through for {span(queue.opens_at - now)}."
         helps = (line("limit", Given(queue.name), "--rate", "none"),)
@@ -171,7 +174,7 @@ def _waits(queue: QueueLook, lately: Sequence[QueueMinute], now: int) -> Fields:
     return {
         "code": "nobody-asks" if nobody else "queue-waits" if age >= WAITS_MS else "queue-grows",
         "severity": "warning", "queue": queue.name, "title": title, "cause": cause,
-        "remedy": _ASK.format(queue.name) if nobody else "", "commands": helps,
+        "remedy": _ASK.format(queue.name) if nobody and not queue.quiet else "", "commands": helps,
         "alert": "BunqueueJobsWaitTooLong" if age >= WAITS_MS else None, "since": queue.oldest_ready_at,
         "evidence": f"{flow}{count(queue.active, 'job is', 'jobs are')} active, {count(queue.pulls_waiting, 'pull waits', 'pulls wait')}.",
         "numbers": {"waiting": queue.waiting, "oldestMs": age, "active": queue.active, "pullsWaiting": queue.pulls_waiting},

@@ -199,6 +199,8 @@ class WaitingPulls:
 
     def _put_aside(self, waiter: Waiter) -> None:
         assert waiter.worker is not None
+        if (worker := self._engine.workers.get(waiter.worker)) is not None:
+            worker.asked = waiter.command.queue
         waiter.line = self.aside.setdefault(waiter.worker, OrderedDict())
         waiter.line[waiter] = None
 
