@@ -20,7 +20,7 @@ from bunqueue_trio.storage.postgres import inspect
 from bunqueue_trio.storage.postgres.announcer import Announcer
 from bunqueue_trio.storage.postgres.cluster import Watcher, look_at_cluster
 from bunqueue_trio.storage.postgres.inspect import CHECKS, DatabaseReport, examine
-from bunqueue_trio.storage.postgres.link import Link, Query, Row
+from bunqueue_trio.storage.postgres.link import DatabaseLink, Query, Row
 from bunqueue_trio.storage.postgres.place import Place, parse_place
 from bunqueue_trio.storage.postgres.standby import Silence
 from bunqueue_trio.storage.postgres.store import PostgresStore
@@ -48,7 +48,7 @@ def place(url: str) -> Iterator[Place]:
 
 
 def ask(place: Place, text: str) -> Any:
-    link = Link(place.conninfo)
+    link = DatabaseLink(place.conninfo)
     try:
         return link.ask(Query(place.qualified(text)))
     finally:

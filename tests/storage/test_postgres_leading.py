@@ -21,7 +21,7 @@ pytest.importorskip("psycopg", reason="psycopg is not installed")
 
 from bunqueue_trio.storage.postgres import standby
 from bunqueue_trio.storage.postgres.announcer import Announcer
-from bunqueue_trio.storage.postgres.link import Link
+from bunqueue_trio.storage.postgres.link import DatabaseLink
 from bunqueue_trio.storage.postgres.place import Place
 from bunqueue_trio.storage.postgres.standby import take_over
 from bunqueue_trio.storage.postgres.store import PostgresStore
@@ -179,7 +179,7 @@ async def test_a_standby_learns_where_the_leader_is_reached(
 
 async def test_the_own_address_is_that_of_the_way_to_the_database(place: Place, monkeypatch: pytest.MonkeyPatch):
     with socket.create_server(("127.0.0.1", 0)) as listening, socket.create_connection(listening.getsockname()) as way:
-        link = Link(place.conninfo)
+        link = DatabaseLink(place.conninfo)
         monkeypatch.setattr(
             link, "_connection", types.SimpleNamespace(pgconn=types.SimpleNamespace(socket=way.fileno()))
         )

@@ -33,7 +33,7 @@ from bunqueue_trio.errors import StartupError, StoreError
 from bunqueue_trio.storage.awaited import Leading, Question
 from bunqueue_trio.storage.postgres.announcer import Announcer
 from bunqueue_trio.storage.postgres.cluster import Watcher
-from bunqueue_trio.storage.postgres.link import Fenced, Link, Query, Row
+from bunqueue_trio.storage.postgres.link import DatabaseLink, Fenced, Query, Row
 from bunqueue_trio.storage.postgres.parameters import COMMIT, Values, values_of
 from bunqueue_trio.storage.postgres.place import Place
 from bunqueue_trio.storage.postgres.reads import SIZE, Left, Read, Reads, T
@@ -64,11 +64,11 @@ class PostgresStore:
         self._place = place
         self.lease_s: float = lease_s
         self._commit = Query(place.qualified(COMMIT), name=f"commit_1_{place.schema}")
-        self._writer = Link(place.conninfo, self._commit)
-        self._reader = Link(place.conninfo)
+        self._writer = DatabaseLink(place.conninfo, self._commit)
+        self._reader = DatabaseLink(place.conninfo)
         self._reading = trio.Lock()
-        self._auditor = Link(place.conninfo)
-        self._looker = Link(place.conninfo)
+        self._auditor = DatabaseLink(place.conninfo)
+        self._looker = DatabaseLink(place.conninfo)
         """For those few in the event loop who cannot wait."""
         self._reads = Reads(place.qualified)
         self._leader = (0, "")
@@ -200,7 +200,7 @@ class PostgresStore:
             self.lead(self._writer)
             self._beat_at = sent_at
 
-    def lead(self, link: Link) -> None:
+    def lead(self, link: DatabaseLink) -> None:
         """Raise TakenOver if another one leads, and let nobody until the transaction of ``link`` ends."""
         try:
             link.ask(self._here(Query(LEAD, self._leader)))
@@ -435,7 +435,7 @@ class PostgresStore:
             for link in (self._writer, self._reader, self._auditor, self._looker):
                 link.close()
 
-    def _answer(self, read: Read[T], link: Link | None = None) -> T:
+    def _answer(self, read: Read[T], link: DatabaseLink | None = None) -> T:
         led = self._reads.as_left(read, Left(*self._leader, self._batch))
         return led.answer((link or self._looker).ask(led.query))
 
