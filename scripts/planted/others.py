@@ -48,6 +48,7 @@ OTHERS = [
     Mutant("protocol/walk.py", "last = b'{\"' + _LONG_KEY", "last = b'{\"'", "the end of a long name is taken for a field"),
     Mutant("protocol/walk.py", "last = b'~%s\"' % _MARK_BYTES", "last = b'%s\"' % _MARK_BYTES", "half an escape at the end of a piece is JSON"),
     Mutant("protocol/walk.py", 'b"{" + done + b" " if of', 'b"{" + done if of', "a number may go on behind a space"),
+    Mutant("protocol/walk.py", "if 2 * (end - begin) > len(text) else", "if True else", "a payload keeps all of the message that it came in"),
     Mutant("protocol/walk.py", "if text[at : at + PIECE].strip(_SPACE):", "if False:", "something may follow an object"),
     Mutant("protocol/walk.py", "highest(brackets, len(place.stack)) > DEPTH_MAX:", "False:", "a large command may be nested as deep as one likes"),
     Mutant("protocol/depth.py", "stack[:lowest] + fresh[::-1]", "stack + fresh[::-1]", "what was closed in a piece counts as open"),

@@ -1,6 +1,7 @@
 """JSON that is read piece by piece: the same members and items as when it is read whole, wherever it is cut."""
 
 import random
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -124,3 +125,11 @@ def test_no_piece_is_large(opening: bytes):
             by_pieces(text)
         assert max(given) < walk.PIECE + 2000
         assert sum(given) < len(text) * 1.1
+
+
+def test_a_value_keeps_nothing_large_beside_it():
+    text = b'{"pad":[%s1],"data":"%s"}' % (b"1," * 500_000, b"x" * 200_000)
+    before = sys.getrefcount(text)
+    data = run(walk.members(Fields, text))["data"]
+    assert len(memoryview(data)) == 200_002
+    assert sys.getrefcount(text) == before

@@ -177,7 +177,7 @@ def members(kind: type[Struct], text: bytes, *, is_checked: bool = False) -> Ste
                 begun = place.end() + shift
             if not (is_open and ongoing.endswith(piece.open)):
                 if name is not None:
-                    found[name] = Raw(memoryview(text)[begun : place.end() + shift + len(ongoing)])
+                    found[name] = _cut(text, begun, place.end() + shift + len(ongoing))
                 name = None
             else:
                 is_open = False
@@ -219,7 +219,7 @@ def items(text: bytes, most: int) -> Steps[list[Raw] | None]:
         if piece.begin.is_in_value and got:
             assert begun is not None
             end = 1 + len(memoryview(got[0])) - prefix + piece.begin.at
-            found.append(Raw(memoryview(text)[begun:end]))
+            found.append(_cut(text, begun, end))
             del got[0]
             begun = None
         found += [Raw(back(bytes(each))) for each in got]
@@ -230,6 +230,11 @@ def items(text: bytes, most: int) -> Steps[list[Raw] | None]:
             return None
         yield
     return found
+
+
+def _cut(text: bytes, begin: int, end: int) -> Raw:
+    """Return a value in a text; what is kept of it later keeps no other large part of the text."""
+    return Raw(memoryview(text)[begin:end] if 2 * (end - begin) > len(text) else text[begin:end])
 
 
 def check(text: bytes) -> Steps[None]:
