@@ -164,7 +164,7 @@ class Host:
     async def turn(self) -> None:
         """Return when the host may be asked."""
         async with self._gate:
-            while trio.current_time() < self._next:  # noqa: ASYNC110 - it may be told to wait longer meanwhile
+            while trio.current_time() < self._next:  # noqa: ASYNC110 - another may let it wait longer meanwhile
                 await trio.sleep_until(self._next)
             self._next = trio.current_time() + self._delay
 
@@ -239,7 +239,7 @@ class Crawler:
 
     def __init__(
         self, client: Client, pages: Pages, web: httpx.AsyncClient, *, delay: float, backoff: float, at_once: int
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._client = client
         self._pages = pages
         self._web = web

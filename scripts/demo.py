@@ -6,7 +6,7 @@ word count. Every twentieth job or so fails on purpose at the first try, and one
 the middle of a batch, so that retries and redelivery are seen too. In the end every result is
 compared with one computed here, without the queue.
 
-This file only makes sure of the environment; the story is told in `demo_run.py`.
+This file only makes sure of the environment; the story is in `demo_run.py`.
 """
 
 import bootstrap

@@ -5,8 +5,8 @@ from typing import Any
 
 import httpx
 
-LONG_POLL_MS = 5_000
-ANSWER_WITHIN_S = 30.0  # well beyond the long poll: only a server that hangs runs into it
+WAITING_PULL_MS = 5_000
+ANSWER_WITHIN_S = 30.0  # well beyond a waiting pull: only a server that hangs runs into it
 
 
 def connect(url: str) -> httpx.Client:

@@ -1,23 +1,15 @@
 """The demo's processes: a server and its workers, all ended whatever happens."""
 
 import json
-import os
 import signal
-import socket
 import subprocess
 import sys
-import time
-from dataclasses import fields
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import httpx
+from bunqueue_trio.testing.process import ServerProcess
 
-from bunqueue_trio.config import Settings
-from demo_http import connect
-
-START_WITHIN_S = 30.0
 STOP_WITHIN_S = 30.0
 BATCH = 20  # files a worker pulls at once
 LEASE_MS = 2_000  # renewed while a batch takes longer, short enough to wait for after the kill
@@ -33,11 +25,11 @@ class Processes:
 
     def __init__(self, scratch: Path, data_path: Path) -> None:
         """Prepare to keep the log in `scratch` and the jobs in `data_path`."""
-        self.log_path = scratch / "server.log"
+        self.server = ServerProcess(
+            data_path, {"RETENTION_COMPLETED_MAX": str(KEPT_RESULTS)}, log_path=scratch / "server.log"
+        )
+        self.url = self.server.url
         self.held_file = scratch / "held.json"
-        self.data_path = data_path
-        self.url = ""
-        self.server: subprocess.Popen[bytes] | None = None
         self.workers: dict[str, subprocess.Popen[bytes]] = {}
         self.pulling: set[str] = set()
         self.victim = ""
@@ -53,41 +45,15 @@ class Processes:
         """End every process; a second Ctrl-C does not interrupt that."""
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         self.stop_workers()
-        if self.server is not None and self.server.poll() is None:
-            self.stop_server()
+        self.server.kill()
         signal.signal(signal.SIGINT, before)
 
     def start_server(self) -> None:
         """Start the real server on a free port and wait until it is ready."""
-        port = _free_port()
-        self.url = f"http://127.0.0.1:{port}"
-        of_the_user = {setting.metadata["env"] for setting in fields(Settings)}
-        environment = {name: value for name, value in os.environ.items() if name not in of_the_user} | {
-            "HOST": "127.0.0.1",
-            "HTTP_PORT": str(port),
-            "DATA_PATH": str(self.data_path),
-            "RETENTION_COMPLETED_MAX": str(KEPT_RESULTS),
-        }
-        with self.log_path.open("wb") as log:
-            command = [sys.executable, "-m", "bunqueue_trio", "serve"]
-            self.server = subprocess.Popen(
-                command, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, process_group=0
-            )
-        self._wait_until_ready(self.server)
-
-    def _wait_until_ready(self, server: subprocess.Popen[bytes]) -> None:
-        deadline = time.monotonic() + START_WITHIN_S
-        with connect(self.url) as client:
-            while time.monotonic() < deadline:
-                if server.poll() is not None:
-                    raise DemoError(f"the server ended with exit code {server.returncode} at its start")
-                try:
-                    if client.get("/ready").status_code == httpx.codes.OK:
-                        return
-                except httpx.TransportError:
-                    pass  # not listening yet
-                time.sleep(0.05)
-        raise DemoError(f"the server was not ready within {START_WITHIN_S:.0f} s")
+        try:
+            self.server.start()
+        except (RuntimeError, TimeoutError) as error:
+            raise DemoError("the server did not start") from error
 
     def start_workers(self, count: int, stop_at: int) -> None:
         """Start `count` workers and wait until they pull.
@@ -126,8 +92,8 @@ class Processes:
             self.held = set(json.loads(self.held_file.read_text()))
             self._start_worker(f"{self.victim}-replacement")
             return True
-        for name, process in [("the server", self.server), *self.workers.items()]:
-            if process is not None and process.poll() is not None:
+        for name, process in [("the server", self.server.process), *self.workers.items()]:
+            if process.poll() is not None:
                 raise DemoError(f"{name} ended unexpectedly with exit code {process.returncode}")
         return False
 
@@ -141,32 +107,22 @@ class Processes:
 
     def stop_server(self) -> int:
         """Ask the server to end with SIGTERM and return its exit code."""
-        assert self.server is not None, "only a started server can be stopped"
-        self.server.terminate()
-        return _wait(self.server)
+        try:
+            return self.server.stop(within_s=STOP_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            raise DemoError("the server did not end") from None
 
     def account(self, lines: int = 15) -> str:
         """Say how the server is and what it logged last, for the message of a demo that failed."""
-        if self.server is None:
-            return "the server was not started"
-        code = self.server.poll()
+        code = self.server.process.poll()
         state = "is running" if code is None else f"ended with exit code {code}"
-        log = self.log_path.read_text(errors="replace").splitlines()[-lines:]
-        return "\n".join([f"the server {state}; the end of its log:", *log])
+        return "\n".join([f"the server {state}; the end of its log:", *self.server.log.splitlines()[-lines:]])
 
 
 def _wait(process: subprocess.Popen[bytes]) -> int:
-    """Wait for a process that was told to end; kill it if it does not."""
+    """Wait for a process that was asked to end; kill it if it does not."""
     try:
         return process.wait(STOP_WITHIN_S)
     except subprocess.TimeoutExpired:
         process.kill()
         return process.wait()
-
-
-def _free_port() -> int:
-    """Find a port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -21,7 +21,7 @@ from typing import Any
 import httpx
 
 from demo_files import QUEUE, examine, fails_first
-from demo_http import LONG_POLL_MS, answer, connect, send
+from demo_http import WAITING_PULL_MS, answer, connect, send
 
 RENEWALS_A_LEASE = 5
 
@@ -41,7 +41,7 @@ class Worker:
     def run(self) -> None:
         """Work batch after batch until the process is ended from outside."""
         print("ready", flush=True)
-        request = {"count": self.batch, "timeout": LONG_POLL_MS, "lockTtl": self.lease_ms}
+        request = {"count": self.batch, "timeout": WAITING_PULL_MS, "lockTtl": self.lease_ms}
         while True:
             pulled = answer(send(self.client, f"/queues/{QUEUE}/jobs/pull-batch", request))
             if pulled["jobs"]:
@@ -95,7 +95,7 @@ class Worker:
 
     def wait_to_be_killed(self, held: list[str]) -> None:
         """Write down the jobs in hand, atomically, and hold them until SIGKILL comes."""
-        assert self.held_file is not None, "a victim is told where to write"
+        assert self.held_file is not None, "a victim knows where to write"
         draft = self.held_file.with_suffix(".draft")
         draft.write_text(json.dumps(held))
         draft.replace(self.held_file)

@@ -1,7 +1,7 @@
 """Puts faults into copies of the source, one at a time, and fails when the tests let one live: tests of the tests.
 
 `python3 scripts/mutants.py` runs them all, `… WORD` those whose file or reason has the word in it. A new part of the
-code adds its rows to `planted/` and its tests to TESTS; a fault that only other tests notice costs a look through all
+code adds its rows to `planted/` and its tests to `planted/tests.py`; one that only other tests notice costs a look through all
 of them. The source itself is never touched.
 """
 
@@ -26,189 +26,17 @@ import bootstrap
 from leftovers import nothing_left
 from machine import has_postgres
 from planted import MUTANTS, Mutant
+from planted.tests import NEAREST, PLAIN, TESTS
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = Path("src") / "bunqueue_trio"
 PARTS = 24
-HANGS_S = 60  # a fault may be an endless loop, or a wait for what never comes: a test that takes so long has failed
+HANGS_S = 60  # a fault may be an endless loop, or a wait for what never comes: a test that takes this long has failed
 PATIENCE_S = 300  # and so have tests that hang outside of one; all of them together take less
 UNHARMED_S = 1200
 SLICE = 4  # test files that are loaded at first
 FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+?)::", re.MULTILINE)
 WORD = re.compile(r"[a-z]{3,}")
-
-# Without test_model.py: it finds nothing that the seeds do not, and would shrink what it finds.
-ENGINE = (
-    "timers", "ready", "listing", "jobs", "dead", "job", "handlers", "engine", "facts", "gates", "edits", "clear", "why",
-    "line", "bounds", "rates", "actions", "fingerprint", "groups", "attempts", "logs", "find", "many", "bulk", "timing", "schedules", "cancel", "workers", "reruns", "auto_retries", "figures", "configs", "marks", "seeded",
-)  # fmt: skip
-
-TESTS = {
-    "engine": [f"tests/engine/test_{name}.py" for name in ENGINE],
-    "protocol": ["tests/protocol", "tests/doors/test_again.py"],
-    "runtime": [
-        "tests/runtime",
-        "tests/stream/test_gone.py",
-        "tests/stream/test_reported.py",
-        "tests/ui/test_cluster_findings.py",
-    ],
-    "storage": [
-        "tests/ui/test_cluster.py",
-        "tests/ui/test_cluster_findings.py",
-        "tests/storage/test_memory.py",
-        "tests/storage/test_sqlite.py",
-        "tests/storage/test_opening.py",
-        "tests/storage/test_log.py",
-        "tests/operations/test_backup.py",
-        "tests/operations/test_restore.py",
-        "tests/storage/test_copying.py",
-        "tests/storage/test_large_rows.py",
-        "tests/engine/test_cancel.py",
-    ],
-    "storage/postgres": [
-        "tests/storage/test_postgres_store.py",
-        "tests/storage/test_postgres_schema.py",
-        "tests/storage/test_postgres_inspect.py",
-        "tests/storage/test_copying.py",
-        "tests/storage/test_postgres.py",
-    ],
-    "api": [
-        "tests/stream/test_virtual.py",
-        "tests/stream/test_bulk.py",
-        "tests/stream/test_access.py",
-        "tests/ui/test_access.py",
-        "tests/stream/test_named_events.py",
-        "tests/stream/test_reported.py",
-        "tests/stream/test_hot.py",
-        "tests/runtime/test_bulk.py",
-    ],
-    "config": ["tests/operations/test_spelling.py", "tests/operations/test_config.py"],
-    "doors": ["tests/doors"],
-    "pages": [
-        "tests/ui/test_cluster.py",
-        "tests/ui/test_cluster_findings.py",
-        "tests/ui/test_findings.py",
-        "tests/ui/test_unsure.py",
-        "tests/ui/test_actions.py",
-        "tests/operations/test_actions.py",
-        "tests/operations/test_findings.py",
-    ],
-    "cli": [
-        "tests/operations/test_sisters.py",
-        "tests/operations/test_findings.py",
-        "tests/ui/test_same_in_a_shell.py",
-    ],
-    "ui": [
-        f"tests/ui/test_{name}.py"
-        for name in (
-            "payload",
-            "access",
-            "actions",
-            "undo",
-            "operating",
-            "hostile",
-            "screens",
-            "unsure",
-            "same_in_a_shell",
-            "cluster",
-        )
-    ]
-    + ["tests/operations/test_findings.py"],
-    "transports": [
-        *(f"tests/stream/test_{name}.py" for name in ("hot", "heads", "frames", "virtual", "gone", "bulk")),
-        "tests/doors/test_room.py",
-    ],
-    "client": [
-        f"tests/client/test_{name}.py"
-        for name in (
-            "taken_back",
-            "kit",
-            "kit_asyncio",
-            "orderly",
-            "cancelling",
-            "known_workers",
-            "waiting",
-            "says",
-            "traces",
-            "failures",
-            "sizes",
-            "idle_pulls",
-            "given",
-            "names",
-            "fate",
-            "payloads",
-            "run",
-            "outcomes",
-            "no_cost",
-        )
-    ],
-    "sync": ["tests/client/test_kit.py"],
-    "testing": ["tests/client/test_kit.py", "tests/client/test_kit_asyncio.py"],
-}
-"""Which tests notice a fault, by the directory it is in: those that are looked at first."""
-
-NEAREST = {
-    "answering": ("frames",),
-    "asking": ("again", "frames"),
-    "lane": ("frames", "room"),
-    "door": ("room",),
-    "remote": ("remote", "hanging"),
-    "moves": ("engine", "dead", "attempts", "logs", "cancel"),
-    "holding": ("engine", "dead", "handlers", "attempts"),
-    "push": ("engine", "handlers", "bulk"),
-    "journal": ("bulk", "pressure", "reads"),
-    "hub": ("hub", "reported"),
-    "session": ("bulk", "access", "reported", "virtual"),
-    "waiting": ("core", "waiting", "quiet", "gone"),
-    "express": ("hot", "virtual", "gone"),
-    "websocket": ("frames", "bulk", "virtual", "gone"),
-    "listener": ("room", "virtual", "gone"),
-    "worker": ("says", "orderly", "sizes", "given", "names"),
-    "client": ("idle_pulls", "names"),
-    "app": ("names",),
-    "jobs": ("jobs", "no_cost"),
-    "backend": ("given", "orderly"),
-    "pushing": ("fate",),
-    "link": ("taken_back", "sizes", "payloads", "postgres_store", "local"),
-    "options": ("engine", "handlers", "job", "said"),
-    "report": ("handlers", "bulk"),
-    "find": ("find", "many"),
-    "deliver": ("engine", "handlers"),
-    "queues": ("gates", "listing"),
-    "manage": ("edits", "handlers"),
-    "lookup": ("handlers", "engine"),
-    "inspect": ("backup", "postgres_inspect"),
-    "clock": ("clock_and_alarm",),
-    "slices": ("many",),
-    "rerunning": ("reruns",),
-    "tokens": ("spelling",),
-    "queue": ("engine", "listing"),
-    "planner": ("schedules",),
-    "before": ("actions",),
-    "acts": ("actions",),
-    "restoring": ("undo",),
-    "putting": ("schedules",),
-    "firing": ("schedules",),
-    "cron": ("timing",),
-    "zones": ("timing",),
-    "store": ("postgres_store",),
-    "standby": ("postgres_store",),
-    "announcer": ("postgres_store", "postgres_schema"),
-    "leading": ("local",),
-    "terms": ("postgres_store", "postgres_inspect", "postgres_schema"),
-    "cluster": ("postgres_inspect", "cluster", "cluster_findings"),
-    "statistics": ("cluster_findings", "statistics"),
-    "tail": ("postgres_store",),
-    "prometheus": ("cluster",),
-    "0001_initial": ("postgres_store",),
-    "arrays": ("postgres_schema",),
-    "schema": ("postgres_schema",),
-    "place": ("postgres_schema",),
-}
-"""The tests, without ``test_``, that find most faults in a file; of others those that are called as the file is."""
-
-PLAIN = {"engine", "protocol"}
-"""Directories whose tests need no pytest plugin and no setting of pyproject.toml; loading those costs a second a run."""
 
 FORKS = multiprocessing.get_context("forkserver")
 NO_QUICK_TEST = 5  # what pytest ends with
@@ -220,10 +48,15 @@ def rot(mutants: list[Mutant]) -> list[str]:
     """Tell which rows do not fit the source any more."""
     found = []
     for mutant in mutants:
-        times = (ROOT / PACKAGE / mutant.file).read_text().count(mutant.old)
+        times = (ROOT / place_of(mutant.file)).read_text().count(mutant.old)
         if times != 1:
             found.append(f"{mutant.file}: {mutant.old!r} is there {times} times, not once")
     return found
+
+
+def place_of(file: str) -> Path:
+    """Return where in the checkout a file is: those of the package are named without their way to it."""
+    return Path(file) if file.startswith("trials/") else PACKAGE / file
 
 
 class Verdict(NamedTuple):
@@ -250,7 +83,7 @@ def run(mutant: Mutant) -> Verdict:
             verdict = run_tests(copy, tests, plain=area in PLAIN)
             if not verdict.passed:
                 return verdict
-        # What any quick test notices is noticed, whatever the tables say.
+        # What any quick test notices is noticed, whatever the lists say.
         for tests in slices(rest):
             verdict = run_tests(copy, tests, plain=False)
             while failed := FAILED.search(verdict.said):
@@ -286,8 +119,13 @@ def a_copy(mutant: Mutant | None) -> Iterator[Path]:
         copy.parent.chmod(0o755)  # some tests look at it as nobody
         # What is compiled comes along: only the changed file is compiled anew.
         shutil.copytree(ROOT / "src", copy)
+        if mutant is not None and not place_of(mutant.file).is_relative_to(PACKAGE):
+            shutil.copytree(ROOT / "trials", copy.parent / "trials")
+            # They look beside themselves for what else is in a checkout.
+            for beside in ("docs", "examples", "scripts", "tests"):
+                (copy.parent / beside).symlink_to(ROOT / beside)
         if mutant is not None:
-            target = copy / PACKAGE.name / mutant.file
+            target = copy.parent / place_of(mutant.file)
             target.write_text(target.read_text().replace(mutant.old, mutant.new))
         yield copy
 
@@ -371,6 +209,11 @@ def judge(source: Path, command: list[str], said: Path, *, plain: bool) -> None:
     if plain:
         os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     os.chdir(ROOT)
+    if (source.parent / "trials").is_dir():
+        # Loaded first, it stays the copy wherever the tests look for it.
+        sys.path.insert(0, str(source.parent))
+        importlib.import_module("trials")
+        sys.path.pop(0)
     pytest = importlib.import_module("pytest")
     code = pytest.main(command)
     loaded = sys.modules.get("bunqueue_trio")
@@ -417,7 +260,10 @@ def main() -> int:
         survivors = 0
         for mutant, verdict in zip(chosen, judged, strict=True):
             if verdict.late:
-                print(f"{mutant.file}: {mutant.why}: only {verdict.late} notices it, which is not in TESTS", flush=True)
+                print(
+                    f"{mutant.file}: {mutant.why}: only {verdict.late} notices it: name it in planted/tests.py",
+                    flush=True,
+                )
             elif verdict.passed or verdict.unclear:
                 survivors += 1
                 print(

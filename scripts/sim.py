@@ -4,7 +4,7 @@
     python3 scripts/sim.py --seeds 0-299           many, in as many processes as there are cores
     python3 scripts/sim.py --cluster --seed 7      a cluster: several brokers on one database
 
-This file only makes sure of the environment; the worlds are in `tests/sim/world.py` and `tests/cluster/world.py`.
+This file only makes sure of the environment; the worlds are in `tests/sim/sim_world.py` and `tests/cluster/cluster_world.py`.
 """
 
 import sys

@@ -1,11 +1,12 @@
 """Checks that all that a user imports has types, in full: `python3 scripts/verify_types.py`.
 
 It is the strictest question a type checker asks of a package (`--verifytypes`). The public modules are those below; the
-server's own modules may be imported too, but nobody is asked to, and their share is only told.
+server's own modules may be imported too, but nobody is asked to, and their share is only shown.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -32,7 +33,8 @@ def untyped(symbols: list[dict[str, Any]], modules: list[str]) -> list[str]:
 
 
 def main() -> int:
-    """Tell what has no type; 0 when nothing lacks one."""
+    """Print what has no type; 0 when nothing lacks one."""
+    argparse.ArgumentParser(description="Check that all that a user imports has types, in full.").parse_args()
     bootstrap.reexec()
     environment = os.environ | {
         "VIRTUAL_ENV": str(bootstrap.VENV),

@@ -17,7 +17,7 @@ from tests.programs import end_lasting
 
 # The standard library's own, one for each process that uses multiprocessing: it ends with that process.
 EXPECTED = "multiprocessing.resource_tracker"
-ENDS_WITHIN_S = 10.0  # what was told to end may need a moment
+ENDS_WITHIN_S = 10.0  # what was asked to end may need a moment
 
 # Behind `nohup` or a shell's `&` these are ignored, and so they would be in every program that a test starts. One with a
 # handler of its own is not: a new program begins with the default.

@@ -62,10 +62,10 @@ def test_what_is_as_it_was_said_is_no_breach():
         ("two was acknowledged, and has not ended", [JOB, ENDED[:2]], [], {}),
         ("push 1 has made 2 jobs", [JOB, ("three", b"1")], [ENDED], {}),
         ("two had the tokens", [JOB], [ENDED], {"tokens": lambda books: books.tokens["two"].add("u")}),
-        ("one was told of 2 times", [JOB], [ENDED], {"heard": lambda crowd: crowd.heard.update(["one"])}),
+        ("one was heard of 2 times", [JOB], [ENDED], {"heard": lambda crowd: crowd.heard.update(["one"])}),
         ("refused", [JOB], [ENDED], {"acked": lambda books: books.strange.append("refused")}),
     ],
-)  # fmt: skip
+)
 def test_what_is_lost_or_doubled_is_found(said: str, waiting: list[Any], ended: list[Any], changes: dict[str, Any]):
     [found] = breaches(waiting, ended, **changes)
     assert found.startswith(said)

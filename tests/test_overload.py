@@ -30,7 +30,7 @@ def test_a_server_under_attack_serves_the_others(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_bound_that_is_missed_is_told(tmp_path: Path) -> None:
+def test_a_bound_that_is_missed_is_reported(tmp_path: Path) -> None:
     """Without that the test above could not fail: a commit that takes longer than 250 ms makes the client wait."""
     program = (
         "import sys; sys.path.insert(0, {root!r}); from trials.overload import command as overload, attacks as a;"

@@ -27,7 +27,7 @@ def samples(**changes):
 
 
 @pytest.mark.parametrize("name", ["rss_mb", "db_mb", "wal_mb", "finished"])
-def test_growth_is_told_from_noise(name: str):
+def test_growth_is_distinguished_from_noise(name: str):
     verdict = {line.split()[1]: line for line in soak.judge(samples(**{name: 400.0}))}
     assert [each for each, line in verdict.items() if line.startswith("GROWS")] == [name]
 

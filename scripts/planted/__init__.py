@@ -1,6 +1,7 @@
 """The planted faults. Code that gets a new rule gets its rows here, in the table of its directory."""
 
 from planted.bounds import BOUNDS
+from planted.compat import COMPAT
 from planted.doors import DOORS
 from planted.engine import ENGINE
 from planted.others import OTHERS
@@ -10,4 +11,4 @@ from planted.schedules import SCHEDULES
 
 __all__ = ["MUTANTS", "Mutant"]
 
-MUTANTS = [*DOORS, *ENGINE, *OTHERS, *POSTGRES, *SCHEDULES, *BOUNDS]
+MUTANTS = [*COMPAT, *DOORS, *ENGINE, *OTHERS, *POSTGRES, *SCHEDULES, *BOUNDS]

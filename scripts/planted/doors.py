@@ -38,7 +38,7 @@ DOORS = [
     ),
     Mutant(
         _SPLICE,
-        "        if _is_closed(leader):\n",
+        "        if _is_closed(leader) and not is_lost:\n",
         "        if False:\n",
         "a stop waits for clients that the leader has closed",
     ),
@@ -49,13 +49,16 @@ DOORS = [
         "the last answer to who still sends is lost",
     ),
     Mutant(
-        _SPLICE, "unread, nursery.cancel_scope)", 'b"", nursery.cancel_scope)', "what was read of a request is lost"
+        _SPLICE,
+        "unread, nursery.cancel_scope, talk)",
+        'b"", nursery.cancel_scope, talk)',
+        "what was read of a request is lost",
     ),
     Mutant(
         _HANDSHAKE,
         "    if not hmac.compare_digest(said[_NONCE:]",
         "    if False and not hmac.compare_digest(said[_NONCE:]",
-        "a stranger is told of clients",
+        "a stranger hears of clients",
     ),
     Mutant(
         _HANDSHAKE,
@@ -231,7 +234,7 @@ DOORS = [
         "                pass\n",
         "a request waits for a leader without an end",
     ),
-    Mutant(_ASKING, "if asked.at <= since]:", "if True]:", "who has just asked is told that nobody leads"),
+    Mutant(_ASKING, "if asked.at <= since]:", "if True]:", "who has just asked gets the answer that nobody leads"),
     Mutant(
         _ASKING,
         "again, False, trio.current_time()\n",
@@ -347,22 +350,22 @@ DOORS = [
         "a push is done twice when its leader dies",
     ),
     Mutant(_ASKING, "or asked.again is not None or", "or", "what ends one leader ends the next ones"),
-    Mutant(_ASKING, "or asked.is_told:", "or False:", "who has hung up asks the next leader"),
+    Mutant(_ASKING, "or asked.has_left:", "or False:", "who has hung up asks the next leader"),
     Mutant(
         _ASKING,
         "        if asked.again is Again.GUARDED and (not data",
         "        if False and (not data",
-        "an ack that was committed is told as refused",
+        "an ack that was committed is answered as refused",
     ),
     Mutant(
         _ASKING,
         "        if asked.again is Again.GUARDED and (not data.startswith(_SUCCESS) or _IGNORED in data):",
         "        if asked.again is Again.GUARDED:",
-        "an ack that the next leader took is told as unknown",
+        "an ack that the next leader took is answered as unknown",
     ),
     Mutant(
         _ASKING,
-        "            if not asked.polls:\n",
+        "            if not asked.lasts:\n",
         "            if True:\n",
         "who waits for a job gets an empty answer when its leader dies",
     ),
@@ -382,7 +385,7 @@ DOORS = [
         _ASKING,
         "answer if asked.again is None else",
         "answer if True else",
-        "what may have happened is told as not done",
+        "what may have happened is answered as not done",
     ),
     Mutant(
         "protocol/again.py",

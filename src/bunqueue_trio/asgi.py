@@ -95,7 +95,7 @@ class App:
                 _log.info("stopping")
                 server.stop.set()
         finally:
-            # However it ended: what still asks is told, and does not hang.
+            # However it ended: whoever still asks gets an answer, and does not hang.
             self._app = None
         _log.info("stopped", jobs=len(server.engine.jobs))
         await send({"type": "lifespan.shutdown.complete"})

@@ -11,16 +11,19 @@ from typing import NamedTuple
 class Fault(NamedTuple):
     """One kind of refusal: HTTP status, message (``{}`` is filled in by :meth:`refuse`), and code.
 
-    The message is for people and may be worded anew; the code is for programs, and never changes.
+    The message is for people and may be worded anew; the code is for programs, and never changes. Where the message is
+    ``literal``, the HTTP API reference shows it, and an answer that says nothing else: it stays as it is, and is sent without the code.
     """
 
     status: int
     message: str
     code: str
+    literal: bool = False
 
-    def refuse(self, *details: object) -> "Refused":
+    def refuse(self, *details: object, retry_after: int | None = None) -> "Refused":
         """Return the exception for this fault, with ``details`` put into the message."""
-        return Refused(self.status, self.message.format(*details) if details else self.message, self.code)
+        message = self.message.format(*details) if details else self.message
+        return Refused(self.status, message, self.code, retry_after=retry_after)
 
 
 class BunqueueError(Exception):
@@ -72,7 +75,7 @@ class JobRemoved(JobFailed):
     """The job that was waited for was cancelled, or its time to live was over before it began."""
 
 
-INVALID_JSON_BODY = Fault(400, "Invalid JSON body", "invalid-json-body")
+INVALID_JSON_BODY = Fault(400, "Invalid JSON body", "invalid-json-body", literal=True)
 INVALID_JSON = Fault(400, "Invalid JSON", "invalid-json")
 INVALID_COMMAND = Fault(400, "Invalid command", "invalid-command")
 UNKNOWN_COMMAND = Fault(400, "Unknown command: {}", "unknown-command")
@@ -80,13 +83,14 @@ INVALID_FIELD = Fault(400, "{} {}", "invalid-field")
 UNKNOWN_FIELD = Fault(400, "unknown field: {}", "unknown-field")
 INVALID_QUEUE = Fault(400, "Queue name contains invalid characters", "invalid-queue")
 INVALID_PATH = Fault(400, "Invalid percent-encoding in path", "invalid-path")
-UNAUTHORIZED = Fault(401, "Unauthorized", "unauthorized")
+UNAUTHORIZED = Fault(401, "Unauthorized", "unauthorized", literal=True)
 WRONG_TOKEN = ": the token in BUNQUEUE_TOKEN or --token is missing or wrong"  # noqa: S105 - a sentence
 """What helps whoever meets it at a command line."""
-INVALID_TOKEN = Fault(401, "Invalid token", "invalid-token")
-NOT_FOUND = Fault(404, "Not found", "not-found")
-JOB_NOT_FOUND = Fault(404, "Job not found", "job-not-found")
+INVALID_TOKEN = Fault(401, "Invalid token", "invalid-token", literal=True)
+NOT_FOUND = Fault(404, "Not found", "not-found", literal=True)
+JOB_NOT_FOUND = Fault(404, "Job not found", "job-not-found", literal=True)
 METHOD_NOT_ALLOWED = Fault(405, "Method not allowed", "method-not-allowed")
+INTERNAL_ERROR = Fault(500, "Internal server error", "internal-error")
 UNKNOWN_HTTP_VERSION = Fault(400, "Unknown HTTP version", "unknown-http-version")
 MALFORMED_REQUEST = Fault(400, "Malformed HTTP request", "malformed-request")
 HEADERS_TOO_LARGE = Fault(431, "Request headers too large", "headers-too-large")
@@ -102,8 +106,8 @@ BODY_TOO_LARGE = Fault(413, "Request body too large", "body-too-large")
 BAD_HANDSHAKE = Fault(400, "Invalid WebSocket handshake: {}", "bad-handshake")
 HANDSHAKE_WITH_BODY = Fault(400, "A WebSocket handshake has no body", "handshake-with-body")
 UPGRADE_REQUIRED = Fault(426, "Upgrade to WebSocket required", "upgrade-required")
-RATE_LIMITED = Fault(429, "Rate limit exceeded", "rate-limited")
-NOT_ACTIVE = Fault(400, "Job not found or not active", "not-active")
+RATE_LIMITED = Fault(429, "Rate limit exceeded", "rate-limited", literal=True)
+NOT_ACTIVE = Fault(400, "Job not found or not active", "not-active", literal=True)
 LOST_LOCK = Fault(400, "Invalid or expired lock token", "lost-lock")
 UNKNOWN_DEPENDENCY = Fault(400, "Dependency job not found: {}", "unknown-dependency")
 FOREIGN_JOB_ID = Fault(400, "Job ID is in use by a job of another queue: {}", "foreign-job-id")
@@ -121,6 +125,9 @@ TOO_MANY_WAITS = Fault(503, "Server is overloaded: too many pulls and waits for 
 STANDBY = Fault(503, "This server waits to take over: another one leads", "standby")
 BUFFERS_FULL = Fault(503, "Server is overloaded: too many large requests and answers at once", "buffers-full")
 TOO_MANY_CONNECTIONS = Fault(503, "Too many connections", "too-many-connections")
+
+LITERAL = {fault.message: fault for fault in tuple(globals().values()) if isinstance(fault, Fault) and fault.literal}
+"""Text → refusal, of those that the reference shows whole; a text that is not here comes with its code."""
 
 
 def leaves(error: BaseException) -> list[BaseException]:
@@ -143,7 +150,7 @@ class StartupError(Exception):
 
 
 class StoreError(Exception):
-    """The disk refused a transaction; nothing of it was written and it may be tried again."""
+    """The disk refused a transaction. Nothing of it was written, and it may be tried again."""
 
 
 class TakenOver(Exception):
@@ -151,7 +158,7 @@ class TakenOver(Exception):
 
 
 class DoorLost(Exception):
-    """A process that accepts connections for this one has ended before it was told to."""
+    """A process that accepts connections for this one has ended before anybody asked it to."""
 
 
 ONE_LINE = (StartupError, StoreError, TakenOver, DoorLost)

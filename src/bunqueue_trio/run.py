@@ -85,7 +85,7 @@ async def _serve_those_who_waited(store: AwaitedStore, waiting: Waiting) -> None
     try:
         waiting.note_served(*await announcer.reached())
     except StoreError:
-        # They are told when they have waited for long enough.
+        # They get an error when they have waited for long enough.
         pass
     finally:
         announcer.close()

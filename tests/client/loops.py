@@ -12,7 +12,7 @@ LOOPS = ("trio", "asyncio")
 
 
 def on_both(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    """Make an async test one that runs on either loop; a parameter ``loop`` of it is told which."""
+    """Make an async test one that runs on either loop; a parameter ``loop`` of it says which."""
     parameters = inspect.signature(test).parameters
     named = [*parameters.values()]
     if "loop" not in parameters:

@@ -64,7 +64,7 @@ class Proxy(Between):
         self.call(self._cut)
 
     def freeze(self) -> None:
-        """Take bytes and let them go nowhere; nobody is told."""
+        """Take bytes and let them go nowhere; nobody hears of it."""
         self._frozen = True
 
     def thaw(self) -> None:

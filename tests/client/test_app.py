@@ -18,7 +18,7 @@ from bunqueue_trio.client import App, Client, Job, Refused
 from bunqueue_trio.client.connection import Connection
 from bunqueue_trio.testing import Bunqueue
 from tests.client.loops import on_both
-from tests.client.test_wire import ws
+from tests.client.test_real_server import ws
 from tests.wire.server import Server
 
 
@@ -68,7 +68,7 @@ async def test_some_of_the_queues(bunqueue: Bunqueue, nursery: trio.Nursery):
 
 
 @on_both
-async def test_mistakes_are_told():
+async def test_mistakes_are_errors_in_words():
     app = App()
     with pytest.raises(ValueError, match="no handlers"):
         await app.run()

@@ -165,7 +165,7 @@ async def test_a_worker_that_was_cut_off_hears_of_it_when_it_is_back(bunqueue: B
         await bunqueue.client.wait(job_id, 1)
 
 
-def test_a_client_that_blocks_is_told_by_its_heartbeat(server: Server, queue: str):
+def test_a_client_that_blocks_is_seen_by_its_heartbeat(server: Server, queue: str):
     with SyncClient(server.url) as client:
         client.push(queue)
         job = client.pull(queue)

@@ -19,7 +19,7 @@ from bunqueue_trio.engine import putting
 from bunqueue_trio.sync import SyncClient
 from bunqueue_trio.testing import Bunqueue
 from tests.client.loops import on_both
-from tests.client.test_wire import ws
+from tests.client.test_real_server import ws
 from tests.wire.server import Server
 
 
@@ -41,7 +41,7 @@ async def test_a_declared_schedule_brings_jobs_to_its_handler(bunqueue: Bunqueue
     assert seen == [("reports", {"kind": "daily"}, "reports")]
 
 
-async def test_what_is_not_declared_any_more_is_told_and_goes_on(bunqueue: Bunqueue):
+async def test_what_is_not_declared_any_more_is_named_and_goes_on(bunqueue: Bunqueue):
     before, after, other = app_of(bunqueue), app_of(bunqueue), app_of(bunqueue, name="other")
     for name in ("a", "b", "c"):
         before.schedule(name, "q", cron="0 3 * * *", timezone="Europe/Berlin")
@@ -81,7 +81,7 @@ async def test_a_schedule_changes_its_owner_only_if_that_is_said(bunqueue: Bunqu
     assert (await mine.sync()).taken == {}
 
 
-async def test_one_that_was_put_by_hand_is_taken_and_told(bunqueue: Bunqueue):
+async def test_one_that_was_put_by_hand_is_taken_and_reported(bunqueue: Bunqueue):
     await bunqueue.client.run(c.PutSchedule(name="s", queue="q", every=3_600_000))
     app = app_of(bunqueue)
     app.schedule("s", "q", every=3600)
@@ -106,7 +106,7 @@ async def test_none_is_put_where_there_is_no_room_for_all(bunqueue: Bunqueue, mo
     assert (await app.sync()).created == ["a", "b"]
 
 
-async def test_who_is_overtaken_is_told_how_many_were_put(bunqueue: Bunqueue, monkeypatch: pytest.MonkeyPatch):
+async def test_who_is_overtaken_learns_how_many_were_put(bunqueue: Bunqueue, monkeypatch: pytest.MonkeyPatch):
     app = app_of(bunqueue)
     for name in ("a", "b"):
         app.schedule(name, "q", every=3600)

@@ -90,7 +90,7 @@ print("after")
 async def at_work(
     guarded: Server, folder: Path, seconds: int, loop: str
 ) -> AsyncIterator[tuple[Client, str, "subprocess.Popen[str]"]]:
-    """A client, the id of a job whose handler takes so long, and the process that has begun with it."""
+    """A client, the id of a job whose handler takes that long, and the process that has begun with it."""
     script = folder / "script.py"
     script.write_text(SCRIPT.replace("SECONDS", str(seconds)).replace("LOOP", loop))
     address = f"ws://127.0.0.1:{guarded.port}"

@@ -20,7 +20,7 @@ from bunqueue_trio.client import Client, Job, Worker
 from bunqueue_trio.client.backend import websocket
 from bunqueue_trio.client.connection import Connection
 from tests.client.loops import on_both
-from tests.client.test_wire import ws
+from tests.client.test_real_server import ws
 from tests.wire.server import Server
 
 OPTIONS: dict[str, Any] = {"max_attempts": 1000, "backoff": 0.01}

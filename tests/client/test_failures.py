@@ -16,7 +16,7 @@ from bunqueue_trio.runtime.core import Core
 from bunqueue_trio.sync import SyncClient
 from bunqueue_trio.testing import Bunqueue
 from tests.client.loops import on_both
-from tests.client.test_wire import ws
+from tests.client.test_real_server import ws
 from tests.wire.server import Server
 
 Lines = list[MutableMapping[str, Any]]
@@ -108,7 +108,7 @@ async def test_each_of_a_batch_is_what_its_handler_made_of_it(bunqueue: Bunqueue
     assert [seen.error for seen in look] == ["ValueError: no", "GiveUp: never", "Again: later", "Again: now"]
 
 
-async def test_a_server_that_knows_no_bulk_command_is_told_one_by_one(
+async def test_a_server_that_knows_no_bulk_command_gets_the_items_one_by_one(
     bunqueue: Bunqueue, monkeypatch: pytest.MonkeyPatch, logs: Lines
 ):
     refusing(monkeypatch, lambda kind: UNKNOWN_COMMAND.refuse("FAILB") if isinstance(kind, c.FailBatch) else None)
@@ -119,10 +119,10 @@ async def test_a_server_that_knows_no_bulk_command_is_told_one_by_one(
     assert "Traceback" in str(tried.stack)
 
 
-async def test_what_is_too_large_for_the_server_is_told_in_short(
+async def test_what_is_too_large_for_the_server_is_said_in_short(
     bunqueue: Bunqueue, monkeypatch: pytest.MonkeyPatch, logs: Lines
 ):
-    """The others of its batch are told as they are."""
+    """The others of its batch are reported as they are."""
 
     def refuse(command: c.Command) -> Refused | None:
         texts = [failure.error or "" for failure in command.failures] if isinstance(command, c.FailBatch) else []

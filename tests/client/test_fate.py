@@ -117,7 +117,7 @@ async def test_push_that_is_done_already_is_not_done_again(bunqueue: Bunqueue, l
 @both
 @pytest.mark.parametrize("away_s", [0, 5, 25])
 @pytest.mark.parametrize("options", [{}, {"remove_on_complete": True}])
-async def test_a_push_of_an_id_that_ended_before_is_told_from_that(
+async def test_a_push_of_an_id_that_ended_before_is_distinguished_from_that(
     bunqueue: Bunqueue, loss: Loss, arrives: bool, away_s: float, options: dict[str, object]
 ):
     """By when the job of the id has ended: the push has brought it, or it is of an earlier push."""

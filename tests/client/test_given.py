@@ -16,7 +16,7 @@ from bunqueue_trio.sync import SyncClient
 from bunqueue_trio.sync.jobs import SyncJob
 from bunqueue_trio.testing import Bunqueue
 from tests.client.loops import on_both
-from tests.client.test_wire import ws
+from tests.client.test_real_server import ws
 from tests.wire.server import Server
 
 

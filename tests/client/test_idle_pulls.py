@@ -11,7 +11,7 @@ from bunqueue_trio.client.client import IN_FLIGHT
 from bunqueue_trio.commands import GetQueue, Pull
 from bunqueue_trio.testing import Bunqueue
 from tests.client.loops import on_both
-from tests.client.test_wire import ws
+from tests.client.test_real_server import ws
 from tests.wire.server import Server
 
 

@@ -254,7 +254,7 @@ async def test_end_of_a_test_says_nothing(autojump_clock: trio.testing.MockClock
     assert [line for line in logs if "connection" in line["event"]] == []
 
 
-async def test_worker_polls_as_it_does_in_earnest(bunqueue: Bunqueue):
+async def test_worker_pulls_as_it_does_in_earnest(bunqueue: Bunqueue):
     """There is an open pull at the server, and a stop takes it back."""
     worker = bunqueue.worker("q")
     worker.handler(build)

@@ -117,7 +117,7 @@ def test_killed_worker_on_asyncio_costs_a_stall():
             await begun.wait()
             bunqueue.kill(worker)
             with anyio.fail_after(60):
-                while bunqueue.jobs[job_id].stalls == 0:  # noqa: ASYNC110 - it is told to nobody
+                while bunqueue.jobs[job_id].stalls == 0:  # noqa: ASYNC110 - nobody hears of it
                     await asyncio.sleep(0.01)
 
     asyncio.run(main())

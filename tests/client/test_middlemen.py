@@ -1,4 +1,4 @@
-"""What stands between may answer in the server's place: a worker waits it out, a client is told what it was."""
+"""What stands between may answer in the server's place: a worker waits it out, a client learns what it was."""
 
 import anyio
 import pytest
@@ -8,7 +8,7 @@ from bunqueue_trio.client import Client, Refused, ServerUnavailable, Worker
 from bunqueue_trio.testing import Bunqueue
 from tests.client.loops import on_both
 from tests.client.proxy import Proxy
-from tests.client.test_wire import ws
+from tests.client.test_real_server import ws
 from tests.wire.server import Server
 
 
@@ -80,7 +80,7 @@ async def test_worker_waits_out_whatever_answers(server: Server, queue: str, nam
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ANSWERS)
 @on_both
-async def test_client_is_told_what_answered(server: Server, name: str):
+async def test_client_learns_what_answered(server: Server, name: str):
     answer, told = ANSWERS[name]
     with Middleman(server, answer, times=float("inf")) as middleman:
         async with Client(middleman.url, patience=0.05) as client:

@@ -13,7 +13,7 @@ from bunqueue_trio.sync import SyncClient
 from bunqueue_trio.testing import Bunqueue
 from tests.client.loops import on_both
 from tests.client.test_failures import refusing
-from tests.client.test_wire import ws
+from tests.client.test_real_server import ws
 from tests.wire.server import Server
 
 HUGE = "a" + "x" * 12_000_000  # more than a message may have

@@ -19,7 +19,7 @@ from bunqueue_trio.runtime.core import Core
 from bunqueue_trio.testing import Bunqueue
 from bunqueue_trio.testing.lives import Pipe
 from tests.client.loops import on_both
-from tests.client.test_wire import ws
+from tests.client.test_real_server import ws
 from tests.wire.server import Server, StartServer
 
 # --- the server stops -----------------------------------------------------------------------------
@@ -328,13 +328,14 @@ async def test_pull_cancelled_at_any_moment_loses_no_job(bunqueue: Bunqueue, bun
 
 async def test_job_is_given_back_until_the_server_takes_it(bunqueue: Bunqueue, monkeypatch: pytest.MonkeyPatch):
     """Its disk refuses the first tries: the job would be held for as long as the connection lives."""
-    refusals = [STORAGE_DOWN.message, NOT_COMMITTED.message, OVERLOADED.message]
+    refusals = [STORAGE_DOWN, NOT_COMMITTED, OVERLOADED]
     send = Pipe.send
 
     async def refuse(pipe: Pipe, message: bytes) -> None:
         command = msgspec.json.decode(message)
         if command["cmd"] == "Release" and refusals:
-            error = {"ok": False, "error": refusals.pop(), "reqId": command["reqId"]}
+            fault = refusals.pop()
+            error = {"ok": False, "error": fault.message, "code": fault.code, "reqId": command["reqId"]}
             pipe._messages.append(msgspec.json.encode(error))
             pipe._session.bell.ring()
             return
@@ -360,7 +361,7 @@ async def test_pull_that_was_never_sent_is_forgotten(bunqueue: Bunqueue):
 
 
 async def test_stopped_worker_takes_nothing_more(bunqueue: Bunqueue, nursery: trio.Nursery):
-    """Its long poll stands first in line; another worker is idle."""
+    """Its waiting pull stands first in line; another worker is idle."""
     runs: list[str] = []
 
     def work(name: str) -> Callable[[Job], Any]:

@@ -21,7 +21,7 @@ from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.testing import Bunqueue
 from bunqueue_trio.testing.lives import Pipe
 from tests.client.loops import on_both
-from tests.client.test_wire import ws
+from tests.client.test_real_server import ws
 from tests.wire.server import Server
 
 

@@ -13,7 +13,7 @@ from bunqueue_trio.client import Client, ConnectionLost, Job, JobFailed, Refused
 from bunqueue_trio.sync import SyncClient
 from bunqueue_trio.testing import Bunqueue
 from bunqueue_trio.testing.lives import Pipe
-from tests.client.test_wire import ws
+from tests.client.test_real_server import ws
 from tests.wire.client import Client as Wire
 from tests.wire.server import Server
 

@@ -18,7 +18,7 @@ from bunqueue_trio.protocol.commands.spec import Role
 from bunqueue_trio.protocol.replies import PullReply
 from bunqueue_trio.testing import Bunqueue
 from bunqueue_trio.testing.server import START_MS
-from tests.client.test_pages import blocks
+from tests.client.test_documented_client import blocks
 
 Lines = list[MutableMapping[str, Any]]
 
@@ -247,10 +247,10 @@ async def test_the_line_of_a_failure_looks_as_shown(unset: None, bunqueue: Bunqu
     ] * 2
 
 
-async def test_a_token_that_lacks_the_role_is_told_of_every_minute(
+async def test_a_token_that_lacks_the_role_is_reported_every_minute(
     bunqueue: Bunqueue, logs: Lines, monkeypatch: pytest.MonkeyPatch
 ):
-    """It once was told of one time, and the worker stood there in silence until somebody wondered."""
+    """It was once said a single time, and the worker stood there in silence until somebody wondered."""
     monkeypatch.setitem(Session.__init__.__kwdefaults__, "grant", Grant(Role.READ, "metrics"))
     worker = bunqueue.worker("q")
     worker.handler(lambda job: None)

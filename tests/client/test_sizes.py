@@ -10,7 +10,7 @@ from bunqueue_trio.client import Client, Job, Refused, connection
 from bunqueue_trio.config import Settings
 from bunqueue_trio.testing import Bunqueue
 from tests.client.loops import on_both
-from tests.client.test_wire import ws
+from tests.client.test_real_server import ws
 from tests.wire.server import Server
 
 Lines = list[MutableMapping[str, Any]]

@@ -101,7 +101,7 @@ def test_wait_ends_in_time(server: Server, queue: str):
 
 
 def test_wait_is_not_held_up_by_a_server_that_hangs():
-    """A stream of events may be silent for long; where it stands is told at once."""
+    """A stream of events may be silent for long; where it stands is said at once."""
     patience: list[float] = []
 
     def hang(request: httpx.Request) -> httpx.Response:
@@ -116,7 +116,7 @@ def test_wait_is_not_held_up_by_a_server_that_hangs():
     assert patience == [2, 40]
 
 
-def test_end_that_is_not_told_is_not_guessed(server: Server, queue: str, monkeypatch: pytest.MonkeyPatch):
+def test_end_that_is_not_known_is_not_guessed(server: Server, queue: str, monkeypatch: pytest.MonkeyPatch):
     """The job is gone, and of its last event nothing is kept."""
     with SyncClient(server.url) as client:
         job_id = client.push(queue)
@@ -155,7 +155,7 @@ def test_names_of_dots_are_no_folders(server: Server, name: str):
 
 
 def test_events_go_on_after_a_cut(server: Server, queue: str):
-    """What happened meanwhile is told too."""
+    """What happened meanwhile comes, too."""
     with (
         Proxy(server.address) as proxy, SyncClient(proxy.url) as client, SyncClient(server.url) as other,
         client.events("pushed", queue=queue) as events,
@@ -201,7 +201,7 @@ def test_keeping_a_job(server: Server, queue: str):
         job.heartbeat()
         job.heartbeat(duration=5)
         job.extend_lock(0.05)
-        again = client.pull(queue, timeout=60)  # the lease ended when it was told to
+        again = client.pull(queue, timeout=60)  # the lease ended when it was to
         assert again is not None
         assert again.id == job_id
         for call in (job.heartbeat, lambda: job.extend_lock(1), lambda: job.progress(50)):
@@ -214,7 +214,7 @@ def test_keeping_a_job(server: Server, queue: str):
 
 
 @pytest.mark.slow
-def test_long_poll_outlasts_the_timeout(server: Server, queue: str):
+def test_waiting_pull_outlasts_the_timeout(server: Server, queue: str):
     with SyncClient(server.url, timeout=3) as client:  # how late a busy server may be
         started = time.monotonic()
         assert client.pull(queue, timeout=3.2) is None

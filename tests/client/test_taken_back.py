@@ -12,7 +12,7 @@ import pytest
 from bunqueue_trio.client import Client, Job, JobFailed, Worker
 from bunqueue_trio.client.handlers import Threads
 from tests.client.loops import on_both
-from tests.client.test_wire import ws
+from tests.client.test_real_server import ws
 from tests.wire.server import Server
 
 Pull = Callable[[], Awaitable[Job | None]]

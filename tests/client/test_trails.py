@@ -8,7 +8,7 @@ from bunqueue_trio.commands import GetAttempts, GetLogs
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.sync import SyncClient
 from tests.client.loops import on_both
-from tests.client.test_wire import ws
+from tests.client.test_real_server import ws
 from tests.wire.server import Server
 
 

@@ -86,7 +86,7 @@ async def test_each_end_has_its_answer(
     assert ends == [expected]
 
 
-async def test_expired_job_is_told_apart_from_a_failed_one(bunqueue: Bunqueue):
+async def test_expired_job_is_distinguished_from_a_failed_one(bunqueue: Bunqueue):
     job_id = await bunqueue.client.push("q", ttl=5)
     with pytest.raises(JobRemoved, match="time to live"):
         await bunqueue.client.wait(job_id)
@@ -237,7 +237,7 @@ async def test_time_out_of_ones_own_is_left_alone(bunqueue: Bunqueue):
     assert bunqueue.elapsed == pytest.approx(2)
 
 
-async def test_job_of_another_queue_is_not_waited_for_in_vain(bunqueue: Bunqueue):
+async def test_job_of_another_queue_is_not_waited_for(bunqueue: Bunqueue):
     client = bunqueue.connect(queue="mine")
     async with client:
         job_id = await client.push("theirs")

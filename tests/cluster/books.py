@@ -1,4 +1,4 @@
-"""What clients of all brokers were told, held against the truth: answers, deliveries, long polls, event streams."""
+"""What clients of all brokers were answered, held against the truth: answers, deliveries, waiting pulls, event streams."""
 
 import json
 from collections import deque
@@ -9,11 +9,11 @@ import trio
 
 from tests.cluster.truth import Truth
 from tests.sim.actors import Actor, Worker
-from tests.sim.ledger import Delivery, Ledger
 from tests.sim.peer import Answer, EventReader, Lost, Peer, Refused
+from tests.sim.sim_ledger import Delivery, Ledger
 
 if TYPE_CHECKING:
-    from tests.cluster.world import ClusterWorld
+    from tests.cluster.cluster_world import ClusterWorld
 
 
 class ClusterLedger(Ledger):
@@ -25,7 +25,7 @@ class ClusterLedger(Ledger):
         truth.on_batch.append(self._note)
         self.truth = truth
         self._told: dict[str, set[str]] = {}
-        """Every token that somebody was told, by the id of its job."""
+        """Every token that somebody got, by the id of its job."""
 
     def forget_lost(self) -> None:
         """Let go of what was said of jobs of which something is lost."""
@@ -49,7 +49,7 @@ class ClusterLedger(Ledger):
         told = self._told.setdefault(delivery.id, set())
         told.add(delivery.token)
         if delivery.token not in self.truth.tokens and self.truth.pulled[delivery.id] < len(told):
-            self._fail(f"{delivery} is told, and not committed")
+            self._fail(f"{delivery} was answered, and is not committed")
         super().delivered(delivery)
 
     def ack_answered(self, delivery: Delivery) -> None:
@@ -70,7 +70,7 @@ class ClusterLedger(Ledger):
 
 
 class Poll(NamedTuple):
-    """A long poll that was answered."""
+    """A waiting pull that was answered."""
 
     queue: str
     sent_at: float
@@ -183,7 +183,7 @@ class Reader(Actor):
         if "gap" in message:
             # Where none is kept nobody knows what there was: ids begin anew with each leader.
             if not self.losses and 0 < self.stage.database.first_event_id() <= self.last + 1:
-                self.stage.fail(f"{self.name} is told of a gap after {self.last}, and nothing is missing: {message}")
+                self.stage.fail(f"{self.name} hears of a gap after {self.last}, and nothing is missing: {message}")
             self.last = number
             self.place = next((at for at, told in enumerate(truth.told) if told.id > number), len(truth.told))
             return

@@ -21,10 +21,10 @@ from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.server import Server, clock_of
 from bunqueue_trio.runtime.supervisor import leaves
 from bunqueue_trio.storage.awaited import AwaitedStore
-from tests.cluster.postgres import Reach
+from tests.cluster.cluster_postgres import Reach
 
 if TYPE_CHECKING:
-    from tests.cluster.world import ClusterWorld
+    from tests.cluster.cluster_world import ClusterWorld
 
 PORT = 6790
 

@@ -15,7 +15,7 @@ from bunqueue_trio.storage.postgres import cluster, link, retention, schema, ter
 from bunqueue_trio.storage.postgres import parameters as p
 from bunqueue_trio.storage.postgres.link import Fenced, Query
 from bunqueue_trio.storage.rows import ChangedRow, JobRow
-from tests.cluster.tables import Disk, Row, Tables, Transaction
+from tests.cluster.cluster_tables import Disk, Row, Tables, Transaction
 
 STAR = "seq", "fin", "last_id"
 _INT8 = 20

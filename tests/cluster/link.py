@@ -11,8 +11,8 @@ import trio
 from bunqueue_trio.config import STORE_ANSWER_S
 from bunqueue_trio.errors import StoreError
 from bunqueue_trio.storage.postgres.link import Query
+from tests.cluster.cluster_tables import Row
 from tests.cluster.database import Database
-from tests.cluster.tables import Row
 
 
 class Way(Protocol):

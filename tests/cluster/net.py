@@ -133,7 +133,7 @@ class Net:
                 link.connection.cut()
 
     def lose(self, host: str, *, silently: bool) -> None:
-        """The process on a machine has died, this instant; nobody is told of it when the machine has, too, before it is up again."""
+        """The process on a machine has died, this instant; nobody hears of it when the machine has, too, before it is up again."""
         for listener in [each for each in self._listeners.values() if each.host == host]:
             self.forget(listener)
         for link in [each for each in self._links if host in each.hosts]:

@@ -9,7 +9,7 @@ from bunqueue_trio.config import AUDIT_DATA_BYTES, PRUNE_BYTES, REPLAY_BYTES
 from bunqueue_trio.storage.postgres import reads as r
 from bunqueue_trio.storage.postgres import retention, store
 from bunqueue_trio.storage.rows import FinishedRow, JobRow
-from tests.cluster.tables import Row
+from tests.cluster.cluster_tables import Row
 
 if TYPE_CHECKING:
     from tests.cluster.database import Database

@@ -27,7 +27,7 @@ from tests.cluster.link import make_link
 from tests.sim.wire import End, Poller
 
 if TYPE_CHECKING:
-    from tests.cluster.world import ClusterWorld
+    from tests.cluster.cluster_world import ClusterWorld
 
 # No client can make a connection fail, and no trouble makes memory and database differ: these are faults of ours.
 FAULTS = ("connection failed", "the self-audit found a fault")

@@ -23,10 +23,10 @@ from bunqueue_trio.storage.postgres import store
 from bunqueue_trio.storage.postgres.link import Fenced, Query
 from bunqueue_trio.storage.postgres.store import PostgresStore
 from tests.cluster import broker
-from tests.cluster.chaos import FOCUSES
+from tests.cluster.cluster_chaos import FOCUSES
+from tests.cluster.cluster_postgres import Postgres
+from tests.cluster.cluster_world import simulate_cluster
 from tests.cluster.database import Committed, Database, parse
-from tests.cluster.postgres import Postgres
-from tests.cluster.world import simulate_cluster
 
 SEEDS = 200
 
@@ -191,7 +191,7 @@ def sends_again_what_may_have_happened(patch: pytest.MonkeyPatch) -> None:
 
     async def again(self: Asking) -> None:
         await trio.lowlevel.checkpoint()
-        for asked in [asked for asked in self._asked.values() if asked.is_sent and not asked.polls]:
+        for asked in [asked for asked in self._asked.values() if asked.is_sent and not asked.lasts]:
             asked.is_sent = False
             self._out.append((packets[asked], asked))
 

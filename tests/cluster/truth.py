@@ -1,4 +1,4 @@
-"""What is committed, over all terms: what clients are told is held against it.
+"""What is committed, over all terms: what clients are answered is held against it.
 
 A database that has gone back does not change it, since whoever leads is to write again what is missing. When another one takes over
 instead, what was lost is lost: it is noted, and excused only when nobody who remembered it could have written it.
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from bunqueue_trio.storage.postgres.reads import RS
 from bunqueue_trio.storage.rows import JobRow
 from tests.cluster.database import Committed, Leader
-from tests.sim.disk import UNTOLD, Platter
+from tests.sim.sim_disk import UNTOLD, Platter
 
 _SEQ, _ID, _DATA, _OPTIONS, _LEASE = (JobRow._fields.index(name) for name in ("seq", "id", "data", "options", "lease"))
 

@@ -4,7 +4,7 @@ from bunqueue_trio.protocol import commands as c
 from tests.commands.carriers import Api
 
 
-async def test_what_was_done_is_told_newest_first(api: Api, queue: str):
+async def test_what_was_done_is_listed_newest_first(api: Api, queue: str):
     job_id = await api.push(queue, delay=60_000)
     await api.run(c.Pause(queue=queue, reason="look"))
     await api.run(c.Promote(id=job_id))

@@ -1,4 +1,4 @@
-"""Cancelling with a word and a grace: the worker is told, what it says in time counts, and a record is kept."""
+"""Cancelling with a word and a grace: the worker gets the word, what it says in time counts, and a record is kept."""
 
 import pytest
 

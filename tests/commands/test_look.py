@@ -1,4 +1,4 @@
-"""What is told of one job."""
+"""What is shown of one job."""
 
 import contextlib
 

@@ -77,7 +77,7 @@ async def test_a_changed_priority_takes_the_place_it_would_have_had_by_its_age(a
     assert await api.refused(c.ChangePriority(id="nobody", priority=1)) is errors.JOB_NOT_FOUND
 
 
-async def test_a_job_is_ready_when_it_is_told_to_be(api: Api, queue: str):
+async def test_a_job_is_ready_when_its_push_says_so(api: Api, queue: str):
     job_id = await api.push(queue)
     await api.run(c.ChangeDelay(id=job_id, delay=3_600_000))
     assert (await api.run(c.Pull(queue=queue))).job is None

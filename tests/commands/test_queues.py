@@ -11,7 +11,7 @@ from tests.commands.carriers import Api
 
 
 @pytest.mark.slow
-async def test_a_paused_queue_hands_out_nothing_until_it_is_resumed(api: Api, queue: str):
+async def test_a_paused_queue_delivers_nothing_until_it_is_resumed(api: Api, queue: str):
     assert not (await api.run(c.IsPaused(queue=queue))).paused
     await api.run(c.Pause(queue=queue, reason="the mail server is down"))
     said = await api.run(c.IsPaused(queue=queue))
@@ -38,7 +38,7 @@ async def test_a_pause_ends_at_its_time(api: Api, queue: str):
     assert await api.refused(c.Pause(queue=queue, until=until)) is errors.UNTIL_IS_PAST
 
 
-async def test_so_many_jobs_of_a_queue_are_active_at_once(api: Api, queue: str):
+async def test_the_concurrency_limit_of_a_queue_is_kept(api: Api, queue: str):
     await api.run(c.SetConcurrency(queue=queue, concurrency=2))
     ids = [await api.push(queue) for _ in range(4)]
     assert [job.id for job in (await api.run(c.PullBatch(queue=queue, count=9))).jobs] == ids[:2]
@@ -54,7 +54,7 @@ async def test_so_many_jobs_of_a_queue_are_active_at_once(api: Api, queue: str):
 
 
 @pytest.mark.slow
-async def test_so_many_jobs_of_a_queue_are_delivered_in_a_time(api: Api, queue: str):
+async def test_the_rate_limit_of_a_queue_is_kept(api: Api, queue: str):
     await api.run(c.RateLimit(queue=queue, limit=2, duration=1500))
     ids = [await api.push(queue) for _ in range(3)]
     begun = time.monotonic()

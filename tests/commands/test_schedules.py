@@ -37,7 +37,7 @@ async def test_a_schedule_brings_jobs_until_it_is_paused_and_on_when_it_is_resum
         assert await api.refused(command) is c.SCHEDULE_NOT_FOUND
 
 
-async def test_a_schedule_is_told_to_run_now(api: Api, queue: str):
+async def test_a_schedule_runs_now_when_asked_to(api: Api, queue: str):
     await api.run(c.PutSchedule(name=queue, queue=queue, cron="0 3 * * *", timezone="Europe/Berlin"))
     job_id = (await api.run(c.RunSchedule(name=queue))).id
     assert (await api.take(queue))[0] == job_id

@@ -202,7 +202,7 @@ async def test_of_a_client_that_has_hung_up_nobody_is_asked_again(leaders: Leade
     poll = leaders.asking.ask(1, b"a", POLL)
     await leaders.hear()
     await leaders.say(1, WAITS)
-    poll.is_told = True
+    poll.has_left = True
     leaders.asking.say(1, GONE)
     await leaders.die()
     assert is_uncertain(poll)
@@ -213,7 +213,7 @@ async def test_of_a_client_that_has_hung_up_nobody_is_asked_again(leaders: Leade
     assert await leaders.hear() == []
 
 
-async def test_only_so_many_bytes_are_kept_for_that(
+async def test_a_bounded_number_of_bytes_is_kept_for_that(
     leaders: Leaders, autojump_clock: Clocked, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(asking_module, "ASKED_MAX_BYTES", 2 * len(POLL))
@@ -228,7 +228,7 @@ async def test_only_so_many_bytes_are_kept_for_that(
     assert [message.number for message in await leaders.hear()] == [0, 1]
 
 
-async def test_what_nobody_was_asked_in_time_is_told_apart_by_whether_it_may_have_happened(
+async def test_what_nobody_was_asked_in_time_says_whether_it_may_have_happened(
     leaders: Leaders, autojump_clock: Clocked
 ):
     read = leaders.asking.ask(1, b"a", READ)

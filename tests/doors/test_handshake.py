@@ -44,7 +44,7 @@ def leader(key: bytes = KEY) -> Act:
     return lambda stream: admit_door(stream, key)
 
 
-async def test_who_knows_the_key_is_told_whom_it_is_for(autojump_clock: trio.testing.MockClock):
+async def test_who_knows_the_key_learns_whom_it_is_for(autojump_clock: trio.testing.MockClock):
     assert await both(door(), leader()) == {"door": None, "leader": "10.0.0.7"}
     assert await both(door(address=""), leader()) == {"door": None, "leader": ""}
     assert (await both(door(address="x" * 999), leader()))["leader"] == "x" * CLIENT_KEY_MAX

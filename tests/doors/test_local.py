@@ -1,4 +1,4 @@
-"""The link between a door and the leader of its machine: what is handed over, and what a door does when it is told, or alone."""
+"""The link between a door and the leader of its machine: what is handed over, and what a door does when it is asked to, or alone."""
 
 import socket
 from collections.abc import Callable, Iterator

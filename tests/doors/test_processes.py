@@ -185,7 +185,7 @@ def test_a_door_that_dies_again_and_again_ends_the_server_with_a_line(tmp_path: 
         )
 
 
-def test_a_door_that_is_told_to_end_finishes_what_it_has_and_another_takes_its_place(running: Running):
+def test_a_door_that_is_asked_to_end_finishes_what_it_has_and_another_takes_its_place(running: Running):
     answers: list[Any] = []
     with running.client() as client, running.client() as other:
         waiting = threading.Thread(target=lambda: answers.append(client.get("/queues/q/jobs?timeout=60000").json()))

@@ -247,7 +247,7 @@ async def test_who_does_not_find_the_leader_saves_the_others_the_way():
     assert not link.is_up
 
 
-async def test_a_request_that_nobody_can_be_asked_is_told_so(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch):
+async def test_a_request_that_nobody_can_be_asked_is_refused(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch):
     # Beside the time of a lease.
     patience_s = 0.1 - Settings().store_lease_ms / 1000
     monkeypatch.setattr("bunqueue_trio.doors.waiting_room.LINK_PATIENCE_S", patience_s)

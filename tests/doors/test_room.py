@@ -159,7 +159,7 @@ async def test_what_is_none_for_frames_is_passed_on_while_a_door_stops(world: Wo
     assert (await response(client))[0] == 200
 
 
-async def test_the_next_stream_of_a_door_that_stops_is_told_so(world: World, autojump_clock: Clocked):
+async def test_the_next_stream_of_a_door_that_stops_learns_of_it(world: World, autojump_clock: Clocked):
     door = await world.door()
     waiting, busy = world.connect(door), world.connect(door)
     await trio.testing.wait_all_tasks_blocked()

@@ -26,7 +26,7 @@ class Ends(NamedTuple):
 
 @asynccontextmanager
 async def spliced(
-    make: Pair = trio.testing.memory_stream_pair, unread: bytes = b"", client: Any = None
+    make: Pair = trio.testing.memory_stream_pair, unread: bytes = b"", client: Any = None, lost: bytes = b""
 ) -> AsyncIterator[Ends]:
     ours, its = make() if client is None else (client, client)
     leader, to_leader = make()
@@ -35,7 +35,7 @@ async def spliced(
     async def run(*, task_status: trio.TaskStatus[None]) -> None:
         task_status.started()
         try:
-            await splice(its, to_leader, make_buffer(), unread)
+            await splice(its, to_leader, make_buffer(), unread, lost)
         finally:
             await trio.aclose_forcefully(its)
             await trio.aclose_forcefully(to_leader)
@@ -82,7 +82,7 @@ async def test_the_last_word_of_the_leader_is_heard_while_the_client_still_sends
         await trio.testing.wait_all_tasks_blocked()
         await ends.client.send_all(b"and more")
         assert await everything(ends.client) == b"no more of it"
-        assert trio.current_time() - begun < 1, "the end is told at once"
+        assert trio.current_time() - begun < 1, "the end is seen at once"
         await ends.over.wait()
         assert trio.current_time() - begun <= _AFTERWARDS_S
 
@@ -146,7 +146,7 @@ async def test_the_leader_sees_the_end_of_a_client_that_is_gone(autojump_clock: 
 
 
 async def test_a_leader_that_has_closed_is_not_waited_for(autojump_clock: trio.testing.MockClock):
-    """Between two processes of one machine the end of both directions can be told from that of one."""
+    """Between two processes of one machine the end of both directions can be distinguished from that of one."""
     ours, its = trio.testing.memory_stream_pair()
     leader, to_leader = (trio.SocketStream(trio.socket.from_stdlib_socket(sock)) for sock in socket.socketpair())
     await leader.send_all(b"bye")
@@ -156,3 +156,33 @@ async def test_a_leader_that_has_closed_is_not_waited_for(autojump_clock: trio.t
     assert trio.current_time() == begun
     assert await ours.receive_some(10) == b"bye"
     await trio.aclose_forcefully(to_leader)
+
+
+LOST = b"HTTP/1.1 503 x\r\n\r\n"
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("said", "asks_again", "heard"),
+    [
+        (b"", False, LOST),
+        (ANSWER, False, ANSWER),
+        (ANSWER, True, ANSWER + LOST),
+        (b"HTTP/1.1 101 Switching Protocols\r\n\r\n", True, b"HTTP/1.1 101 Switching Protocols\r\n\r\n"),
+        (b"HTTP/1.1 413 x\r\nConnection: close\r\n\r\n", True, b"HTTP/1.1 413 x\r\nConnection: close\r\n\r\n"),
+    ],
+)
+async def test_who_has_no_answer_of_a_leader_that_is_lost_is_told_so(
+    autojump_clock: trio.testing.MockClock, said: bytes, asks_again: bool, heard: bytes
+):
+    async with spliced(lost=LOST) as ends:
+        await ends.client.send_all(b"POST / HTTP/1.1\r\n\r\n")
+        await trio.testing.wait_all_tasks_blocked()
+        if said:
+            await ends.leader.send_all(said)
+            await trio.testing.wait_all_tasks_blocked()
+        if asks_again:
+            await ends.client.send_all(b"again")
+            await trio.testing.wait_all_tasks_blocked()
+        await ends.leader.aclose()
+        assert await everything(ends.client) == heard

@@ -1,6 +1,7 @@
 """What a server does while another one leads its store: it is a door to that one, and says so where it cannot be."""
 
 import json
+from typing import Any
 
 import pytest
 import trio
@@ -14,6 +15,7 @@ from bunqueue_trio.config import (
     WAITING_ROOM_S,
     Settings,
 )
+from bunqueue_trio.doors.link import LinkLost
 from bunqueue_trio.doors.remote import RemoteLink
 from bunqueue_trio.doors.waiting_room import Waiting, WaitingRoom
 from bunqueue_trio.errors import StartupError
@@ -84,10 +86,51 @@ async def test_who_comes_while_many_ask_waits_a_while(room: WaitingRoom, autojum
         assert await mine.receive_some(1) == b""
 
 
-async def test_only_so_many_wait_for_the_leader(room: WaitingRoom, autojump_clock: trio.testing.MockClock):
+async def test_a_bounded_number_waits_for_the_leader(room: WaitingRoom, autojump_clock: trio.testing.MockClock):
     room._patient = LINK_PATIENT_MAX
     assert (await asked(room, PUSH)).startswith(b"HTTP/1.1 503 ")
     assert trio.current_time() == 0
+
+
+class LostOnce(RemoteLink):
+    """A link that seems up; the first connection to the leader does not come about, and the next one goes to ``leader``."""
+
+    def __init__(self, leader: trio.abc.Stream) -> None:
+        super().__init__()
+        self._streams: list[trio.abc.Stream | None] = [None, leader]
+
+    @property
+    def is_up(self) -> bool:
+        return True
+
+    async def wait_up(self, seconds: float) -> bool:
+        await trio.lowlevel.checkpoint()
+        return True
+
+    async def open(self, address: str) -> Any:
+        await trio.lowlevel.checkpoint()
+        stream = self._streams.pop(0)
+        if stream is None:
+            raise LinkLost("it has just died")
+        return stream
+
+
+async def test_no_byte_of_a_large_request_is_lost_when_the_leader_cannot_be_reached(
+    autojump_clock: trio.testing.MockClock,
+):
+    leader, its = trio.testing.memory_stream_pair()
+    room = WaitingRoom(LostOnce(its), Settings())
+    request = b"POST /queues/q/jobs HTTP/1.1\r\nContent-Length: 200000\r\n\r\n" + b"x" * 200_000
+    mine, theirs = trio.testing.memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(room.serve, theirs)
+        nursery.start_soon(mine.send_all, request)
+        got = b""
+        with trio.fail_after(60):
+            while len(got) < len(request):
+                got += await leader.receive_some(65536)
+        assert got == request
+        nursery.cancel_scope.cancel()
 
 
 async def test_who_goes_before_the_answer_does_no_harm(room: WaitingRoom, autojump_clock: trio.testing.MockClock):
@@ -98,12 +141,12 @@ async def test_who_goes_before_the_answer_does_no_harm(room: WaitingRoom, autoju
     assert room.connections == 0
 
 
-async def test_one_too_many_is_told_so(room: WaitingRoom, autojump_clock: trio.testing.MockClock):
+async def test_one_too_many_is_refused_in_words(room: WaitingRoom, autojump_clock: trio.testing.MockClock):
     room._connections_max = 0
     assert b"too-many-connections" in await asked(room, PUSH)
 
 
-async def test_an_address_that_is_taken_is_told(nursery: trio.Nursery, tmp_path):
+async def test_an_address_that_is_taken_is_named(nursery: trio.Nursery, tmp_path):
     settings = Settings(bind=("127.0.0.1:0", f"unix:{tmp_path}/s"))
     await nursery.start(Waiting(settings).run)
     with pytest.raises(StartupError, match="cannot listen"):
@@ -233,7 +276,7 @@ async def test_a_server_that_leads_without_a_link_cannot_answer_those(nursery: t
     nursery.cancel_scope.cancel()
 
 
-async def test_a_server_that_is_told_to_stop_while_it_waits_ends_what_it_has(nursery: trio.Nursery, tmp_path):
+async def test_a_server_that_is_asked_to_stop_while_it_waits_ends_what_it_has(nursery: trio.Nursery, tmp_path):
     path = f"{tmp_path}/s"
     waiting = Waiting(Settings(bind=(f"unix:{path}",)))
     await waiting.stop()  # before it has any

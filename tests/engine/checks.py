@@ -245,7 +245,7 @@ def check_empty(engine: Engine) -> None:
     """Nothing is kept of jobs that are gone and committed."""
     assert engine.jobs == {}
     assert (dict(engine.gates), engine.gates.due, engine.gates._ends) == ({}, None, [])
-    # What went on is told for a week, whatever is left of it.
+    # What went on is shown for a week, whatever is left of it.
     bounds = {MINUTE: FIGURES_ROWS_MAX, HOUR: FIGURES_HOURS}
     facts = engine.facts._kinds
     assert {kind: rows for kind, rows in facts.items() if kind not in bounds} == {}

@@ -4,14 +4,17 @@ import random
 from itertools import count
 from typing import Any
 
+import msgspec
+import pytest
 from msgspec import Raw
 
 from bunqueue_trio.engine.commands import apply
 from bunqueue_trio.engine.engine import Engine, Rules
 from bunqueue_trio.engine.job import DEFAULT_OPTIONS, Job, Options, State
+from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
-from tests.engine.disk import Disk, freeze
+from tests.engine.engine_disk import Disk, freeze
 
 T0 = 1_000_000
 """When every test begins."""
@@ -77,3 +80,15 @@ class Bench:
         changes = self.engine.take()
         self.disk.commit(freeze(changes))
         self.engine.forget(changes.jobs)
+
+
+def refused(bench: Bench, command: Any) -> str:
+    """The text of the refusal, which must have changed nothing."""
+    bench.engine.advance(bench.now)
+    bench.engine.take()
+    before = {job.id: msgspec.structs.asdict(job) for job in bench.engine.jobs.values()}
+    with pytest.raises(Refused) as caught:
+        bench.do(command)
+    assert (bench.engine.changed, bench.engine.events, list(bench.engine._reused_ids)) == ({}, [], [])
+    assert {job.id: msgspec.structs.asdict(job) for job in bench.engine.jobs.values()} == before
+    return f"{caught.value.status} {caught.value}"

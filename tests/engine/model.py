@@ -91,7 +91,7 @@ class Record:
 
 
 def backoff(job: Record) -> int:
-    """How long a job waits that has failed so many times."""
+    """How long a job waits that has failed a number of times."""
     said, doublings = job.spec.backoff, 2 ** (job.attempts - 1)
     if isinstance(said, int):
         return min(said * doublings, max(HOUR, said))
@@ -103,7 +103,7 @@ def backoff(job: Record) -> int:
 
 @dataclass
 class Limit:
-    """So many deliveries in any window; the times of those that count, each as often as it does."""
+    """A number of deliveries in any window; the times of those that count, each as often as it does."""
 
     limit: int
     duration: int

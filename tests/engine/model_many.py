@@ -84,18 +84,31 @@ def act(model: Any, command: c.ActOnJobs, now: int, owner: str | None) -> Reply:
     states = listed(command.filter.state) or USUAL[command.action]
     jobs, looked, more = chosen(model, command.filter, states, command.limit, now)
     examples = [view(model, job) for job in jobs[:3]]
-    done, refused = 0, dict[str, int]()
+    done, ending, refused = 0, 0, dict[str, int]()
     for job in jobs:
         if command.action == "priority" and job.spec.priority == command.priority:
             continue
+        if command.action == "cancel" and command.force and job.called_off and command.grace:
+            first, until = job.called_off, now + command.grace
+            says = (first["reason"], first["by"]) == (None, None) and (command.reason, command.by) != (None, None)
+            if until >= first["until"] and not says:
+                continue
         code = forbidden(job, command)
         if code is not None:
             refused[code] = refused.get(code, 0) + 1
             continue
         done += 1
+        ending += bool(command.grace and job.state == "active")
         if not command.dry_run:
             DO[command.action](model, job, command, now)
-    return {"count": done, "refused": refused, "scanned": looked, "examples": examples, "next": ANY if more else None}
+    return {
+        "count": done,
+        "ending": ending,
+        "refused": refused,
+        "scanned": looked,
+        "examples": examples,
+        "next": ANY if more else None,
+    }
 
 
 def promote(model: Any, job: Record, command: c.ActOnJobs, now: int) -> None:

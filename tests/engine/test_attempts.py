@@ -9,7 +9,7 @@ from bunqueue_trio.engine.engine import Rules
 from bunqueue_trio.engine.trails import ATTEMPTS
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
-from tests.engine.disk import freeze
+from tests.engine.engine_disk import freeze
 from tests.engine.make import T0, Bench
 
 
@@ -101,7 +101,7 @@ def test_a_job_that_never_fails_writes_nothing(bench: Bench):
     assert bench.engine.trails.changed == []
 
 
-def test_the_last_attempts_are_told(bench: Bench):
+def test_the_last_attempts_are_reported(bench: Bench):
     bench.push(job_id="a", max_attempts=100, backoff=0)
     for _ in range(ATTEMPTS_KEPT):
         try_and_fail(bench)

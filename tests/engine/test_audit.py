@@ -231,7 +231,7 @@ def test_a_large_heap_is_not_searched_and_still_tells_what_is_overdue(life: Life
     assert any("is delayed" in each and "no timer" in each for each in what)
 
 
-def test_nothing_is_found_while_dependents_have_not_been_told_yet(life: Life, monkeypatch: pytest.MonkeyPatch):
+def test_nothing_is_found_while_dependents_have_not_heard_yet(life: Life, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(commands, "ADVANCE_MAX", 5)
     for _ in range(15):
         push(life, depends_on=[FIRST])

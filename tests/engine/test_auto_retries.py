@@ -50,6 +50,25 @@ def why(bench: Bench, job_id: str) -> tuple[str, int | None]:
     return told.why, told.until
 
 
+def test_the_list_says_how_often_and_when_a_dead_letter_is_retried(bench: Bench):
+    def listed() -> tuple[int, int | None]:
+        (entry,) = bench.do(c.Dlq(queue="q")).entries
+        return entry.retry_count, entry.next_retry_at
+
+    dead(bench)
+    assert listed() == (0, None)
+    bench.do(c.PurgeDlq(queue="q"))
+    begin(bench)
+    dead(bench)
+    assert listed() == (0, bench.now + 1000)
+    go_on(bench, 1000)
+    die(bench)
+    assert listed() == (1, bench.now + 1000)
+    go_on(bench, 1000)
+    die(bench)
+    assert listed() == (2, None)
+
+
 def test_a_dead_letter_waits_again_at_its_time_and_so_often(bench: Bench):
     begin(bench)
     assert go_on(bench) == []
@@ -58,7 +77,7 @@ def test_a_dead_letter_waits_again_at_its_time_and_so_often(bench: Bench):
     assert bench.engine.auto_retries.due == died + 1000
     assert go_on(bench, 999) == []
     assert why(bench, job_id) == (
-        "It is a dead letter (max_attempts_exceeded, attempt 1 of 1) since 999 ms, which the server retries by itself (1 of 2) in 1 ms: boom",
+        "It is a dead letter (max_attempts_exceeded, attempt 1 of 1) for 999 ms, which the server retries by itself (1 of 2) in 1 ms: boom",
         died + 1000,
     )
     assert go_on(bench, 1) == [job_id]
@@ -72,7 +91,7 @@ def test_a_dead_letter_waits_again_at_its_time_and_so_often(bench: Bench):
     assert go_on(bench, 10**7) == []
     assert bench.engine.auto_retries.due is None
     assert why(bench, job_id) == (
-        "It is a dead letter (max_attempts_exceeded, attempt 1 of 1) since 2 h, after 2 of 2 retries by the server: boom",
+        "It is a dead letter (max_attempts_exceeded, attempt 1 of 1) for 2 h 46 min, after 2 of 2 retries by the server: boom",
         None,
     )
     assert bench.engine.totals.auto_retried == 2
@@ -134,7 +153,7 @@ def test_those_that_died_before_are_none_of_it(bench: Bench):
     bench.sleep(1)
     begin(bench)
     assert go_on(bench, 10**6) == []
-    assert why(bench, old)[0].endswith("since 16 min: boom")
+    assert why(bench, old)[0].endswith("for 16 min: boom")
     new = dead(bench)
     assert go_on(bench, 1000) == [new]
     uncommitted = bench.push(max_attempts=1)
@@ -158,7 +177,7 @@ def test_the_rule_that_holds_is_that_of_the_moment(bench: Bench):
     assert bench.engine.auto_retries.due == bench.now + 1000
     bench.do(c.SetDlqConfig(queue="q", auto_retry=False))
     assert go_on(bench, 10**6) == []
-    assert why(bench, job_id)[0].endswith("since 16 min: boom")
+    assert why(bench, job_id)[0].endswith("for 16 min: boom")
     assert not bench.engine.facts.of(AUTO_RETRY)
 
 
@@ -185,7 +204,7 @@ def test_what_stands_in_the_way_when_its_time_comes_leaves_it_dead(bench: Bench)
     bench.commit()
     assert go_on(bench, 10**6) == []
     told, until = why(bench, job_id)
-    assert "since 16 min, and something stood in the way of the next when it was due: boom" in told
+    assert "for 16 min, and something stood in the way of the next when it was due: boom" in told
     assert until is None
 
 
@@ -274,7 +293,7 @@ def test_many_changes_of_a_rule_leave_nothing_behind(bench: Bench, monkeypatch: 
     assert (bench.engine.auto_retries, bench.engine.auto_retries.due) == ({}, None)
 
 
-def test_a_queue_that_is_told_not_to_meanwhile_retries_nothing(bench: Bench):
+def test_a_queue_whose_retries_are_switched_off_meanwhile_retries_nothing(bench: Bench):
     begin(bench)
     job_id = dead(bench)
     bench.do(c.ClearDlqConfig(queue="q"))
@@ -308,4 +327,4 @@ def test_it_says_when_one_is_about_to_be_retried(bench: Bench):
     begin(bench)
     job_id = dead(bench)
     bench.sleep(1500)
-    assert "since 1 s, which the server is about to retry (1 of 2): boom" in why(bench, job_id)[0]
+    assert "for 1.5 s, which the server is about to retry (1 of 2): boom" in why(bench, job_id)[0]

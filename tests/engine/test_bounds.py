@@ -50,7 +50,7 @@ ENDS: dict[str, tuple[Callable[[Bench, str], object], str]] = {
 
 
 @pytest.mark.parametrize("how", ENDS)
-def test_the_end_of_a_job_with_many_dependents_is_told_in_steps(bench: Bench, moves: list[int], how: str):
+def test_the_end_of_a_job_with_many_dependents_is_passed_on_in_steps(bench: Bench, moves: list[int], how: str):
     first = bench.push(max_attempts=1, ttl=60_000)
     dependents = [bench.push(depends_on=[first]) for _ in range(MANY)]
     moves[:] = [0]
@@ -86,7 +86,7 @@ def test_an_avalanche_waits_while_the_batch_is_full_until_somebody_has_waited_fo
     assert bench.state(late).state == "waiting"
 
 
-def test_many_ends_at_once_with_many_dependents_each_are_told_in_steps(bench: Bench, moves: list[int]):
+def test_many_ends_at_once_with_many_dependents_each_are_passed_on_in_steps(bench: Bench, moves: list[int]):
     ended = [bench.push() for _ in range(5)]
     dying = [bench.push("dying", ttl=1000) for _ in range(5)]
     for first in [*ended, *dying]:
@@ -144,7 +144,7 @@ def test_a_later_job_of_the_same_id_has_nothing_to_do_with_who_waits_for_the_fir
     check_structure(bench.engine, [])
 
 
-def test_a_dependent_that_failed_meanwhile_is_told_nothing(bench: Bench):
+def test_a_dependent_that_failed_meanwhile_hears_nothing(bench: Bench):
     """It waits for two jobs, and the second is cancelled before it is its turn to hear of the first."""
     first, second = bench.push(), bench.push(delay=1000)
     for _ in range(MANY):
@@ -185,7 +185,7 @@ def test_a_lease_that_ended_long_ago_is_over_for_a_connection_that_ends(bench: B
 
 
 @pytest.mark.parametrize("jobs", [1, 20])
-def test_a_command_names_at_most_so_many_dependencies(bench: Bench, jobs: int):
+def test_a_command_names_a_bounded_number_of_dependencies(bench: Bench, jobs: int):
     first = bench.push()
     spec = c.JobSpec(data=Raw(b"1"), depends_on=[first] * (DEPENDENCIES_MAX // jobs))
     bench.do(c.PushBatch(queue="q", jobs=[spec] * jobs))
@@ -225,7 +225,7 @@ def test_what_is_over_is_over_however_much_else_is_due(bench: Bench):
     assert bench.do(c.GetState(id=fresh)).state == "waiting"
 
 
-def test_a_pull_steps_over_only_so_many_expired_jobs(bench: Bench, moves: list[int]):
+def test_a_pull_steps_over_a_bounded_number_of_expired_jobs(bench: Bench, moves: list[int]):
     for _ in range(10 * ADVANCE_MAX):
         bench.push(ttl=1000)
     last = bench.push()
@@ -303,7 +303,7 @@ def test_cancels_over_many_priorities_leave_nothing_behind(bench: Bench):
     assert bench.pull().job is not None
 
 
-def test_a_pull_of_many_large_jobs_ends_at_so_many_bytes(bench: Bench):
+def test_a_pull_of_many_large_jobs_ends_at_a_number_of_bytes(bench: Bench):
     data = b'"%s"' % (b"x" * (PULL_BATCH_BYTES // 4))
     for _ in range(10):
         bench.push(data=Raw(data))
@@ -313,7 +313,7 @@ def test_a_pull_of_many_large_jobs_ends_at_so_many_bytes(bench: Bench):
     assert len(bench.do(c.PullBatch(queue="huge", count=10)).jobs) == 1, "one always comes"
 
 
-def test_pulls_of_many_large_jobs_that_share_a_commit_end_at_so_many_bytes_in_all(bench: Bench):
+def test_pulls_of_many_large_jobs_that_share_a_commit_end_at_a_number_of_bytes_in_all(bench: Bench):
     """Whoever waits for a commit waits for what is delivered beside it, too."""
     data = b'"%s"' % (b"x" * (PULL_BATCH_BYTES // 4))
     for _ in range(20):

@@ -124,7 +124,7 @@ def test_a_series_ends_with_a_run_that_is_cancelled(bench: Bench):
     assert sum(bench.engine.counts.values()) == 0
 
 
-def test_its_worker_is_told_by_an_event(bench: Bench):
+def test_its_worker_learns_it_from_an_event(bench: Bench):
     job_id, _ = cancelled(bench)
     bench.do(c.Cancel(id=job_id, grace=500))
     first, second = [event for event in bench.engine.events if event.event_type == "cancelling"]

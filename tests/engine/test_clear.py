@@ -1,4 +1,4 @@
-"""Many jobs removed at once: so many in a step, and what one means for others."""
+"""Many jobs removed at once: a bounded number in a step, and what one means for others."""
 
 import pytest
 from msgspec import Raw
@@ -6,7 +6,7 @@ from msgspec import Raw
 from bunqueue_trio.engine.job import State
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
-from tests.engine.disk import freeze
+from tests.engine.engine_disk import freeze
 from tests.engine.make import T0, Bench
 
 

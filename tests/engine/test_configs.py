@@ -154,7 +154,7 @@ def test_what_an_earlier_version_kept_was_said_where_it_is_not_as_everywhere(ben
     assert bench.do(c.GetStallConfig(queue="q")).set == ["maxStalls"]
 
 
-def test_so_many_queues_have_their_own(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+def test_a_bounded_number_of_queues_has_its_own(bench: Bench, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(configs, "CONFIGS_MAX", 1)
     for kind, field in (
         (c.SetDefaults, {"ttl": 5}),

@@ -7,7 +7,7 @@ import pytest
 from bunqueue_trio.engine.engine import Rules
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
-from tests.engine.disk import freeze
+from tests.engine.engine_disk import freeze
 from tests.engine.make import Bench
 
 

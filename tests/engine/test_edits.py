@@ -8,7 +8,7 @@ from msgspec import Raw
 from bunqueue_trio.engine.job import DEFAULT_OPTIONS, State
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
-from tests.engine.disk import freeze
+from tests.engine.engine_disk import freeze
 from tests.engine.make import T0, Bench
 
 CHANGES = {
@@ -90,7 +90,7 @@ def test_no_delay_leaves_a_ready_job_where_it_stands_and_a_dependent_waiting(ben
     assert bench.pull_id() == dependent
 
 
-def test_a_dependent_is_delayed_when_it_was_told_to_be(bench: Bench):
+def test_a_dependent_is_delayed_when_its_push_says_so(bench: Bench):
     first = bench.push()
     dependent = bench.push(depends_on=[first])
     bench.do(c.ChangeDelay(id=dependent, delay=100))

@@ -6,146 +6,13 @@ import sys
 import pytest
 from msgspec import Raw
 
-from bunqueue_trio.config import ADVANCE_MAX, RESTART_GRACE_MS
+from bunqueue_trio.config import RESTART_GRACE_MS
 from bunqueue_trio.engine import moves as module
 from bunqueue_trio.engine.engine import Rules
-from bunqueue_trio.engine.job import State
 from bunqueue_trio.protocol import commands as c
-from tests.engine.make import T0, Bench, make_job
+from tests.engine.make import Bench, make_job
 
 LEASE = Rules().lease
-
-
-def test_a_lease_lasts_to_its_last_millisecond(bench: Bench):
-    job_id = bench.push()
-    bench.pull(lock_ttl=100)
-    bench.sleep(99)
-    assert bench.state(job_id).state == "active"
-    bench.sleep(1)
-    state = bench.state(job_id)
-    assert (state.state, state.stalls, bench.do(c.GetJob(id=job_id)).job.attempts) == ("waiting", 1, 0)
-
-
-def test_a_heartbeat_renews_by_what_was_first_given(bench: Bench):
-    job_id = bench.push()
-    bench.pull(lock_ttl=100)
-    bench.sleep(60)
-    bench.do(c.Heartbeat(id=job_id))
-    assert bench.state(job_id).lease_until == bench.now + 100
-    bench.do(c.Heartbeat(id=job_id, duration=7))
-    assert bench.state(job_id).lease_until == bench.now + 7
-    bench.do(c.Progress(id=job_id, progress=1))
-    assert bench.state(job_id).lease_until == bench.now + 100
-
-
-def test_the_fourth_stall_is_the_last(bench: Bench):
-    job_id = bench.push()
-    for stalls in range(1, 5):
-        bench.pull()
-        bench.sleep(LEASE)
-        assert bench.state(job_id).stalls == stalls
-        assert bench.state(job_id).state == ("waiting" if stalls < 4 else "failed")
-    assert bench.state(job_id).error == "Job stalled 4 times"
-    assert (bench.engine.totals.stalled, bench.engine.totals.lost_to_stalls) == (4, 1)
-
-
-def test_a_timeout_alone_governs_its_job(bench: Bench):
-    job_id = bench.push(timeout=2 * LEASE, max_attempts=1)
-    bench.pull(lock_ttl=1)
-    bench.sleep(2 * LEASE - 1)
-    bench.do(c.Heartbeat(id=job_id, duration=1))
-    assert bench.state(job_id).state == "active"
-    bench.sleep(1)
-    assert bench.state(job_id).error == f"Job timed out after {2 * LEASE} ms"
-
-
-def test_what_a_connection_pulled_is_leased_as_long_as_it_lives(bench: Bench):
-    job_id = bench.push()
-    bench.pull(owner="socket")
-    bench.sleep(100 * LEASE)
-    assert bench.state(job_id).state == "active"
-    bench.events()
-    bench.engine.release_owner("socket", bench.now, dropped=False)
-    assert bench.events() == [f"retried {job_id}"]
-    assert (bench.state(job_id).state, bench.engine._owned) == ("waiting", {})
-    bench.engine.release_owner("socket", bench.now, dropped=False)
-    assert bench.events() == []
-
-
-def test_a_connection_gives_back_in_the_old_order(bench: Bench):
-    ids = [bench.push() for _ in range(4)]
-    bench.do(c.PullBatch(queue="q", count=2), "socket")
-    bench.engine.release_owner("socket", bench.now, dropped=False)
-    assert [bench.pull_id() for _ in ids] == ids
-
-
-def test_a_connection_that_drops_costs_each_of_its_jobs_a_stall(bench: Bench):
-    ids = [bench.push(), bench.push(timeout=5 * LEASE), bench.push(), bench.push()]
-    bench.do(c.PullBatch(queue="q", count=2), "socket")
-    bench.do(c.PullBatch(queue="q", count=1, lock_ttl=50), "socket")
-    bench.pull(owner="another")
-    bench.events()
-    bench.engine.release_owner("socket", bench.now, dropped=True)
-    assert bench.events() == [f"stalled {job_id}" for job_id in ids[:3]]
-    assert [(bench.state(job_id).state, bench.state(job_id).stalls) for job_id in ids] == [
-        *[("waiting", 1)] * 3, ("active", 0),
-    ]  # fmt: skip
-    assert [bench.pull_id() for _ in ids[:3]] == ids[:3]
-
-
-def test_a_job_that_ends_every_connection_is_dead_after_its_last_stall(bench: Bench):
-    job_id = bench.push()
-    for _ in range(3):
-        bench.pull(owner="socket")
-        bench.engine.release_owner("socket", bench.now, dropped=True)
-        assert bench.state(job_id).state == "waiting"
-    bench.pull(owner="socket")
-    bench.engine.release_owner("socket", bench.now, dropped=True)
-    state = bench.state(job_id)
-    assert (state.state, state.stalls, state.error) == ("failed", 4, "Job stalled 4 times")
-    assert (bench.engine._owned, bench.engine.totals.lost_to_stalls) == ({}, 1)
-
-
-def test_a_released_job_is_back_in_its_place_as_if_never_delivered(bench: Bench):
-    ids = [bench.push() for _ in range(2)]
-    token = bench.pull(owner="socket").token
-    bench.events()
-    bench.do(c.Release(id=ids[0], token=token))
-    assert bench.events() == [f"retried {ids[0]}"]
-    assert (bench.state(ids[0]).stalls, bench.engine._owned) == (0, {})
-    assert [bench.pull_id() for _ in ids] == ids
-
-
-def test_a_bulk_pull_of_large_jobs_takes_fewer(bench: Bench):
-    ids = [bench.push(data=b'"%s"' % (b"x" * 3_000_000)) for _ in range(4)] + [bench.push() for _ in range(3)]
-    taken = bench.do(c.PullBatch(queue="q", count=10)).jobs
-    assert [job.id for job in taken] == ids[:3]  # the third is the one that is over 8 MiB
-    assert [job.id for job in bench.do(c.PullBatch(queue="q", count=10)).jobs] == ids[3:]
-
-
-def test_a_job_given_back_needs_its_token(bench: Bench):
-    job_id = bench.push()
-    token = bench.pull().token
-    for name, key in ((job_id, "x"), ("nobody", token)):
-        bench.engine.give_back(name, key, bench.now)
-        assert bench.state(job_id).state == "active"
-    bench.engine.give_back(job_id, token, bench.now)
-    assert bench.state(job_id).state == "waiting"
-    bench.engine.give_back(job_id, token, bench.now)
-    assert bench.engine.counts[State.WAITING] == 1
-
-
-def test_a_deadline_that_has_passed_comes_before_giving_back(bench: Bench):
-    job_id = bench.push(timeout=5, max_attempts=1)
-    token = bench.pull(owner="socket").token
-    bench.now += 5
-    bench.engine.give_back(job_id, token, bench.now)
-    assert bench.state(job_id).state == "failed"
-    job_id = bench.push(timeout=5, max_attempts=1)
-    bench.pull(owner="socket")
-    bench.now += 5
-    bench.engine.release_owner("socket", bench.now, dropped=False)
-    assert bench.state(job_id).state == "failed"
 
 
 def test_a_restart_keeps_leases_timeouts_and_tokens(bench: Bench):
@@ -180,16 +47,6 @@ def test_a_job_of_a_connection_has_a_grace_after_a_restart(bench: Bench):
     assert bench.state("claimed").state == "waiting"
 
 
-def test_a_claimed_job_with_a_timeout_has_no_lease(bench: Bench):
-    job_id = bench.push(timeout=2 * RESTART_GRACE_MS)
-    bench.pull(owner="socket")
-    bench.commit()
-    bench.restart()
-    bench.do(c.Heartbeat(id=job_id))
-    bench.sleep(2 * RESTART_GRACE_MS - 1)
-    assert (bench.state(job_id).state, bench.state(job_id).stalls) == ("active", 0)
-
-
 def test_a_dependency_that_is_done_is_written_though_its_record_is_gone(bench: Bench):
     first, second = bench.push(), bench.push(delay=1000)
     last = bench.push(depends_on=[first, second])
@@ -213,15 +70,6 @@ def test_a_job_that_keeps_no_record_is_known_to_be_gone_until_that_is_taken(benc
     assert [bench.engine.is_removed(job_id) for job_id in (cancelled, dead, "another")] == [True, True, False]
     bench.commit()
     assert not bench.engine.is_removed(dead)
-
-
-def test_a_tie_of_grace_and_timeout_is_a_timeout(bench: Bench):
-    job_id = bench.push(timeout=RESTART_GRACE_MS, backoff=7)
-    bench.pull(owner="socket")
-    bench.commit()
-    bench.restart()
-    bench.sleep(RESTART_GRACE_MS)
-    assert bench.state(job_id).error == f"Job timed out after {RESTART_GRACE_MS} ms"
 
 
 @pytest.mark.parametrize("options", [{}, {"max_attempts": 9}], ids=["no options", "options"])
@@ -350,36 +198,6 @@ def test_each_way_to_become_ready_wakes_the_queue(bench: Bench):
     assert woken == {"b": None}
 
 
-def test_an_avalanche_of_deadlines_is_worked_off_in_steps(bench: Bench):
-    for _ in range(ADVANCE_MAX + 10):
-        bench.push(delay=5)
-    bench.sleep(5)
-    assert bench.engine.counts[State.WAITING] == ADVANCE_MAX
-    assert bench.engine.next_due() == T0 + 5
-    bench.engine.advance(bench.now)
-    assert bench.engine.counts[State.WAITING] == ADVANCE_MAX + 10
-    assert bench.engine.next_due() is None
-
-
-def test_deadlines_take_effect_in_their_order_however_late(bench: Bench):
-    late, early = bench.push(delay=20), bench.push(delay=10)
-    bench.sleep(1000)
-    assert [bench.pull_id(), bench.pull_id()] == [early, late]
-
-
-def test_the_earlier_of_both_kinds_of_deadlines_is_next(bench: Bench):
-    assert bench.engine.next_due() is None
-    bench.push(delay=50)
-    assert bench.engine.next_due() == T0 + 50
-    bench.push("other")
-    bench.pull("other", lock_ttl=20)
-    assert bench.engine.next_due() == T0 + 20
-    bench.sleep(20)
-    assert bench.engine.next_due() == T0 + 50
-    bench.pull("other", lock_ttl=100)
-    assert bench.engine.next_due() == T0 + 50
-
-
 def test_a_finished_job_stays_in_memory_until_its_end_is_committed(bench: Bench):
     job_id = bench.push()
     bench.pull()
@@ -447,93 +265,6 @@ def test_idle_queues_are_kept_up_to_a_number(bench: Bench, monkeypatch: pytest.M
     for job_id in ids:
         bench.do(c.Cancel(id=job_id))
     assert len(bench.engine.queues) == 3
-
-
-def test_a_series_neither_doubles_nor_loses_a_run_in_a_restart(bench: Bench):
-    bench.push(repeat=c.Repeat(every=100, limit=3))
-    runs = 0
-    while (job_id := bench.pull_id()) is not None:
-        runs += 1
-        bench.commit()
-        bench.restart()
-        bench.ack(job_id)
-        bench.commit()
-        bench.restart()
-        bench.sleep(100)
-    assert runs == 3
-
-
-def test_slots_that_have_passed_are_skipped(bench: Bench):
-    job_id = bench.push(repeat=c.Repeat(every=100))
-    bench.pull()
-    bench.sleep(950)
-    bench.ack(job_id)
-    (run,) = [job for job in bench.engine.jobs.values() if job.state is State.DELAYED]
-    assert (run.run_at, run.options.series.run) == (T0 + 1000, 2)
-
-
-def test_a_series_ends_with_a_run_that_is_cancelled(bench: Bench):
-    bench.do(c.Cancel(id=bench.push(repeat=c.Repeat(every=100), ttl=50)))
-    bench.sleep(50)
-    assert bench.engine.counts == dict.fromkeys(bench.engine.counts, 0)
-    assert bench.engine.totals.expired == 0
-
-
-def test_a_series_goes_on_when_a_run_expires(bench: Bench):
-    bench.push(repeat=c.Repeat(every=100, limit=3), ttl=50)
-    bench.sleep(50)
-    assert bench.engine.counts[State.DELAYED] == 1
-    bench.sleep(50)
-    assert bench.pull_id() is not None, "the second run is there at its slot"
-    assert bench.engine.totals.expired == 1
-
-
-def test_a_series_that_nobody_takes_goes_on_once_a_second_until_somebody_does(bench: Bench):
-    """A run that expires makes the next one: with an interval of 1 ms a single push would keep the server busy for ever."""
-    bench.push(repeat=c.Repeat(every=1), ttl=0)
-    for _ in range(60):
-        bench.sleep(1000)
-    assert 60 <= bench.engine.totals.expired <= 75
-
-
-def test_a_series_is_back_at_its_slots_once_a_run_is_taken(bench: Bench):
-    bench.push(repeat=c.Repeat(every=100), ttl=50)
-    for _ in range(30):
-        bench.sleep(100)
-    (run,) = bench.engine.jobs.values()
-    bench.sleep(run.run_at - bench.now)
-    bench.ack(bench.pull_id())
-    (following,) = [job for job in bench.engine.jobs.values() if job.state is State.DELAYED]
-    assert following.run_at == run.run_at + 100
-
-
-def test_a_job_that_was_delivered_does_not_expire(bench: Bench):
-    job_id = bench.push(ttl=50)
-    bench.pull(owner="socket")
-    bench.engine.release_owner("socket", bench.now, dropped=False)
-    assert bench.do(c.GetJob(id=job_id)).job.started_at is None, "it is not shown while it waits"
-    bench.commit()
-    bench.restart()
-    bench.sleep(1000)
-    assert bench.pull_id() == job_id
-
-
-def test_a_job_whose_connection_drops_again_and_again_ends(bench: Bench):
-    job_id = bench.push()
-    for stalls in range(1, 5):
-        bench.pull(owner="socket")
-        bench.events()
-        bench.engine.release_owner("socket", bench.now, dropped=True)
-        assert bench.state(job_id).stalls == stalls
-        assert bench.events()[0] == f"stalled {job_id}"
-    assert (bench.state(job_id).state, bench.state(job_id).error) == ("failed", "Job stalled 4 times")
-
-
-def test_a_dead_run_is_followed_by_the_next(bench: Bench):
-    job_id = bench.push(repeat=c.Repeat(every=100), max_attempts=1)
-    bench.pull()
-    bench.fail(job_id)
-    assert bench.engine.counts[State.DELAYED] == 1
 
 
 def test_two_engines_with_the_same_calls_are_the_same():

@@ -1,4 +1,4 @@
-"""Facts: what was set is told, and what changed goes out once, as it is then."""
+"""Facts: what was set can be read, and what changed is written once, as it is then."""
 
 import pytest
 

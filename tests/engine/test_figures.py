@@ -5,7 +5,9 @@ import random
 import pytest
 
 from bunqueue_trio.config import FIGURES_HOURS, FIGURES_MINUTES, FIGURES_ROWS_MAX, HOUR_MS
-from bunqueue_trio.engine.figures import HOUR, MINUTE, QueueMinute, bucket_of, part, upper
+from bunqueue_trio.engine import figures
+from bunqueue_trio.engine.figures import HOUR, MINUTE, QueueMinute, bucket_of, joined, part, upper
+from bunqueue_trio.engine.fingerprint import fingerprint
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
 from tests.engine.make import Bench
@@ -32,7 +34,7 @@ def end(bench: Bench, *queues: str, **fields: int | dict[int, int]) -> None:
     bench.commit()
 
 
-def test_minutes_and_hours_are_told_of_each_queue(bench: Bench):
+def test_minutes_and_hours_are_known_of_each_queue(bench: Bench):
     for _ in range(70):
         end(bench, "q", "q2")
     end(bench, "q")
@@ -115,7 +117,7 @@ def test_an_hour_that_ended_while_the_server_was_down_is_summed_up(bench: Bench)
     assert (later.minutes, later.hours) == ([], told.hours)
 
 
-def test_no_more_is_kept_than_is_told(bench: Bench):
+def test_no_more_is_kept_than_is_said(bench: Bench):
     for _ in range(3 * FIGURES_ROWS_MAX):
         bench.now += 1
         bench.engine.figures.note(bench.now, {"q": minute(bench.now)})
@@ -139,3 +141,42 @@ def test_a_bucket_tells_a_time_within_half_of_it():
     assert upper(bucket_of(-5)) == 1
     assert [part({9: 19, 15: 1}, share) for share in (0.5, 0.95, 0.96, 1)] == [upper(9), upper(9), upper(15), upper(15)]
     assert part({}, 0.95) is None
+
+
+def test_how_many_died_is_counted_whatever_becomes_of_them(bench: Bench):
+    """A purge, a bound or ``removeOnFail`` takes away what is kept, not what has happened; what is tried again has not died."""
+    bench.do(c.SetDefaults(queue="rof", remove_on_fail=True))
+    for queue in ("q", "rof", "retried"):
+        for n in range(3):
+            bench.push(queue, max_attempts=2 if queue == "retried" else 1)
+            bench.fail(bench.pull_id(queue) or "", f"boom {n}")
+    bench.do(c.PurgeDlq(queue="q"))
+    assert bench.engine.figures.take_deaths() == {"q": 3, "rof": 3}
+    assert bench.engine.figures.take_deaths() == {}
+
+
+def test_what_died_of_a_muted_error_is_not_counted(bench: Bench):
+    bench.do(c.MarkGroup(fingerprint=fingerprint("boom 1").key, mark="muted"))
+    for error in ("boom 1", "crash"):
+        bench.push(max_attempts=1)
+        bench.fail(bench.pull_id() or "", error)
+    assert bench.engine.figures.take_deaths() == {"q": 1}
+
+
+def test_how_many_died_survives_a_crash_and_is_summed_up(bench: Bench):
+    end(bench, "q", died=2, runs={9: 1})
+    end(bench, "q", died=3)
+    bench.restart()
+    minutes = [told["q"] for _, told in bench.engine.figures.minutes()]
+    assert [(each.died, dict(each.runs)) for each in minutes] == [(2, {9: 1}), (3, {})]
+    assert joined(*minutes).died == 5
+    # A row that a server of before has written has no such number.
+    bench.engine.facts.set(MINUTE, str(bench.now + M), b'{"q":[1,2,3,4,5,6,7,8,9,9,1]}')
+    assert [told["q"].died for _, told in bench.engine.figures.minutes()][-1] == 0
+
+
+def test_names_that_come_once_fill_no_memory(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(figures, "_COUNTED_MAX", 2)
+    for name in ("a", "b", "c", "a"):
+        bench.engine.figures.note_death(name)
+    assert bench.engine.figures.take_deaths() == {"a": 2, "b": 1}

@@ -62,7 +62,7 @@ def test_a_pause_ends_by_itself_at_its_time_and_not_before(bench: Bench):
     assert bench.pull_id() == job
 
 
-def test_what_was_said_last_counts_and_the_begin_stays(bench: Bench):
+def test_what_was_said_last_counts_and_the_start_stays(bench: Bench):
     pause(bench, reason="one", until=T0 + 100)
     bench.sleep(50)
     pause(bench, reason="two")
@@ -124,7 +124,7 @@ def test_a_pause_that_ended_while_nobody_ran_ends_at_the_start(bench: Bench):
     assert bench.disk.facts == {}
 
 
-def test_details_are_of_so_many_queues_at_once(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+def test_details_are_of_a_bounded_number_of_queues_at_once(bench: Bench, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(queues, "QUEUE_DETAILS_MAX", 2)
     for name in "abc":
         bench.push(name)
@@ -166,14 +166,14 @@ def test_many_pauses_that_end_at_once_end_in_steps(bench: Bench):
     assert len(bench.engine.gates) == 0
 
 
-# --- so many at once ----------------------------------------------------------------------------
+# --- the limit of active jobs ----------------------------------------------------------------------------
 
 
 def limit(bench: Bench, concurrency: int, queue: str = "q") -> None:
     bench.do(c.SetConcurrency(queue=queue, concurrency=concurrency))
 
 
-def test_so_many_are_active_at_once_and_no_more(bench: Bench):
+def test_the_limit_of_active_jobs_is_kept(bench: Bench):
     ids = [bench.push() for _ in range(5)]
     limit(bench, 2)
     assert [job.id for job in bench.do(c.PullBatch(queue="q", count=5)).jobs] == ids[:2]

@@ -1,4 +1,4 @@
-"""Groups of dead letters: what is counted, what is told of them, and that a page of them is bounded."""
+"""Groups of dead letters: what is counted, what is shown of them, and that a page of them is bounded."""
 
 from typing import Any
 
@@ -92,7 +92,7 @@ def test_pages_go_on_behind_the_last_group(bench: Bench):
             told(bench, after=wrong)
 
 
-def test_a_page_ends_after_so_many_looks(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+def test_a_page_ends_after_a_bounded_number_of_looks(bench: Bench, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(groups, "_LOOKS", 4)
     for error in ("one", "two", "three", "four"):
         die(bench, error)
@@ -128,7 +128,7 @@ def test_of_a_large_group_the_newest_are_looked_at(bench: Bench, monkeypatch: py
     assert (group.count, group.common.sampled, group.common.tags) == (3, 2, ["new"])
 
 
-def test_a_group_of_which_all_wait_again_is_told_of_no_more(bench: Bench):
+def test_a_group_of_which_all_wait_again_is_reported_no_more(bench: Bench):
     """Its count is that of the last commit."""
     ids = [die(bench, "late") for _ in range(2)]
     bench.do(c.RetryDlq(queue="q", job_id=ids[0]))

@@ -58,7 +58,7 @@ def test_active_jobs_come_longest_with_their_holder_first(bench: Bench):
 
 
 @pytest.mark.parametrize("limit", range(1, 8))
-def test_of_many_deliveries_in_one_ms_each_is_told_once(bench: Bench, limit: int):
+def test_of_many_deliveries_in_one_ms_each_is_reported_once(bench: Bench, limit: int):
     for _ in range(12):
         bench.push(lifo=True)
     for taken in (1, 5, 2, 4):
@@ -82,7 +82,7 @@ def test_the_last_page_says_that_it_is(bench: Bench):
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_what_stays_where_it_is_is_told_once_whatever_moves(seed: int, small_limits: None):
+def test_what_stays_where_it_is_is_shown_once_whatever_moves(seed: int, small_limits: None):
     """Between two pages anything may happen: pushes, pulls, failures, cancels."""
     rng = random.Random(seed)
     bench = Bench()

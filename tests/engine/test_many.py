@@ -64,6 +64,26 @@ def test_of_many_that_are_cancelled_with_a_reason_a_record_is_kept(bench: Bench)
         bench.state(rest)
 
 
+def test_what_a_cancellation_does_not_change_is_no_act_and_what_its_worker_ends_has_not_ended(bench: Bench):
+    """Who reads how many were cancelled must not take active ones for ended, nor read of an act that did nothing."""
+    for _ in range(3):
+        bench.push()
+    bench.pull()
+    how = {"reason": "no", "by": "ann", "force": True, "grace": 500}
+    dry = act(bench, "cancel", how | {"dry_run": True}, queue=["q"])
+    assert (dry.count, dry.ending) == (3, 1)
+    done = act(bench, "cancel", how, queue=["q"])
+    assert (done.count, done.ending, bench.engine.acted) == (3, 1, True)
+    again = act(bench, "cancel", how | {"reason": "another", "grace": 9000}, queue=["q"])
+    assert (again.count, again.ending, again.refused, bench.engine.acted) == (0, 0, {}, False)
+    [job_id] = [job.id for job in bench.engine.queues["q"].active]
+    bench.do(c.Cancel(id=job_id, reason="another", grace=9000))
+    assert bench.engine.acted is False
+    # Less time, or none, is a change.
+    assert act(bench, "cancel", how | {"grace": 100}, queue=["q"]).ending == 1
+    assert act(bench, "cancel", {"force": True}, queue=["q"]).count == 1
+
+
 @pytest.mark.parametrize("how", [{"reason": "x"}, {"by": "ann"}, {"grace": 5}])
 @pytest.mark.parametrize("action", sorted(many.ACTIONS.keys() - {"cancel"}))
 def test_only_what_is_cancelled_has_a_reason(bench: Bench, action: str, how: dict[str, Any]):

@@ -23,7 +23,7 @@ def told(bench: Bench) -> list[tuple[str | None, int | None]]:
     return [(group.mark, group.marked_at) for group in bench.do(c.DlqGroups(queue="q")).groups]
 
 
-def test_an_error_that_is_fixed_is_told_of_when_it_is_back(bench: Bench):
+def test_an_error_that_is_fixed_is_reported_when_it_is_back(bench: Bench):
     die(bench, "late 1")
     assert told(bench) == [(None, None)]
     mark(bench, "fixed")

@@ -10,8 +10,8 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from msgspec import Raw
 
 from bunqueue_trio.protocol import commands as c
-from tests.engine.test_seeded import BACKOFFS, CHANGES_BY_ID, HOW, READS_BY_ID, WHEN
-from tests.engine.world import LEASE_MS, World
+from tests.engine.engine_world import LEASE_MS, World
+from tests.engine.seeded_life import BACKOFFS, CHANGES_BY_ID, HOW, READS_BY_ID, WHEN
 
 pytestmark = pytest.mark.usefixtures("small_limits")
 
@@ -257,4 +257,4 @@ class TestFew(Machine.TestCase):
 class TestMany(Machine.TestCase):
     """What a change must pass."""
 
-    settings = settings(SETTINGS, max_examples=400, stateful_step_count=50)
+    settings = settings(SETTINGS, max_examples=200, stateful_step_count=50)

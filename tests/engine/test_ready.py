@@ -59,7 +59,7 @@ def test_highest_priority_first():
     assert drain(line(*jobs)) == [2, 5, -4, 1, 3]
 
 
-def test_a_job_that_comes_back_takes_its_old_place():
+def test_a_job_that_comes_back_takes_its_previous_position():
     ready = line(waiting(1), waiting(2), waiting(3))
     first, second = pop(ready), pop(ready)
     assert first is not None

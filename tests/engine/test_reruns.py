@@ -30,7 +30,7 @@ def begin(bench: Bench, **how: Any) -> str:
 
 
 def go_on(bench: Bench, seconds: int = 1) -> None:
-    """What the runtime does in so many seconds."""
+    """What the runtime does in a number of seconds."""
     for _ in range(seconds):
         bench.sleep(1000)
         for one in bench.engine.reruns.under_way():
@@ -109,7 +109,7 @@ def test_it_stops_by_itself_when_too_many_of_the_others_die_again(bench: Bench):
     assert told(bench) == ("stopped", 12, 7, 3)
 
 
-def test_so_many_are_under_way_that_something_is_left_to_stop(bench: Bench):
+def test_enough_are_under_way_that_something_is_left_to_stop(bench: Bench):
     dead(bench, 60)
     begin(bench, count=1, rate=2)
     go_on(bench)
@@ -188,7 +188,7 @@ def test_it_is_stopped_by_who_says_so(bench: Bench):
     rerun = begin(bench, count=2)
     go_on(bench)
     view = bench.do(c.StopRerun(rerun=rerun)).rerun
-    assert (view.state, view.why) == ("stopped", "it was told to")
+    assert (view.state, view.why) == ("stopped", "somebody stopped it")
     assert bench.do(c.StopRerun(rerun=rerun)).rerun == view
     go_on(bench)
     end(bench, 2, "again")
@@ -232,7 +232,7 @@ def test_it_says_that_the_queue_of_those_it_waits_for_is_paused(bench: Bench, fi
     end(bench, open_jobs - 1)
     bench.do(c.Pause(queue="q"))
     bench.do(c.StopRerun(rerun=view.id))
-    assert bench.do(c.ListReruns()).reruns[0].why == "it was told to"
+    assert bench.do(c.ListReruns()).reruns[0].why == "somebody stopped it"
 
 
 def test_it_names_no_queue_whose_jobs_have_ended(bench: Bench):
@@ -268,7 +268,7 @@ def test_one_that_is_cancelled_has_not_died_again(bench: Bench, how: dict[str, s
     assert told(bench) == ("done", 1, 0, 0)
 
 
-def test_who_retries_it_by_hand_takes_it_out_of_the_rerun(bench: Bench):
+def test_who_retries_it_alone_removes_it_from_the_rerun(bench: Bench):
     [job_id] = dead(bench, 1)
     begin(bench, stop_at=100)
     go_on(bench)
@@ -319,7 +319,7 @@ def test_what_means_nothing_is_refused(bench: Bench):
     assert bench.do(c.ListReruns()).reruns == []
 
 
-def test_so_many_are_under_way_and_so_many_are_remembered(bench: Bench):
+def test_a_bounded_number_is_under_way_and_a_bounded_number_is_remembered(bench: Bench):
     dead(bench, 1)
     for _ in range(RERUNS_MAX):
         begin(bench)

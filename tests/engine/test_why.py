@@ -27,7 +27,7 @@ def test_each_reason_has_its_words(bench: Bench):
     bench.sleep(61_000)
     assert ask(bench, third) == (
         "active",
-        "A worker has had it for 1 min; what is usual in its queue is not known yet.",
+        "A worker has had it for 1 min 1 s; what is usual in its queue is not known yet.",
     )
     assert ask(bench, first) == ("next", "It is the next of its queue. 1 job of the queue is active.")
     bench.pull()
@@ -43,7 +43,7 @@ def test_each_reason_has_its_words(bench: Bench):
     bench.do(c.Pause(queue="q", reason="mail is down"))
     assert ask(bench, second) == ("paused", "The queue is paused (mail is down). It is the next of its queue.")
     bench.do(c.Pause(queue="q", until=bench.now + 90_000))
-    assert ask(bench, second)[1] == "The queue is paused, for 1 min more. It is the next of its queue."
+    assert ask(bench, second)[1] == "The queue is paused, for 1 min 30 s more. It is the next of its queue."
     bench.ack(third)
     bench.sleep(2000)
     assert ask(bench, third) == ("completed", "It completed 2 s ago.")
@@ -80,7 +80,7 @@ def test_who_is_not_ready_says_when_it_will_be(bench: Bench):
     bench.fail(tried)
     bench.sleep(1)
     assert ask(bench, tried) == (
-        "failed", "It is a dead letter (max_attempts_exceeded, attempt 3 of 3) since 1 ms: boom",
+        "failed", "It is a dead letter (max_attempts_exceeded, attempt 3 of 3) for 1 ms: boom",
     )  # fmt: skip
 
 
@@ -96,7 +96,7 @@ def test_a_dead_one_says_what_it_died_of(bench: Bench, error: str, told: str):
     bench.pull()
     bench.do(c.Fail(id=job, error=error, unrecoverable=True))
     bench.sleep(53_000)
-    assert ask(bench, job) == ("failed", f"It is a dead letter (unrecoverable, attempt 1 of 2) since 53 s{told}")
+    assert ask(bench, job) == ("failed", f"It is a dead letter (unrecoverable, attempt 1 of 2) for 53 s{told}")
 
 
 def test_who_waits_for_others_names_some_of_them(bench: Bench):
@@ -108,7 +108,7 @@ def test_who_waits_for_others_names_some_of_them(bench: Bench):
     assert said.why.endswith(" and 3 more to complete.")
 
 
-def test_so_many_priorities_are_counted(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+def test_a_bounded_number_of_priorities_is_counted(bench: Bench, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(ready, "_COUNTED", 3)
     for priority in range(1, 5):
         bench.push(priority=priority)
@@ -238,5 +238,5 @@ def test_who_is_active_is_compared_to_what_is_usual_in_its_queue(bench: Bench):
     )
     bench.sleep(60_000)
     assert bench.do(c.Why(id=job)).why == (
-        "A worker has had it for 1 min; 95 of 100 of its queue take 1 s at most, so it is 60 times as long."
+        "A worker has had it for 1 min 2 s; 95 of 100 of its queue take 1 s at most, so it is 60 times as long."
     )

@@ -12,7 +12,7 @@ import trio
 
 from examples import crawler
 from tests.examples.conftest import Start, kill, wait_until
-from tests.examples.site import HTML, Answer, Site, page
+from tests.examples.web_site import HTML, Answer, Site, page
 from tests.wire.server import Server
 
 DELAY_S, AT_ONCE = 0.04, 2

@@ -192,7 +192,7 @@ async def _messages(texts: Sequence[bytes]) -> list[bytes]:
 
 
 def codec(data: bytes) -> None:
-    """Decode ``data`` as a message and as every command: a command, or a refusal that can be told."""
+    """Decode ``data`` as a message and as every command: a command, or a refusal that can be sent."""
     try:
         decode_message(data)
     except BadMessage as bad:

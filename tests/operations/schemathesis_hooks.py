@@ -1,6 +1,6 @@
 """What schemathesis must know beyond the description: loaded by name through SCHEMATHESIS_HOOKS.
 
-Long polls are cut short, since a test does not wait a minute for nothing. And a valid request may still
+Waiting pulls are cut short, since a test does not wait a minute for nothing. And a valid request may still
 meet a state that forbids it, which no schema can say: only such a refusal is accepted, by its text.
 """
 

@@ -16,7 +16,7 @@ from bunqueue_trio.pages.openapi import EXAMPLES, REPLIES
 from bunqueue_trio.pages.openapi_words import PAGE_ANSWERS
 from bunqueue_trio.pages.prometheus import prometheus
 from bunqueue_trio.protocol import commands as c
-from bunqueue_trio.protocol.catalog import CATALOG, COMMANDS
+from bunqueue_trio.protocol.catalog import CATALOG, COMMANDS, SPECS
 from bunqueue_trio.protocol.commands.spec import Again, Role
 from bunqueue_trio.protocol.events import EVENT_TYPES, EXTRA, NAMED, Event
 from bunqueue_trio.protocol.faults import FAULTS
@@ -137,17 +137,18 @@ def events_table() -> list[str]:
 
 
 def named_events_table() -> list[str]:
-    """Return one row for each type of event that is told by name, without its explanation."""
+    """Return one row for each type of event that has a name, without its explanation."""
     encoded = {f.name: f.encode_name for f in msgspec.structs.fields(Event)}
     return [
         f"| `{kind}` | {', '.join(f'`{encoded[name]}`' for name in names)} |" for kind, names in sorted(NAMED.items())
     ]
 
 
-def passing_refusals() -> list[str]:
-    """Return the refusals of commands that may be repeated."""
+def passing_refusals() -> str:
+    """Return the codes of the refusals of commands that may be repeated."""
     faults = [fault for fault in vars(errors).values() if isinstance(fault, errors.Fault) and fault.status == 503]
-    return [f"- `{fault.message}`" for fault in faults if fault not in (errors.TOO_MANY_CONNECTIONS, errors.STANDBY)]
+    passing = [fault for fault in faults if fault not in (errors.TOO_MANY_CONNECTIONS, errors.STANDBY)]
+    return ", ".join(f"`{fault.code}`" for fault in passing)
 
 
 def codes_table() -> list[str]:
@@ -161,8 +162,8 @@ def _text(fault: errors.Fault) -> str:
 
 
 def without_code() -> str:
-    """Return the commands whose refusals have no code."""
-    return ", ".join(f"`{spec.tag}`" for spec in CATALOG if spec.contract)
+    """Return the texts that come without their code."""
+    return ", ".join(f"`{text}`" for text in errors.LITERAL)
 
 
 def _fields(kind: type[msgspec.Struct]) -> list[Any]:
@@ -240,9 +241,9 @@ def _words(shape: Any) -> str:  # noqa: C901 - one flat case for each kind of ty
 
 def _reply(kind: type[c.Command]) -> list[str]:
     """Return the names of what a reply to ``kind`` holds; what stands in ``data`` with its dot."""
-    if kind is c.StopPull:
-        return ["stopped"]
-    page = PAGE_ANSWERS.get(kind.__name__.lower())
+    if SPECS[kind].http is None:
+        return [f.encode_name for f in msgspec.structs.fields(SPECS[kind].reply) if f.name not in ("ok", "data")]
+    page = PAGE_ANSWERS.get(kind)
     if page is not None:
         return _flat(page[200][2]["properties"], lambda schema: schema.get("properties", {}))
     if kind in EXAMPLES:

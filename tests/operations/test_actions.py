@@ -5,7 +5,7 @@ import json
 import pytest
 import trio
 
-from bunqueue_trio.cli import remote
+from bunqueue_trio.cli import COMMANDS, remote
 from bunqueue_trio.pages import acts
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.caller import By
@@ -56,7 +56,7 @@ async def test_acts_are_in_the_words_of_the_commands_with_dates_and_units(shell:
         "limit emails at once 5 (was none) 1",
         f"resume emails reason was mail\\x1b[2J is down; until was {when} 1",
         f"pause emails reason mail\\x1b[2J is down; until {when} 1",
-    ]  # fmt: skip
+    ]
 
 
 async def test_steps_of_one_act_are_one_line(shell: Shell):
@@ -90,7 +90,7 @@ async def test_acts_are_filtered_as_on_the_page(shell: Shell):
     assert [json.loads(line)["command"] for line in lines] == ["SetConcurrency"]
 
 
-async def test_a_worker_is_told_by_its_name(shell: Shell):
+async def test_a_worker_is_known_by_its_name(shell: Shell):
     core = shell.bunqueue.server.core
     for worker in ("w1", "w2"):
         await core.execute(c.RegisterWorker(name="mail", worker_id=worker, queues=["q"]))
@@ -108,5 +108,11 @@ async def test_nothing_has_been_done_yet(shell: Shell):
     assert (await shell("actions", "--json")).output == ""
 
 
-def test_every_act_has_a_word():
-    assert {SPECS[kind].tag for kind in ACTS} == {*acts.WORDS, "ActOnJobs"}
+def test_acts_are_called_as_the_command_line_calls_them():
+    assert {SPECS[kind].tag for kind in ACTS} == {*acts.WORDS}
+    assert {word for word in acts.WORDS.values() if word.split()[0] not in COMMANDS} == {
+        "act",
+        "move to wait",
+        "clear logs",
+    }
+    assert "act" not in acts.KINDS, "it is called as its action"

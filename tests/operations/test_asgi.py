@@ -87,7 +87,7 @@ def test_a_store_that_cannot_be_opened_stops_hypercorn_with_the_reason(tmp_path:
             pass  # it does not get here
 
 
-async def test_a_host_without_lifespan_is_told_so():
+async def test_a_host_without_lifespan_gets_a_sentence():
     async def nothing(*_: object) -> dict[str, object]:
         return {}
 

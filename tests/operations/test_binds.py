@@ -63,7 +63,9 @@ def test_several_places_serve_the_same_queue(tmp_path: Path, short: Path):
 
 
 @pytest.mark.slow
-def test_tls_serves_requests_long_polls_and_events(tmp_path: Path, authority: trustme.CA, certificate: dict[str, str]):
+def test_tls_serves_requests_waiting_pulls_and_events(
+    tmp_path: Path, authority: trustme.CA, certificate: dict[str, str]
+):
     context = ssl.create_default_context()
     authority.configure_trust(context)
 
@@ -149,7 +151,7 @@ async def test_a_living_server_or_a_file_keeps_its_place(short: Path):
     assert file.read_text() == "mine"
 
 
-async def test_a_port_that_the_link_of_a_neighbour_may_have_is_told_so(short: Path):
+async def test_a_port_that_the_link_of_a_neighbour_may_have_is_reported(short: Path):
     """Nobody has set that port anywhere."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"

@@ -10,13 +10,14 @@ import pytest
 from click.testing import CliRunner
 
 from bunqueue_trio.cli import clear, main, many, slips
+from tests.operations.asked import answer_with
 from tests.operations.processes import Done, Running, bunqueue, serving
 
 
 @pytest.fixture(autouse=True)
 def every_queue_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is answered here is of a queue that somebody uses."""
-    monkeypatch.setattr(slips, "answer", lambda *_: {"queue": {"counts": {"waiting": 1}}})
+    answer_with(monkeypatch, slips, lambda *_: {"queue": {"counts": {"waiting": 1}}})
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,7 @@ def test_much_is_removed_for_good(server: Running):
 def test_nothing_is_removed_when_there_is_nobody_to_ask(monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]):
     asked: list[str] = []
     counts = {"queue": {"counts": {"waiting": 5, "delayed": 1}}, "total": 3}
-    monkeypatch.setattr(clear, "answer", lambda *call: (asked.append(call[2]), counts)[1])
+    answer_with(monkeypatch, clear, lambda *call: (asked.append(call[2]), counts)[1])
     done = CliRunner().invoke(main, [*arguments])
     assert (done.exit_code, "say --yes" in done.output) == (2, True)
     assert "POST" not in asked
@@ -74,7 +75,7 @@ def test_nothing_is_removed_when_there_is_nobody_to_ask(monkeypatch: pytest.Monk
 def test_it_is_done_when_somebody_says_so(monkeypatch: pytest.MonkeyPatch, said: str, code: int, posts: int):
     counts = {"queue": {"counts": {"waiting": 5, "delayed": 1}}, "count": 6, "left": 0}
     asked: list[str] = []
-    monkeypatch.setattr(clear, "answer", lambda *call: (asked.append(call[2]), counts)[1])
+    answer_with(monkeypatch, clear, lambda *call: (asked.append(call[2]), counts)[1])
     monkeypatch.setattr(many, "sys", SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True)))
     done = CliRunner().invoke(main, ["drain", "q", "--delayed"], input=said)
     assert "q: remove 5 waiting and 1 delayed jobs for good?" in done.output
@@ -95,7 +96,7 @@ def test_a_cleaning_says_what_it_would_free(
         assert said["dryRun"]
         return pages[said.get("after")]
 
-    monkeypatch.setattr(clear, "answer", answer)
+    answer_with(monkeypatch, clear, answer)
     done = CliRunner().invoke(main, ["clean", "q", "failed", *arguments])
     assert (done.exit_code, out in done.output) == (code, True)
 
@@ -108,7 +109,7 @@ def test_what_breaks_off_says_how_far_it_came(monkeypatch: pytest.MonkeyPatch):
             raise click.ClickException("the disk is full (503)")
         return pages.pop(0)
 
-    monkeypatch.setattr(clear, "answer", answer)
+    answer_with(monkeypatch, clear, answer)
     for told in ("the disk is full (503); 1,500 were deleted before", "the disk is full (503)"):
         done = CliRunner().invoke(main, ["purge", "q", "--yes"])
         assert (done.exit_code, done.output) == (1, f"bunqueue-trio: {told}\n")

@@ -12,13 +12,14 @@ import pytest
 from click.testing import CliRunner
 
 from bunqueue_trio.cli import dead, main, many, remote, reruns, slips
+from tests.operations.asked import answer_with
 from tests.operations.processes import Done, Running, bunqueue, serving
 
 
 @pytest.fixture(autouse=True)
 def every_queue_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is answered here is of a queue that somebody uses."""
-    monkeypatch.setattr(slips, "answer", lambda *_: {"queue": {"counts": {"waiting": 1}}})
+    answer_with(monkeypatch, slips, lambda *_: {"queue": {"counts": {"waiting": 1}}})
 
 
 OPERATIONS = (Path(__file__).parents[2] / "docs/operations.md").read_text(encoding="utf-8")
@@ -142,7 +143,7 @@ def test_dead_letters_come_page_by_page(monkeypatch: pytest.MonkeyPatch, limit: 
         after = int(call[-1].partition("after=")[2] or 0)
         return {"entries": entries[after : after + 2], "total": 5, "next": str(after + 2) if after < 4 else None}
 
-    monkeypatch.setattr(remote, "answer", answer)
+    answer_with(monkeypatch, remote, answer)
     done = CliRunner().invoke(main, ["dead", "q", "--limit", str(limit)])
     assert len(done.stdout.splitlines()) == shown
     assert done.stderr.startswith(told)
@@ -157,7 +158,7 @@ def test_a_retry_that_breaks_off_says_how_far_it_came(monkeypatch: pytest.Monkey
             raise click.ClickException("the disk is full (503)")
         return pages.pop(0)
 
-    monkeypatch.setattr(dead, "answer", answer)
+    answer_with(monkeypatch, dead, answer)
     for told in ("the disk is full (503); 1,500 were retried before", "the disk is full (503)"):
         done = CliRunner().invoke(main, ["retry", "q", "--yes"])
         assert (done.exit_code, done.output) == (1, f"bunqueue-trio: {told}\n")
@@ -172,7 +173,7 @@ class DeadOnes:
     def answer(self, *call: Any) -> dict[str, Any]:
         self.asked += 1
         assert self.asked < 100, "it goes on for ever"
-        after = int(json.loads(call[-1]).get("after", 0)) + 2
+        after = int((json.loads(call[4]) if call[4:] else {}).get("after", 0)) + 2
         last = after >= self.dead
         count = min(2, self.dead) if self.dies_again else int(last and self.dead > 0)
         if not self.dies_again:
@@ -193,9 +194,9 @@ class DeadOnes:
     ids=["chain", "none", "dies again"],
 )
 def test_a_retry_goes_on_while_others_can_follow(monkeypatch: pytest.MonkeyPatch, server: DeadOnes, said: str):
-    monkeypatch.setattr(dead, "answer", server.answer)
+    answer_with(monkeypatch, dead, server.answer)
     tried = {"count": 2, "refused": {"key-held": 1, "new": 3}, "examples": [], "next": None}
-    monkeypatch.setattr(many, "answer", lambda *_: tried)
+    answer_with(monkeypatch, many, lambda *_: tried)
     assert CliRunner().invoke(main, ["retry", "q", "--yes"]).output.startswith(said)
 
 
@@ -234,7 +235,7 @@ def test_a_dead_job_is_corrected_as_the_page_says(server: Running):
 
 def test_a_time_later_than_any_calendar_is_shown(monkeypatch: pytest.MonkeyPatch):
     entry = {"job": {"id": "x"}, "enteredAt": 2**53, "reason": "stalled", "error": None}
-    monkeypatch.setattr(remote, "answer", lambda *_: {"entries": [entry], "total": 1, "next": None})
+    answer_with(monkeypatch, remote, lambda *_: {"entries": [entry], "total": 1, "next": None})
     assert CliRunner().invoke(main, ["dead", "q"]).output == f"{2**53} ms  x  stalled  \n"
 
 
@@ -268,7 +269,7 @@ def test_a_rerun_is_followed_to_its_end(monkeypatch: pytest.MonkeyPatch, capsys:
     looks = iter([view, view | {"state": "rest", "retried": 3, "why": "queue q is paused"}])
     monkeypatch.setattr(reruns.time, "sleep", lambda _: None)
     end: dict[str, object] = {}
-    monkeypatch.setattr(reruns, "answer", lambda *_: {"reruns": [next(looks, view | end)]})
+    answer_with(monkeypatch, reruns, lambda *_: {"reruns": [next(looks, view | end)]})
     end |= {"state": "done", "open": 0, "refused": {"key-held": 2}}
     reruns._follow("", None, view, as_json=False)
     told = capsys.readouterr()

@@ -95,7 +95,7 @@ def test_half_a_surrogate_pair_in_a_payload_is_no_damage(file: Path):
 
 def test_a_question_that_cannot_be_asked_is_a_finding(file: Path):
     spoil(file, "UPDATE job SET note = '{' WHERE state = 'waiting-children'")
-    assert any("cannot be told: malformed JSON" in finding for finding in look(file).findings)
+    assert any("cannot be checked: malformed JSON" in finding for finding in look(file).findings)
 
 
 def test_a_damaged_page_is_found_and_does_not_end_the_look(tmp_path: Path):

@@ -60,6 +60,20 @@ async def test_the_worst_is_first_with_all_that_is_known_of_it(shell: Shell):
     assert json.loads(cut.stdout)["code"] == "nobody-asks"
 
 
+async def test_those_of_many_queues_are_folded_as_on_the_page(shell: Shell):
+    for n in range(8):
+        await push(shell.bunqueue, f"q{n}")
+    await minutes(shell.bunqueue, 2)
+    said = (await shell("findings")).stdout
+    first, *rows = said.splitlines()
+    assert first == "warning   8 queues: jobs wait, and nobody asks"
+    assert sum("1 job waits, the oldest for 2 min; since 20" in row for row in rows) == 5
+    assert "          and 3 queues more: --json has all that are told of" in rows
+    assert rows.count("          $ bunqueue-trio workers") == 1, "what helps all of them stands there once"
+    assert "            $ bunqueue-trio pause q0" in rows
+    assert len((await shell("findings", "--json")).stdout.splitlines()) == 8
+
+
 async def test_what_is_over_is_said_to_be(shell: Shell):
     for n in range(12):
         await push(shell.bunqueue, "q", str(n))
@@ -72,6 +86,23 @@ async def test_what_is_over_is_said_to_be(shell: Shell):
     assert "q: 12 jobs died within" in said
     assert "from 20" in said
     assert "; over since 20" in said
+
+
+async def test_jobs_that_die_are_told_whatever_their_queue_keeps_of_them(shell: Shell):
+    core = shell.bunqueue.server.core
+    await core.execute(c.SetDlqConfig(queue="capped", max_entries=2))
+    await core.execute(c.SetDefaults(queue="rof", remove_on_fail=True))
+    for _ in range(2):
+        for queue in ("plain", "capped", "rof"):
+            for n in range(6):
+                await push(shell.bunqueue, queue, str(n))
+            await fail(shell.bunqueue, queue, 6, "no {}")
+        await minutes(shell.bunqueue, 1)
+    await core.execute(c.PurgeDlq(queue="plain"))
+    found = [json.loads(line) for line in (await shell("findings", "--json")).stdout.splitlines()]
+    assert {each["queue"]: each["numbers"]["died"] for each in found if each["code"] == "jobs-die"} == {
+        "plain": 12, "capped": 12, "rof": 12,
+    }  # fmt: skip
 
 
 async def test_a_server_that_is_not_there_is_no_quiet_night(monkeypatch: pytest.MonkeyPatch, shell: Shell):
@@ -114,7 +145,7 @@ async def test_the_page_has_the_same_lines_and_a_button_for_those_it_can_do(shel
     assert f"/ui/act/cancel?queue=q&amp;id={hung}" in page.html
     assert f"/ui/jobs/{hung}" in page.html
     shown = (await shell("why", hung)).stdout
-    assert "Worker mail-3 has had it for 1 min; 95 of 100 of its queue take 1 ms at most, so it is" in shown
+    assert "Worker mail-3 has had it for 1 min 20 s; 95 of 100 of its queue take 1 ms at most, so it is" in shown
 
 
 async def test_a_limit_that_holds_jobs_up_has_a_button_that_takes_it_away_and_no_other(shell: Shell):

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 import structlog
 
-from bunqueue_trio.client.jobs import Job
+from bunqueue_trio.client.client import Job
 from bunqueue_trio.protocol.replies import DeliveredJob
 from tests.operations.processes import bunqueue, environment
 

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from bunqueue_trio.cli import jobs as told
 from bunqueue_trio.cli import main, remote, words
+from tests.operations.asked import answer_with
 from tests.operations.processes import Done, Running, bunqueue, serving
 
 
@@ -80,7 +81,7 @@ def test_jobs_come_page_by_page(monkeypatch: pytest.MonkeyPatch, limit: int, sho
         after = int(call[-1].partition("after=")[2] or 0)
         return {"jobs": listed[after : after + 2], "next": str(after + 2) if after < 4 else None}
 
-    monkeypatch.setattr(remote, "answer", answer)
+    answer_with(monkeypatch, remote, answer)
     done = CliRunner().invoke(main, ["jobs", "q", "active", "--limit", str(limit)])
     assert len(done.stdout.splitlines()) == shown
     assert ["  welcome  " in line for line in done.stdout.splitlines()][:3] == [False, True, False]
@@ -99,7 +100,7 @@ def test_what_one_job_refuses_is_done_to_the_others(monkeypatch: pytest.MonkeyPa
             raise click.ClickException("Job not found\x1b (404)")
         return {"ok": True}
 
-    monkeypatch.setattr(told, "answer", answer)
+    answer_with(monkeypatch, told, answer)
     done = CliRunner().invoke(main, [verb, "a/1", "b", "c"])
     assert [path.split("/")[2] for path in asked] == ["a%2F1", "b", "c"]
     assert done.exit_code == 1
@@ -119,7 +120,7 @@ def test_a_cancellation_says_why_by_whom_and_how_long_only_if_it_is_asked_to(
     monkeypatch: pytest.MonkeyPatch, options: list[str], sent: object
 ):
     bodies: list[bytes | None] = []
-    monkeypatch.setattr(told, "answer", lambda *call: [bodies.append(call[4]), {"ok": True}][1])
+    answer_with(monkeypatch, told, lambda *call: [bodies.append(call[4] if call[4:] else None), {"ok": True}][1])
     monkeypatch.setattr(told, "getuser", lambda: "ann")
     monkeypatch.setattr(told, "node", lambda: "web-1")
     done = CliRunner().invoke(main, ["cancel", "x", *options])
@@ -133,7 +134,7 @@ def test_a_user_without_a_name_may_cancel(monkeypatch: pytest.MonkeyPatch):
     def nobody() -> str:
         raise KeyError("uid 1234")
 
-    monkeypatch.setattr(told, "answer", lambda *call: [bodies.append(call[4]), {"ok": True}][1])
+    answer_with(monkeypatch, told, lambda *call: [bodies.append(call[4] if call[4:] else None), {"ok": True}][1])
     monkeypatch.setattr(told, "getuser", nobody)
     assert CliRunner().invoke(main, ["cancel", "x", "--reason", "wrong"]).exit_code == 0
     assert json.loads(bodies[0])["by"].startswith("unknown@")
@@ -144,7 +145,7 @@ def test_a_user_without_a_name_may_cancel(monkeypatch: pytest.MonkeyPatch):
     [([], "say what to change"), (["--data", "hello"], "a string needs quotes"), (["--delay", "soon"], "'soon'")],
 )
 def test_a_change_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, arguments: list[str], said: str):
-    monkeypatch.setattr(told, "answer", lambda *_: pytest.fail("it was asked for"))
+    answer_with(monkeypatch, told, lambda *_: pytest.fail("it was asked for"))
     done = CliRunner().invoke(main, ["change", "x", *arguments])
     assert (done.exit_code, said in done.output) == (2, True)
 
@@ -171,7 +172,7 @@ def test_what_a_queue_is_paused_for_cannot_move_the_cursor(monkeypatch: pytest.M
         "since": 5,
         "until": None,
     }
-    monkeypatch.setattr(told, "answer", lambda *_: said)
+    answer_with(monkeypatch, told, lambda *_: said)
     done = CliRunner().invoke(main, ["why", "x"])
     assert (done.exit_code, "\x1b" in done.output, len(done.output.splitlines())) == (0, False, 2)
 
@@ -204,15 +205,14 @@ def test_a_job_is_shown_with_its_failed_attempts_and_its_log(server: Running):
 
 
 def test_a_job_whose_worker_has_time_is_not_cancelled_yet(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(told, "answer", lambda *_: {"ok": True, "data": {"until": 1_893_456_000_000}})
+    answer_with(monkeypatch, told, lambda *_: {"ok": True, "data": {"until": 1_893_456_000_000}})
     done = CliRunner().invoke(main, ["cancel", "x", "--grace", "30s"])
-    assert done.output.startswith("x: its worker is told, and has until 20")
+    assert done.output.startswith("x: its worker gets the word, and has until 20")
 
 
-def test_a_field_is_told_in_words():
+def test_a_field_is_shown_in_words():
     assert [words.told(name, value) for name, value in (("timeout", 90_000), ("ttl", 0), ("priority", 5), ("tags", ["ü"]))] == [
-        "90s", "0ms", "5", '["ü"]',
+        "90 s", "0 ms", "5", '["ü"]',
     ]  # fmt: skip
     assert words.told("until", 0).startswith("19")
-    assert words.told("backoff", {"type": "fixed", "delay": 60_000, "maxDelay": None}) == 'type "fixed", delay 1m'
-    assert [words.took(ms) for ms in (999, 1500)] == ["999ms", "1.5 s"]
+    assert words.told("backoff", {"type": "fixed", "delay": 60_000, "maxDelay": None}) == 'type "fixed", delay 1 min'

@@ -12,13 +12,14 @@ from click.testing import CliRunner
 
 from bunqueue_trio.cli import canary, main, many, slips
 from bunqueue_trio.cli.remote import Refusal
+from tests.operations.asked import answer_with, over_http
 from tests.operations.processes import bunqueue, serving
 
 
 @pytest.fixture(autouse=True)
 def every_queue_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is answered here is of a queue that somebody uses."""
-    monkeypatch.setattr(slips, "answer", lambda *_: {"queue": {"counts": {"waiting": 1}}})
+    answer_with(monkeypatch, slips, lambda *_: {"queue": {"counts": {"waiting": 1}}})
 
 
 @pytest.mark.slow
@@ -73,7 +74,7 @@ def replies(monkeypatch: pytest.MonkeyPatch, answers: Answers) -> list[dict[str,
             raise click.ClickException(reply["raises"])
         return {"refused": {}, "examples": [], "next": None} | reply
 
-    monkeypatch.setattr(many, "answer", answer)
+    answer_with(monkeypatch, many, answer)
     return asked
 
 
@@ -120,7 +121,7 @@ def test_an_unknown_group_is_no_empty_one(monkeypatch: pytest.MonkeyPatch):
         assert (done.exit_code, "has an error of the group ab; `dead --groups` lists" in done.output) == (1, True)
 
 
-def test_who_cannot_be_asked_is_told_how_many_it_were(monkeypatch: pytest.MonkeyPatch):
+def test_who_cannot_be_asked_learns_how_many_it_were(monkeypatch: pytest.MonkeyPatch):
     replies(monkeypatch, [{"count": 5}])
     done = CliRunner().invoke(main, ["cancel", "--queue", "q"])
     assert done.exit_code == 2
@@ -174,7 +175,7 @@ class Few:
 
     @contextmanager
     def connection(self, *_: object) -> Iterator[Any]:
-        yield self.ask
+        yield over_http(self.ask)
 
     def ask(self, method: str, path: str, body: bytes = b"{}") -> Any:
         if path.startswith("/jobs?"):
@@ -201,7 +202,7 @@ class Few:
         ({"a": "completed", "b": "gone", "c": "later", "d": "completed", "e": "failed"}, None),
         ({"a": "completed", "b": "failed"}, "1 of 2 died again: the others stay dead"),
         ({"a": 400, "b": 404, "c": "completed"}, None),
-        ({"a": "never"}, "1 of 1 have not ended in 0.001 s: the others stay dead"),
+        ({"a": "never"}, "1 of 1 have not ended in 1 ms: the others stay dead"),
         ({"a": 503}, "no"),
         ({"a": "broken"}, "no"),
         ({}, None),

@@ -54,13 +54,13 @@ def test_a_value_is_counted_by_the_smallest_bound_that_it_does_not_exceed():
     assert (histogram.count, histogram.sum) == (5, 23.5)
 
 
-async def test_a_long_poll_that_finds_nothing_is_no_slow_pull(autojump_clock: MockClock, server: Server):
+async def test_a_waiting_pull_that_finds_nothing_is_no_slow_pull(autojump_clock: MockClock, server: Server):
     await server.core.execute(c.Pull(queue="q", timeout=30_000))
     assert server.core.meters.pull.count == 1
     assert server.core.meters.pull.sum == 0
 
 
-async def test_a_long_poll_that_is_served_is_no_slow_pull(
+async def test_a_waiting_pull_that_is_served_is_no_slow_pull(
     autojump_clock: MockClock, server: Server, nursery: trio.Nursery
 ):
     nursery.start_soon(server.core.execute, c.Pull(queue="q", timeout=30_000))
@@ -152,7 +152,7 @@ async def test_the_queues_where_a_job_is_active_for_longest_have_series(autojump
     assert not [name for name in await samples(server) if "stuck_after" in name], "nobody knows what is usual"
 
 
-async def test_when_a_job_counts_as_stuck_is_told_where_it_is_known(autojump_clock: MockClock, server: Server):
+async def test_when_a_job_counts_as_stuck_is_said_where_it_is_known(autojump_clock: MockClock, server: Server):
     for queue in ("a", "b"):
         await server.core.execute(c.PushBatch(queue=queue, jobs=[c.JobSpec(data=Raw(b"1"))] * 120))
     for _ in range(119):
@@ -212,9 +212,9 @@ async def test_the_page_is_made_once_a_second_for_all_who_ask(
     assert answers[-1] != answers[0]
 
 
-@pytest.mark.parametrize("page", ["health", "stats", "metrics", "tasks", "ready"])
+@pytest.mark.parametrize("page", ["health", c.Stats, "metrics", "tasks", "ready"])
 async def test_the_pages_for_probes_look_at_no_queue(
-    autojump_clock: MockClock, server: Server, monkeypatch: pytest.MonkeyPatch, page: str
+    autojump_clock: MockClock, server: Server, monkeypatch: pytest.MonkeyPatch, page: str | type[c.Command]
 ):
     for queue in "abc":
         await server.core.execute(push(queue))
@@ -225,7 +225,7 @@ async def test_the_pages_for_probes_look_at_no_queue(
     monkeypatch.setattr(server.store, "finished_counts", None)
     monkeypatch.setattr(server.engine, "queues", None)
     body = (await make_page(page, server))[1]
-    if page in ("health", "stats"):
+    if page in ("health", c.Stats):
         assert b'"completed":3' in body
 
 
@@ -295,7 +295,7 @@ def test_a_line_of_cancelled_jobs_has_no_age():
     assert ready.ready_since() == 30
 
 
-async def test_how_a_server_leads_is_told_and_nothing_where_nobody_else_can():
+async def test_how_a_server_leads_is_shown_and_nothing_where_nobody_else_can():
     for store, told in ((MemoryStore(), (0, 0, 0)), (DistantStore(MemoryStore()), (7, 5000, 1234))):
         server = Server(Settings(), store, Clock())
         found = await samples(server)

@@ -11,7 +11,7 @@ from tests.operations.processes import Running, bunqueue, serving, until
 PAGE = Path(__file__).parents[2] / "docs" / "night.md"
 ERRORS = (
     ["ConnectionError: 10.0.0.7:25 refused"] * 3 + ["TimeoutError: no answer within 30 s"] * 2 + ["no such address 'x'"]
-)  # fmt: skip
+)
 
 
 def commands() -> list[str]:
@@ -81,6 +81,6 @@ def test_the_night(tmp_path: Path):
             assert client.get(f"/jobs/{unwanted}/state").json()["state"] == "failed"
 
 
-def test_the_night_is_told_of():
+def test_the_night_is_reported():
     assert len(commands()) > 12
     assert "(night.md)" in (PAGE.parent / "operations.md").read_text(encoding="utf-8")

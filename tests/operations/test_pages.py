@@ -134,8 +134,10 @@ class Steps(trio.abc.Instrument):
         self._calls += 1
 
 
-@pytest.mark.parametrize("name", ["health", "stats", "prometheus", "heapstats", "tasks", "metrics", "audit"])
-async def test_no_page_stops_the_server_for_longer_the_more_jobs_wait(nursery: trio.Nursery, name: str):
+@pytest.mark.parametrize("name", ["health", c.Stats, "prometheus", "heapstats", "tasks", "metrics", "audit"])
+async def test_no_page_stops_the_server_for_longer_the_more_jobs_wait(
+    nursery: trio.Nursery, name: str | type[c.Command]
+):
     server = Server(Settings(), MemoryStore(), Clock(1_000_000))
     await nursery.start(functools.partial(serve, server, ()))
     longest = []

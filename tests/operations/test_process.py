@@ -41,7 +41,7 @@ def test_it_is_started_again_on_what_it_left_and_only_when_it_has_ended(tmp_path
     assert server.process.poll() == -signal.SIGKILL
 
 
-def test_a_program_that_ends_at_its_start_is_told_with_its_log(tmp_path: Path):
+def test_a_program_that_ends_at_its_start_is_reported_with_its_log(tmp_path: Path):
     with pytest.raises(RuntimeError, match=r"ended with 3: no port today"), ServerProcess(tmp_path / "q", command=ENDS):
         pass
 
@@ -56,7 +56,7 @@ def test_a_program_that_is_never_ready_is_ended(tmp_path: Path):
     assert server.process.poll() == -signal.SIGKILL
 
 
-def test_the_program_is_told_its_port_and_who_says_when_it_is_ready(tmp_path: Path):
+def test_the_program_gets_its_port_and_who_says_when_it_is_ready(tmp_path: Path):
     serve = (sys.executable, "-m", "http.server", "--bind", "127.0.0.1", "{port}")
     with ServerProcess(tmp_path / "q.db", command=serve, cwd=tmp_path, ready=ServerProcess.is_listening) as server:
         assert not server.is_ready()

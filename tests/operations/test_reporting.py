@@ -130,7 +130,7 @@ def test_output_that_cannot_be_written_is_one_line_at_most(shell: str):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shell", ["2>&-", "2>/dev/full"])
-def test_an_error_that_cannot_be_told_keeps_its_code(shell: str):
+def test_an_error_that_cannot_be_sent_keeps_its_code(shell: str):
     command = [sys.executable, "-m", "bunqueue_trio", "serve", "--no-such-flag"]
     done = subprocess.run(
         ["sh", "-c", f'"$@" {shell}', "sh", *command], env=environment(), capture_output=True, timeout=30, check=False
@@ -163,7 +163,7 @@ def test_lines_come_out_in_order_and_a_flush_waits_for_them():
     assert sink.dropped == 0
 
 
-def test_what_waits_for_a_reader_is_bounded_and_the_loss_is_told_when_it_reads():
+def test_what_waits_for_a_reader_is_bounded_and_it_learns_of_the_loss_when_it_reads():
     reader, writer = os.pipe()
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
     fill(writer)
@@ -200,7 +200,7 @@ def test_a_flush_does_not_wait_for_ever():
     os.close(reader)
 
 
-def test_lines_that_fail_are_counted_and_told_once_it_works_again(tmp_path: Path):
+def test_lines_that_fail_are_counted_and_reported_once_it_works_again(tmp_path: Path):
     target = os.open("/dev/full", os.O_WRONLY)
     sink = Sink(target, lost, nothing)
     for _ in range(3):
@@ -253,7 +253,7 @@ def passed(limiter: Limiter, times: int, **event: object) -> int:
     return count
 
 
-def test_a_flood_of_one_event_is_cut_counted_and_told_and_hides_no_other():
+def test_a_flood_of_one_event_is_cut_counted_and_reported_and_hides_no_other():
     limiter = Limiter(clock := Hands())
     assert passed(limiter, 1000, event="flood", number=1) == A_SECOND
     assert passed(limiter, 1, event="another") == 1
@@ -276,7 +276,7 @@ def test_texts_without_number_share_one_budget_beyond_the_bound():
     assert sum(passed(limiter, 1, event=f"text {n}") for n in range(KINDS_MAX + 100)) == KINDS_MAX + A_SECOND
 
 
-def test_texts_of_libraries_are_told_apart_before_their_values():
+def test_texts_of_libraries_are_distinguished_before_their_values():
     limiter = Limiter(Hands())
     records = [logging.LogRecord("x", logging.ERROR, "", 0, "went wrong: %s", (n,), None) for n in range(50)]
     assert sum(passed(limiter, 1, event=r.getMessage(), _record=r) for r in records) == A_SECOND
@@ -304,7 +304,7 @@ def said(program: str, argument: str) -> str:
 
 
 @pytest.mark.slow
-def test_a_flood_in_a_process_is_told_in_one_line_each_and_a_workers_is_not_cut():
+def test_a_flood_in_a_process_is_reported_in_one_line_each_and_a_workers_is_not_cut():
     def run(how: str) -> list[dict[str, object]]:
         return [json.loads(line) for line in said(FLOOD, how).splitlines()]
 

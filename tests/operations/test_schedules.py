@@ -175,7 +175,7 @@ def test_a_date_is_in_the_zone_that_is_said(server: Running):
     ask(server, "resume", "zoned")
 
 
-def test_a_date_that_does_not_exist_or_comes_twice_is_told_of(server: Running):
+def test_a_date_that_does_not_exist_or_comes_twice_is_remarked(server: Running):
     zone = ("--timezone", "Europe/Berlin")
     done = ask(server, "preview", "--at", "2027-03-28T02:30", *zone)
     assert done == (

@@ -97,7 +97,7 @@ def test_what_an_interrupted_run_left_is_no_hindrance_and_the_file_is_whole_unti
     assert examine(file, lambda _: None).free == 0
 
 
-def test_a_disk_without_room_for_the_new_file_is_told_before_anything_is_written(
+def test_a_disk_without_room_for_the_new_file_is_reported_before_anything_is_written(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ):
     class Full:
@@ -136,7 +136,7 @@ def test_a_file_that_is_none_is_refused_and_not_made(tmp_path: Path, content: by
 
 
 @pytest.mark.slow
-def test_a_file_of_another_kind_is_told_in_one_line(tmp_path: Path):
+def test_a_file_of_another_kind_is_reported_in_one_line(tmp_path: Path):
     path = tmp_path / "q.toml"
     path.write_text("http_port = 6790\n" * 100)
     done = bunqueue("shrink", str(path))

@@ -70,7 +70,7 @@ def test_a_reader_that_does_not_read_is_given_the_grace_and_no_more(tmp_path: Pa
         assert running.stop() == 0
 
 
-def test_long_polls_are_answered_empty_at_a_stop(tmp_path: Path):
+def test_waiting_pulls_are_answered_empty_at_a_stop(tmp_path: Path):
     with serving(tmp_path, env={"SHUTDOWN_GRACE_MS": FOR_EVER_MS}) as running:
         answers: list[object] = []
 

@@ -166,7 +166,7 @@ async def test_what_changes_much_does_nothing_until_it_may(shell: Shell):
 
 
 @pytest.mark.parametrize("name", MANY)
-async def test_what_changes_much_does_it_when_told_to_and_says_so_to_a_program(shell: Shell, name: str):
+async def test_what_changes_much_does_it_when_agreed_to_and_says_so_to_a_program(shell: Shell, name: str):
     before = shell.acts()
     done = await shell(*SHELL[name].split(), "--yes", "--json")
     assert done.exit_code == 0, done.output
@@ -174,7 +174,7 @@ async def test_what_changes_much_does_it_when_told_to_and_says_so_to_a_program(s
     assert shell.acts() > before
 
 
-async def test_what_is_named_is_done_at_once_and_told_as_json(shell: Shell):
+async def test_what_is_named_is_done_at_once_and_printed_as_json(shell: Shell):
     group = json.loads((await shell("dead", "q", "--groups", "--json")).stdout)["fingerprint"]
     rerun = ""
     for line in ONE:

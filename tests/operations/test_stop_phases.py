@@ -40,7 +40,7 @@ PHASES: dict[str, bytes] = {
     "during the head": b"GET /live HT",
     "during the body": b"POST /queues/q/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{",
     "during a chunk": b"POST /queues/q/jobs HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab",
-    "in a long poll": b"GET /queues/none/jobs?timeout=50000 HTTP/1.1\r\nHost: x\r\n\r\n",
+    "in a waiting pull": b"GET /queues/none/jobs?timeout=50000 HTTP/1.1\r\nHost: x\r\n\r\n",
     "with answers unread": HUGE * 5,
     "with an answer of the other lane unread": HUGE.replace(b" HTTP/1.1", b" HTTP/1.0") + HUGE,
     "with events unread": b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n",

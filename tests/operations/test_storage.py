@@ -82,7 +82,7 @@ async def test_the_page_tells_what_a_shorter_retention_would_free(bunqueue: Bunq
     assert 290 * 1200 <= told[24].bytes <= 310 * 1300
 
 
-async def test_what_is_not_kept_longer_anyway_is_not_told(bunqueue: Bunqueue):
+async def test_what_is_not_kept_longer_anyway_is_not_said(bunqueue: Bunqueue):
     told = bunqueue.server.statistics()
     old = (Sampled(0, 10),) * 3
     for age, ages in ((None, 8), (86_400_000, 2)):

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from bunqueue_trio.cli import main
 from bunqueue_trio.cli import workers as told
+from tests.operations.asked import answer_with
 from tests.operations.processes import Done, Running, bunqueue, serving
 
 
@@ -63,7 +64,7 @@ def test_what_is_done_to_a_name_is_done_to_all_of_it(monkeypatch: pytest.MonkeyP
         found = known(("a", "same\x1b"), ("b", "same\x1b"), ("c", "other"))
         return found if call[2] == "GET" else {"data": {"activeJobs": 2}}
 
-    monkeypatch.setattr(told, "answer", answer)
+    answer_with(monkeypatch, told, answer)
     done = CliRunner().invoke(main, ["workers", "quiet", "same\x1b"])
     assert done.output == "same\\x1b (q-a): quiet, and has 2 jobs\nsame\\x1b (q-b): quiet, and has 2 jobs\n"
     assert asked[1:] == ["/workers/a/quiet", "/workers/b/quiet"]
@@ -78,6 +79,6 @@ def test_an_id_goes_before_a_name(monkeypatch: pytest.MonkeyPatch):
         asked.append(call[3])
         return known(("a/1", "b"), ("b", "a/1")) if call[2] == "GET" else {"data": {"count": 3}}
 
-    monkeypatch.setattr(told, "answer", answer)
+    answer_with(monkeypatch, told, answer)
     done = CliRunner().invoke(main, ["workers", "release", "a/1", "--yes"])
     assert (done.output, asked[-1]) == ("a/1: 3 jobs returned\n", "/workers/a%2F1/release")

@@ -220,7 +220,7 @@ NOT_JSON = [
 
 
 def nested(depth: int, shape: str, field: str) -> bytes:
-    """A push whose body is so many brackets deep, the outermost counted."""
+    """A push whose body is this many brackets deep, the outermost counted."""
     opening, closing = {"[]": ("[", "]"), "{}": ('{"a":', "}"), "mixed": ('[{"a":', "}]")}[shape]
     inside = depth - 1
     if shape == "mixed":

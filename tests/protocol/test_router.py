@@ -27,7 +27,7 @@ def test_a_literal_hides_no_job(job_id: str, method: str, rest: str, target: obj
 
 
 def test_a_literal_beats_a_name() -> None:
-    """It has fields of its own, and none from the path; a wrong method is told all that are right."""
+    """It has fields of its own, and none from the path; a wrong method is answered with all that are right."""
     match = Router(ROUTES).match("/jobs/ack-batch", "POST")
     assert match is not None
     assert match.methods["POST"].target is c.AckBatch

@@ -31,7 +31,7 @@ def test_it_is_refused_by_its_name(kind: type[c.Command], limit: float):
     assert (caught.value.status, caught.value.code) == (400, "unknown-field")
     with pytest.raises(BadMessage, match=r"^unknown field: jobID$") as bad:
         decode_message(message(kind, fields))
-    assert (bytes(bad.value.req_id), bad.value.kind) == (b"7", kind)
+    assert bytes(bad.value.req_id) == b"7"
 
 
 @strict

@@ -14,7 +14,7 @@ import trio
 import trio.testing
 from trio._core import _run
 
-from tests.runtime.world import Answers, VirtualThread, World
+from tests.runtime.runtime_world import Answers, VirtualThread, World
 
 
 def virtual(main: Any, *, clock: trio.abc.Clock | None, instruments: list[trio.abc.Instrument]) -> Any:

@@ -11,7 +11,7 @@ from bunqueue_trio.engine.job import State
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.runtime.audit import Auditor
 from bunqueue_trio.runtime.supervisor import Child, supervise
-from tests.runtime.world import World
+from tests.runtime.runtime_world import World
 
 PAUSE_S = AUDIT_PAUSE_MS / 1000
 

@@ -1,4 +1,4 @@
-"""Dead letters that wait again by themselves, exactly at their times, so many a second, and as long as new work is welcome."""
+"""Dead letters that wait again by themselves, exactly at their times, a bounded number a second, and as long as new work is welcome."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.runtime.services import AutoRetrier, looped
 from bunqueue_trio.runtime.tree import serve
 from bunqueue_trio.storage.memory import MemoryStore
-from tests.runtime.world import Answers, World, settled
+from tests.runtime.runtime_world import Answers, World, settled
 from tests.storage.distant import DistantStore
 from tests.storage.faulty import Fault
 
@@ -30,7 +30,7 @@ async def begin(world: World, nursery: trio.Nursery, **how: Any) -> None:
 
 
 async def dead(world: World, n: int = 1) -> list[str]:
-    """Let so many die at once."""
+    """Let this many die at once."""
     ids = [await world.push(max_attempts=1) for _ in range(n)]
     reply = await world.core.execute(c.PullBatch(queue="q", count=n))
     assert isinstance(reply, r.PullBatchReply)
@@ -67,7 +67,7 @@ async def test_one_that_dies_again_comes_back_so_often(running: World, nursery: 
     assert running.published.count(("pushed", job_id)) == 3
 
 
-async def test_so_many_a_second_over_all_queues(running: World, nursery: trio.Nursery):
+async def test_a_bounded_number_a_second_over_all_queues(running: World, nursery: trio.Nursery):
     await begin(running, nursery)
     for _ in range(4):
         await dead(running, 500)

@@ -7,7 +7,7 @@ from bunqueue_trio.config import GIVE_UP_S, ROOM_S
 from bunqueue_trio.engine import commands, engine
 from bunqueue_trio.engine.job import State
 from bunqueue_trio.protocol import commands as c
-from tests.runtime.world import World, settled
+from tests.runtime.runtime_world import World, settled
 from tests.storage.faulty import Fault
 
 FULL, STEP = 20, 10

@@ -1,63 +1,34 @@
 """A bulk command about many jobs takes several steps: refused or done as a whole, and a push on the disk as a whole."""
 
 from functools import partial
-from itertools import pairwise
-from typing import Any
 
 import pytest
 import trio
 from msgspec import Raw
 
 from bunqueue_trio.api.bulk import LargeReader
-from bunqueue_trio.config import INLINE_BYTES_MAX, INLINE_ROWS_MAX, WRITTEN_S
+from bunqueue_trio.config import INLINE_BYTES_MAX
 from bunqueue_trio.engine.commands.push import Bulk
-from bunqueue_trio.engine.commands.report import FAILURE_ACKS
 from bunqueue_trio.engine.job import State
 from bunqueue_trio.errors import INVALID_JSON_BODY, Refused, StoreError
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.codec import decode
 from bunqueue_trio.runtime import core
-from tests.runtime.world import Answers, VirtualThread, World, settled
+from tests.runtime.bulk_steps import SLICE, begin, bulk, ids_of, spec
+from tests.runtime.bulk_steps import small_slices as small_slices
+from tests.runtime.runtime_world import Answers, VirtualThread, World, settled
 from tests.storage.faulty import Crash, Fault
-
-SLICE = 3
-
-
-@pytest.fixture(autouse=True)
-def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(core, "BULK_SLICE", SLICE)
-
-
-def spec(**fields: Any) -> c.JobSpec:
-    return c.JobSpec(data=Raw(b"1"), **fields)
-
-
-def bulk(n: int = 10, queue: str = "q", **fields: Any) -> c.PushBatch:
-    return c.PushBatch(queue=queue, jobs=[spec(**fields) for _ in range(n)])
 
 
 def named(*ids: str, queue: str = "q") -> c.PushBatch:
     return c.PushBatch(queue=queue, jobs=[spec(job_id=job_id) for job_id in ids])
 
 
-def begin(world: World, command: c.PushBatch) -> core.Begun:
-    """Begin a bulk push, of which the first jobs are in then."""
-    begun = world.core.begin(command, sliced=True)
-    assert begun.bulk is not None
-    return begun
-
-
 def add_at_once(world: World, begun: core.Begun) -> None:
     """Add what is left of it in this very step."""
     while begun.bulk is not None:
         world.core._add_some(begun)
-
-
-async def ids_of(world: World, begun: core.Begun) -> list[str]:
-    reply = await world.core.finish(begun)
-    assert isinstance(reply, r.PushBatchReply)
-    return reply.ids
 
 
 async def test_others_are_served_between_two_steps(nursery: trio.Nursery):
@@ -266,7 +237,7 @@ async def test_a_batch_that_is_taken_when_the_last_step_is_done_is_written_and_n
     bulk_of_old_ones = begin(world, bulk(10))
     await settled()
     assert world.journal.half.is_there
-    with world.core.one_turn():
+    with world.core.turns.many:
         add_at_once(world, bulk_of_old_ones)
         large = world.core.begin(c.Push(queue="q", job_id="large", data=c.Raw(b'"%s"' % (b"x" * INLINE_BYTES_MAX))))
     later = world.core.begin(c.Push(queue="q", job_id="later", data=c.Raw(b"1")))
@@ -286,7 +257,7 @@ async def test_trouble_of_a_commit_is_that_of_the_flusher_that_waited_for_the_la
             world.start(nursery)
             begun = begin(world, bulk(10))
             await settled()
-            with world.core.one_turn():
+            with world.core.turns.many:
                 add_at_once(world, begun)
             await trio.sleep(60)
 
@@ -384,7 +355,7 @@ async def test_what_a_turn_brings_is_done_in_time(nursery: trio.Nursery, answers
     world.start(nursery)
     await answers.ask("pull", world.pull, wait_ms=60_000)
     begun_at = world.now_ms()
-    with world.core.one_turn():
+    with world.core.turns.many:
         world.core.begin(c.Push(queue="q", data=Raw(b"1"), job_id="later", delay=1000))
         world.core.begin(c.Push(queue="other", data=Raw(b"1")))
     await trio.sleep(2)
@@ -395,224 +366,8 @@ async def test_what_a_turn_brings_is_done_in_time(nursery: trio.Nursery, answers
 async def test_a_durable_push_makes_the_commit_of_its_turn_durable(nursery: trio.Nursery):
     world = World()
     world.start(nursery)
-    with world.core.one_turn():
+    with world.core.turns.many:
         durable = world.core.begin(c.Push(queue="q", data=Raw(b"1"), durable=True))
         world.core.begin(c.Push(queue="q", data=Raw(b"1")))
     await world.core.finish(durable)
     assert (world.journal.commits, world.journal.durable_commits) == (1, 1)
-
-
-# --- acks -----------------------------------------------------------------------------------------
-
-
-async def taken(world: World, n: int = 10) -> tuple[list[str], list[str]]:
-    await world.core.execute(bulk(n))
-    reply = await world.core.execute(c.PullBatch(queue="q", count=n))
-    assert isinstance(reply, r.PullBatchReply)
-    return [job.id for job in reply.jobs], reply.tokens
-
-
-async def test_acks_of_many_are_done_in_steps_and_answered_when_all_are_committed(nursery: trio.Nursery):
-    world = World()
-    world.start(nursery)
-    ids, tokens = await taken(world)
-    begun = world.core.begin(c.AckBatch(ids=ids, tokens=tokens, results=[Raw(b"1")] * 10), sliced=True)
-    assert begun.bulk is not None
-    assert [world.state(job_id) for job_id in ids].count(State.COMPLETED) == SLICE
-    assert await world.core.finish(begun) == r.OK
-    assert not world.journal.dirty
-    assert {world.state(job_id) for job_id in ids} == {State.COMPLETED}
-
-
-async def test_a_disk_that_refuses_the_last_acks_refuses_the_answer(nursery: trio.Nursery):
-    world = World()
-    world.start(nursery)
-    ids, tokens = await taken(world)
-    begun = world.core.begin(c.AckBatch(ids=ids, tokens=tokens), sliced=True)
-    await settled()
-    assert not world.journal.dirty
-    world.store.commits = iter([Fault.REFUSED] * 1000)
-    with pytest.raises(Refused) as refused:
-        await world.core.finish(begun)
-    assert refused.value.code == "not-committed"
-
-
-async def test_nobody_waits_for_all_the_acks_of_others(nursery: trio.Nursery, answers: Answers):
-    world = answers.world = World()
-    world.start(nursery)
-    ids, tokens = await taken(world)
-    begun = world.core.begin(c.AckBatch(ids=ids, tokens=tokens), sliced=True)
-    await answers.ask("other", world.push, "other")
-    assert "other" in answers
-    assert begun.bulk is not None
-    assert [world.state(job_id) for job_id in ids].count(State.COMPLETED) == SLICE
-    assert await world.core.finish(begun) == r.OK
-
-
-async def test_acks_are_done_in_steps_beside_a_push_that_is_half_in(nursery: trio.Nursery):
-    world = World()
-    world.start(nursery)
-    ids, _ = await taken(world)
-    pushed = begin(world, bulk(10))
-    acked = world.core.begin(c.AckBatch(ids=ids), sliced=True)
-    assert [world.state(job_id) for job_id in ids].count(State.COMPLETED) == SLICE
-    assert len(await ids_of(world, pushed)) == 10
-    assert await world.core.finish(acked) == r.OK
-
-
-async def test_of_all_acks_that_are_half_done_some_go_on_in_a_round(nursery: trio.Nursery):
-    world = World()
-    world.start(nursery)
-    ids, _ = await taken(world, 100)
-    for n in range(0, 100, 25):
-        nursery.start_soon(world.core.finish, world.core.begin(c.AckBatch(ids=ids[n : n + 25]), sliced=True))
-    done = [[world.state(job_id) for job_id in ids].count(State.COMPLETED)]
-    while done[-1] < 100:
-        await trio.lowlevel.checkpoint()
-        done.append([world.state(job_id) for job_id in ids].count(State.COMPLETED))
-    assert done[0] == 4 * SLICE
-    # Two rounds may have a part of theirs between two looks; without turns each of the four has one in each round.
-    assert max(later - earlier for earlier, later in pairwise(done)) <= 2 * SLICE
-
-
-async def test_acks_wait_for_room_in_a_batch_that_gathers_while_one_is_written(
-    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
-):
-    world = World(away_s=0.05)
-    world.start(nursery)
-    ids, _ = await taken(world, 40)
-    monkeypatch.setattr("bunqueue_trio.engine.engine.GATHER_JOBS_MAX", 2 * SLICE)
-    sizes: list[int] = []
-    world.journal.on_commit.append(lambda batch, _: sizes.append(len(batch.jobs)))
-    assert await world.core.execute(c.AckBatch(ids=ids)) == r.OK
-    assert sum(sizes) == 40
-    assert max(sizes) <= 2 * SLICE
-
-
-async def test_large_work_rests_while_the_rows_of_a_large_batch_are_written(nursery: trio.Nursery, answers: Answers):
-    half, small, large = World().journal.half, trio.Event(), trio.Event()
-    half.note_written(small, INLINE_ROWS_MAX)
-    await half.turn()
-    half.note_written(large, INLINE_ROWS_MAX + 1)
-    await answers.ask("turn", half.turn)
-    await settled()
-    assert "turn" not in answers
-    large.set()
-    await settled()
-    assert "turn" in answers
-
-
-async def test_who_has_ended_leaves_memory_in_steps_between_two_batches(
-    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr("bunqueue_trio.engine.engine.FORGET_SLICE", 40)
-    world = World()
-    world.start(nursery)
-    n = INLINE_ROWS_MAX + 1
-    ids, _ = await taken(world, n)
-    left: list[int] = []
-
-    async def look() -> None:
-        while not left or left[-1]:
-            await trio.lowlevel.checkpoint()
-            left.append(len(world.engine.jobs))
-
-    nursery.start_soon(look)
-    await world.core.finish(world.core.begin(c.AckBatch(ids=ids)))
-    await settled()
-    # Two steps may lie between two looks.
-    assert {0} < set(left) - {n} <= {89, 49, 9, 0}
-
-
-async def test_large_work_does_not_wait_for_a_slow_disk(nursery: trio.Nursery):
-    half, begun = World().journal.half, trio.current_time()
-    half.note_written(trio.Event(), INLINE_ROWS_MAX + 1)
-    await half.turn()
-    assert trio.current_time() - begun == pytest.approx(WRITTEN_S)
-
-
-async def test_acks_of_nothing_wait_for_nothing(nursery: trio.Nursery):
-    world = World()
-    world.start(nursery)
-    nobody = [f"n-{n}" for n in range(10)]
-    reply = await world.core.execute(c.AckBatch(ids=nobody))
-    assert reply == r.DataReply(data={"ignoredIds": nobody})
-    assert not world.journal.half.is_there
-
-
-async def test_an_id_that_is_named_twice_is_acked_once_though_steps_lie_between(nursery: trio.Nursery):
-    world = World()
-    world.start(nursery)
-    ids, tokens = await taken(world)
-    twice = c.AckBatch(ids=[*ids, *ids], tokens=[*["old"] * 10, *tokens])
-    assert await world.core.execute(twice) == r.OK
-    assert {world.state(job_id) for job_id in ids} == {State.COMPLETED}
-
-
-async def test_acks_whose_lists_do_not_fit_change_nothing(nursery: trio.Nursery):
-    world = World()
-    world.start(nursery)
-    ids, tokens = await taken(world)
-    with pytest.raises(Refused, match="tokens must be as long as ids"):
-        world.core.begin(c.AckBatch(ids=ids, tokens=tokens[:-1]), sliced=True)
-    assert not world.journal.half.is_there
-    assert {world.state(job_id) for job_id in ids} == {State.ACTIVE}
-
-
-# --- failures -------------------------------------------------------------------------------------
-
-
-async def test_failures_of_many_are_done_in_steps(nursery: trio.Nursery):
-    """One is more work than an ack, so fewer of them make a step."""
-    world = World()
-    world.start(nursery)
-    ids, tokens = await taken(world)
-    failures = [
-        c.Failure(id=job_id, token=token, unrecoverable=True) for job_id, token in zip(ids, tokens, strict=True)
-    ]
-    begun = world.core.begin(c.FailBatch(failures=failures), sliced=True)
-    assert begun.bulk is not None
-    assert [world.state(job_id) for job_id in ids].count(State.FAILED) == 1
-    assert await world.core.finish(begun) == r.FailBatchReply(data=r.Failed(run_at=[None] * 10))
-    assert not world.journal.dirty
-    assert {world.state(job_id) for job_id in ids} == {State.FAILED}
-
-
-async def test_a_few_failures_are_one_step(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(core, "BULK_SLICE", 10 * FAILURE_ACKS)
-    world = World()
-    world.start(nursery)
-    ids, _ = await taken(world)
-    begun = world.core.begin(c.FailBatch(failures=[c.Failure(id=job_id) for job_id in ids]), sliced=True)
-    assert begun.bulk is None
-    assert {world.state(job_id) for job_id in ids} == {State.DELAYED}
-
-
-async def test_failures_that_say_what_cannot_be_change_nothing(nursery: trio.Nursery):
-    world = World()
-    world.start(nursery)
-    ids, _ = await taken(world)
-    failures = [c.Failure(id=job_id) for job_id in ids]
-    failures[9] = c.Failure(id=ids[9], unrecoverable=True, retry_in=0)
-    with pytest.raises(Refused, match=r"failures\[9\]: unrecoverable and retryIn exclude each other"):
-        world.core.begin(c.FailBatch(failures=failures), sliced=True)
-    assert not world.journal.half.is_there
-    assert {world.state(job_id) for job_id in ids} == {State.ACTIVE}
-
-
-# --- heartbeats -----------------------------------------------------------------------------------
-
-
-async def test_heartbeats_of_many_are_done_in_steps_and_what_ends_meanwhile_is_lost(nursery: trio.Nursery):
-    world = World()
-    world.start(nursery)
-    ids, tokens = await taken(world)
-    begun = world.core.begin(c.HeartbeatBatch(ids=ids, tokens=tokens), sliced=True)
-    assert begun.bulk is not None
-    world.core.begin(c.Ack(id=ids[-1], token=tokens[-1]))
-    reply = await world.core.finish(begun)
-    assert reply == r.DataReply(data={"ok": True, "count": 9, "lostIds": [ids[-1]]})
-    assert not world.journal.half.is_there
-    with pytest.raises(Refused, match="tokens must be as long as ids"):
-        world.core.begin(c.HeartbeatBatch(ids=ids, tokens=tokens[:-1]), sliced=True)
-    assert not world.journal.half.is_there

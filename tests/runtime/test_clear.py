@@ -3,7 +3,7 @@
 import trio
 
 from bunqueue_trio.protocol import commands as c
-from tests.runtime.world import Answers, World
+from tests.runtime.runtime_world import Answers, World
 from tests.storage.faulty import Fault
 
 

@@ -11,7 +11,7 @@ from bunqueue_trio.config import CLOCK_LOOK_S
 from bunqueue_trio.runtime.alarm import Alarm
 from bunqueue_trio.runtime.bell import Bell
 from bunqueue_trio.runtime.clock import Clock, ClockWatch
-from tests.runtime.world import START_MS, settled
+from tests.runtime.runtime_world import START_MS, settled
 
 # --- the clock ------------------------------------------------------------------------------------------
 

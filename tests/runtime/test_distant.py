@@ -10,7 +10,7 @@ from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.runtime.tree import serve
 from bunqueue_trio.storage.memory import MemoryStore
-from tests.runtime.world import START_MS, Answers, Ids, World, settled
+from tests.runtime.runtime_world import START_MS, Answers, Ids, World, settled
 from tests.storage.distant import DistantStore
 from tests.storage.faulty import Fault
 
@@ -46,7 +46,7 @@ async def test_who_is_alone_waits_for_the_store_too(distant: World):
 
 async def test_what_a_step_of_many_commands_has_changed_is_left_to_the_flusher(distant: World):
     """It cannot be committed in the step, and nobody was told of it during the step."""
-    with distant.core.one_turn():
+    with distant.core.turns.many:
         for _ in range(3):
             begun = distant.core.begin(c.Push(queue="q", data=c.Raw(b"1")))
     await trio.sleep(3 * AWAY_S)

@@ -4,11 +4,11 @@ import trio
 
 from bunqueue_trio.engine.job import State
 from bunqueue_trio.protocol import commands as c
-from tests.runtime.world import START_MS, Answers, World, settled
+from tests.runtime.runtime_world import START_MS, Answers, World, settled
 from tests.storage.faulty import Fault
 
 
-async def test_a_poll_at_a_paused_queue_waits_and_is_woken_by_resume(running: World, answers: Answers):
+async def test_a_waiting_pull_at_a_paused_queue_waits_and_is_woken_by_resume(running: World, answers: Answers):
     await running.core.execute(c.Pause(queue="q"))
     jobs = [await running.push() for _ in range(2)]
     assert await running.pull() is None
@@ -36,7 +36,7 @@ async def test_a_pause_that_ends_by_itself_wakes_who_waits_at_that_very_time(run
 
 
 async def test_who_waits_at_a_shut_gate_costs_nothing(running: World, answers: Answers):
-    """Nobody is served in vain, whatever else happens in the queue or by the clock."""
+    """Nobody is served with nothing, whatever else happens in the queue or by the clock."""
     await running.core.execute(c.Pause(queue="q"))
     await answers.ask("poll", running.pull, wait_ms=60_000)
     for delay in range(1, 6):
@@ -87,7 +87,7 @@ async def test_who_waits_for_room_gets_the_next_job_in_the_moment_there_is_some(
     assert answers.given == [("first", jobs[1]), ("second", jobs[2])]
 
 
-async def test_a_job_of_a_limited_queue_is_handed_out_when_that_is_committed(answers: Answers, nursery: trio.Nursery):
+async def test_a_job_of_a_limited_queue_is_delivered_when_that_is_committed(answers: Answers, nursery: trio.Nursery):
     """Else a crash would forget that it is out, and there would be one more than may be."""
     world = World()
     world.start(nursery)

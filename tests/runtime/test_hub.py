@@ -11,7 +11,7 @@ from bunqueue_trio.protocol.events import Event
 from bunqueue_trio.runtime.bell import Bell
 from bunqueue_trio.runtime.hub import Hub, Published, Report, Share, Subscription
 from bunqueue_trio.storage.memory import MemoryStore
-from tests.runtime.world import Answers, VirtualThread, World, settled
+from tests.runtime.runtime_world import Answers, VirtualThread, World, settled
 from tests.storage.distant import DistantStore
 from tests.storage.ledger import Ledger, keep
 
@@ -116,7 +116,7 @@ async def test_a_reader_too_slow_misses_what_does_not_fit_and_everything_after_u
     assert took(slow) == ([READER_EVENTS_MAX + 3], 0)
 
 
-async def test_a_reader_holds_so_many_bytes_and_no_more(running: World, hub: Hub):
+async def test_a_reader_holds_a_bounded_number_of_bytes(running: World, hub: Hub):
     reader = hub.subscribe(None, Bell())
     data = b'"' + b"x" * (READER_BYTES_MAX // 2) + b'"'
     for _ in range(3):
@@ -220,7 +220,7 @@ async def test_what_a_reader_reported_is_kept_from_it_once(running: World, hub: 
         assert [json.loads(event.body)["jobId"] for event in report.kept] == [job]
 
 
-async def test_what_a_reader_reported_is_told_when_its_answer_says_that_it_failed(running: World, hub: Hub):
+async def test_what_a_reader_reported_is_shown_when_its_answer_says_that_it_failed(running: World, hub: Hub):
     reader = hub.subscribe(None, Bell())
     reader.types = frozenset({"completed"})
     job, report = await running.push(), Report(set())

@@ -10,7 +10,7 @@ from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.runtime.bell import Bell
 from bunqueue_trio.storage.store import Batch
-from tests.runtime.world import Answers, VirtualThread, World, settled
+from tests.runtime.runtime_world import Answers, VirtualThread, World, settled
 
 
 async def test_nothing_is_answered_or_published_before_the_commit(world: World, answers: Answers):
@@ -223,7 +223,7 @@ async def test_a_store_that_wants_no_thread_gets_none(world: World, answers: Ans
 # --- bounds -----------------------------------------------------------------------------------------------
 
 
-async def test_so_many_changes_may_wait_and_one_more_is_refused_unchanged(answers: Answers):
+async def test_a_bounded_number_of_changes_may_wait_and_one_more_is_refused_unchanged(answers: Answers):
     world = World(pending_max=3)
     for i in range(4):
         await answers.ask(f"{i}", world.push)
@@ -248,7 +248,7 @@ async def test_pending_counts_what_is_being_written_too(world: World, answers: A
 
 
 async def test_changes_that_no_store_can_hold_end_the_server(world: World, answers: Answers):
-    """They have left the engine by then, so nobody may be told that a later commit had them."""
+    """They have left the engine by then, so nobody may hear that a later commit had them."""
     await answers.ask("push", world.push)
     next(iter(world.engine.jobs.values())).noted().error = "\ud800"
     with pytest.raises(AssertionError, match="no store can"):
@@ -297,7 +297,7 @@ async def test_a_slow_disk_lets_fewer_jobs_wait_than_a_fast_one(answers: Answers
     world.store.inline, thread.delay_s = False, 1
     world.start(answers.nursery, services=False)
     many = c.PushBatch(queue="q", jobs=[c.JobSpec(data=Raw(b"1"))] * PENDING_JOBS_MIN)
-    await world.core.execute(many)  # so many in a second: ten times the time that an answer should take
+    await world.core.execute(many)  # a second's worth: ten times the time that an answer should take
     world.core.begin(c.Push(queue="q", data=Raw(b"1")))
     await settled()  # it is being committed
     world.core.begin(many)

@@ -9,7 +9,7 @@ from bunqueue_trio.config import INLINE_BYTES_MAX, INLINE_ROWS_MAX
 from bunqueue_trio.engine.job import State
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.runtime.supervisor import supervise
-from tests.runtime.world import Answers, VirtualThread, World, settled
+from tests.runtime.runtime_world import Answers, VirtualThread, World, settled
 from tests.storage.faulty import Fault
 
 
@@ -24,13 +24,36 @@ async def test_it_commits_without_the_flusher_and_hears_and_is_heard_as_ever(wor
     world.start(nursery, services=False)
     await world.push()
     for n in range(2, 12):
-        begun = world.core.begin(c.Push(queue="q", data=c.Raw(b"1")))
-        await world.core.finish(begun)
+        await world.push()
         assert world.journal.committed >= n
         assert world.published[-1] == ("pushed", f"id-{n:06}")
         assert len(world.stored()) == n
     await settled()
     assert world.store.written == list(range(1, 12))
+
+
+class Steps(trio.abc.Instrument):
+    """Notes whose turn it was."""
+
+    def __init__(self) -> None:
+        self.tasks: set[trio.lowlevel.Task] = set()
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.tasks.add(task)
+
+
+async def test_it_wakes_nobody(world: World, nursery: trio.Nursery):
+    """A flusher that finds nothing to do would be a switch of tasks and a look at the kernel for each change."""
+    world.start(nursery, services=False)
+    await world.push()
+    await settled()
+    steps = Steps()
+    trio.lowlevel.add_instrument(steps)
+    for _ in range(10):
+        await world.push()
+        await trio.lowlevel.checkpoint()
+    trio.lowlevel.remove_instrument(steps)
+    assert steps.tasks == {trio.lowlevel.current_task()}
 
 
 async def test_several_tasks_share_commits(running: World, answers: Answers):

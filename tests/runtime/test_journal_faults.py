@@ -16,7 +16,7 @@ from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.runtime import core
 from bunqueue_trio.runtime.supervisor import supervise
-from tests.runtime.world import Answers, VirtualThread, World, settled
+from tests.runtime.runtime_world import Answers, VirtualThread, World, settled
 from tests.storage.faulty import Crash, Fault, random_faults
 from tests.storage.ledger import Ledger, make_job
 
@@ -79,7 +79,7 @@ async def test_while_the_disk_refuses_changes_get_503_unchanged_and_reads_go_on(
     assert await world.push() == "id-000003"
 
 
-async def test_the_log_tells_of_the_begin_and_the_end_of_a_failure_once(nursery: trio.Nursery, logs):
+async def test_the_log_tells_of_the_start_and_the_end_of_a_failure_once(nursery: trio.Nursery, logs):
     world = World([REFUSED] * 5)
     world.start(nursery)
     await world.push()
@@ -120,7 +120,7 @@ async def test_commands_that_gathered_before_the_failure_showed_are_answered_aft
 async def test_a_change_that_the_disk_refuses_for_long_is_answered_503_and_takes_effect_when_it_is_back(
     nursery: trio.Nursery,
 ):
-    """Whoever waits is told that it may still happen; so a repeat of the same ``jobId`` makes one job, not two."""
+    """Whoever waits gets an error that says that it may still happen; so a repeat of the same ``jobId`` makes one job, not two."""
     world = World([REFUSED] * 40)
     world.start(nursery)
     for _ in range(2):
@@ -136,7 +136,7 @@ async def test_a_change_that_the_disk_refuses_for_long_is_answered_503_and_takes
     assert world.published.count(("pushed", "mine")) == 1
 
 
-async def test_what_gathers_behind_a_refused_batch_is_told_too_and_later_changes_wait_for_their_own_commit(
+async def test_what_gathers_behind_a_refused_batch_gets_the_error_too_and_later_changes_wait_for_their_own_commit(
     nursery: trio.Nursery, thread: VirtualThread
 ):
     world = World([REFUSED] * 15)
@@ -357,7 +357,7 @@ async def _push_for_ever(world: World, rng: random.Random, pushed: list[str], as
     async with trio.open_nursery() as pushing:
         while True:
             for _ in range(rng.randrange(1, 5)):
-                with suppress(Refused), world.core.one_turn() if rng.random() < 0.5 else nullcontext():
+                with suppress(Refused), world.core.turns.many if rng.random() < 0.5 else nullcontext():
                     for _ in range(rng.randrange(1, 4)):
                         command = bulk() if rng.random() < 0.3 else new()
                         pushing.start_soon(finish, world.core.begin(command, sliced=True))
@@ -368,7 +368,7 @@ async def _push_for_ever(world: World, rng: random.Random, pushed: list[str], as
             await trio.sleep(rng.choice((0, 0, 0.01, 3)))
 
 
-async def test_a_read_that_fails_is_told_to_the_reader_alone(running: World):
+async def test_a_read_that_fails_is_answered_to_the_reader_alone(running: World):
     job_id = await running.push()
     running.store.blind = True
     with pytest.raises(StoreError):
@@ -378,7 +378,7 @@ async def test_a_read_that_fails_is_told_to_the_reader_alone(running: World):
     await running.ack(job_id)
 
 
-async def test_who_waits_for_a_disk_that_stays_down_is_told_and_the_change_is_kept(nursery: trio.Nursery):
+async def test_who_waits_for_a_disk_that_stays_down_gets_an_error_and_the_change_is_kept(nursery: trio.Nursery):
     """The answer cannot be that nothing happened: the batch is tried again, and may be committed yet."""
     world = World([Fault.NONE, *[REFUSED] * 30])
     world.start(nursery)

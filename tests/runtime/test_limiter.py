@@ -15,12 +15,12 @@ def limiter() -> RateLimiter:
     return RateLimiter(WINDOW, 3)
 
 
-def test_so_many_requests_are_let_through_and_no_more(limiter: RateLimiter):
+def test_a_rate_limit_lets_its_number_of_requests_through_and_no_more(limiter: RateLimiter):
     assert [limiter.retry_after_ms("a", now) for now in (0, 10, 20)] == [0, 0, 0]
     assert limiter.retry_after_ms("a", 30) == 970
 
 
-def test_the_wait_that_is_told_is_exact(limiter: RateLimiter):
+def test_the_wait_that_is_answered_is_exact(limiter: RateLimiter):
     for now in (0, 10, 20):
         limiter.retry_after_ms("a", now)
     wait = limiter.retry_after_ms("a", 500)
@@ -51,7 +51,7 @@ def test_clients_do_not_count_for_each_other(limiter: RateLimiter):
     assert limiter.retry_after_ms("b", 0) == 0
 
 
-def test_without_a_limit_nothing_is_counted():
+def test_without_a_rate_limit_nothing_is_counted():
     limiter = RateLimiter(WINDOW, None)
     assert [limiter.retry_after_ms("a", 0) for _ in range(1000)] == [0] * 1000
     assert (len(limiter), limiter.enabled) == (0, False)

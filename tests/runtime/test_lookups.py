@@ -15,7 +15,7 @@ from bunqueue_trio.runtime import lookups
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.storage.memory import MemoryStore
-from tests.runtime.world import START_MS, Answers, Ids, World, settled
+from tests.runtime.runtime_world import START_MS, Answers, Ids, World, settled
 from tests.storage.distant import DistantStore
 
 AWAY_S = 0.01
@@ -127,7 +127,7 @@ async def test_what_changes_again_and_again_is_refused_in_the_end(distant: World
     assert len(store(distant).asked) == LOOKS_MAX
 
 
-async def test_a_store_that_does_not_answer_is_told_as_such(distant: World):
+async def test_a_store_that_does_not_answer_is_reported_as_such(distant: World):
     job_id = await completed(distant)
     store(distant).blind = True
     with pytest.raises(Refused, match=errors.STORAGE_DOWN.message):
@@ -150,7 +150,7 @@ async def test_nothing_is_left_of_a_command_that_is_cancelled_while_it_asks(dist
 async def test_a_command_that_asks_is_no_pull_that_one_could_stop(distant: World):
     job_id = await completed(distant)
     asking = distant.core.begin(c.GetState(id=job_id))
-    assert asking.polls
+    assert asking.waits
     assert not distant.core.stop_poll(asking)
     assert (await distant.core.finish(asking)).state == "completed"
     waiting = distant.core.begin(c.Pull(queue="q", timeout=1000))

@@ -8,7 +8,7 @@ from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.runtime import core, slices
-from tests.runtime.world import Answers, World
+from tests.runtime.runtime_world import Answers, World
 from tests.storage.faulty import Fault
 
 

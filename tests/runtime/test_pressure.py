@@ -18,7 +18,7 @@ from bunqueue_trio.config import (
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.runtime.pressure import Pressure
-from tests.runtime.world import Answers, VirtualThread, World
+from tests.runtime.runtime_world import Answers, VirtualThread, World
 from tests.storage.faulty import Fault
 
 LARGE = LARGE_BODY_BYTES + 1
@@ -94,7 +94,7 @@ def test_the_settings_are_never_exceeded():
 
 
 async def turn(world: World, size: int) -> None:
-    """Begin a push of so many bytes as a transport does."""
+    """Begin a push of this many bytes as a transport does."""
     if world.journal.must_wait(size):
         await world.journal.wait_turn()
     world.core.begin(PUSH, size=size)
@@ -171,7 +171,7 @@ async def test_a_turn_that_does_not_come_is_refused_and_nothing_was_changed(worl
     assert len(world.engine.jobs) == before
 
 
-async def test_who_waits_while_the_disk_fails_is_told_so(nursery: trio.Nursery):
+async def test_who_waits_while_the_disk_fails_gets_an_error(nursery: trio.Nursery):
     world = World([Fault.REFUSED] * 100)
     await fill(world)
     world.start(nursery, services=False)

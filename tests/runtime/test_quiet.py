@@ -5,7 +5,7 @@ import trio
 from bunqueue_trio import config
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.runtime.services import WorkerSweep, looped
-from tests.runtime.world import Answers, World, settled
+from tests.runtime.runtime_world import Answers, World, settled
 
 
 async def quiet(world: World, name: str) -> None:
@@ -105,6 +105,6 @@ async def test_a_quiet_worker_is_quiet_after_a_crash(running: World):
     job = await running.push()
     again = World(inner=running.store.inner)
     nothing = again.core.begin(c.Pull(queue="q", owner="one", timeout=60_000))
-    assert nothing.polls
+    assert nothing.waits
     given = again.core.begin(c.Pull(queue="q", owner="two", timeout=60_000)).reply
     assert given.job.id == job  # type: ignore[attr-defined]

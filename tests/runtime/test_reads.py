@@ -11,10 +11,10 @@ from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.catalog import READS, SPECS
 from bunqueue_trio.runtime import core
-from tests.runtime.world import Answers, VirtualThread, World
+from tests.runtime.runtime_world import Answers, VirtualThread, World
 from tests.storage.faulty import Fault
 
-BY_JOB = {c.GetJob, c.GetState, c.GetProgress, c.GetResult, c.WaitJob, c.GetAttempts, c.Why, c.GetLogs}
+BY_JOB = {c.GetJob, c.GetState, c.GetProgress, c.GetResult, c.WaitJob, c.GetAttempts, c.GetLogs}
 """Looks at one job."""
 SECOND = 1  # what a commit takes here
 
@@ -32,7 +32,7 @@ async def world(nursery: trio.Nursery, thread: VirtualThread) -> World:
 
 
 async def look(world: World, job_id: str) -> str | None:
-    """The state that a client is told, None for no such job."""
+    """The state that a client is answered, None for no such job."""
     try:
         reply = await world.core.execute(c.GetState(id=job_id))
     except Refused as refused:
@@ -48,7 +48,7 @@ async def busy(world: World, answers: Answers) -> None:
     await answers.ask("other", world.push, "elsewhere", durable=True)
 
 
-async def test_a_job_whose_change_waits_for_the_disk_is_shown_when_that_is_a_fact(
+async def test_a_job_whose_change_waits_for_the_disk_is_shown_when_that_is_committed(
     world: World, nursery: trio.Nursery
 ) -> None:
     answers = Answers(world, nursery)
@@ -61,7 +61,7 @@ async def test_a_job_whose_change_waits_for_the_disk_is_shown_when_that_is_a_fac
     assert answers.at_ms["look"] == answers.at_ms["ack"] > 0
 
 
-async def test_a_job_whose_change_is_being_written_is_shown_when_that_is_a_fact(
+async def test_a_job_whose_change_is_being_written_is_shown_when_that_is_committed(
     world: World, nursery: trio.Nursery
 ) -> None:
     answers = Answers(world, nursery)
@@ -84,7 +84,9 @@ async def test_other_jobs_are_shown_at_once(world: World, nursery: trio.Nursery)
     assert "ack" not in answers
 
 
-async def test_a_job_that_was_just_cancelled_is_gone_when_that_is_a_fact(world: World, nursery: trio.Nursery) -> None:
+async def test_a_job_that_was_just_cancelled_is_gone_when_that_is_committed(
+    world: World, nursery: trio.Nursery
+) -> None:
     answers = Answers(world, nursery)
     await busy(world, answers)
     await answers.ask("cancel", world.core.execute, c.Cancel(id="two"))
@@ -146,14 +148,14 @@ async def listed(world: World, kind: type[c.Command]) -> int:
 async def test_whatever_is_not_one_job_is_shown_while_the_disk_refuses(
     nursery: trio.Nursery, kind: type[c.Command]
 ) -> None:
-    """Else nobody could look what is wrong: a list is told from memory, with what may never be committed."""
+    """Else nobody could look what is wrong: a list is answered from memory, with what may never be committed."""
     world = await refused_now(nursery)
     with trio.fail_after(0.001):
         assert await listed(world, kind) in (200, 400, 404)
 
 
 @pytest.mark.parametrize("kind", sorted(BY_JOB, key=lambda kind: kind.__name__))
-async def test_a_look_at_one_job_is_a_fact_or_no_answer(nursery: trio.Nursery, kind: type[c.Command]) -> None:
+async def test_a_look_at_one_job_is_committed_or_no_answer(nursery: trio.Nursery, kind: type[c.Command]) -> None:
     world = await refused_now(nursery)
     with pytest.raises(Refused) as refused:
         await world.core.execute(kind(id="one"))
@@ -215,3 +217,34 @@ async def test_a_look_at_no_one_job_waits_for_all_that_has_changed_or_for_nothin
     await trio.sleep(3 * SECOND)
     if settled_by == "everything":
         assert answers.at_ms["written"] == answers.at_ms["other"] < answers.at_ms["gathering"] == answers.at_ms["ack"]
+
+
+async def test_why_a_job_is_not_running_waits_for_what_is_said_of_its_queue(world: World, nursery: trio.Nursery):
+    """A pause that is on its way to the disk is no reason yet: a crash would take it back."""
+    answers = Answers(world, nursery)
+    await busy(world, answers)
+    await answers.ask("pause", world.core.execute, c.Pause(queue="q", reason="no"))
+    await answers.ask("why", world.core.execute, c.Why(id="two"))
+    assert "why" not in answers
+    await trio.sleep(3 * SECOND)
+    told = answers["why"]
+    assert isinstance(told, r.WhyReply)
+    assert told.code == "paused"
+
+
+@pytest.mark.parametrize(
+    "command", [c.GetState(id="one"), c.WaitJob(id="one", timeout=60_000), c.GetResult(id="one", timeout=60_000)]
+)
+async def test_who_looks_while_the_disk_goes_away_is_not_told_of_a_change(nursery: trio.Nursery, command: c.Command):
+    """It has changed nothing: that it may still be committed, and is to be looked at before it is repeated, would be of no use."""
+    world = World([Fault.NONE, *[Fault.REFUSED] * 60])
+    world.start(nursery)
+    await world.push(job_id="one")
+    answers = Answers(world, nursery)
+    await answers.ask("pull", world.pull)
+    await answers.ask("ack", world.ack, "one")
+    await answers.ask("look", world.core.execute, command)
+    await trio.sleep(2 * GIVE_UP_S)
+    refused = answers["look"]
+    assert isinstance(refused, Refused)
+    assert (refused.status, str(refused)) == (503, STORAGE_DOWN.message)

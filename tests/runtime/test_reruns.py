@@ -8,7 +8,7 @@ from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol import rerun_replies as rr
 from bunqueue_trio.runtime import services
 from bunqueue_trio.runtime.services import RerunRunner, looped
-from tests.runtime.world import World
+from tests.runtime.runtime_world import World
 
 
 async def dead(world: World, n: int) -> None:
@@ -78,5 +78,5 @@ async def test_it_waits_while_its_queue_is_paused_and_while_the_disk_has_no_room
     await trio.sleep(3)
     assert await told(running) == ("first", 0, 0, 0)
     running.journal.note_room(nearly_full=False)
-    await trio.sleep(1)
+    await trio.sleep(1.5)
     assert await told(running) == ("first", 3, 3, 0)

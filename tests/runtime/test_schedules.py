@@ -6,7 +6,7 @@ from structlog.testing import capture_logs
 
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.storage.memory import MemoryStore
-from tests.runtime.world import World, settled
+from tests.runtime.runtime_world import World, settled
 
 MINUTE = 60_000
 DAY = 24 * 60 * MINUTE

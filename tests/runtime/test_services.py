@@ -34,7 +34,7 @@ from bunqueue_trio.runtime.services import (
     looped,
 )
 from bunqueue_trio.storage.store import Space
-from tests.runtime.world import START_MS, Answers, VirtualThread, World, settled
+from tests.runtime.runtime_world import START_MS, Answers, VirtualThread, World, settled
 from tests.storage.faulty import Fault
 from tests.storage.ledger import Ledger, kept
 
@@ -161,7 +161,7 @@ async def test_maintenance_that_the_disk_refuses_is_tried_again_at_the_next_peri
     assert [(entry["log_level"], entry["work"]) for entry in logs] == [("warning", "Checkpointer")]
 
 
-async def test_a_refusal_that_goes_on_is_told_once_a_minute_with_a_count_and_a_new_one_at_once(
+async def test_a_refusal_that_goes_on_is_reported_once_a_minute_with_a_count_and_a_new_one_at_once(
     world: World, nursery: trio.Nursery, logs
 ):
     error = "database or disk is full"

@@ -57,7 +57,7 @@ async def test_statistics_cannot_be_changed(autojump_clock: MockClock):
         make_server().statistics().unfinished = 1  # type: ignore[misc]
 
 
-def test_every_histogram_is_told_by_its_name():
+def test_every_histogram_is_known_by_its_name():
     meters = Meters()
     meters.wait.observe(7)
     told = meters.figures()
@@ -65,14 +65,14 @@ def test_every_histogram_is_told_by_its_name():
     assert set(told) == {"push", "pull", "ack", "wait", "run", "commit", "commit_rows", "loop_lag"}
 
 
-async def test_the_queues_are_told_with_the_fullest_first(autojump_clock: MockClock):
+async def test_the_queues_are_reported_with_the_fullest_first(autojump_clock: MockClock):
     server = make_server()
     push(server)
     told = await server.queue_statistics()
     assert (told.queues, told.shown[0].name, told.shown[0].waiting, told.oldest_ready_at) == (1, "q", 1, 1_000_000)
 
 
-async def test_a_queue_is_told_with_the_job_that_is_active_for_longest(autojump_clock: MockClock):
+async def test_a_queue_is_reported_with_the_job_that_is_active_for_longest(autojump_clock: MockClock):
     server = make_server()
     for _ in range(2):
         push(server)

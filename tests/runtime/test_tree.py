@@ -14,7 +14,7 @@ from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.runtime.tree import Transport, serve
 from bunqueue_trio.storage.memory import MemoryStore
-from tests.runtime.world import START_MS, Ids, settled
+from tests.runtime.runtime_world import START_MS, Ids, settled
 from tests.storage.faulty import Fault, FaultyStore
 from tests.storage.ledger import Ledger, make_job
 
@@ -26,7 +26,7 @@ def make_server(store: FaultyStore | None = None) -> Server:
     return Server(settings, store or FaultyStore(MemoryStore()), Clock(START_MS), Ids())
 
 
-async def test_no_part_has_so_many_attributes_that_they_are_slow_to_reach() -> None:
+async def test_no_part_has_too_many_attributes_to_reach_them_quickly() -> None:
     """CPython reaches up to 30 in the dictionary of an object quickly, and any number of slots."""
     server = make_server()
     parts = (server.core, server.journal, server.hub, server.clock, server.engine.gates)
@@ -165,7 +165,7 @@ async def test_requests_that_take_longer_than_the_grace_period_are_cut():
     assert trio.current_time() == GRACE_S
 
 
-async def test_long_polls_are_answered_and_streams_ended_at_the_stop():
+async def test_waiting_pulls_are_answered_and_streams_ended_at_the_stop():
     server = make_server()
     answered: list[Any] = []
 
@@ -209,7 +209,7 @@ async def test_a_batch_that_the_disk_takes_within_the_grace_period_is_written():
     assert len(list(store.inner.load())) == 1
 
 
-async def test_a_batch_that_cannot_be_written_is_told_and_the_store_is_closed_all_the_same(logs):
+async def test_a_batch_that_cannot_be_written_is_logged_and_the_store_is_closed_all_the_same(logs):
     store = FaultyStore(MemoryStore(), [Fault.REFUSED] * 1000, upkeep=[Fault.REFUSED])
     server = make_server(store)
     with pytest.RaisesGroup(pytest.RaisesExc(StoreError, match="unanswered changes could not be written: simulated")):

@@ -7,7 +7,7 @@ import trio
 
 from bunqueue_trio.engine.job import State
 from bunqueue_trio.protocol import commands as c
-from tests.runtime.world import World, settled
+from tests.runtime.runtime_world import World, settled
 
 HOUR_MS = 3_600_000
 WEEK_MS = 7 * 24 * HOUR_MS

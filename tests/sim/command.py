@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
-from tests.sim.world import Result, simulate
+from tests.sim.sim_world import Result, simulate
 from tests.storage.faulty import Fault
 
 HOURS = 0.1
@@ -24,7 +24,7 @@ def replay(result: Result, which: str = "") -> str:
 
 def _simulate_cluster(seed: int, hours: float) -> Result:
     # It needs psycopg, which who simulates one server may not have.
-    from tests.cluster.world import simulate_cluster
+    from tests.cluster.cluster_world import simulate_cluster
 
     return simulate_cluster(seed, hours)
 

@@ -29,15 +29,16 @@ from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.storage.store import Batch
 from tests.engine.checks import check_agreement, check_structure
 from tests.engine.model import No, Record, Snapshot
-from tests.engine.model_commands import Model, Parts
+from tests.engine.model_commands import Model
 from tests.engine.model_configs import return_dead
-from tests.sim.disk import Platter
+from tests.engine.model_jobs import Parts
+from tests.sim.sim_disk import Platter
 
 RECORDS_EVERY = 128
-"""Every so many steps the records of finished jobs are compared with the disk's."""
+"""After this many steps the records of finished jobs are compared with the disk's."""
 
 THOROUGH_EVERY = 8
-"""Every so many steps all tables are compared, too, and at each commit and start; answers and events always."""
+"""After this many steps all tables are compared, too, and at each commit and start; answers and events always."""
 
 Fail = Callable[[str], None]
 Step = tuple[Any, ...]
@@ -275,11 +276,11 @@ class Lockstep:
             self._fail(f"the jobs of {owner} are given back at a stop")
 
     def _check_turn(self, command: Any) -> None:
-        """A long poll is served when it is the first of its line."""
+        """A waiting pull is served when it is the first of its line."""
         assert self._server is not None
         line = list(self._server.core.waiting.lines.get(getattr(command, "queue", ""), ()))
         if any(waiter.command is command for waiter in line[1:]):
-            self._fail(f"a long poll at {command.queue!r} is served before one that came earlier")
+            self._fail(f"a waiting pull at {command.queue!r} is served before one that came earlier")
 
     def check_records(self) -> None:
         """Compare the records of finished jobs that are on the disk."""

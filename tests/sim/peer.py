@@ -80,7 +80,7 @@ class Message(NamedTuple):
 
 
 class EventReader:
-    """An event stream; ``last`` is what it asks to be told the rest after, None: only what is new."""
+    """An event stream; ``last`` is the event after which it asks for the rest, None: only what is new."""
 
     def __init__(self, end: End, token: str | None, address: str) -> None:
         self._end = end
@@ -216,7 +216,7 @@ class WsPeer:
                     return
                 self._received += data
         except (trio.BrokenResourceError, trio.ClosedResourceError, Lost):
-            pass  # whoever waits is told below
+            pass  # whoever waits gets the error below
         finally:
             self.close()
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.sim.command import HOURS, every_crash, replay
 from tests.sim.scheduling import EXACT_MS, MADE_UP_MAX, SlotBook
-from tests.sim.world import simulate
+from tests.sim.sim_world import simulate
 
 SCRIPT = [sys.executable, "-m", "tests.sim.command"]
 

@@ -268,12 +268,12 @@ class Poller:
             del self._watched[descriptor]
 
     def ready(self, most: int) -> list[int]:
-        found = self.in_vain()[:most]
+        found = self.left_out()[:most]
         for number in found:
             self._watched[number] = self._watched.pop(number)
         return found
 
-    def in_vain(self) -> list[int]:
+    def left_out(self) -> list[int]:
         """Who has something to read, and is watched."""
         return [n for n, end in self._watched.items() if end.readable and self._is_watched(n)]
 
@@ -281,7 +281,7 @@ class Poller:
         await trio.lowlevel.checkpoint()
         self.waits = True
         try:
-            while not self.in_vain():
+            while not self.left_out():
                 await self._changed.park()
         finally:
             self.waits = False

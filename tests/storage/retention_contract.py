@@ -87,7 +87,7 @@ class PruneContract(StoreSuite):
     """Retention keeps what it says, to the record, and takes the oldest first."""
 
     @pytest.mark.parametrize(("limit", "left"), [(0, 0), (1, 1), (4, 4), (5, 5), (6, 5)])
-    def test_so_many_completed_jobs_are_kept(self, place: Place, ledger: Ledger, limit: int, left: int):
+    def test_a_bounded_number_of_completed_jobs_is_kept(self, place: Place, ledger: Ledger, limit: int, left: int):
         ids, dead = ledger.completed(5), ledger.completed(2, State.FAILED)
         rows = prune_all(ledger.store, keep(completed=limit))
         store = place.open()
@@ -96,7 +96,7 @@ class PruneContract(StoreSuite):
         assert store.finished_counts[("q", "completed")] == left
 
     @pytest.mark.parametrize(("limit", "left"), [(0, 0), (4, 4), (5, 5), (6, 5)])
-    def test_so_many_dead_jobs_are_kept(self, place: Place, ledger: Ledger, limit: int, left: int):
+    def test_a_bounded_number_of_dead_letters_is_kept(self, place: Place, ledger: Ledger, limit: int, left: int):
         done, ids = ledger.completed(2), ledger.completed(5, State.FAILED)
         prune_all(ledger.store, keep(dead=limit))
         store = place.open()
@@ -228,7 +228,7 @@ class PruneContract(StoreSuite):
         # Of few none is left out, and none comes twice.
         assert [each.finished_at for each in store.sample(1000)] == [NOW + 1000 * seq for seq in range(1, 101)]
 
-    def test_nothing_to_prune_is_told(self, ledger: Ledger, store: Store):
+    def test_nothing_to_prune_is_said(self, ledger: Ledger, store: Store):
         assert store.prune(keep(0, 0, NOW * 2, 0, NOW * 2)) == 0
         ledger.completed(2)
         ledger.tell(1)
@@ -237,7 +237,7 @@ class PruneContract(StoreSuite):
     # --- events -------------------------------------------------------------------------------------
 
     @pytest.mark.parametrize(("limit", "first"), [(0, 6), (1, 6), (2, 5), (3, 3), (4, 3), (5, 1), (6, 1), (7, 1)])
-    def test_so_many_events_are_kept(self, place: Place, ledger: Ledger, limit: int, first: int):
+    def test_a_bounded_number_of_events_is_kept(self, place: Place, ledger: Ledger, limit: int, first: int):
         """A batch is kept or goes as a whole, and is kept while any of its events is to be."""
         for n in (2, 2, 1, 1):
             ledger.tell(n)

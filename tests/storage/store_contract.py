@@ -275,7 +275,7 @@ class JobContract(StoreSuite):
             assert store.queues_after("", 9) == ["other", "q"]
             assert store.queues_after("other", 1) == ["q"]
 
-    def test_counts_that_were_handed_out_do_not_change(self, ledger: Ledger, store: Store):
+    def test_counts_that_were_given_to_a_caller_do_not_change(self, ledger: Ledger, store: Store):
         """A page may be walking over them while a thread commits."""
         ledger.completed(1)
         before = store.finished_counts

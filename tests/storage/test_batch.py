@@ -42,7 +42,7 @@ def test_bytes_are_those_of_payloads_and_results():
         ((EVENT_ROW_BYTES + 1, EVENT_ROW_BYTES + 1), [(99, 1), (100, 1)]),
         ((1, EVENT_ROW_BYTES, EVENT_ROW_BYTES, 1), [(98, 2), (100, 2)]),
     ],
-)  # fmt: skip
+)
 def test_a_row_of_events_ends_where_it_is_large_enough(sizes: tuple[int, ...], rows: list[tuple[int, int]]):
     batch = batch_of_events(*sizes)
     assert [(last_id, len(events)) for last_id, events in event_rows(batch)] == rows

@@ -101,7 +101,7 @@ def test_a_page_of_zeros_stops_the_start_unless_no_job_is_in_it(tmp_path: Path, 
     assert re.match(rf"{re.escape(str(path))}: (is damaged|cannot be opened as a store): ", line) or line == ""
 
 
-def test_a_schema_that_is_damaged_is_told_in_one_line(tmp_path: Path, sound: bytes):
+def test_a_schema_that_is_damaged_is_reported_in_one_line(tmp_path: Path, sound: bytes):
     """SQLite quotes the whole of it, which has many lines."""
     path = tmp_path / "queue.db"
     path.write_bytes(sound.replace(b"CREATE TABLE job (", b"CREATE\nXABLE job (", 1))

@@ -13,8 +13,8 @@ from bunqueue_trio.errors import StoreError
 from bunqueue_trio.storage.rows import JobRow
 from bunqueue_trio.storage.sqlite import SqliteStore
 from bunqueue_trio.storage.store import Batch
-from tests.storage.disk import Disk, refuse, registered
 from tests.storage.ledger import NOW, Ledger, ended, event, keep, kept, loaded, make_job
+from tests.storage.storage_disk import Disk, refuse, registered
 
 PAYLOAD = b'"' + b"x" * 20_000 + b'"'
 
@@ -138,7 +138,7 @@ def test_a_value_that_no_row_can_hold_leaves_nothing_behind(store: SqliteStore, 
     ledger.write([make_job(1)])
 
 
-def test_a_read_that_fails_is_told_as_such(disk: Disk, store: SqliteStore, ledger: Ledger):
+def test_a_read_that_fails_is_reported_as_such(disk: Disk, store: SqliteStore, ledger: Ledger):
     ledger.completed(1)
     store.close()
     for read in (lambda: store.find("x"), lambda: store.events_after(0, 1), store.first_event_id):

@@ -12,8 +12,8 @@ import pytest
 from bunqueue_trio.errors import StoreError
 from bunqueue_trio.storage.sqlite import SqliteStore
 from bunqueue_trio.storage.sqlite import log as log_module
-from tests.storage.disk import registered
 from tests.storage.ledger import Ledger, loaded, make_job
+from tests.storage.storage_disk import registered
 
 PAYLOAD = b'"' + b"x" * 50_000 + b'"'
 
@@ -132,7 +132,7 @@ def test_a_reader_stands_in_nobodys_way(store: SqliteStore, ledger: Ledger, read
     assert reader.execute("SELECT count(*) FROM job").fetchall() == [(1,)]
 
 
-def test_a_reader_keeps_the_log_from_being_emptied_and_that_is_told(
+def test_a_reader_keeps_the_log_from_being_emptied_and_that_is_reported(
     store: SqliteStore, ledger: Ledger, reader: apsw.Connection, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("bunqueue_trio.storage.sqlite.log._CHECKPOINT_BUSY_MS", 1)
@@ -192,7 +192,7 @@ def test_a_checkpoint_that_meets_a_commit_is_tried_again(
     assert store.log_bytes() == 0
 
 
-def test_a_checkpoint_that_is_refused_for_long_is_told(
+def test_a_checkpoint_that_is_refused_for_long_is_reported(
     store: SqliteStore, busy: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("bunqueue_trio.storage.sqlite.log.time.sleep", lambda _: None)

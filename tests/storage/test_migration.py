@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +21,32 @@ from tests.storage.ledger import Ledger, ended, loaded, make_job
 FILES = Path(__file__).parent / "files"
 ROOT = Path(__file__).parent.parent.parent
 NEWEST = migrations()[-1][0]
-OLD = [(2, FILES / "schema2.store"), (3, FILES / "schema3.store")]
-"""Files that were written by the last version of their schema (`old_file.py`); 4 and 5 came in one commit."""
+OLD = [(version, FILES / f"schema{version}.store") for version in (2, 3, 4)]
+"""Files that were written by the last version of their schema (`old_file.py`). The one of schema 4 has facts and trails, too."""
+
+
+TABLES = {"job": 16, "finished": 16, "event_batch": 5, "fact": 3, "trail": 6, "trail_line": 4}
+"""Table → its columns that were there in each schema."""
 
 
 def rows(path: Path) -> dict[str, list[Any]]:
-    """Everything that is in the tables of jobs, records and events, and was there in each schema."""
+    """Everything that is in the file; a table that it has not is an empty one."""
     with closing(apsw.Connection(str(path))) as connection:
+        there = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
         return {
-            table: [row[:columns] for row in connection.execute(f"SELECT * FROM {table} ORDER BY 1")]
-            for table, columns in (("job", 16), ("finished", 16), ("event_batch", 5))
+            table: [row[:columns] for row in connection.execute(f"SELECT * FROM {table} ORDER BY 1, 2")]
+            if table in there
+            else []
+            for table, columns in TABLES.items()
         }
+
+
+def kinds(path: Path) -> tuple[dict[str, int], dict[str, int]]:
+    """Return how many facts and lines of trails there are of each kind."""
+    there = rows(path)
+    facts = Counter(kind for kind, *_ in there["fact"])
+    of = {number: kind for number, _, kind, *_ in there["trail"]}
+    return dict(sorted(facts.items())), dict(sorted(Counter(of[trail] for trail, *_ in there["trail_line"]).items()))
 
 
 def schema(path: Path) -> int:
@@ -50,15 +66,19 @@ def test_everything_is_there_after_the_step_and_the_lists_too(old: tuple[int, Pa
     version, path = old
     before = rows(path)
     assert schema(path) == version
-    assert all(before.values())
+    assert [name for name, found in before.items() if not found] == (
+        [] if version >= 4 else ["fact", "trail", "trail_line"]
+    )
     store = SqliteStore(path)
     assert set(loaded(store)) == {row[1] for row in before["job"]}
-    assert list(store.load_facts()) == []
+    assert [(fact.kind, fact.key, fact.value) for fact in store.load_facts()] == before["fact"]
     for state in ("completed", "failed"):
-        ids = [row[1] for row in before["finished"] if row[3] == state]
+        ids = [row[1] for row in before["finished"] if (row[2], row[3]) == ("q", state)]
         assert [job.id for job in store.records("q", State(state), None, 10).jobs] == ids[::-1] != []
         assert store.finished_counts["q", state] == len(ids)
     assert store.groups("q") == {fingerprint("Unknown error").key: {"q": 1}}
+    if version >= 4:
+        assert store.groups("third") == {fingerprint("no answer").key: {"third": 1}}
     store.close()
     assert (schema(path), rows(path)) == (NEWEST, before)
     assert examine(path, lambda _: None).findings == []
@@ -84,7 +104,7 @@ def test_doctor_and_backup_work_on_both(old: tuple[int, Path], tmp_path: Path):
     version, path = old
     for wanted in (version, NEWEST):
         report = examine(path, lambda _: None)
-        assert (report.schema, report.findings, report.facts, report.trails) == (wanted, [], {}, {})
+        assert (report.schema, report.findings, report.facts, report.trails) == (wanted, [], *kinds(path))
         target = tmp_path / f"copy-{wanted}.db"
         copy(path, target, lambda *_: None, overwrite=False)
         assert (schema(target), rows(target)) == (wanted, rows(path))
@@ -148,8 +168,8 @@ SqliteStore(sys.argv[1])
 
 
 @pytest.mark.slow
-def test_a_kill_at_any_moment_leaves_the_old_schema_or_the_new(tmp_path: Path):
-    version, file = OLD[-1]
+@pytest.mark.parametrize(("version", "file"), OLD)
+def test_a_kill_at_any_moment_leaves_the_old_schema_or_the_new(tmp_path: Path, version: int, file: Path):
     found = []
     for moment in range(0, 1000, 10):  # to the end, which is long before
         path = tmp_path / f"{moment}.db"

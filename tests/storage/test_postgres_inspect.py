@@ -115,7 +115,7 @@ def test_many_offences_are_one_line(place: Place):
     assert "unfinished jobs are in no state that there is: 6 (job-1, job-2, job-3, …)" in look(place).findings
 
 
-def test_who_leads_is_told(place: Place):
+def test_who_leads_is_shown(place: Place):
     ask(place, "UPDATE bq.leader SET beat = clock_timestamp() - interval '1 h'")
     assert re.fullmatch(
         r".* process \d+, heard of 36\d\d\.\d s ago, which is too long; term 1, batch 3", look(place).leader
@@ -132,7 +132,7 @@ def test_a_table_of_dead_rows_is_found(place: Place, monkeypatch: pytest.MonkeyP
     assert look(place).findings == ["the table job holds 100,001 dead rows beside 5: autovacuum does not keep up"]
 
 
-def test_what_cannot_be_looked_at_is_told(place: Place):
+def test_what_cannot_be_looked_at_is_reported(place: Place):
     with pytest.raises(StartupError, match="has no tables of ours yet"):
         look(place._replace(schema="nothing_there"))
     ask(place, "ALTER TABLE bq.fact RENAME TO fiction")
@@ -184,7 +184,7 @@ def test_who_leads_and_who_has_led_and_what_a_failover_would_take(place: Place, 
         look_at_cluster(place)
 
 
-def test_what_cannot_be_asked_about_a_cluster_is_told(place: Place):
+def test_what_cannot_be_asked_about_a_cluster_is_reported(place: Place):
     ask(place, "ALTER TABLE bq.waiting RENAME TO other")
     try:
         with pytest.raises(StoreError, match="waiting"):

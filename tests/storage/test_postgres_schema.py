@@ -173,12 +173,12 @@ def test_the_place_is_a_url_with_a_schema():
             parse_place(f"postgres:///queue?schema={name}")
 
 
-def test_words_that_no_database_understands_are_told():
+def test_words_that_no_database_understands_are_named():
     with pytest.raises(StartupError, match=r"^STORE: .*nonsense"):
         PostgresStore(parse_place("postgres:///queue?nonsense=1"))
 
 
-async def test_without_psycopg_it_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch):
+async def test_without_psycopg_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delitem(sys.modules, "bunqueue_trio.storage.postgres.standby", raising=False)
     monkeypatch.delitem(sys.modules, "bunqueue_trio.storage.postgres.store", raising=False)
     monkeypatch.delitem(sys.modules, "bunqueue_trio.storage.postgres.link", raising=False)

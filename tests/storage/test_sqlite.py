@@ -98,7 +98,7 @@ def test_an_end_costs_the_same_however_many_queues_there_were(tmp_path: Path):
     store.close()
 
 
-def test_a_queue_is_told_once_whatever_is_kept_of_it(tmp_path: Path):
+def test_a_queue_is_reported_once_whatever_is_kept_of_it(tmp_path: Path):
     """And no more when the last of it goes; the names come from rows and from commands."""
     store = SqliteStore(tmp_path / "q.db")
     ledger = Ledger(store)
@@ -128,7 +128,7 @@ LARGE = b'"' + b"x" * (3 * MIB) + b'"'
 
 
 @pytest.mark.parametrize("why", [keep(completed=0), keep(since=NOW + 1)], ids=["surplus", "aged"])
-def test_so_many_bytes_are_deleted_at_once_however_few_records_that_are(tmp_path: Path, why: Retention):
+def test_a_bounded_number_of_bytes_is_deleted_at_once_however_few_records_that_are(tmp_path: Path, why: Retention):
     """Every commit waits for the disk meanwhile, and what it costs is bytes."""
     store = SqliteStore(tmp_path / "q.db")
     ledger = Ledger(store)
@@ -142,7 +142,7 @@ def test_so_many_bytes_are_deleted_at_once_however_few_records_that_are(tmp_path
     store.close()
 
 
-def test_so_many_bytes_of_events_are_deleted_at_once(tmp_path: Path):
+def test_a_bounded_number_of_bytes_of_events_is_deleted_at_once(tmp_path: Path):
     store = SqliteStore(tmp_path / "q.db")
     ledger = Ledger(store)
     for seq in range(1, 6):
@@ -164,7 +164,7 @@ def test_a_surplus_without_rows_does_not_end_retention(tmp_path: Path):
     store.close()
 
 
-def test_room_that_a_peak_left_is_told_and_given_back(tmp_path: Path):
+def test_room_that_a_peak_left_is_reported_and_given_back(tmp_path: Path):
     store = SqliteStore(tmp_path / "q.db")
     ledger = Ledger(store)
     for seq in range(1, 4):

@@ -60,12 +60,12 @@ class TrailContract(StoreSuite):
         page = ledger.store.trail("attempts", "a", None, 99, newest=True)
         assert (page.total, page.lines[0], page.lines[-1]) == (ATTEMPTS_KEPT, (ATTEMPTS_KEPT + 4, b"99"), (5, b"4"))
 
-    def test_a_log_keeps_so_many_lines(self, place: Place, ledger: Ledger):
+    def test_a_log_keeps_a_bounded_number_of_lines(self, place: Place, ledger: Ledger):
         ledger.write([make_job(1, "a")], trails=[attempt("a", n, "log") for n in range(LOG_LINES_KEPT + 2)])
         found = bodies(place.open(), "log", "a")
         assert (len(found), found[0]) == (LOG_LINES_KEPT, b"2")
 
-    def test_a_log_keeps_so_many_bytes_and_always_the_newest_line(self, ledger: Ledger, store: Store):
+    def test_a_log_keeps_a_bounded_number_of_bytes_and_always_the_newest_line(self, ledger: Ledger, store: Store):
         half = b"x" * (LOG_BYTES_KEPT // 2)
         lines: list[TrailChange] = [Line("log", "a", NOW, body) for body in (b"1", half, half)]
         ledger.write([make_job(1, "a")], trails=lines)

@@ -10,8 +10,8 @@ import trio.testing
 from bunqueue_trio.api import gateway, session
 from bunqueue_trio.protocol import parts
 from bunqueue_trio.runtime import core
-from tests.stream.test_virtual import World, message
-from tests.stream.test_virtual import world as world
+from tests.stream.stream_world import World, message
+from tests.stream.stream_world import world as world
 from tests.stream.ws import HANDSHAKE, frame
 from tests.wire.raw import request_bytes
 

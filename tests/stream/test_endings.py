@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -24,7 +24,11 @@ from bunqueue_trio.runtime.server import Server as InProcess
 from bunqueue_trio.runtime.tree import serve
 from bunqueue_trio.storage.memory import MemoryStore
 from bunqueue_trio.transports.listener import Http
-from tests.stream.ws import CLOSE, HANDSHAKE, PING, TEXT, Bare, Peer, bare, frame, peer
+from tests.stream.two_lanes import client as client
+from tests.stream.two_lanes import facts
+from tests.stream.two_lanes import lane as lane
+from tests.stream.two_lanes import ws as ws
+from tests.stream.ws import CLOSE, HANDSHAKE, PING, TEXT, Bare, bare, frame, peer
 from tests.wire import raw
 from tests.wire.client import Client, done, eventually, ok
 from tests.wire.server import SOURCE, Server, StartServer
@@ -32,22 +36,12 @@ from tests.wire.server import SOURCE, Server, StartServer
 Ending = Callable[[Bare], None]
 
 
-@pytest.fixture(scope="module", params=["express", "slow lane"])
-def lane(request: pytest.FixtureRequest, start_server: StartServer) -> Server:
-    return start_server({"EXPRESS": str(request.param == "express").lower()})
-
-
-@pytest.fixture
-def client(lane: Server) -> Iterator[Client]:
-    with Client(lane.url) as connected:
-        yield connected
-
-
 def close(code: int | None) -> Ending:
     return lambda owner: owner.frame(CLOSE, b"" if code is None else struct.pack(">H", code))
 
 
 ORDERLY = {str(code or "no code"): close(code) for code in (1000, 1001, None, 3000, 4999)}
+
 DROPS: dict[str, Ending] = {str(code): close(code) for code in (1002, 1003, 1007, 1009, 1011)} | {
     "hang up": lambda owner: owner.sock.shutdown(socket.SHUT_RDWR),
     "half a close": lambda owner: owner.sock.shutdown(socket.SHUT_WR),
@@ -66,11 +60,6 @@ def pulls(owner: Bare, queue: str, count: int) -> dict[str, Any]:
         pass
     value: dict[str, Any] = json.loads(message[1])
     return value
-
-
-def facts(client: Client, job_id: str) -> tuple[str, int, int]:
-    state = ok(client.get(f"/jobs/{job_id}/state"))
-    return state["state"], client.job(job_id)["attempts"], state["stalls"]
 
 
 @pytest.mark.slow
@@ -143,7 +132,7 @@ def test_a_drop_gives_back_and_counts_a_stall(lane: Server, client: Client, queu
 @pytest.mark.parametrize(
     ("method", "target", "body"),
     [("GET", "/health", b""), ("POST", "/queues/{}/jobs", b'{"data":1}'), ("GET", "/nowhere", b"")],
-)  # fmt: skip
+)
 def test_who_has_asked_and_says_no_more_is_answered(
     lane: Server, queue: str, method: str, target: str, body: bytes
 ) -> None:
@@ -176,7 +165,7 @@ def test_a_pull_that_finds_a_job_is_answered_whole(
 
 
 @pytest.mark.parametrize("how", PULLS)
-def test_a_long_poll_ends_when_its_client_says_no_more(lane: Server, client: Client, queue: str, how: str) -> None:
+def test_a_waiting_pull_ends_when_its_client_says_no_more(lane: Server, client: Client, queue: str, how: str) -> None:
     """It looks like one that has gone: a job that comes would be lost on it."""
     assert ask_and_say_no_more(lane, queue, how, 30_000) == b""
     job_id = client.push(queue, 0)
@@ -293,7 +282,7 @@ async def test_a_last_word_counts_though_nothing_can_be_sent_any_more(
         await client.until(lambda client=client, job_id=job_id: client.server.engine.jobs[job_id].state == "active")  # type: ignore[misc]
         await client.stream.receive_some()
         client.leave(frame(CLOSE, said))
-        other = client.push()  # of which it would be told
+        other = client.push()  # of which it would hear
         assert await client.ended(job_id) == ("waiting", stalls)
         for each in (job_id, other):
             await client.core.execute(c.Cancel(id=each))
@@ -308,6 +297,7 @@ body = json.dumps({"count": 1, "timeout": 10_000, "lockTtl": 50}).encode()
 urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"{url}/queues/{queue}/jobs/pull-batch", body).read()
 os.kill(os.getpid(), 9)
 """
+
 TRIO_WORKER = """
 import os, sys
 import trio
@@ -381,102 +371,6 @@ def test_our_own_clients_say_goodbye(lane: Server, client: Client, queue: str, h
     assert runs(LEAVING, lane.url, queue, how) == 0
     eventually(lambda: facts(client, job_id), ("waiting", 0, 0))
     assert client.take(queue).id == job_id
-
-
-# --- a pull that is taken back --------------------------------------------------------------------
-
-
-@pytest.fixture
-def ws(lane: Server) -> Iterator[Peer]:
-    with peer(lane, quiet=True) as connected:
-        yield connected
-
-
-def both(ws: Peer) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the next two replies: that of a StopPull, and that of its pull."""
-    replies = [ws.reply(), ws.reply()]
-    replies.sort(key=lambda reply: "stopped" not in reply)
-    return replies[0], replies[1]
-
-
-@pytest.mark.parametrize(
-    ("cmd", "more", "empty"),
-    [("PULL", {}, {"job": None, "token": None}), ("PULLB", {"count": 3}, {"jobs": [], "tokens": []})],
-)
-def test_a_waiting_pull_is_taken_back(
-    ws: Peer, client: Client, queue: str, cmd: str, more: dict[str, Any], empty: dict[str, Any]
-) -> None:
-    req_id = {"my": [1]}
-    ws.send(cmd, queue=queue, timeout=60_000, reqId=req_id, **more)
-    ws.done("Ping")
-    ws.send("StopPull", reqId=req_id)
-    assert both(ws) == ({"ok": True, "stopped": True, "reqId": req_id}, {"ok": True, **empty, "reqId": req_id})
-    job_id = client.push(queue, 1)
-    assert client.take(queue).id == job_id
-
-
-def test_a_pull_is_taken_back_in_the_same_breath(ws: Peer, client: Client, queue: str) -> None:
-    messages = [{"cmd": "PULL", "queue": queue, "timeout": 60_000, "reqId": 1}, {"cmd": "StopPull", "reqId": 1}]
-    ws.connection.socket.sendall(b"".join(frame(TEXT, json.dumps(message).encode()) for message in messages))
-    stop, pulled = both(ws)
-    assert (stop, pulled) == (
-        {"ok": True, "stopped": True, "reqId": 1},
-        {"ok": True, "job": None, "token": None, "reqId": 1},
-    )
-    job_id = client.push(queue, 1)
-    assert client.take(queue).id == job_id
-
-
-def test_a_pull_that_has_its_job_keeps_it(ws: Peer, client: Client, queue: str) -> None:
-    ws.send("PULL", queue=queue, timeout=60_000, reqId=1)
-    for _ in range(2):  # the first may be answered in the very step that takes the pull in, before it stands in line
-        ws.done("Ping")
-    messages = [{"cmd": "PUSH", "queue": queue, "data": 7, "reqId": 2}, {"cmd": "StopPull", "reqId": 1}]
-    ws.connection.socket.sendall(b"".join(frame(TEXT, json.dumps(message).encode()) for message in messages))
-    replies = [ws.reply() for _ in range(3)]
-    assert {"ok": True, "stopped": False, "reqId": 1} in replies
-    (pulled,) = [reply for reply in replies if "job" in reply]
-    assert (pulled["job"]["data"], pulled["reqId"]) == (7, 1)
-    assert ws.ask("Release", id=pulled["job"]["id"], token=pulled["token"]) == {"ok": True}
-    assert facts(client, pulled["job"]["id"]) == ("waiting", 0, 0)
-
-
-def test_only_the_pull_that_is_named_is_taken_back(ws: Peer, client: Client, queue: str) -> None:
-    for req_id in ("a", "b", 1, "1"):
-        ws.send("PULL", queue=queue, timeout=60_000, reqId=req_id)
-        ws.done("Ping")
-    for unknown in ("c", 2, None):
-        ws.send("StopPull", reqId=unknown)
-        assert ws.reply() == {"ok": True, "stopped": False, "reqId": unknown}
-    ws.send("StopPull")
-    assert ws.reply() == {"ok": False, "error": "reqId is required", "code": "invalid-field"}
-    for named in ("1", "a"):
-        ws.send("StopPull", reqId=named)
-        assert both(ws)[1] == {"ok": True, "job": None, "token": None, "reqId": named}
-        ws.send("StopPull", reqId=named)
-        assert ws.reply() == {"ok": True, "stopped": False, "reqId": named}
-    ids = [client.push(queue, n) for n in range(2)]
-    assert [(reply["job"]["id"], reply["reqId"]) for reply in (ws.reply(), ws.reply())] == [(ids[0], "b"), (ids[1], 1)]
-
-
-def test_another_sockets_pull_is_not_taken_back(lane: Server, ws: Peer, client: Client, queue: str) -> None:
-    ws.send("PULL", queue=queue, timeout=60_000, reqId="mine")
-    ws.done("Ping")
-    with peer(lane, quiet=True) as other:
-        other.send("StopPull", reqId="mine")
-        assert other.reply() == {"ok": True, "stopped": False, "reqId": "mine"}
-    job_id = client.push(queue, 1)
-    assert ws.reply()["job"]["id"] == job_id
-
-
-@pytest.mark.slow
-def test_three_thousand_pulls_that_are_taken_back_leave_no_poll(lane: Server, ws: Peer, client: Client) -> None:
-    """More than a socket may have waiting at once."""
-    for n in range(3000):
-        ws.send("PULL", queue="nobody-pushes", timeout=60_000, reqId=n)
-        ws.send("StopPull", reqId=n)
-        assert both(ws)[0]["stopped"] is True
-    assert "bunqueue_pollers 0\n" in client.get("/prometheus").text
 
 
 # --- the server stops -----------------------------------------------------------------------------

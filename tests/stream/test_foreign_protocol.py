@@ -1,4 +1,4 @@
-"""A client of the original's binary protocol is told, in that protocol, what is spoken here."""
+"""A client of the original's binary protocol is answered, in that protocol, with what is spoken here."""
 
 import socket
 from contextlib import closing

@@ -6,12 +6,14 @@ from contextlib import closing
 
 import pytest
 import trio
+import trio.testing
 
-from bunqueue_trio.config import Settings
+from bunqueue_trio.config import HANDED_MAX, RECEIVE_BYTES, Settings
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.replies import PushReply
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.server import Server as InProcess
+from bunqueue_trio.runtime.supervisor import supervise
 from bunqueue_trio.runtime.tree import serve
 from bunqueue_trio.storage.memory import MemoryStore
 from bunqueue_trio.transports.listener import Http
@@ -42,20 +44,26 @@ class Near:
         self._http = http
         self._nursery = nursery
 
-    def connect(self) -> socket.socket:
+    def connect(self, buffer: int | None = None) -> socket.socket:
+        """Return the client's end of a connection; ``buffer``: of how many bytes the kernel holds few for it."""
         ours, theirs = socket.socketpair()
+        if buffer is not None:
+            theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
         theirs.setblocking(False)
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(theirs))
         self._nursery.start_soon(self._http.serve, stream)
         return ours
+
+    def start_hot_loop(self) -> None:
+        self._nursery.start_soon(supervise, self._http.loop)
 
     async def waiting(self, count: int) -> None:
         with trio.fail_after(60):
             while self.server.core.pulls_waiting != count:  # noqa: ASYNC110 - nobody tells
                 await trio.sleep(0.001)
 
-    def push(self) -> str:
-        reply = self.server.core.begin(c.Push(queue="q", data=c.Raw(b"1"))).reply
+    def push(self, data: bytes = b"1") -> str:
+        reply = self.server.core.begin(c.Push(queue="q", data=c.Raw(data))).reply
         assert isinstance(reply, PushReply)
         return reply.id
 
@@ -111,6 +119,83 @@ async def test_who_goes_before_its_job_is_committed_gets_none(near: Near) -> Non
         assert (job.state.value, job.attempts, job.stalls) == ("waiting", 0, 0)
         sock.settimeout(60)
         assert await trio.to_thread.run_sync(sock.recv, 4096) == b""
+
+
+@pytest.mark.parametrize("is_hot", [False, True], ids=["own task", "hot loop"])
+async def test_a_job_goes_out_in_the_very_step_of_its_commit(near: Near, is_hot: bool) -> None:
+    """No task has to wake for it; and the connection goes on."""
+    if is_hot:
+        near.start_hot_loop()
+    with closing(near.connect()) as sock:
+        for _ in range(3):
+            sock.sendall(ONE)
+            await near.waiting(1)
+            job_id = near.push()
+            with pytest.raises(BlockingIOError):
+                sock.recv(4096, socket.MSG_DONTWAIT)
+            assert near.server.journal.commit_at_once()
+            assert job_id.encode() in sock.recv(4096, socket.MSG_DONTWAIT)
+            await near.waiting(0)
+            job = near.server.engine.jobs[job_id]
+            assert (job.state.value, job.attempts, job.stalls) == ("active", 0, 0)
+
+
+async def test_all_have_their_jobs_however_many_have_waited(near: Near) -> None:
+    socks = [near.connect() for _ in range(HANDED_MAX + 4)]
+    for number, sock in enumerate(socks, 1):
+        sock.sendall(ONE)
+        await near.waiting(number)
+    ids = {near.push() for _ in socks}
+    assert near.server.journal.commit_at_once()
+    await near.waiting(0)
+    for sock in socks:
+        with closing(sock):
+            sock.settimeout(60)
+            said = await trio.to_thread.run_sync(sock.recv, 4096)
+            ids -= {job_id for job_id in ids if job_id.encode() in said}
+    assert not ids
+
+
+async def test_the_last_answer_of_a_connection_says_so(near: Near) -> None:
+    with closing(near.connect()) as sock:
+        sock.sendall(raw.request_bytes("GET", "/queues/q/jobs?timeout=60000", b"", "Connection: close"))
+        await near.waiting(1)
+        near.push()
+        assert near.server.journal.commit_at_once()
+        sock.settimeout(60)
+        said = await trio.to_thread.run_sync(_read_all, sock)
+    assert b"connection: close\r\n" in said.lower()
+
+
+@pytest.mark.parametrize("leaves", [False, True], ids=["reads", "leaves"])
+async def test_what_the_kernel_does_not_take_of_a_job_at_once_is_sent_by_and_by(near: Near, leaves: bool) -> None:
+    """Or the job returns, when its client goes before it has all of it."""
+    size = RECEIVE_BYTES // 2
+    with closing(near.connect(buffer=1)) as sock:
+        sock.sendall(ONE)
+        await near.waiting(1)
+        job = near.server.engine.jobs[near.push(b'"%s"' % (b"x" * size))]
+        assert near.server.journal.commit_at_once()
+        assert job.state.value == "active"
+        await trio.testing.wait_all_tasks_blocked()
+        if leaves:
+            sock.close()
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            assert (job.state.value, job.attempts, job.stalls) == ("waiting", 0, 0)
+            return
+        sock.settimeout(60)
+        said = b""
+        while said.count(b"x") < size:
+            said += await trio.to_thread.run_sync(sock.recv, 1 << 20)
+        assert said.endswith(b"}")
+        assert job.state.value == "active"
+
+
+def _read_all(sock: socket.socket) -> bytes:
+    said = b""
+    while data := sock.recv(4096):
+        said += data
+    return said
 
 
 @pytest.mark.parametrize("leave", LEAVES.values(), ids=LEAVES)

@@ -219,7 +219,7 @@ def lanes(start_server: StartServer) -> tuple[Server, ...]:
 
 
 def talk(server: Server, pieces: list[bytes], *, responses: int | None) -> Answer:
-    """Send ``pieces`` and return so many responses, or all until the server ends the connection."""
+    """Send ``pieces`` and return this many responses, or all until the server ends the connection."""
     with closing(socket.create_connection(server.address, 3)) as sock, sock.makefile("rb") as stream:
         for piece in pieces:
             sock.sendall(piece)

@@ -88,7 +88,7 @@ def test_an_upgrade_that_is_not_wanted_is_ignored_and_the_request_served(
 
 
 @pytest.mark.parametrize("body", [b"hello"])
-def test_a_handshake_with_a_body_is_told_so(lanes: dict[str, Server], body: bytes) -> None:
+def test_a_handshake_with_a_body_is_refused_in_words(lanes: dict[str, Server], body: bytes) -> None:
     for server in lanes.values():
         assert ask(server, "GET", "/ws", HANDSHAKE, body) == (b"HTTP/1.1 400 Bad Request", b"application/json")
 
@@ -114,7 +114,7 @@ def test_a_method_is_read_as_it_is_written(lanes: dict[str, Server]) -> None:
 @pytest.mark.parametrize(
     ("target", "length", "status"), [("/queues/q/jobs", 99_999_999, b"413"), ("/nowhere", 10, b"404")]
 )
-def test_nobody_is_told_to_send_a_body_that_is_not_read(
+def test_nobody_is_asked_to_send_a_body_that_is_not_read(
     lanes: dict[str, Server], target: str, length: int, status: bytes
 ) -> None:
     for server in lanes.values():
@@ -146,7 +146,7 @@ def test_what_follows_a_last_request_changes_nothing_of_its_answer(
 
 
 @pytest.mark.parametrize("follows", [b"", b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n"])
-def test_whoever_expects_to_be_told_to_send_no_body_gets_the_whole_answer(
+def test_whoever_expects_to_be_asked_for_no_body_gets_the_whole_answer(
     lanes: dict[str, Server], follows: bytes
 ) -> None:
     request = b"GET /ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\nExpect: 100-continue\r\n\r\n"

@@ -15,7 +15,7 @@ from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.runtime.tree import serve
 from bunqueue_trio.storage.memory import MemoryStore
 from tests.storage.faulty import Fault, FaultyStore
-from tests.stream.test_virtual import START_MS, World, nothing
+from tests.stream.stream_world import START_MS, World, nothing
 
 Heard = list[tuple[str, str]]
 
@@ -145,7 +145,7 @@ async def test_what_is_reported_of_other_queues_is_not_kept(world: World):
 
 
 async def refused(world: World, peer: Peer, cmd: str, **fields: Any) -> None:
-    """Let the peer ask for something that is committed when it has been told that it may never be."""
+    """Let the peer ask for something that is committed when it has heard that it may never be."""
     store = world.server.store
     assert isinstance(store, FaultyStore)
     store.commits = iter([Fault.REFUSED] * 1000)
@@ -154,7 +154,7 @@ async def refused(world: World, peer: Peer, cmd: str, **fields: Any) -> None:
     store.commits = iter(())
 
 
-async def test_what_it_is_told_may_never_be_it_hears_when_it_is(world: World, peer: Peer):
+async def test_what_it_hears_may_never_be_it_hears_when_it_is(world: World, peer: Peer):
     ids, tokens = await peer.push_and_pull(1)
     await refused(world, peer, "ACK", id=ids[0], token=tokens[0])
     assert await peer.heard() == [("completed", ids[0])]

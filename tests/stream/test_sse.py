@@ -1,4 +1,4 @@
-"""Server-sent events, byte by byte: what a reader is told, in what order, and what it is told again."""
+"""Server-sent events, byte by byte: what a reader gets, in what order, and what it gets again."""
 
 import itertools
 import json
@@ -61,7 +61,7 @@ def test_an_impossible_queue_is_refused(server: Server, name: str) -> None:
     with request(server, f"/events/queues/{name}") as reader:
         assert reader.response.status == 400
         body = json.loads(reader.response.read())
-        assert body == {"ok": False, "error": "Queue name contains invalid characters"}
+        assert body == {"ok": False, "error": "Queue name contains invalid characters", "code": "invalid-queue"}
 
 
 @pytest.mark.slow
@@ -292,7 +292,7 @@ def test_a_last_event_id_that_is_not_ours_replays_nothing(fresh: Server, fresh_c
         assert next(reader).data["jobId"] == live
 
 
-def test_an_id_from_the_future_is_told(fresh: Server, fresh_client: Client) -> None:
+def test_an_id_from_the_future_is_reported(fresh: Server, fresh_client: Client) -> None:
     fresh_client.push("q")
     with events(fresh, after=1000) as reader:
         gap, first = reader.take(2)
@@ -377,7 +377,7 @@ def test_replay_across_a_killed_server(fresh: Server) -> None:
 
 
 @pytest.mark.slow
-def test_a_gap_is_told_when_what_was_missed_is_not_kept(start_server: StartServer) -> None:
+def test_a_gap_is_reported_when_what_was_missed_is_not_kept(start_server: StartServer) -> None:
     server = start_server({"RETENTION_EVENTS_MAX": "10"})
     with Client(server.url) as client:
         for n in range(100):

@@ -78,7 +78,7 @@ async def test_nobody_sees_anything_without_a_token(stranger: Site, path: str) -
 async def test_no_other_token_lets_in(stranger: Site, token: str) -> None:
     page = await stranger.ask("POST", "/ui/login", b"token=" + token.encode("utf-8", "surrogatepass"), {})
     assert page.status == 401
-    assert page.said("This is none of the tokens.")
+    assert page.said("This token is not one of the server's.")
     assert stranger.cookie == ""
 
 

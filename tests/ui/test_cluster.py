@@ -63,7 +63,7 @@ async def test_a_cluster_that_is_well(world: World, autojump_clock: MockClock):
         "leads since 2023-11-14 22:13:20 UTC, 1 server waits to take over",
         "Term 7", "Lease left 9 s of 10 s", "Would take over 1 server", "Database answers in 0.8 ms at best", "Would write again 1.2 KiB 3 batches",
         "That reaches back to its start",
-        "c process 9 waits 2 6 h 1 s ago 12 3", "door 1 of the leader door – – – – 4", "door 2 of the leader door – – – – 0",
+        "c process 9 waits 2 6 h 1.5 s ago 12 3", "door 1 of the leader door – – – – 4", "door 2 of the leader door – – – – 0",
         "The next server would lead in about 500 ms after a stop, within about 10 s after a kill: 5,000 unfinished jobs to read, as fast as at the last start.",
         "7 b process 3 2 2023-11-14 22:03:20 UTC 10 min goes on", "6 a process 2 2 2023-11-14 17:13:20 UTC 4 h not heard of for its lease, 10 s",
         "Oldest transaction 3 s", "reach the leader at 10.0.0.2:6791", "east streaming async 4.0 KiB 200 ms", "job 1.0 MiB 5,000 90,000",

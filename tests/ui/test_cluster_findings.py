@@ -78,8 +78,8 @@ def test_a_leader_that_changes_again_and_again():
 def test_a_lease_that_is_hardly_kept():
     finding = the(told(led=LED._replace(lease_left_s=3.9)), "lease-short", "BunqueueLeaseShort")
     assert (finding.since, finding.numbers) == (NOW - 6100, {"leaseLeftMs": 3900, "leaseMs": 10_000})
-    assert finding.title == "This server could not say for 6 s that it leads"
-    assert "Another server leads in 3 s" in finding.evidence
+    assert finding.title == "This server could not say for 6.1 s that it leads"
+    assert "Another server leads in 3.9 s" in finding.evidence
     assert found(told(led=LED._replace(lease_left_s=4.0))) == []
     lost = told(led=LED._replace(lease_left_s=0), is_sure=False)
     assert [each.code for each in found(lost)] == ["not-sure"], "which says more"

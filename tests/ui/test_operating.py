@@ -329,7 +329,7 @@ async def test_a_rerun_is_stopped_from_a_page(site: Site, bunqueue: Bunqueue) ->
     assert (await site.get(href)).said("It has retried 1; 1 of them have not ended, 0 died again.")
     page = await site.do("stop-rerun", rerun=href.rpartition("=")[2])
     assert page.said("The rerun has stopped.")
-    assert page.said("it was told to")
+    assert page.said("somebody stopped it")
     assert (await site.get("/ui/act/stop-rerun?rerun=nobody")).said("No rerun nobody is known")
 
 

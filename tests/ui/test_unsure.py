@@ -39,7 +39,7 @@ async def asked(server: Server, path: str) -> tuple[int, dict[str, Any]]:
     return response.status, json.loads(response.body)
 
 
-async def test_programs_are_told_and_probes_decide(server: Server, store: DistantStore) -> None:
+async def test_programs_hear_of_it_and_probes_decide(server: Server, store: DistantStore) -> None:
     for path in ("/health", "/stats", "/findings"):
         assert "sure" not in (await asked(server, path))[1], "nothing is added while it is sure"
     store.is_led = False

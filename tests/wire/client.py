@@ -178,7 +178,7 @@ class Client:
         return [Delivery(job, token) for job, token in zip(answer["jobs"], answer["tokens"], strict=True)]
 
     def lease(self, queue: str, lock_ttl: int) -> Delivery:
-        """Pull one job that must be there, with a lease of so many ms."""
+        """Pull one job that must be there, with a lease of this many ms."""
         (delivery,) = self.pull_batch(queue, count=1, lockTtl=lock_ttl, timeout=60_000)
         return delivery
 

@@ -146,7 +146,7 @@ def test_the_example_of_an_ack_is_accepted(client: Client, queue: str) -> None:
 
 
 @pytest.mark.parametrize("error", ["SMTP connection refused", "", "ä" * 1000, 'quote " and \n line'])
-def test_a_failure_is_told_with_the_text_given(client: Client, queue: str, error: str) -> None:
+def test_a_failure_is_reported_with_the_text_given(client: Client, queue: str, error: str) -> None:
     job_id = client.push(queue)
     client.take(queue)
     with client.events(queue) as wait:
@@ -199,7 +199,7 @@ def test_the_backoff_doubles_with_each_failure(client: Client, queue: str) -> No
 
 
 def test_a_backoff_of_more_than_an_hour_is_kept_and_not_doubled(client: Client, queue: str) -> None:
-    """That doubling ends at an hour is for the engine's tests: nobody waits so long here."""
+    """That doubling ends at an hour is for the engine's tests: nobody waits for an hour here."""
     job_id = client.push(queue, backoff=24 * HOUR_MS)
     client.take(queue)
     before = now_ms()

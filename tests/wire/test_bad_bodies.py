@@ -84,7 +84,7 @@ def parametrized(cases: dict[str, bytes]) -> pytest.MarkDecorator:
 
 
 def nested(depth: int) -> str:
-    """Write a push whose body is so many objects and arrays deep, the outermost counted."""
+    """Write a push whose body is this many objects and arrays deep, the outermost counted."""
     return '{"data":' + "[" * (depth - 1) + "]" * (depth - 1) + "}"
 
 
@@ -187,7 +187,7 @@ def test_brackets_that_do_not_nest_do_not_count(client: Client, queue: str, data
 
 
 def body_of(size: int) -> bytes:
-    """Write a push of exactly so many bytes."""
+    """Write a push of exactly this many bytes."""
     return b'{"data":"' + b"x" * (size - 11) + b'"}'
 
 

@@ -9,7 +9,7 @@ from tests.wire.server import StartServer
 MINE = "https://app.example"
 
 
-def test_a_reader_that_comes_back_is_told_its_headers(start_server: StartServer) -> None:
+def test_a_reader_that_comes_back_gets_its_headers(start_server: StartServer) -> None:
     """The library that the reference recommends sends Last-Event-ID; who does not ask sees the documented two."""
     server = start_server({})
     asked = "Access-Control-Request-Headers: authorization, Last-Event-ID,cache-control,x-other"
@@ -37,7 +37,7 @@ def test_pages_of_others_are_refused(start_server: StartServer) -> None:
     assert raw.request(server.address, "GET", "/docs", b"", "Sec-Fetch-Site: cross-site").status_code == 200
 
 
-def test_a_coded_body_is_told_so(start_server: StartServer) -> None:
+def test_a_coded_body_is_refused_in_words(start_server: StartServer) -> None:
     """It would be no JSON."""
     server = start_server({})
     response = raw.request(server.address, "POST", "/queues/q/jobs", b"\x1f\x8b", "Content-Encoding: gzip")

@@ -183,7 +183,7 @@ def test_a_batch_heartbeat_needs_its_ids(client: Client) -> None:
 # -- progress ------------------------------------------------------------------
 
 
-def test_progress_is_shown_and_told(client: Client, queue: str) -> None:
+def test_progress_is_shown_and_sent_as_an_event(client: Client, queue: str) -> None:
     job_id = client.push(queue)
     token = client.take(queue).token
     with client.events(queue) as wait:

@@ -150,7 +150,7 @@ def test_an_error_leaves_the_connection_usable(server: Server, queue: str) -> No
             assert raw.read_response(sock).status_code == status
 
 
-def test_a_client_that_asks_before_it_sends_is_told_to_go_on(server: Server, client: Client, queue: str) -> None:
+def test_a_client_that_asks_before_it_sends_is_answered_to_go_on(server: Server, client: Client, queue: str) -> None:
     request = raw.request_bytes("POST", f"/queues/{queue}/jobs", PUSH, "Expect: 100-continue")
     with raw.connected(server.address) as sock:
         sock.sendall(request.removesuffix(PUSH))

@@ -216,7 +216,7 @@ def test_very_many_unique_keys_are_all_held(client: Client, queue: str) -> None:
     assert [client.push_bulk(queue, part) for part in thousands] == first
 
 
-def test_both_kinds_of_duplicate_are_told_to_listeners(client: Client, queue: str, job_id: str) -> None:
+def test_both_kinds_of_duplicate_are_sent_to_listeners(client: Client, queue: str, job_id: str) -> None:
     with client.events(queue) as wait:
         client.push(queue, jobId=job_id)
         client.push(queue, jobId=job_id)

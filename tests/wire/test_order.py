@@ -77,7 +77,7 @@ def test_delayed_jobs_become_ready_in_the_order_they_are_due(client: Client, que
 
 
 @pytest.mark.slow
-def test_a_stalled_job_takes_its_old_place(client: Client, queue: str) -> None:
+def test_a_stalled_job_takes_its_previous_position(client: Client, queue: str) -> None:
     ids = [client.push(queue, n) for n in range(3)]
     leased = client.lease(queue, 150)
     assert leased.id == ids[0]
@@ -86,7 +86,7 @@ def test_a_stalled_job_takes_its_old_place(client: Client, queue: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_stalled_lifo_job_takes_its_old_place(client: Client, queue: str) -> None:
+def test_a_stalled_lifo_job_takes_its_previous_position(client: Client, queue: str) -> None:
     ids = [client.push(queue, n, lifo=True) for n in range(2)]
     assert client.lease(queue, 150).id == ids[1]
     ids.append(client.push(queue, 2, lifo=True))

@@ -41,7 +41,7 @@ def descriptors(server: Server) -> int:
 
 
 @pytest.mark.slow
-def test_large_bodies_of_all_clients_together_are_bounded(small: Server, queue: str) -> None:
+def test_large_bodies_of_all_clients_together_are_within_the_byte_budget(small: Server, queue: str) -> None:
     unfinished = raw.request_bytes("POST", f"/queues/{queue}/jobs", LARGE)[:-1]
     with ExitStack() as held, Client(small.url) as client:
         for _ in range(2):
@@ -56,7 +56,7 @@ def test_large_bodies_of_all_clients_together_are_bounded(small: Server, queue: 
 
 
 @pytest.mark.slow
-def test_large_answers_that_nobody_reads_are_bounded(small: Server, queue: str) -> None:
+def test_large_answers_that_nobody_reads_are_within_the_byte_budget(small: Server, queue: str) -> None:
     body = b'{"data":"%s"}' % (b"a" * 500 * KIB)
     job_id = raw.request(small.address, "POST", f"/queues/{queue}/jobs", body).json()["id"]
     with ExitStack() as held:
@@ -151,7 +151,7 @@ def test_a_websocket_is_offered_no_compression(small: Server) -> None:
 
 
 @pytest.mark.slow
-def test_the_body_that_is_sent_to_a_waiting_poll_is_not_kept(tmp_path: Path, queue: str) -> None:
+def test_the_body_that_is_sent_to_a_waiting_pull_is_not_kept(tmp_path: Path, queue: str) -> None:
     """In the slow lane, where chunks come; a body of 9 MiB is below the limit, and would be kept for who reads it."""
     poll = f"GET /queues/{queue}/jobs?timeout=3000 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
     chunks = (b"10000\r\n%s\r\n" % (b"a" * 65536)) * 144

@@ -59,7 +59,7 @@ def test_a_trailing_slash_is_not_found(server: Server, method: str, path: str) -
 
 
 @pytest.mark.parametrize("path", sorted({path for _, path in EXAMPLES}))
-def test_a_wrong_method_is_told_the_right_ones(server: Server, path: str) -> None:
+def test_a_wrong_method_is_answered_with_the_right_ones(server: Server, path: str) -> None:
     allowed = {route.method for route in ROUTES if re.fullmatch(re.sub(r":\w+", "[^/]+", route.path), path)}
     said = allow(server, "BREW", path)
     assert allowed <= said

@@ -62,7 +62,7 @@ def call(port: int, method: str, path: str, body: Any = None, within_s: float = 
 
 
 class Load:
-    """Clients that push all the time, and note what they were told."""
+    """Clients that push all the time, and note what they were answered."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -86,7 +86,7 @@ class Load:
                 time.sleep(0.05)
 
     def wait(self, more: int = ENOUGH) -> None:
-        """Wait until so many more pushes were answered."""
+        """Wait until this many more pushes were answered."""
         begin = len(self.answered)
         until(lambda: len(self.answered) >= begin + more, 60, lambda: f"{self.told}")
 
@@ -285,8 +285,8 @@ def test_an_answer_to_a_commit_that_is_cut_off_costs_nothing(postgres: Cluster, 
         assert cutting.cuts == 10
         stored = {row[0] for row in ask(made, "SELECT id FROM bq.job WHERE queue = 'load'")}
         events = [row[0] for row in ask(made, "SELECT sum(count)::bigint FROM bq.event_batch")]
-        assert events == [len(stored)], "each push was told once"
-        assert load.told["200"] == len(stored), "nobody was refused, and nobody was told in vain"
+        assert events == [len(stored)], "each push was heard of once"
+        assert load.told["200"] == len(stored), "nobody was refused, and everything that was answered is there"
 
 
 @pytest.mark.parametrize("commits", ["on", "off"])

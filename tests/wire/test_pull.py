@@ -1,4 +1,4 @@
-"""Pulling: at once or as a long poll, each job to one puller, in the order they came."""
+"""Pulling: at once or as a waiting pull, each job to one puller, in the order they came."""
 
 import threading
 import time
@@ -15,7 +15,7 @@ STARTED_S = 0.15  # after this long a poll that was sent is surely waiting
 
 
 class Pollers:
-    """Long polls in threads, each on a connection of its own."""
+    """Waiting pulls in threads, each on a connection of its own."""
 
     def __init__(self, server: Server, pool: ThreadPoolExecutor) -> None:
         self._server = server
@@ -98,21 +98,21 @@ def test_a_ready_job_is_delivered_at_once_whatever_the_timeout(client: Client, q
 
 
 @pytest.mark.slow
-def test_a_long_poll_really_waits(client: Client, queue: str) -> None:
+def test_a_waiting_pull_really_waits(client: Client, queue: str) -> None:
     started = time.monotonic()
     assert client.pull(queue, 400) is None
     assert 0.39 <= time.monotonic() - started < PROMPT_S
 
 
 @pytest.mark.slow
-def test_a_long_poll_is_not_cut_by_an_idle_timeout(client: Client, queue: str) -> None:
+def test_a_waiting_pull_is_not_cut_by_an_idle_timeout(client: Client, queue: str) -> None:
     started = time.monotonic()
     assert client.pull(queue, 5500) is None  # beyond the 5 s after which servers like to hang up
     assert 5.4 <= time.monotonic() - started < PROMPT_S
 
 
 @pytest.mark.slow
-def test_a_long_poll_gets_a_job_pushed_later(client: Client, queue: str, pollers: Pollers) -> None:
+def test_a_waiting_pull_gets_a_job_pushed_later(client: Client, queue: str, pollers: Pollers) -> None:
     poll = pollers.start(queue, 60_000)
     assert not poll.done()
     started = time.monotonic()
@@ -152,7 +152,7 @@ def _run_into_a_timeout(client: Client, queue: str) -> str:
     [_push_delayed, _fail_for_retry, _lose_a_lease, _run_into_a_timeout],
     ids=["delay", "retry", "stall", "timeout"],
 )
-def test_a_long_poll_is_woken_when_a_job_becomes_ready_by_itself(
+def test_a_waiting_pull_is_woken_when_a_job_becomes_ready_by_itself(
     client: Client, queue: str, pollers: Pollers, prepare: Callable[[Client, str], str]
 ) -> None:
     job_id = prepare(client, queue)
@@ -160,14 +160,14 @@ def test_a_long_poll_is_woken_when_a_job_becomes_ready_by_itself(
 
 
 @pytest.mark.slow
-def test_a_long_poll_is_woken_by_the_next_run_of_a_repeat(client: Client, queue: str, pollers: Pollers) -> None:
+def test_a_waiting_pull_is_woken_by_the_next_run_of_a_repeat(client: Client, queue: str, pollers: Pollers) -> None:
     first = client.push(queue, repeat={"every": 400})
     client.complete(queue, first)
     assert delivered(pollers.start(queue)).id != first
 
 
 @pytest.mark.slow
-def test_a_long_poll_is_woken_by_a_released_dependent(client: Client, queue: str, pollers: Pollers) -> None:
+def test_a_waiting_pull_is_woken_by_a_released_dependent(client: Client, queue: str, pollers: Pollers) -> None:
     child = client.push("children-" + queue)
     parent = client.push(queue, dependsOn=[child])
     poll = pollers.start(queue)
@@ -176,7 +176,7 @@ def test_a_long_poll_is_woken_by_a_released_dependent(client: Client, queue: str
 
 
 @pytest.mark.slow
-def test_a_bulk_push_wakes_a_poller_for_each_job(client: Client, queue: str, pollers: Pollers) -> None:
+def test_a_bulk_push_wakes_a_waiting_pull_for_each_job(client: Client, queue: str, pollers: Pollers) -> None:
     polls = [pollers.start(queue) for _ in range(3)]
     ids = client.push_bulk(queue, [{"data": n} for n in range(4)])
     assert [delivered(poll).id for poll in polls] == ids[:3]
@@ -184,7 +184,7 @@ def test_a_bulk_push_wakes_a_poller_for_each_job(client: Client, queue: str, pol
 
 
 @pytest.mark.slow
-def test_pollers_are_served_first_come_first_served(client: Client, queue: str, pollers: Pollers) -> None:
+def test_waiting_pulls_are_served_first_come_first_served(client: Client, queue: str, pollers: Pollers) -> None:
     polls = [pollers.start(queue) for _ in range(4)]
     for poll in polls:
         job_id = client.push(queue)
@@ -193,7 +193,7 @@ def test_pollers_are_served_first_come_first_served(client: Client, queue: str, 
 
 
 @pytest.mark.slow
-def test_pollers_of_one_queue_are_not_woken_by_another(client: Client, queue: str, pollers: Pollers) -> None:
+def test_waiting_pulls_of_one_queue_are_not_woken_by_another(client: Client, queue: str, pollers: Pollers) -> None:
     poll = pollers.start(queue, 600)
     other = client.push("other-" + queue)
     assert poll.result(60) is None
@@ -202,7 +202,7 @@ def test_pollers_of_one_queue_are_not_woken_by_another(client: Client, queue: st
 
 @pytest.mark.slow
 @pytest.mark.parametrize("gone", [1, 5])
-def test_a_poller_that_has_gone_never_gets_a_job(server: Server, client: Client, queue: str, gone: int) -> None:
+def test_a_waiting_pull_that_has_gone_never_gets_a_job(server: Server, client: Client, queue: str, gone: int) -> None:
     for _ in range(gone):
         with raw.connected(server.address) as sock:
             sock.sendall(raw.request_bytes("GET", f"/queues/{queue}/jobs?timeout=30000"))
@@ -214,7 +214,7 @@ def test_a_poller_that_has_gone_never_gets_a_job(server: Server, client: Client,
 
 
 @pytest.mark.slow
-def test_a_poller_that_has_gone_leaves_its_turn_to_the_next(
+def test_a_waiting_pull_that_has_gone_leaves_its_turn_to_the_next(
     server: Server, client: Client, queue: str, pollers: Pollers
 ) -> None:
     with raw.connected(server.address) as sock:
@@ -227,14 +227,14 @@ def test_a_poller_that_has_gone_leaves_its_turn_to_the_next(
 
 
 @pytest.mark.slow
-def test_a_poll_that_timed_out_takes_no_later_job(client: Client, queue: str, pollers: Pollers) -> None:
+def test_a_waiting_pull_that_timed_out_takes_no_later_job(client: Client, queue: str, pollers: Pollers) -> None:
     assert pollers.start(queue, 50).result(60) is None
     job_id = client.push(queue)
     assert client.state(job_id) == "waiting"
 
 
 @pytest.mark.slow
-def test_a_long_poll_holds_up_nobody_else(client: Client, queue: str, pollers: Pollers) -> None:
+def test_a_waiting_pull_holds_up_nobody_else(client: Client, queue: str, pollers: Pollers) -> None:
     polls = [pollers.start("other-" + queue, 60_000) for _ in range(5)]
     client.push(queue)
     client.complete(queue, client.push(queue, priority=1))

@@ -29,7 +29,7 @@ def test_a_paused_queue_is_paused_after_a_kill(fresh: Server):
 
 
 @pytest.mark.slow
-def test_a_limit_counts_after_a_kill_what_was_handed_out_before_it(fresh: Server):
+def test_a_limit_counts_after_a_kill_what_was_delivered_before_it(fresh: Server):
     with Client(fresh.url) as client:
         ok(client.put("/queues/q/concurrency", {"concurrency": 1}))
         for n in range(2):

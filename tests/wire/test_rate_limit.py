@@ -1,4 +1,4 @@
-"""Rate limits: so many requests per client in any window, counted where the contract says."""
+"""Rate limits: a number of requests per client in any window, counted where the contract says."""
 
 import time
 
@@ -35,7 +35,7 @@ def statuses(server: Server, count: int, *headers: str) -> list[int]:
     return [ask(server, *headers) for _ in range(count)]
 
 
-def test_requests_beyond_the_limit_are_refused(limited: Server) -> None:
+def test_requests_beyond_the_rate_limit_are_refused(limited: Server) -> None:
     address = "X-Forwarded-For: 10.0.0.1"
     assert statuses(limited, MOST, address) == [200] * MOST
     response = raw.request(limited.address, "GET", "/stats", b"", address)
@@ -70,7 +70,7 @@ def test_clients_without_an_address_are_one_client(limited: Server) -> None:
     assert statuses(limited, MOST + 1) == [200] * MOST + [429]
 
 
-def test_every_kind_of_request_counts(limited: Server) -> None:
+def test_every_kind_of_request_counts_for_the_rate_limit(limited: Server) -> None:
     address = "X-Forwarded-For: 10.0.5.1"
     assert ask(limited, address, method="POST", path="/queues/q/jobs") == 200
     assert ask(limited, address, path="/no/such/path") == 404
@@ -80,7 +80,7 @@ def test_every_kind_of_request_counts(limited: Server) -> None:
     assert ask(limited, address, path="/jobs/x") == 429
 
 
-def test_a_refused_push_creates_nothing(limited: Server, queue: str) -> None:
+def test_a_push_beyond_the_rate_limit_creates_nothing(limited: Server, queue: str) -> None:
     address = "X-Forwarded-For: 10.0.6.1"
     statuses(limited, MOST, address)
     assert ask(limited, address, method="POST", path=f"/queues/{queue}/jobs") == 429
@@ -89,7 +89,7 @@ def test_a_refused_push_creates_nothing(limited: Server, queue: str) -> None:
     assert ok(answer)["job"] is None
 
 
-def test_probes_are_not_limited(limited: Server) -> None:
+def test_probes_have_no_rate_limit(limited: Server) -> None:
     address = "X-Forwarded-For: 10.0.7.1"
     probes = [("GET", "/health"), ("GET", "/healthz"), ("GET", "/live"), ("GET", "/ready")]
     probes += [("POST", "/gc"), ("GET", "/heapstats")]
@@ -126,14 +126,14 @@ def test_retry_after_is_long_enough(sliding: Server) -> None:
 
 
 @pytest.mark.slow
-def test_the_limit_comes_before_authentication(start_server: StartServer) -> None:
+def test_the_rate_limit_comes_before_authentication(start_server: StartServer) -> None:
     server = start_server({"RATE_LIMIT_MAX_REQUESTS": "2", "AUTH_TOKENS": "t"})
     assert statuses(server, 3) == [401, 401, 429]
     server.kill()
 
 
 @pytest.mark.slow
-def test_there_is_no_limit_by_default(server: Server) -> None:
+def test_there_is_no_rate_limit_by_default(server: Server) -> None:
     with raw.connected(server.address) as sock:
         for _ in range(500):
             sock.sendall(raw.request_bytes("GET", "/metrics", b"", "X-Forwarded-For: 10.2.0.1"))

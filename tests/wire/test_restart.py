@@ -301,7 +301,7 @@ def test_a_signal_ends_the_server_with_zero(fresh: Server, signum: signal.Signal
     assert fresh.terminate(signum) == 0
 
 
-def test_long_polls_and_streams_do_not_hold_up_the_end(tmp_path: Path) -> None:
+def test_waiting_pulls_and_streams_do_not_hold_up_the_end(tmp_path: Path) -> None:
     """A stop that waited for them would take longer than `terminate` waits."""
     with (
         Server(tmp_path / "q.db", {"SHUTDOWN_GRACE_MS": "600000"}) as server,

@@ -2,7 +2,7 @@
 
 The server runs in this process, without sockets, on a file. All times are of the event loop: how long one step of a command
 takes, and what pushes beside an act still reach. The steps of a command are counted by Trio itself. Of the dashboard on the
-same jobs it is told in ``pages.py``.
+same jobs it is described in ``pages.py``.
 """
 
 import gc

@@ -45,7 +45,7 @@ before the run: {load_before}. Where that is not near 0, other work took part of
 - **CPU** is the server's processor time for each job or cycle, over all its threads. On a machine that does other things as
   well it says more than a rate does.
 - A job has {payload} bytes of data. {warmup} s of load come before each measurement of {measured} s. The load generator is wrk for
-  HTTP, and a small client of our own for long polls and WebSocket, the same for both servers.
+  HTTP, and a small client of our own for waiting pulls and WebSocket, the same for both servers.
 - An answer that is not a success ends the measurement, and the number of answers must agree with the number of jobs that
   the server itself counts.
 {left_out}

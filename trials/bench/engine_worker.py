@@ -2,7 +2,7 @@
 
 Prints one JSON object a line. The first says what the fill cost; each later one what an operation cost: microseconds of
 CPU time, so that what else the machine does is left out, and page faults, so that a memory that is touched for the first
-time is told apart from work.
+waiting and work are measured apart.
 """
 
 import json

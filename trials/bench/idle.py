@@ -7,15 +7,14 @@ Starts a server of its own on a temporary file. Fails when the push rate with th
 import json
 import os
 import socket
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import httpx
 from websockets.sync.client import connect
+
+from bunqueue_trio.testing.process import SERVE, ServerProcess
 
 RATE_MIN = 0.8
 CONNECTIONS = 1000
@@ -117,29 +116,10 @@ def report(what: str, push: Callable[[int, float], tuple[int, float]], port: int
 
 def run(count: int, seconds: float) -> int:
     """Start a server, measure, stop it; return 1 when the rate does not hold."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with tempfile.TemporaryDirectory() as folder:
-        env = os.environ | {"HOST": "127.0.0.1", "HTTP_PORT": str(port), "DATA_PATH": f"{folder}/q.db"}
-        command = [sys.executable, "-m", "bunqueue_trio", "serve", "--log-level", "warning"]
-        process = subprocess.Popen(command, env=env)
-        try:
-            wait_ready(port)
-            holds = measure(port, process.pid, count, seconds)
-        finally:
-            process.terminate()
-            process.wait(20)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        ServerProcess(Path(folder, "q.db"), command=(*SERVE, "--log-level", "warning")) as server,
+    ):
+        holds = measure(server.port, server.process.pid, count, seconds)
+        server.stop()
     return 0 if holds else 1
-
-
-def wait_ready(port: int) -> None:
-    """Return when the server answers."""
-    for _ in range(200):
-        try:
-            httpx.get(f"http://127.0.0.1:{port}/ready", trust_env=False)
-        except httpx.TransportError:
-            time.sleep(0.05)
-        else:
-            return
-    raise TimeoutError("the server is not ready")

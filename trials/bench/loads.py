@@ -97,7 +97,7 @@ def pull_ack(server: Server, timing: Timing) -> Numbers:
     raise BenchError("pull and ack: the queue ran dry again and again")
 
 
-def long_poll(server: Server, timing: Timing) -> Numbers:
+def waiting_pull(server: Server, timing: Timing) -> Numbers:
     """Hand jobs to a worker that waits for them."""
     with server.connect() as poller, server.connect() as producer:
         hand_over(poller, producer, timing.warmup)
@@ -139,7 +139,7 @@ MEASUREMENTS = (
     Measurement("http-durable-32", "HTTP durable push, 32 connections", "jobs", push(32, durable=True)),
     Measurement("http-bulk-100", "HTTP bulk push, 100 jobs a request", "jobs", bulk),
     Measurement("pull-ack", "HTTP pull + ack, 8 workers", "cycles", pull_ack),
-    Measurement("long-poll", "Hand-over to a long poll", None, long_poll),
+    Measurement("waiting-pull", "Hand-over to a waiting pull", None, waiting_pull),
     Measurement("ws-push-32", "WebSocket push, 32 in flight", "jobs", ws_push),
     Measurement("ws-bulk-100", "WebSocket bulk push, 100 jobs a command", "jobs", ws_bulk),
 )

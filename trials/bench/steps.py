@@ -1,4 +1,4 @@
-"""How long the steps of a task are, counted by Trio itself; and how what is measured is told beside what is required."""
+"""How long the steps of a task are, counted by Trio itself; and how what is measured is shown beside what is required."""
 
 import time
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""The clients of the chaos trial, and their books: what each was told, through whichever server it had asked.
+"""The clients of the chaos trial, and their books: what each was answered, through whichever server it had asked.
 
 No job is ever given back here, and its lease is longer than the trial. So one that two clients get has had two valid tokens.
 """
@@ -24,7 +24,7 @@ AGAIN_S = 0.05
 
 @dataclass
 class Books:
-    """What the clients of one round were told."""
+    """What the clients of one round were answered."""
 
     queue: str
     pushed: dict[str, int] = field(default_factory=dict)
@@ -119,7 +119,7 @@ class Crowd:
         """Those that a load balancer would send clients to."""
         self.books: Books = Books("round-0")
         self.heard: Counter[str] = Counter()
-        """Of each job, how often its push was told of."""
+        """Of each job, how often the event of its push came."""
         self.last_event: int | None = None
         self.hears: trio.Event = trio.Event()
         """Nothing is missed from now on."""

@@ -204,7 +204,7 @@ class Trial:
             *(f"push {number.decode()} has made {n} jobs" for number, n in copies.items() if n > 1),
             *(f"{job_id} had the tokens {tokens}" for job_id, tokens in books.tokens.items() if len(tokens) > 1),
             *(f"nobody heard of {job_id}" for job_id in wanted - heard.keys()),
-            *(f"{job_id} was told of {heard[job_id]} times" for job_id in there if heard[job_id] > 1),
+            *(f"{job_id} was heard of {heard[job_id]} times" for job_id in there if heard[job_id] > 1),
         ]  # fmt: skip
         self.crowd.strange.clear()
         return found

@@ -29,14 +29,14 @@ PERL: dict[str, Source] = {
     "no method": lambda t: f"my $x = bless {{}}, 'Shop'; $x->{t.name()}();",
     "no module": lambda t: f"require {t.name().title().replace('_', '::')};",
     "undefined sub": lambda t: f"{t.name()}({t.number()});",
-}  # fmt: skip
+}
 TCL: dict[str, Source] = {
     "no variable": lambda t: f"puts ${t.name()}",
     "no command": lambda t: t.name(),
     "zero": lambda t: f"expr {{{t.number()} / 0}}",
     "no file": lambda t: f"open {t.path()}",
     "not an integer": lambda t: f"incr x {t.name()}",
-}  # fmt: skip
+}
 BASH: dict[str, Source] = {
     "no command": lambda t: "\n" * t.rng.randrange(9) + t.name(),
     "no file": lambda t: f"cat < {t.path()}",
@@ -44,7 +44,7 @@ BASH: dict[str, Source] = {
     "zero": lambda t: f"echo $(({t.number()} / 0))",
     "syntax": lambda t: f"if {t.name()}; done",
     "not a directory": lambda t: f"cd {t.path()}",
-}  # fmt: skip
+}
 AWK: dict[str, Source] = {
     "zero": lambda t: f"BEGIN {{ print {t.number()} / 0 }}",
     "syntax": lambda t: f"BEGIN {{ print {t.name()} ( }}",
@@ -53,13 +53,13 @@ JQ: dict[str, Source] = {
     "index": lambda t: f"{t.number()} | .{t.name()}",
     "not defined": lambda t: f"{t.name()}",
     "iterate": lambda t: f"{t.number()} | .[]",
-}  # fmt: skip
+}
 SQLITE: dict[str, Source] = {
     "no table": lambda t: f"SELECT * FROM {t.name()};",
     "no column": lambda t: f"CREATE TABLE x (a); SELECT {t.name()} FROM x;",
     "not unique": lambda t: f"CREATE TABLE x (a UNIQUE); INSERT INTO x VALUES ({(n := t.number())}), ({n});",
     "syntax": lambda t: f"SELECT {t.number()} FORM {t.name()};",
-}  # fmt: skip
+}
 C: dict[str, Source] = {
     "undeclared": lambda t: "\n" * t.rng.randrange(9) + f"int main(void) {{ return {t.name()}; }}\n",
     "semicolon": lambda t: "\n" * t.rng.randrange(9) + f"int main(void) {{ int {t.name()} = {t.number()} return 0; }}\n",
@@ -70,7 +70,7 @@ RUST: dict[str, Source] = {
     "mismatched": lambda t: f'fn main() {{ let {t.name()}: i32 = "{t.word()}"; }}\n',
     "not found": lambda t: f'fn main() {{ println!("{{}}", {t.name()}); }}\n',
     "moved": lambda t: f"fn main() {{ let {(n := t.name())} = String::new(); drop({n}); drop({n}); }}\n",
-}  # fmt: skip
+}
 RUST_PANICS = """
 fn main() {
     let n: usize = std::env::args().nth(1).unwrap().parse().unwrap();
@@ -144,7 +144,7 @@ COMMANDS: dict[str, Callable[[Things], list[str]]] = {
     "make: no rule": lambda t: ["make", "-f", "/dev/null", t.word()],
     "make: no file": lambda t: ["make", "-f", t.path()],
     "npm": lambda t: ["npm", "run", t.name(), "--prefix", "/nowhere"],
-}  # fmt: skip
+}
 
 
 def provoke(times: int, seed: int) -> Iterator[tuple[str, str]]:

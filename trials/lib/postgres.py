@@ -144,7 +144,7 @@ class Server(Cluster):
 
 
 class Replica(Server):
-    """A streaming replica of ``primary``; asynchronous, until that is told to wait for it."""
+    """A streaming replica of ``primary``; asynchronous, until the primary is configured to wait for it."""
 
     def __init__(self, primary: Server, **settings: str) -> None:
         self._primary = primary
@@ -208,7 +208,7 @@ class Bouncer(Cluster):
 
 
 class Cutting(Cluster):
-    """A way to ``target`` that breaks, where it is told to, when a batch was committed and its answer has not come yet."""
+    """A way to ``target`` that breaks, where a test wants it to, when a batch was committed and its answer has not come yet."""
 
     def __init__(self, target: Cluster) -> None:
         super().__init__(own_directory())

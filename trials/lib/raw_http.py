@@ -1,4 +1,4 @@
-"""The cheapest HTTP client that is one: a blocking socket, one request at a time, for filling, probing and long polls.
+"""The cheapest HTTP client that is one: a blocking socket, one request at a time, for filling, probing and waiting pulls.
 
 Both servers give every answer a Content-Length; anything else is an error here and not a reason to guess.
 """
@@ -52,7 +52,7 @@ class Connection:
         if self._over:
             self.socket.close()
             self._connect()
-        kind = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n" if method == "POST" else ""
+        kind = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n" if method in ("POST", "PUT") else ""
         self.socket.sendall(f"{method} {path} HTTP/1.1\r\nHost: {self._host}\r\n{kind}\r\n".encode() + body)
 
     def receive(self) -> Answer:
@@ -126,7 +126,7 @@ def fill(connection: Connection, queue: str, jobs: int) -> None:
 
 
 def hand_over(poller: Connection, producer: Connection, seconds: float, most: int = 2000) -> list[float]:
-    """Return the seconds from sending a push until a waiting long poll has its job, again and again.
+    """Return the seconds from sending a push until a waiting pull has its job, again and again.
 
     Each job is acknowledged before the next poll begins; the pause lets the poll get to the server first.
     """
@@ -137,7 +137,7 @@ def hand_over(poller: Connection, producer: Connection, seconds: float, most: in
         poller.send("GET", "/queues/handover/jobs?timeout=10000")
         time.sleep(0.002)
         if select.select([poller.socket], [], [], 0)[0]:
-            raise OSError("a long poll was answered before there was a job")
+            raise OSError("a waiting pull was answered before there was a job")
         begun = time.perf_counter()
         producer.send("POST", "/queues/handover/jobs", body)
         job = _good(poller.receive())["job"]

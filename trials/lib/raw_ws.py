@@ -16,7 +16,7 @@ from trials.lib.raw_http import TIMEOUT_S, push_body
 
 OK = b'{"ok":true'
 _QUIET = "/ws/queues/nobody-pushes-here"
-"""A socket that is told no events of the queue that is measured: replies only, on both servers."""
+"""A socket that gets no events of the queue that is measured: replies only, on both servers."""
 
 
 class UpgradeRefusedError(Exception):

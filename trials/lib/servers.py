@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,8 +60,7 @@ def original(directory: Path | None) -> Kind | str:
         root = directory or own_cache(ORIGINAL_VERSION)
     except BenchError as error:
         return f"the original is left out: {error}"
-    modules = root / "node_modules"
-    bun, entry = modules / ".bin" / "bun", modules / "bunqueue" / "dist" / "main.js"
+    bun, entry = _programs(root)
     if not (bun.exists() and entry.exists()):
         if directory is not None:
             return "the original is left out: --original has no node_modules with bun and bunqueue"
@@ -93,15 +92,38 @@ def _install(root: Path) -> str | None:
     npm = shutil.which("npm")
     if npm is None:
         return "there is no npm to install it with (see --original)"
-    root.mkdir(mode=0o700, exist_ok=True)
     packages = [f"bun@{BUN_VERSION}", f"bunqueue@{ORIGINAL_VERSION}"]
-    print(f"bench: installing {' and '.join(packages)} (once)", file=sys.stderr, flush=True)
-    command = [npm, "install", "--no-audit", "--no-fund", "--save-exact", "--prefix", str(root), *packages]
-    try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=2, timeout=INSTALL_WITHIN_S, check=False)
-    except subprocess.TimeoutExpired:
-        return f"npm did not finish within {INSTALL_WITHIN_S:.0f} s"
-    return None if done.returncode == 0 else f"npm install ended with {done.returncode}"
+    print(f"installing {' and '.join(packages)} (once)", file=sys.stderr, flush=True)
+    # Beside its place: an install that is cut short, or two at once, leave nothing half done there.
+    with tempfile.TemporaryDirectory(prefix=f"{root.name}-", dir=root.parent, ignore_cleanup_errors=True) as fresh:
+        command = [
+            npm,
+            "install",
+            "--no-audit",
+            "--no-fund",
+            "--save-exact",
+            "--fetch-retries=1",
+            "--prefix",
+            fresh,
+            *packages,
+        ]
+        try:
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=2, timeout=INSTALL_WITHIN_S, check=False)
+        except subprocess.TimeoutExpired:
+            return f"npm did not finish within {INSTALL_WITHIN_S:.0f} s"
+        if done.returncode:
+            return f"npm install ended with {done.returncode}"
+        if not all(program.exists() for program in _programs(root)):
+            shutil.rmtree(root, ignore_errors=True)
+        with suppress(OSError):  # another process was first
+            Path(fresh).rename(root)
+    return None
+
+
+def _programs(root: Path) -> tuple[Path, Path]:
+    """Return where the programs are in a directory of npm's: Bun, and what it runs."""
+    modules = root / "node_modules"
+    return modules / ".bin" / "bun", modules / "bunqueue" / "dist" / "main.js"
 
 
 class Server(ServerProcess):

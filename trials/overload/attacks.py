@@ -65,7 +65,7 @@ class Scenario:
     descriptors: int | None = None
     lanes: tuple[str, ...] = ("express", "hypercorn")
     refuses: bool = False
-    """The good client may be told 503: at once, which counts as an answer."""
+    """The good client may be answered with 503: at once, which counts as an answer."""
 
     @property
     def runs_under_asgi(self) -> bool:
@@ -120,7 +120,7 @@ async def many_ids(attack: Attack) -> None:
 
 
 async def many_polls(attack: Attack) -> None:
-    """10,000 long polls wait, half over HTTP, half over WebSocket; then each gets a job."""
+    """10,000 waiting pulls wait, half over HTTP, half over WebSocket; then each gets a job."""
     half = attack.size(5000, 300)
     asked = frame(b'{"cmd":"PULL","queue":"polled","timeout":60000}')
     per_socket = 100

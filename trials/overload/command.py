@@ -28,7 +28,7 @@ from trials.overload.crowd import Attack, Failed
 from trials.overload.server import Answer, Target, target
 
 P99_MAX_MS = 250.0
-RESETS_MAX = 3  # of new connections, when there are more than fit and no more of them can be told so
+RESETS_MAX = 3  # of new connections, when there are more than fit and no more of them can be answered
 RECOVERED_MS = 100.0  # answers of the good client, for RECOVERED_S in a row: as if nothing had been
 RECOVERED_S = 0.5
 RECOVERY_MAX_S = 20.0

@@ -18,7 +18,7 @@ from trials.overload.crowd import (
     send_now,
     spread,
     told,
-)  # fmt: skip
+)
 
 LARGE = 10 * MIB - 100
 """Bytes of the largest body that is taken, with room for what is around its payload."""
@@ -188,7 +188,7 @@ async def large_bodies(attack: Attack) -> None:
     async with attack.crowd(attack.size(500, 60), head) as streams:
         await spread(streams, one, 50)
         await trio.sleep(attack.size(10, 1))
-        attack.notes.append(f"{refused} of {len(streams)} were told 503")
+        attack.notes.append(f"{refused} of {len(streams)} were answered with 503")
 
 
 async def too_large(attack: Attack) -> None:
@@ -216,7 +216,7 @@ async def too_large(attack: Attack) -> None:
                 try:
                     await stream.send_all(forms[index % len(forms)])
                 except HANG_UPS:
-                    pass  # it was told, and cut
+                    pass  # it was answered, and cut
 
             nursery.start_soon(send)
             with trio.move_on_after(15):

@@ -174,7 +174,7 @@ def judge(samples: list[Sample]) -> list[str]:
         allowed = max(least, share * median)
         word = "GROWS" if grown > allowed and max(values) > CEILINGS.get(name, 0) else "steady"
         lines.append(f"{word:<7}{name:<12} median {median:9.2f}  growth {grown:+8.2f}  allowed {allowed:7.2f}")
-    # Latency is told and not judged: what else the machine does has more to say in it.
+    # Latency is shown and not judged: what else the machine does has more to say in it.
     seen = {name: statistics.median(getattr(each, name) for each in steady) for name in LATENCIES}
     lines += [f"{'seen':<7}{name:<12} median {median:9.2f}" for name, median in seen.items()]
     last = samples[-1]

@@ -13,11 +13,11 @@ from bunqueue_trio.protocol.commands.spec import Role
 CorsHeaders = tuple[tuple[str, str], ...]
 
 _RESUMING = {"last-event-id": "Last-Event-ID", "cache-control": "Cache-Control"}
-"""What readers of event streams ask for when they come back; who does not ask is told the documented two."""
+"""What readers of event streams ask for when they come back; who does not ask gets the documented two."""
 
 
 class Grant(NamedTuple):
-    """What somebody may do, and the name of their token: None where none is asked for."""
+    """What somebody may do, and the name of their token: None where the server asks for no token."""
 
     role: Role
     name: str | None = None
@@ -36,7 +36,7 @@ class Access:
         self._fixed_cors = len(self._origins) == 1
 
     def grant_of_header(self, authorization: str) -> Grant | None:
-        """Return what the token in an Authorization header allows; None: it is none of the tokens."""
+        """Return what the token in an Authorization header allows; None: there is no such token."""
         if not self._tokens:
             return ANYBODY
         scheme, _, token = authorization.partition(" ")
@@ -44,7 +44,7 @@ class Access:
         return self._look_up(token.strip().encode("latin-1", "replace")) if scheme.lower() == "bearer" else None
 
     def grant_of(self, token: str) -> Grant | None:
-        """Return what ``token`` allows, in a time that does not tell which it is; None: it is none of the tokens.
+        """Return what ``token`` allows; None: there is no such token. The time that this takes does not give a token away.
 
         Without configured tokens any will do.
         """
@@ -85,7 +85,7 @@ class Access:
 
 
 def preflight(headers: str) -> CorsHeaders:
-    """Return the headers that answer a preflight; ``headers`` are the ones that it is told it may send."""
+    """Return the headers that answer a preflight; ``headers`` are the ones that it may send."""
     return (
         ("Access-Control-Allow-Methods", "GET, POST, PUT, DELETE, OPTIONS"),
         ("Access-Control-Allow-Headers", headers),
@@ -94,7 +94,7 @@ def preflight(headers: str) -> CorsHeaders:
 
 
 def allowed_headers(headers: Mapping[str, str]) -> str:
-    """Return which headers a preflight is told that it may send."""
+    """Return which headers the answer to a preflight allows."""
     asked = {name.strip().lower() for name in headers.get("access-control-request-headers", "").split(",")}
     return ", ".join(["Content-Type, Authorization", *(_RESUMING[name] for name in _RESUMING if name in asked)])
 

@@ -10,6 +10,10 @@ from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.parts import read_in_parts
 from bunqueue_trio.runtime.journal import Journal
 
+_REST_S = 0.003
+"""How long it rests after a step in whose round others have changed something: about as long as the step took. Who sends large
+commands all the time, of whatever they are, leaves half of the processor to the others."""
+
 
 class ReadCommand(NamedTuple):
     """A command that has been read, and how large it was."""
@@ -28,8 +32,8 @@ class LargeReader:
     async def read(
         self, kind: type[c.Command] | None, text: bytes, read: Callable[[bytes], c.Command], malformed: errors.Fault,
         *, fills: bool,
-    ) -> ReadCommand | None:  # fmt: skip
-        """Read a large command in parts, between which others are served; None: it is to be read whole.
+    ) -> ReadCommand:  # fmt: skip
+        """Read a large command in parts, between which others are served.
 
         The arguments are those of :func:`read_in_parts`, and whether it ``fills`` the queues: that has come to its turn at the
         disk, and would lose it if it rested while a batch is written, as all others do. Nothing is waited for between the return and its begin.
@@ -37,18 +41,21 @@ class LargeReader:
         Raises:
             BadMessage: what is wrong with it.
         """
+        command: c.Command | None = None
         async with self._line:
-            steps, command = read_in_parts(kind, text, read, malformed), None
-            while True:
+            steps = read_in_parts(kind, text, read, malformed)
+            while command is None:
+                committed = self._journal.committed
                 try:
                     next(steps)
                 except StopIteration as done:
                     command = done.value
-                    break
                 if fills:
                     await trio.lowlevel.checkpoint()
                 else:
                     await self._journal.half.turn()
+                if self._journal.committed != committed and command is None:
+                    await trio.sleep(_REST_S)
         if fills and self._journal.half.is_there:
             await self._journal.wait_turn()
-        return None if command is None else ReadCommand(command, len(text))
+        return ReadCommand(command, len(text))

@@ -8,7 +8,7 @@ from bunqueue_trio.api.access import ANYBODY, UNKNOWN, Grant
 from bunqueue_trio.api.event_stream import EventStream
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol.caller import By
-from bunqueue_trio.protocol.catalog import CODED, REVIVES
+from bunqueue_trio.protocol.catalog import REVIVES
 from bunqueue_trio.protocol.commands import Command
 from bunqueue_trio.protocol.commands.spec import Role
 from bunqueue_trio.protocol.replies import Reply
@@ -21,7 +21,7 @@ ReadBody = Callable[[int], Awaitable[bytes]]
 
 
 Wait = Callable[[Callable[[Begun], Awaitable[Reply]], Begun], Awaitable[Reply]]
-"""Waits for a long poll on behalf of a carrier that has to notice when the client is gone."""
+"""Waits for a waiting pull on behalf of a carrier that has to notice when the client is gone."""
 
 
 class Call(NamedTuple):
@@ -33,7 +33,7 @@ class Call(NamedTuple):
     query: str
     is_open: bool
     """Neither rate limit nor authentication apply."""
-    may_enter: bool
+    is_admitted: bool
     """A token is not needed, or one of the right ones was given."""
     client: str
     """Whose rate limit it counts against."""
@@ -42,7 +42,7 @@ class Call(NamedTuple):
     is_foreign: bool = False
     """A page asks that is not among the configured origins."""
     allowed_headers: str = "Content-Type, Authorization"
-    """What a preflight is told."""
+    """What answers a preflight."""
     grant: Grant = ANYBODY
     """What its token allows."""
     lacks: Role | None = None
@@ -98,7 +98,7 @@ def sender(call: Call, peer: str) -> By:
 
 
 def missing_role(role: Role, has: Role) -> Refused:
-    """Return the refusal of what takes ``role``, to whoever ``has`` another one."""
+    """Return the refusal of a command that takes ``role``, to whoever ``has`` another one."""
     return errors.MISSING_ROLE.refuse(role.name.lower(), has.name.lower())
 
 
@@ -107,13 +107,3 @@ def check_role(core: Core, command: Command, role: Role) -> None:
     wanted = REVIVES.get(type(command))
     if wanted is not None and role < wanted and core.is_dead(command.id):  # type: ignore[attr-defined]
         raise missing_role(wanted, role)
-
-
-def is_coded(refused: Refused, target: object) -> bool:
-    """Return whether the answer to what leads to ``target`` says the code of its refusal."""
-    # The reference knows of no roles: what it shows whole is not answered so.
-    return refused.code == errors.MISSING_ROLE.code or (target in CODED and refused.status not in _LITERAL)
-
-
-_LITERAL = frozenset({401, 429})
-"""Statuses whose answers the reference shows whole, whatever the route."""

@@ -1,7 +1,7 @@
 """Server-sent events: a subscription as the bytes of a ``text/event-stream``.
 
 Every message carries an ``id:``; a reader that comes back with ``Last-Event-ID`` gets what it missed
-from the store first, or is told how much is gone. A reader too slow for its buffer is ended: it will
+from the store first, or learns how much is gone. A reader too slow for its buffer is ended: it will
 come back and be replayed. What has been made for a reader and not been sent yet counts in the byte
 budget; a stream for which there is no room is ended too.
 """
@@ -35,7 +35,7 @@ class EventStream(AsyncIterator[bytes]):
         self._bell = Bell()
         self._subscription: Subscription | None = None
         self._replayed = last_event_id
-        """Up to where the past has been told; None when nobody asked for it."""
+        """Up to which event the past has been sent; None when nobody asked for it."""
         self._replay_until = 0
         self._hold = server.buffers.hold()
         """Of the chunk that is being sent."""

@@ -15,7 +15,7 @@ import structlog
 from bunqueue_trio import errors
 from bunqueue_trio.api.access import ANYBODY, UNKNOWN, Access, Grant, allowed_headers, client_key, preflight
 from bunqueue_trio.api.bulk import LargeReader, ReadCommand
-from bunqueue_trio.api.call import Call, Delivery, ReadBody, Response, Wait, check_role, is_coded, missing_role, sender
+from bunqueue_trio.api.call import Call, Delivery, ReadBody, Response, Wait, check_role, missing_role, sender
 from bunqueue_trio.api.event_stream import EventStream, parse_event_id
 from bunqueue_trio.api.logins import TICKET_MS, Logins, cookie_of
 from bunqueue_trio.config import LARGE_BODY_BYTES, RECEIVE_BYTES, SMALL_BODY_BYTES
@@ -23,7 +23,7 @@ from bunqueue_trio.errors import Refused, StoreError
 from bunqueue_trio.pages.table import ANSWERS, DOCS, make_page
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.caller import SERVER
-from bunqueue_trio.protocol.catalog import ACTS, CODED, FILLS, TAKES
+from bunqueue_trio.protocol.catalog import ACTS, FILLS, TAKES
 from bunqueue_trio.protocol.codec import decode, encode
 from bunqueue_trio.protocol.events import EVENT_TYPES, chosen
 from bunqueue_trio.protocol.parts import PARTS_FROM
@@ -80,7 +80,7 @@ class Gateway:
                 match = errors.UNKNOWN_CONTENT_CODING.refuse()
         grant = access.grant_of_header(headers.get("authorization", "")) if needs_token else ANYBODY
         call = Call(
-            method, match, route, query, is_open, may_enter=not is_foreign and grant is not None,
+            method, match, route, query, is_open, is_admitted=not is_foreign and grant is not None,
             client=client_key(headers),
             origin=access.origin_of(headers),
             last_event_id=headers.get("last-event-id"),
@@ -89,7 +89,7 @@ class Gateway:
             grant=grant or ANYBODY,
             lacks=route.role if route is not None and grant is not None and grant.role < route.role else None,
         )  # fmt: skip
-        if call.may_enter or route is None or not isinstance(route.target, str):
+        if call.is_admitted or route is None or not isinstance(route.target, str):
             return call
         return self._with_stand_ins(call, route.target, headers)
 
@@ -107,7 +107,7 @@ class Gateway:
     ) -> Response:
         """Return the response to ``call``, which comes from ``address``; only cancellation and broken invariants get past it.
 
-        ``wait`` is called when a long poll begins to wait; without it the carrier cancels a request whose client is gone.
+        ``wait`` is called when a waiting pull begins to wait; without it the carrier cancels a request whose client is gone.
         """
         try:
             return await self._respond(call, body, wait, address)
@@ -123,7 +123,7 @@ class Gateway:
     def begin(self, call: Call, body: bytes, address: str = UNKNOWN) -> Begun | Response | None:
         """Do what :meth:`respond` does as far as it waits for nothing; it may begin, and ``body`` is whole.
 
-        What has begun goes on by :meth:`finish`, or :meth:`finish_nowait` when its batch is committed, it does not poll and
+        What has begun goes on by :meth:`finish`, or :meth:`finish_nowait` when its batch is committed, it does not wait and
         is no bulk command that is half in. None: it would have to wait before anything, and nothing was done, nor counted.
         """
         route, match = call.route, call.match
@@ -143,7 +143,7 @@ class Gateway:
             return self._refusal(call, error)
 
     async def finish(self, call: Call, begun: Begun, wait: Wait) -> Response:
-        """Return the response to what has begun, and polls or is half in, when it may be sent; ``wait`` as in :meth:`respond`."""
+        """Return the response to what has begun, and waits or is half in, when it may be sent; ``wait`` as in :meth:`respond`."""
         try:
             if begun.bulk is not None:
                 # Before anything that may be cancelled.
@@ -161,10 +161,10 @@ class Gateway:
 
     def _refusal(self, call: Call, error: Refused | StoreError) -> Response:
         if isinstance(error, Refused):
-            return self._error(error, call.origin, coded=is_coded(error, call.target))
+            return self._error(error, call.origin)
         # A finished job could not be read.
         _log.error("read failed", error=str(error))
-        return self._error(errors.STORAGE_DOWN.refuse(), call.origin, coded=call.target in CODED)
+        return self._error(errors.STORAGE_DOWN.refuse(), call.origin)
 
     def _route(self, call: Call) -> Route | Response:
         """Return the row for ``call``, or what is answered without one.
@@ -202,24 +202,28 @@ class Gateway:
                 decode(kind, body)
             content_type, body, status = ANSWERS[kind](self._server)
             return Response(status, self._headers(content_type, call.origin), body)
-        begun = self._begin(call, route, match, large or body, address)
+        with self._core.turns.alone(kind):
+            begun = self._begin(call, route, match, large or body, address)
         reply = begun.reply
-        if begun.polls and wait is not None:
+        if begun.waits and wait is not None:
             reply = await wait(self._core.finish, begun)
-        elif begun.polls or begun.epoch:
+        elif begun.waits or begun.epoch:
             reply = await self._core.finish(begun)
         return self._reply(call, reply)
 
     def _reply(self, call: Call, reply: Reply) -> Response:
         delivery = Delivery(self._core, reply) if call.target in TAKES else None
         try:
-            # Before it is copied: that is what costs.
-            self._server.buffers.check(payload_size(reply))
-            encoded = encode(reply)
+            return self.say(call, reply, delivery)
         except (Refused, MemoryError):
             self._core.give_back(reply)
             raise
-        return Response(200, self._headers(JSON, call.origin), encoded, delivery)
+
+    def say(self, call: Call, reply: Reply, delivery: Delivery | None) -> Response:
+        """Return the response that says ``reply``, which nothing happens to; raise ``Refused`` where there is no room for it."""
+        # Before it is copied: that is what costs.
+        self._server.buffers.check(payload_size(reply))
+        return Response(200, self._headers(JSON, call.origin), encode(reply), delivery)
 
     def count(self, response: Response, hold: Hold) -> Response:
         """Let ``hold`` count the body of ``response`` until it is sent; return a refusal instead if there is no room."""
@@ -239,7 +243,7 @@ class Gateway:
         await self._core.journal.half.turn()
 
     async def _wait_turn_of(self, kind: type[c.Command], body: bytes, match: Match) -> ReadCommand | None:
-        """Wait until a request that is not small may be worked on; return what was read of it already."""
+        """Wait until a request that is not small may be worked on; return the part of it that was read already."""
         if self._has_to_wait(kind, len(body)):
             await (self._core.journal.wait_turn() if kind in FILLS else self.wait_turn())
         if len(body) > PARTS_FROM:
@@ -335,8 +339,8 @@ class Gateway:
         if limiter.enabled:
             wait_ms = limiter.retry_after_ms(call.client, self._core.clock.now())
             if wait_ms:
-                raise Refused(*errors.RATE_LIMITED, retry_after=-(-wait_ms // 1000))
-        if call.may_enter:
+                raise errors.RATE_LIMITED.refuse(retry_after=-(-wait_ms // 1000))
+        if call.is_admitted:
             return call.grant
         if call.is_foreign:
             raise errors.FOREIGN_ORIGIN.refuse()
@@ -367,7 +371,7 @@ class Gateway:
         """Return the response that says ``refused`` to a request with ``headers``."""
         return self._error(refused, self.access.origin_of(headers))
 
-    def _error(self, refused: Refused, origin: str | None, *, coded: bool = False) -> Response:
+    def _error(self, refused: Refused, origin: str | None) -> Response:
         headers = self._headers(JSON, origin)
         if refused.status == 426:
             headers += (("Upgrade", "websocket"),)
@@ -375,7 +379,7 @@ class Gateway:
             headers += (("WWW-Authenticate", "Bearer"),)
         if refused.retry_after is not None:
             headers += (("Retry-After", str(refused.retry_after)),)
-        return Response(refused.status, headers, encode(error_reply(refused, coded=coded)))
+        return Response(refused.status, headers, encode(error_reply(refused)))
 
     def _wrong_method(self, match: Match, origin: str | None) -> Response:
         response = self._error(errors.METHOD_NOT_ALLOWED.refuse(), origin)

@@ -52,7 +52,7 @@ class Logins:
         return value
 
     def find(self, value: str, now: int) -> Login | None:
-        """Return the login that a cookie stands for, None when it has ended, or is none."""
+        """Return the login that a cookie stands for, None when it has ended or never was."""
         key = _digest(value[:VALUE_MAX])
         login = self._logins.get(key)
         if login is not None and login.until <= now:
@@ -61,7 +61,7 @@ class Logins:
         return login
 
     def sign_out(self, value: str) -> None:
-        """End a login; of one that is none nothing is said."""
+        """End a login; do nothing when there is no such login."""
         self._logins.pop(_digest(value[:VALUE_MAX]), None)
 
     def csrf(self, value: str) -> str:

@@ -6,7 +6,7 @@ nothing.
 
 Theory of operation. A message becomes a command and runs at once, in the carrier's step; what it says is not true for the world before its batch is
 committed. So each reply stands in one line with the epoch that it waits for, and the line leaves from its front: replies come in the order of the
-commands, however the commits fall. Three things stand outside that order: events, which are told when they are committed; a waiting pull, whose reply
+commands, however the commits fall. Three things stand outside that order: events, which are sent when they are committed; a waiting pull, whose reply
 joins the line when it has a job or its time is over; and whatever needs no commit, which joins it with epoch 0.
 
 Nobody waits in a task of its own for a commit. ``settle`` asks for it and leaves the bell to be rung; the carrier's writer, or its reader in the same
@@ -32,7 +32,7 @@ from msgspec import Raw
 
 from bunqueue_trio import errors
 from bunqueue_trio.api.access import ANYBODY, UNKNOWN, Grant
-from bunqueue_trio.api.call import check_role, is_coded, missing_role
+from bunqueue_trio.api.call import check_role, missing_role
 from bunqueue_trio.api.gateway import Gateway
 from bunqueue_trio.api.reported import report_of
 from bunqueue_trio.config import (
@@ -48,7 +48,7 @@ from bunqueue_trio.pages.table import ANSWERS
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.caller import SERVER, By
-from bunqueue_trio.protocol.catalog import ACTS, CODED, FILLS, LISTS, SPECS, TAKES
+from bunqueue_trio.protocol.catalog import ACTS, FILLS, LISTS, SPECS, TAKES
 from bunqueue_trio.protocol.codec import BadMessage, decode_message, encode
 from bunqueue_trio.protocol.commands.spec import Role
 from bunqueue_trio.protocol.events import ALL_TYPES, chosen
@@ -155,7 +155,7 @@ class Session:
 
     @property
     def owes(self) -> bool:
-        """Whether a reply is in line, or half made; a pull that waits is not."""
+        """Whether a reply is in line, or half made; a waiting pull is not."""
         return bool(self._replies) or self._adding is not None
 
     def takes_turns(self, message: bytes) -> bool:
@@ -180,7 +180,7 @@ class Session:
             except BadMessage as bad:
                 self._read = message, bad
             else:
-                self._read = None if read is None else (message, read.command)
+                self._read = message, read.command
 
     def receive(self, message: bytes, nursery: trio.Nursery) -> None:
         """Take in one message; a pull that must wait does so in ``nursery``."""
@@ -193,7 +193,7 @@ class Session:
         try:
             command = decode_message(message) if self._read is None else self._take_read(message)
         except BadMessage as bad:
-            self._reply(0, r.error_reply(bad, coded=bad.kind in CODED), bad.req_id)
+            self._reply(0, r.error_reply(bad), bad.req_id)
             return
         try:
             if self._grant.role is not Role.ADMIN and self._grant.role < (wanted := SPECS[type(command)].role):
@@ -272,8 +272,8 @@ class Session:
         if begun is not None:
             self._core.give_back(begun.reply)
             self._withdraw_reported(begun)
-        refusal = r.error_reply(errors.NOT_COMMITTED.refuse(), coded=begun is not None and type(begun.command) in CODED)
-        error = _with_id(encode(refusal), req_id)
+        refused = errors.NOT_COMMITTED.refuse() if begun is None else begun.unsettled(errors.NOT_COMMITTED.refuse())
+        error = _with_id(encode(r.error_reply(refused)), req_id)
         self._replies[0] = _Waiting(0, error)
         self._replies_bytes += len(error) - len(message)
         if len(message) > RECEIVE_BYTES:
@@ -317,14 +317,12 @@ class Session:
             self._adding = begun
             self._note_reported(begun)
             nursery.start_soon(self._add, begun)
-        elif not begun.polls:
-            reply: r.Reply = begun.reply
-            if begun.refused is not None:
-                reply = r.error_reply(begun.refused, coded=type(command) in CODED)
+        elif not begun.waits:
+            reply = begun.reply if begun.refused is None else r.error_reply(begun.refused)
             # Without an epoch it is answered, and timed, already.
             timed = begun if begun.epoch or type(command) in TAKES else None
             self._note_reported(begun)
-            self._reply(begun.epoch, reply, command.req_id, timed, type(command))
+            self._reply(begun.epoch, reply, command.req_id, timed)
         elif self._polls >= SESSION_POLLS_MAX:
             self._core.stop_poll(begun)
             raise errors.TOO_MANY_WAITS.refuse()
@@ -347,10 +345,10 @@ class Session:
                 self._subscription.types = _types(events)
                 self._hears_itself = own
                 self._subscription.reports.clear()
-                self._reply(0, r.OK, command.req_id)
+                self._reply(0, r.SubscribedReply(subscribed=sorted(self._subscription.types)), command.req_id)
             case c.Unsubscribe(events=events):
                 self._subscription.types -= ALL_TYPES if events == "*" or "*" in events else _types(events)
-                self._reply(0, r.OK, command.req_id)
+                self._reply(0, r.SubscribedReply(subscribed=sorted(self._subscription.types)), command.req_id)
             case c.StopPull(req_id=req_id):
                 if not bytes(req_id):
                     raise errors.INVALID_FIELD.refuse("reqId", "is required")
@@ -376,19 +374,19 @@ class Session:
         """Add what is left of a bulk command, and put its reply in line."""
         await self._core.add_rest(begun)
         self._adding = None
-        self._reply(begun.epoch, begun.reply, begun.command.req_id, begun, type(begun.command))
+        self._reply(begun.epoch, begun.reply, begun.command.req_id, begun)
         self._room.set()
         self._ring()
 
     def _note_reported(self, begun: Begun) -> None:
-        """Keep from the peer the events of what it reports, until it has its answer: they come before that."""
+        """Keep from the peer the events of its own report until it has the answer: the events would come first."""
         if not self._hears_itself:
             begun.report = report_of(begun, self._subscription.types)
             if begun.report is not None:
                 self._subscription.reports[begun.report] = None
 
     def _withdraw_reported(self, begun: Begun | None) -> None:
-        """Let the peer hear of what it has reported after all: it does not learn from the answer that it happened."""
+        """Let the peer have the events of its own report after all: the answer does not say that it happened."""
         if begun is not None and begun.report is not None:
             self._subscription.withdraw(begun.report)
 
@@ -397,36 +395,39 @@ class Session:
         try:
             reply = begun.reply = await self._core.finish(begun)
         except Refused as refused:
-            reply = r.error_reply(refused, coded=type(begun.command) in CODED)
+            reply = r.error_reply(refused)
         finally:
             self._polls -= 1
             if self._polls_by_id.get(req_id) is begun:
                 del self._polls_by_id[req_id]
-        self._reply(0, reply, begun.command.req_id, begun, type(begun.command))
+        self._reply(0, reply, begun.command.req_id, begun)
         self.bell.ring()
 
     def _refuse(self, refused: Refused, command: c.Command) -> None:
-        self._reply(0, r.error_reply(refused, coded=is_coded(refused, type(command))), command.req_id)
+        self._reply(0, r.error_reply(refused), command.req_id)
 
-    def _reply(
-        self, epoch: int, reply: r.Reply | bytes, req_id: Raw, begun: Begun | None = None,
-        kind: type[c.Command] | None = None,
-    ) -> None:  # fmt: skip
-        if not isinstance(reply, bytes):
-            try:
-                self._server.buffers.check(r.payload_size(reply))
-            except Refused as refused:
-                self._core.give_back(reply)
-                self._withdraw_reported(begun)
-                epoch, begun, reply = 0, None, r.error_reply(refused, coded=kind in CODED)
-        message = reply if isinstance(reply, bytes) else encode(reply)
-        message = _with_id(message, req_id)
+    def _reply(self, epoch: int, reply: r.Reply | bytes, req_id: Raw, begun: Begun | None = None) -> None:
+        try:
+            message = _with_id(reply, req_id) if isinstance(reply, bytes) else self._encode(reply, req_id)
+        except Refused as refused:
+            self._core.give_back(reply)  # type: ignore[arg-type]  # a page is not refused
+            self._withdraw_reported(begun)
+            epoch, begun, message = 0, None, _with_id(encode(r.error_reply(refused)), req_id)
         if len(message) > RECEIVE_BYTES:
-            # It was found to fit before it was made, by its letters: of a few kinds JSON makes up to six bytes each.
             self._hold.add(len(message))
         self._replies.append(_Waiting(epoch, message, begun, req_id))
         self._epoch = max(self._epoch, epoch)
         self._replies_bytes += len(message)
+
+    def _encode(self, reply: r.Reply, req_id: Raw) -> bytes:
+        """Return the message that says ``reply``, or raise ``Refused`` when there is no room for it."""
+        # By its letters before it is made, since that is what costs; then by its bytes: JSON has up to six for a letter.
+        if payload := r.payload_size(reply):
+            self._server.buffers.check(payload)
+        message = _with_id(encode(reply), req_id)
+        if payload:
+            self._server.buffers.check(len(message))
+        return message
 
     def _ring(self) -> None:
         if self.settle():

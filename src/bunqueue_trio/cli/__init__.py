@@ -1,4 +1,4 @@
-"""The command line: one file for each group of commands, put together here. It decides how errors are told.
+"""The command line: one file for each group of commands, put together here. It decides how errors are printed.
 
 An error is one line on stderr. Exit codes: 0 done; 1 it did not work, and the line says why; 2 wrong usage
 or settings; 130 interrupted.

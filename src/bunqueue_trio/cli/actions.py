@@ -12,9 +12,10 @@ from rich.console import Console
 from rich.table import Table
 
 from bunqueue_trio.cli.many import refuse_no_time
-from bunqueue_trio.cli.remote import DURATION, answer, at, json_option, pages, with_server
+from bunqueue_trio.cli.remote import DURATION, at, json_option, now_ms, pages, with_server
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.pages import acts
+from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.lines import Action
 
 # A server gives no more at once.
@@ -54,7 +55,7 @@ def actions(
     """
     refuse_no_time(older, newer)
     _refuse_no_kind(kind)
-    now = answer(url, token, "GET", "/ping")["data"]["time"] if newer is not None or older is not None else 0
+    now = now_ms(url, token) if newer is not None or older is not None else 0
     since, until = None if newer is None else now - newer, None if older is None else now - older
     found: list[tuple[dict[str, Any], Action]] = []
     is_filtered = bool(who or kind or about or newer is not None or older is not None)
@@ -87,8 +88,8 @@ def _refuse_no_kind(kind: str) -> None:
 
 
 def _all(url: str, token: str | None, size: int, *, folds: bool) -> Iterator[tuple[dict[str, Any], Action, int]]:
-    """Yield the acts as the server has them and as a struct, and how many are kept; steps of one are one if ``folds``."""
-    for page in pages(url, token, "/actions", limit=size):
+    """Yield the acts, as the server sends them and as structs, and how many are kept; with ``folds`` the steps of one act are one."""
+    for page in pages(url, token, c.Actions, limit=size):
         read = msgspec.convert(page["actions"], list[Action])
         if folds:
             yield from (({}, act, page["total"]) for act in acts.folded(read))

@@ -2,14 +2,13 @@
 
 import time
 from typing import Any
-from urllib.parse import urlencode
 
 import click
-import msgspec
 
 from bunqueue_trio.cli.remote import Refusal, connection
 from bunqueue_trio.logs.printable import printable
-from bunqueue_trio.protocol.request import segment_of
+from bunqueue_trio.pages.words import span
+from bunqueue_trio.protocol import commands as c
 
 # How often those that were retried are looked at.
 POLL_S = 1.0
@@ -41,14 +40,16 @@ def retry_first(
         ClickException: more than ``stop_at`` percent of them died again, or some have not ended in ``patience_s``.
     """
     with connection(url, token) as ask:
-        query = urlencode(wanted | {"state": "failed", "limit": 1000}, doseq=True)
         # What was cancelled on purpose stays where it is, as in a retry of all.
-        jobs = [job for job in ask("GET", f"/jobs?{query}")["jobs"] if job.get("reason") != "cancelled"][:count]
+        jobs = [
+            job
+            for job in ask(c.FindJobs, **wanted, state="failed", limit=1000)["jobs"]
+            if job.get("reason") != "cancelled"
+        ][:count]
         open_: dict[str, str] = {}
         for job in jobs:
             try:
-                path = f"/queues/{segment_of(job['queue'])}/dlq/retry"
-                ask("POST", path, msgspec.json.encode({"jobId": job["id"]}))
+                ask(c.RetryDlq, queue=job["queue"], jobId=job["id"])
                 open_[job["id"]] = ""
             except Refusal as refused:
                 # Its key is held, or it waits already.
@@ -65,7 +66,7 @@ def retry_first(
                 raise click.ClickException(printable(f"{died:,} of {total:,} died again: the others stay dead"))
             if open_ and time.monotonic() >= until:
                 raise click.ClickException(
-                    f"{len(open_):,} of {total:,} have not ended in {patience_s:g} s: the others stay dead"
+                    f"{len(open_):,} of {total:,} have not ended in {span(patience_s * 1000)}: the others stay dead"
                 )
             if open_:
                 time.sleep(POLL_S)
@@ -74,7 +75,7 @@ def retry_first(
 
 def _state(ask: Any, job_id: str) -> str:
     try:
-        return str(ask("GET", f"/jobs/{segment_of(job_id)}/state")["state"])
+        return str(ask(c.GetState, id=job_id)["state"])
     except Refusal as refused:
         if refused.status != 404:
             raise

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import click
-import msgspec
 
 from bunqueue_trio.cli.dead import check_which, is_wanted, told_of
 from bunqueue_trio.cli.many import (
@@ -17,10 +16,10 @@ from bunqueue_trio.cli.many import (
     with_dead_filter,
     yes_option,
 )
-from bunqueue_trio.cli.remote import DURATION, answer, json_option, say, with_server
+from bunqueue_trio.cli.remote import DURATION, answer, json_option, pages, say, with_server
 from bunqueue_trio.cli.slips import refuse_unknown
 from bunqueue_trio.pages import words
-from bunqueue_trio.protocol.request import segment_of
+from bunqueue_trio.protocol import commands as c
 
 _STATES = ("waiting", "delayed", "waiting-children", "completed", "failed")
 
@@ -60,7 +59,7 @@ def purge(
 
     def steps() -> Iterator[int]:
         nonlocal left
-        for reply in pages_of(url, token, f"/queues/{segment_of(queue)}/dlq/purge", body):
+        for reply in pages(url, token, c.PurgeDlq, queue=queue, **body):
             left = reply["left"]
             yield reply["count"]
 
@@ -81,16 +80,15 @@ def drain(
     """Remove the waiting jobs of QUEUE for good. Active ones go on."""
     refuse_unknown(url, token, queue)
     if dry_run or not yes:
-        counts = answer(url, token, "GET", f"/queues/{segment_of(queue)}")["queue"]["counts"]
+        counts = answer(url, token, c.GetQueue, queue=queue)["queue"]["counts"]
         states = f"{counts['waiting']:,} waiting" + (f" and {counts['delayed']:,} delayed" if delayed else "")
         total = counts["waiting"] + (counts["delayed"] if delayed else 0)
         if not _is_wanted(url, token, queue, f"{states} jobs", total, dry_run=dry_run, yes=yes, as_json=as_json):
             return
-    path = f"/queues/{segment_of(queue)}/drain"
 
     def steps() -> Iterator[int]:
         while True:
-            reply = _do(url, token, path, {"delayed": delayed})
+            reply = answer(url, token, c.Drain, queue=queue, delayed=delayed)
             yield reply["count"]
             if not (reply["count"] and reply["left"]):
                 return
@@ -111,23 +109,23 @@ def drain(
 @json_option
 def clean(
     url: str, token: str | None, queue: str, state: str, *, grace: int, dry_run: bool, yes: bool, as_json: bool
-) -> None:  # fmt: skip
+) -> None:
     """Remove the jobs of QUEUE in STATE for good: waiting, delayed, waiting-children, completed or failed ones.
 
     `failed`: the dead letters. It says how many they are and what they take before it asks.
     """
     refuse_unknown(url, token, queue)
-    path, wanted = f"/queues/{segment_of(queue)}/clean", {"state": state, "grace": grace}
+    wanted: dict[str, Any] = {"queue": queue, "state": state, "grace": grace}
     if dry_run or not yes:
         count = taken = 0
-        for page in pages_of(url, token, path, wanted | {"dryRun": True}):
+        for page in pages(url, token, c.Clean, **wanted, dryRun=True):
             count, taken = count + page["count"], taken + page["bytes"]
         told = f"{count:,} {state} jobs, about {words.size(taken)}"
         if not _is_wanted(
             url, token, queue, f"{told},", count, dry_run=dry_run, yes=yes, as_json=as_json, more={"bytes": taken}
         ):
             return
-    steps = (reply["count"] for reply in pages_of(url, token, path, wanted))
+    steps = (reply["count"] for reply in pages(url, token, c.Clean, **wanted))
     _tell_removed(url, token, queue, steps, as_json=as_json)
 
 
@@ -140,19 +138,18 @@ def clean(
 @json_option
 def obliterate(
     url: str, token: str | None, queue: str, *, force: bool, dry_run: bool, yes: bool, as_json: bool
-) -> None:  # fmt: skip
+) -> None:
     """Remove all that there is of QUEUE for good: jobs, records of ended ones, pause and limits."""
     refuse_unknown(url, token, queue)
-    view = answer(url, token, "GET", f"/queues/{segment_of(queue)}")["queue"]
+    view = answer(url, token, c.GetQueue, queue=queue)["queue"]
     total = sum(view["counts"].values())
     told = f"all {total:,} jobs and records"
     if not _is_wanted(url, token, queue, told, total, dry_run=dry_run, yes=yes, as_json=as_json):
         return
-    path = f"/queues/{segment_of(queue)}/obliterate"
 
     def steps() -> Iterator[int]:
         while True:
-            reply = _do(url, token, path, {"force": force})
+            reply = answer(url, token, c.Obliterate, queue=queue, force=force)
             yield reply["count"]
             if reply["done"]:
                 return
@@ -179,20 +176,6 @@ def _is_wanted(
 def _tell_removed(url: str, token: str | None, queue: str, steps: Iterator[int], *, as_json: bool) -> None:
     count = _sum(steps, "removed")
     say(f"{queue}: {count:,} removed", {"count": count}, as_json=as_json)
-
-
-def _do(url: str, token: str | None, path: str, body: dict[str, Any]) -> Any:
-    return answer(url, token, "POST", path, msgspec.json.encode(body))
-
-
-def pages_of(url: str, token: str | None, path: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the answers to a request that is said again for each page."""
-    while True:
-        reply = _do(url, token, path, body)
-        yield reply
-        if reply["next"] is None:
-            return
-        body = body | {"after": reply["next"]}
 
 
 def _sum(steps: Iterator[int], done: str) -> int:

@@ -1,4 +1,4 @@
-"""What a date and time on some clock means: when that is, and what is to be said of one that is not there, or twice."""
+"""What a date and time on some clock means: when it is, and what to say when the clock never shows it, or shows it twice."""
 
 from datetime import UTC, datetime, timedelta, tzinfo
 from math import floor
@@ -24,7 +24,7 @@ def when_shown(local: datetime, zone: tzinfo | None) -> Shown:
     if first <= second:
         twice = f"{_clock(local)} happens twice on this day: the first time is meant" if first < second else None
         return Shown(round(first * 1000), twice)
-    # By the offset before it is after the change, and by the one behind it is before: the change is in (low, high].
+    # With the offset from before the change the time lies after it, and with the one from after it lies before: the change is in (low, high].
     low, high = floor(second), floor(first)
     behind = _offset(high, zone)
     while high - low > 1:

@@ -9,8 +9,8 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
-from bunqueue_trio.cli.files import tell_report
 from bunqueue_trio.cli.remote import at, json_option
+from bunqueue_trio.cli.reporting import tell_report
 from bunqueue_trio.config import parse_store
 from bunqueue_trio.errors import StartupError
 from bunqueue_trio.logs.printable import printable
@@ -81,14 +81,14 @@ def _cluster_rows(known: Any) -> Iterator[tuple[str, str]]:
     yield "failover", failover_row(known.failover, known.lease_s)
     for each in known.replicas:
         behind = "" if each.behind is None else f", {size(each.behind)} behind"
-        lag = "" if each.lag_s is None else f", {each.lag_s:.1f} s"
+        lag = "" if each.lag_s is None else f", {span(each.lag_s * 1000)}"
         yield (
             "replica",
             f"{each.name}, {each.state or 'of which this user may see nothing'}, {each.sync or 'unknown'}{behind}{lag}",
         )
     if not known.replicas:
         yield "replica", "none that this database knows of"
-    yield "database", f"answers in {known.round_trip_ms:.1f} ms{_comma(_oldest(known.oldest_s))}"
+    yield "database", f"answers in {span(known.round_trip_ms)}{_comma(_oldest(known.oldest_s))}"
     for each in known.tables:
         bloat = ": autovacuum does not keep up" if is_bloated(each) else ""
         rows = f"about {count(each.live, 'row')} and {each.dead:,} dead"

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import click
-import msgspec
 
 from bunqueue_trio.cli.canary import Percent, retry_first
 from bunqueue_trio.cli.many import (
@@ -23,7 +22,7 @@ from bunqueue_trio.cli.many import (
 from bunqueue_trio.cli.remote import DURATION, answer, at, json_option, pages, refuse_without, say, with_server
 from bunqueue_trio.cli.slips import refuse_unknown, tell_if_unknown
 from bunqueue_trio.logs.printable import printable
-from bunqueue_trio.protocol.request import segment_of
+from bunqueue_trio.protocol import commands as c
 
 # A server gives no more at once.
 PAGE_MAX, GROUPS_MAX = 1000, 100
@@ -53,7 +52,7 @@ _WHY_STILL = {
 @json_option
 def dead(
     url: str, token: str | None, queue: str | None, wanted: dict[str, Any], *, limit: int, groups: bool, as_json: bool
-) -> None:  # fmt: skip
+) -> None:
     """Show the jobs of QUEUE that failed for good, newest first: when, id, reason and last error; without QUEUE all that a filter describes.
 
     The reason is `max_attempts_exceeded`, `timeout` (the last attempt took too long), `unrecoverable` (its worker gave it up),
@@ -65,7 +64,7 @@ def dead(
         _show_groups(url, token, queue, limit=limit, as_json=as_json)
         return
     if queue is None and not wanted:
-        raise click.UsageError("say which QUEUE, or a filter; only --groups are told of all")
+        raise click.UsageError("say which QUEUE, or a filter; only --groups can be of all queues")
     shown = total = 0
     for entries, of in _entries(url, token, queue, wanted, min(limit, PAGE_MAX)):
         for entry in entries[: limit - shown]:
@@ -92,11 +91,11 @@ def _entries(
 ) -> Iterator[tuple[list[dict[str, Any]], int]]:
     """Yield dead letters page by page, and how many there are where that is known, else 0."""
     if queue is not None and wanted.keys() <= _WITH_THIS.keys():
-        for page in pages(url, token, f"/queues/{segment_of(queue)}/dlq", **wanted, limit=limit):
+        for page in pages(url, token, c.Dlq, queue=queue, **wanted, limit=limit):
             yield page["entries"], 0 if wanted else page["total"]
         return
     which = wanted | {"state": "failed"} | ({} if queue is None else {"queue": queue})
-    for page in pages(url, token, "/jobs", **which, limit=limit):
+    for page in pages(url, token, c.FindJobs, **which, limit=limit):
         yield (
             [
                 {"job": job, "enteredAt": job["completedAt"], "reason": job["reason"], "error": job["error"]}
@@ -107,8 +106,8 @@ def _entries(
 
 
 def _show_groups(url: str, token: str | None, queue: str | None, *, limit: int, as_json: bool) -> None:
-    path, shown = "/dead/groups" if queue is None else f"/queues/{segment_of(queue)}/dlq/groups", 0
-    for page in pages(url, token, path, limit=min(limit, GROUPS_MAX)):
+    kind, which, shown = (c.DeadGroups, {}, 0) if queue is None else (c.DlqGroups, {"queue": queue}, 0)
+    for page in pages(url, token, kind, **which, limit=min(limit, GROUPS_MAX)):
         groups = page["groups"][: limit - shown]
         for group in groups:
             _show_group(group, where=queue is None, as_json=as_json)
@@ -268,10 +267,9 @@ def _retry_which(
 
 
 def _retry_all(url: str, token: str | None, queue: str, job_id: str | None, *, as_json: bool) -> None:
-    path = f"/queues/{segment_of(queue)}/dlq/retry"
     count, left = 0, 0
     try:
-        for reply in _tries(url, token, path, job_id):
+        for reply in _tries(url, token, queue, job_id):
             count, left = count + reply["count"], reply["left"]
     except click.ClickException as gone:
         if not count:
@@ -288,7 +286,7 @@ def _why_still(url: str, token: str | None, queue: str) -> str:
     try:
         tried = try_act(url, token, {"queue": queue}, "retry")
     except click.ClickException:
-        # It is gone meanwhile; what was retried is to be told all the same.
+        # It is gone meanwhile; what was retried is to be printed all the same.
         return "why, another retry tells"
     why = [f"{n:,}: {_WHY_STILL.get(code, code)}" for code, n in sorted(tried.refused.items())]
     return (
@@ -296,8 +294,8 @@ def _why_still(url: str, token: str | None, queue: str) -> str:
     )
 
 
-def _tries(url: str, token: str | None, path: str, job_id: str | None) -> Iterator[dict[str, Any]]:
-    """Yield the answers of one pass over all dead letters after another, while one lets others follow; or that for one job.
+def _tries(url: str, token: str | None, queue: str, job_id: str | None) -> Iterator[dict[str, Any]]:
+    """Yield the answers of passes over all dead letters, as long as one leaves some for the next; or the one answer for a single job.
 
     No more are retried than were dead at the start: where retried jobs die at once, that is not done for ever.
     """
@@ -305,7 +303,7 @@ def _tries(url: str, token: str | None, path: str, job_id: str | None) -> Iterat
     while True:
         done, body = 0, {} if job_id is None else {"jobId": job_id}
         while True:
-            reply = answer(url, token, "POST", path, msgspec.json.encode(body))
+            reply = answer(url, token, c.RetryDlq, queue=queue, **body)
             yield reply
             if todo is None:
                 todo = reply["count"] + reply["left"]
@@ -328,6 +326,5 @@ def mark(url: str, token: str | None, group: str, what: str, *, as_json: bool) -
 
     `dead --groups` names the groups, and shows what was said of them; `none` takes it back.
     """
-    path = f"/dead/groups/{segment_of(group)}/mark"
-    reply = answer(url, token, "PUT", path, msgspec.json.encode({"mark": what}))
+    reply = answer(url, token, c.MarkGroup, fingerprint=group, mark=what)
     say(f"{group}: {'nothing is said of it any more' if what == 'none' else what}", reply, as_json=as_json)

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from click.core import ParameterSource
@@ -12,15 +12,12 @@ from rich.console import Console
 from rich.progress import Progress
 
 from bunqueue_trio.cli.remote import live_audit, with_server
+from bunqueue_trio.cli.reporting import tell_findings, tell_report
 from bunqueue_trio.config import SHRINK_SLACK_BYTES
 from bunqueue_trio.errors import StartupError
-from bunqueue_trio.logs.printable import printable
-from bunqueue_trio.storage.sqlite.inspect import CHECKS, TRAIL_CHECKS, Report, copy, examine
+from bunqueue_trio.storage.sqlite.inspect import CHECKS, TRAIL_CHECKS, copy, examine
 from bunqueue_trio.storage.sqlite.restore import restore as put_back
 from bunqueue_trio.storage.sqlite.shrink import shrink as write_anew
-
-if TYPE_CHECKING:
-    from bunqueue_trio.storage.postgres.inspect import DatabaseReport
 
 
 class _File(click.Path):
@@ -72,7 +69,7 @@ def doctor(file: Path | None, store: str | None, url: str, token: str | None, *,
 
         examine_database(store)
     elif file is None:
-        _tell(live_audit(url, token, wait=wait))
+        tell_findings(live_audit(url, token, wait=wait))
     else:
         _examine(file)
 
@@ -93,27 +90,6 @@ def _examine(file: Path) -> None:
     if report.free >= SHRINK_SLACK_BYTES:
         click.echo(f"free: {report.free:,} of these bytes, which a server gives back in time, and `shrink` at once")
     tell_report(report)
-
-
-def tell_report(report: "Report | DatabaseReport") -> None:
-    """Print what is in a store, and what is wrong with it; exit with 1 when something is."""
-    for title, counts in (("unfinished", report.unfinished), ("finished", report.finished)):
-        shown = ", ".join(f"{n:,} {state}" for state, n in counts.items()) or "none"
-        click.echo(f"{title}: {shown}")
-    click.echo(f"events kept: {report.events:,}")
-    if report.facts:
-        click.echo(f"facts: {', '.join(f'{n:,} {kind}' for kind, n in report.facts.items())}")
-    if report.trails:
-        click.echo(f"lines: {', '.join(f'{n:,} of {kind}' for kind, n in report.trails.items())}")
-    _tell(report.findings)
-
-
-def _tell(findings: list[str]) -> None:
-    for finding in findings:
-        click.echo(printable(f"PROBLEM: {finding}"))
-    if findings:
-        sys.exit(1)
-    click.echo("no problem found")
 
 
 @contextmanager

@@ -3,13 +3,15 @@
 import json
 import sys
 from collections.abc import Iterator
-from typing import Any
 
 import click
+import msgspec
 
-from bunqueue_trio.cli.remote import answer, at, json_option, with_server
+from bunqueue_trio.cli.remote import at, json_option, page_of, with_server
 from bunqueue_trio.logs.printable import printable
-from bunqueue_trio.pages.words import span
+from bunqueue_trio.pages.findings import Finding
+from bunqueue_trio.pages.gathered import Many, gathered
+from bunqueue_trio.pages.words import count, span
 
 _TELLS = frozenset({"critical", "warning"})
 """How bad something has to be for the exit code to say so."""
@@ -27,17 +29,18 @@ def findings(url: str, token: str | None, *, limit: int | None, as_json: bool) -
     Exit codes, for cron and probes: 0 if nothing is worse than a notice, 1 if there is a warning or something critical, or if
     the server cannot be asked.
     """
-    told = answer(url, token, "GET", "/findings")
+    told = page_of(url, token, "findings")
     found = told["findings"]
     shown = found if limit is None else found[:limit]
     if as_json:
         for each in shown:
             click.echo(json.dumps(each))
     else:
-        for i, each in enumerate(shown):
+        # A newer server may say more of each.
+        for i, each in enumerate(gathered(msgspec.convert(shown, list[Finding]))):
             if i:
                 click.echo()
-            _show(each, told["now"])
+            _show_many(each, told["now"]) if isinstance(each, Many) else _show(each, told["now"])
         if not found:
             click.echo("Nothing needs you.")
     if len(found) > len(shown):
@@ -46,21 +49,41 @@ def findings(url: str, token: str | None, *, limit: int | None, as_json: bool) -
         sys.exit(1)
 
 
-def _show(each: dict[str, Any], now: int) -> None:
+def _head(severity: str, title: str) -> None:
+    click.echo(f"{click.style(f'{severity:<9}', _COLORS.get(severity), bold=True)} {printable(title)}")
+
+
+def _show(each: Finding, now: int) -> None:
     """Print one: what it is in the first line, the rest below it."""
-    severity = each["severity"]
-    click.echo(f"{click.style(f'{severity:<9}', _COLORS.get(severity), bold=True)} {printable(each['title'])}")
+    _head(each.severity, each.title)
     for text in _rest(each, now):
         click.echo(_INDENT + printable(text))
 
 
-def _rest(each: dict[str, Any], now: int) -> Iterator[str]:
-    when = _when(each["since"], each["until"], now)
+def _show_many(many: Many, now: int) -> None:
+    """Print those of many queues as one: what is said of each, with the first line that helps it, and what helps all."""
+    _head(many.severity, many.title)
+    same = set.intersection(*(set(each.commands) for _, each in many.shown))
+    for says, each in many.shown:
+        click.echo(_INDENT + printable(f"{each.queue}: {says}; {_when(each.since, each.until, now)}".rstrip("; ")))
+        for command in [command for command in each.commands if command not in same][:1]:
+            click.echo(f"{_INDENT}  $ {printable(command)}")
+    others = len(many.folded) + many.more
+    if others:
+        click.echo(f"{_INDENT}and {count(others, 'queue')} more: --json has all that are told of")
+    if many.remedy:
+        click.echo(_INDENT + many.remedy)
+    for command in many.shown[0][1].commands:
+        if command in same:
+            click.echo(f"{_INDENT}$ {printable(command)}")
+
+
+def _rest(each: Finding, now: int) -> Iterator[str]:
+    when = _when(each.since, each.until, now)
     if when:
         yield when
-    # A server before these had fewer fields.
-    yield from (each[name] for name in ("cause", "evidence", "remedy") if each.get(name))
-    for command in each.get("commands", ()):
+    yield from filter(None, (each.cause, each.evidence, each.remedy))
+    for command in each.commands:
         yield f"$ {command}"
 
 

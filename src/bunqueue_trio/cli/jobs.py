@@ -9,7 +9,6 @@ from platform import node
 from typing import Any
 
 import click
-import msgspec
 from msgspec import Raw
 
 from bunqueue_trio.cli.many import STATES, act_on_many, dry_option, rate_option, rated, with_filter, yes_option
@@ -25,9 +24,11 @@ from bunqueue_trio.cli.remote import (
     with_server,
 )
 from bunqueue_trio.cli.slips import tell_if_unknown
-from bunqueue_trio.cli.words import told, took
+from bunqueue_trio.cli.words import told
 from bunqueue_trio.logs.printable import printable
-from bunqueue_trio.protocol.request import segment_of
+from bunqueue_trio.pages.words import span
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol.commands import Command
 
 # A server gives no more at once.
 PAGE_MAX = 1000
@@ -36,6 +37,9 @@ _WHEN = {"delayed": "runAt", "active": "startedAt", "completed": "completedAt", 
 
 _FIRST = ("id", "queue", "name", "state", "error")
 """Fields of one job that are shown before the others."""
+
+_CHANGES: dict[str, type[Command]] = {"data": c.Update, "priority": c.ChangePriority, "delay": c.ChangeDelay}
+"""What changes each field of a job."""
 
 _ids = click.argument("job_ids", nargs=-1, metavar="[ID...]")
 _force = click.option("--force", is_flag=True, help="With a filter: active ones, too.")
@@ -63,7 +67,7 @@ def jobs(
     wanted |= _also(wanted, "queue", of_queue) | _also(wanted, "state", in_state)
     is_one = all(len(wanted.get(name, ())) == 1 for name in ("queue", "state"))
     shown = 0
-    for page in pages(url, token, "/jobs", **wanted, limit=min(limit, PAGE_MAX)):
+    for page in pages(url, token, c.FindJobs, **wanted, limit=min(limit, PAGE_MAX)):
         listed = page["jobs"][: limit - shown]
         for each in listed:
             _show(each, where=not is_one, as_json=as_json)
@@ -95,7 +99,7 @@ def _show(job: dict[str, Any], *, where: bool, as_json: bool) -> None:
 
 
 def _place(name: str) -> int:
-    """Return where a field of a job is shown: who looks wants to know first what it is and what became of it."""
+    """Return the position at which a field of a job is shown: what it is and what became of it come first."""
     return _FIRST.index(name) if name in _FIRST else len(_FIRST)
 
 
@@ -106,16 +110,15 @@ def _place(name: str) -> int:
 @json_option
 def job(url: str, token: str | None, job_id: str, *, data: bool, as_json: bool) -> None:
     """Show the job ID: its state, times and last error, and the attempts that failed, with their stacks."""
-    path = f"/jobs/{segment_of(job_id)}"
-    found = answer(url, token, "GET", path)["job"] | answer(url, token, "GET", f"{path}/state")
+    found = answer(url, token, c.GetJob, id=job_id)["job"] | answer(url, token, c.GetState, id=job_id)
     del found["ok"]
-    failed = answer(url, token, "GET", f"{path}/attempts")["attempts"]
+    failed = answer(url, token, c.GetAttempts, id=job_id)["attempts"]
     if as_json:
         click.echo(json.dumps(found | {"failedAttempts": failed}))
         return
     if data:
         if found["state"] == "completed":
-            found["result"] = answer(url, token, "GET", f"{path}/result")["result"]
+            found["result"] = answer(url, token, c.GetResult, id=job_id)["result"]
     else:
         del found["data"]
     for name in sorted(found, key=_place):
@@ -137,8 +140,9 @@ def job(url: str, token: str | None, job_id: str, *, data: bool, as_json: bool) 
 @json_option
 def logs(url: str, token: str | None, job_id: str, *, limit: int | None, as_json: bool) -> None:
     """Show what the workers of the job ID wrote down, oldest line first: when, level and message."""
-    path = f"/jobs/{segment_of(job_id)}/logs"
-    lines = (line for page in pages(url, token, path, of="data", limit=PAGE_MAX) for line in page["logs"])
+    lines = (
+        line for page in pages(url, token, c.GetLogs, of="data", id=job_id, limit=PAGE_MAX) for line in page["logs"]
+    )
     shown = False
     for line in islice(lines, limit):
         shown = True
@@ -149,7 +153,7 @@ def logs(url: str, token: str | None, job_id: str, *, limit: int | None, as_json
 
 def _show_attempt(attempt: dict[str, Any]) -> None:
     by = f"  by {attempt['by']}" if attempt["by"] else ""
-    begun, for_ = at(attempt["startedAt"]), took(attempt["duration"])
+    begun, for_ = at(attempt["startedAt"]), span(attempt["duration"])
     click.echo(printable(f"attempt {attempt['attempt']}: {begun}  {for_}  {attempt['reason']}{by}  {attempt['error']}"))
     for line in (attempt["stack"] or "").splitlines():
         click.echo(printable(f"    {line}"))
@@ -161,7 +165,7 @@ def _show_attempt(attempt: dict[str, Any]) -> None:
 @json_option
 def why(url: str, token: str | None, job_id: str, *, as_json: bool) -> None:
     """Say why the job ID is not running: what it waits for, or how it ended."""
-    said = answer(url, token, "GET", f"/jobs/{segment_of(job_id)}/why")
+    said = answer(url, token, c.Why, id=job_id)
     if as_json:
         click.echo(json.dumps(said))
         return
@@ -199,15 +203,14 @@ def cancel(
     if given:
         given["by"] = _who()
     if _are_ids(job_ids, wanted, dry_run=dry_run):
-        body = msgspec.json.encode(given) if given else None
 
         def said(reply: dict[str, Any]) -> str:
             until = reply.get("data", {}).get("until")
             # An active job whose worker has time to end it is not over yet.
-            return "cancelled" if until is None else f"its worker is told, and has until {at(until)} to end it"
+            return "cancelled" if until is None else f"its worker gets the word, and has until {at(until)} to end it"
 
-        ask = partial(answer, url, token, "DELETE")
-        _each(job_ids, said, lambda job_id: ask(f"/jobs/{segment_of(job_id)}", body), as_json=as_json)
+        ask = partial(answer, url, token, c.Cancel, **given)
+        _each(job_ids, said, lambda job_id: ask(id=job_id), as_json=as_json)
     else:
         refuse_without(force, "--force: without it active jobs of a filter are left alone", "grace")
         act_on_many(
@@ -231,8 +234,8 @@ def promote(
     if rate is not None and job_ids:
         raise click.UsageError("--rate is for many jobs: give a filter such as --queue")
     if _are_ids(job_ids, wanted, dry_run=dry_run):
-        ask = partial(answer, url, token, "POST")
-        _each(job_ids, "ready", lambda job_id: ask(f"/jobs/{segment_of(job_id)}/promote"), as_json=as_json)
+        ask = partial(answer, url, token, c.Promote)
+        _each(job_ids, "ready", lambda job_id: ask(id=job_id), as_json=as_json)
     else:
         act_on_many(url, token, wanted, "promote", "ready", yes=yes, dry_run=dry_run, as_json=as_json, **rated(rate))
 
@@ -254,8 +257,8 @@ def discard(
     They are kept, and not tried again unless they are retried. Active ones of a filter are discarded by --force only.
     """
     if _are_ids(job_ids, wanted, dry_run=dry_run):
-        ask = partial(answer, url, token, "POST")
-        _each(job_ids, "dead", lambda job_id: ask(f"/jobs/{segment_of(job_id)}/discard"), as_json=as_json)
+        ask = partial(answer, url, token, c.Discard)
+        _each(job_ids, "dead", lambda job_id: ask(id=job_id), as_json=as_json)
     else:
         act_on_many(url, token, wanted, "discard", "discarded", yes=yes, dry_run=dry_run, as_json=as_json, force=force)
 
@@ -291,7 +294,7 @@ def change(
     if not given:
         raise click.UsageError("say what to change: --data, --priority or --delay")
     for name, value in given.items():
-        answer(url, token, "PUT", f"/jobs/{segment_of(job_id)}/{name}", msgspec.json.encode({name: value}))
+        answer(url, token, _CHANGES[name], id=job_id, **{name: value})
         say(f"{job_id}: {name} changed", {"id": job_id, "changed": name}, as_json=as_json)
 
 
@@ -307,7 +310,7 @@ def _who() -> str:
 
 def _each(
     job_ids: tuple[str, ...], done: str | Callable[[dict[str, Any]], str], act: Callable[[str], Any], *, as_json: bool
-) -> None:  # fmt: skip
+) -> None:
     """Do it to each of the jobs, and say what is ``done`` by the answer; those that refuse it do not keep it from the others."""
     refused = []
     for job_id in job_ids:

@@ -6,12 +6,12 @@ from functools import wraps
 from typing import Any
 
 import click
-import msgspec
 
 from bunqueue_trio.cli.remote import DURATION, answer, say
 from bunqueue_trio.cli.slips import refuse_unknown
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.pages.words import count
+from bunqueue_trio.protocol import commands as c
 
 STATES = ("waiting", "delayed", "waiting-children", "active", "completed", "failed")
 # Jobs in one request: about a second at most, so that the bar moves.
@@ -88,7 +88,7 @@ def confirm(what: str, *, yes: bool) -> None:
 
 
 def rated(rate: int | None, limit: int | None = None) -> dict[str, int]:
-    """Return what an act is told of a rate, and of how many at most."""
+    """Return the fields of an act that say its rate, and how many jobs at most."""
     return ({} if rate is None else {"rate": rate}) | ({} if limit is None else {"limit": limit})
 
 
@@ -97,19 +97,22 @@ class Sum:
 
     def __init__(self) -> None:
         self.count: int = 0
+        self.ending: int = 0
         self.refused: dict[str, int] = {}
         self.examples: list[dict[str, Any]] = []
 
     def add(self, reply: dict[str, Any]) -> None:
         """Count one answer more."""
         self.count += reply["count"]
+        # A server before this one does not say it.
+        self.ending += reply.get("ending", 0)
         for code, n in reply["refused"].items():
             self.refused[code] = self.refused.get(code, 0) + n
         self.examples = (self.examples + reply["examples"])[:3]
 
     def told(self, *, dry_run: bool = False) -> dict[str, Any]:
         """Return it as a program reads it."""
-        said = {"count": self.count, "refused": self.refused}
+        said = {"count": self.count, "ending": self.ending, "refused": self.refused}
         return said | ({"dryRun": True, "examples": self.examples} if dry_run else {})
 
     def show(self) -> None:
@@ -118,6 +121,16 @@ class Sum:
             click.echo(
                 printable(f"{job['id']}  {job['queue']}  {job['state']}  {job['error'] or ''}".rstrip()), err=True
             )
+
+    def done(self, done: str, *, would: bool = False) -> str:
+        """Return to how many it was ``done``, or would be; those that their workers end are another matter."""
+        ended = self.count - self.ending
+        said = [f"{count(ended, 'job')} {'would be ' if would else ''}{done}"] if ended or not self.ending else []
+        if self.ending:
+            said.append(
+                f"{count(self.ending, 'job')} for {'its worker' if self.ending == 1 else 'their workers'} to end within the grace"
+            )
+        return f"{', '.join(said)}{self.why_not}"
 
     @property
     def why_not(self) -> str:
@@ -170,7 +183,7 @@ def _replies(url: str, token: str | None, body: dict[str, Any]) -> Iterator[dict
     most = 10 * ACT_MAX if "dryRun" in body else ACT_MAX
     while True:
         request = body | {"limit": most if left is None else min(most, left)}
-        reply = answer(url, token, "POST", "/jobs/act", msgspec.json.encode(request))
+        reply = answer(url, token, c.ActOnJobs, **request)
         yield reply
         if left is not None:
             left -= reply["count"] + sum(reply["refused"].values())
@@ -188,10 +201,10 @@ def act_on_many(
     tried = try_act(url, token, wanted, action, **how)
     refuse_unknown_group(wanted, tried)
     if not tried.count:
-        say(f"0 jobs {done}{tried.why_not}", tried.told(dry_run=dry_run), as_json=as_json)
+        say(tried.done(done), tried.told(dry_run=dry_run), as_json=as_json)
         return
     if dry_run:
-        say(f"{count(tried.count, 'job')} would be {done}{tried.why_not}", tried.told(dry_run=True), as_json=as_json)
+        say(tried.done(done, would=True), tried.told(dry_run=True), as_json=as_json)
     if not (yes or as_json):
         tried.show()
     if dry_run:
@@ -199,4 +212,4 @@ def act_on_many(
     more = tried.count - len(tried.examples)
     confirm(f"{action} {count(tried.count, 'job')}{f', these and {more:,} more' if more > 0 else ''}", yes=yes)
     did = act(url, token, wanted, action, tried.count, done, **how)
-    say(f"{count(did.count, 'job')} {done}{did.why_not}", did.told(), as_json=as_json)
+    say(did.done(done), did.told(), as_json=as_json)

@@ -6,15 +6,14 @@ from difflib import get_close_matches
 from typing import Any
 
 import click
-import msgspec
 
-from bunqueue_trio.cli.clear import pages_of
 from bunqueue_trio.cli.many import confirm, dry_option, yes_option
-from bunqueue_trio.cli.remote import answer, at, json_option, refuse_without, say, with_server
+from bunqueue_trio.cli.remote import answer, at, json_option, pages, refuse_without, say, with_server
 from bunqueue_trio.cli.slips import refuse_unknown, tell_unknown
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.pages.queue_settings import GROUPS, NAMED, Told, parse, tell, tell_limits
-from bunqueue_trio.protocol.request import segment_of
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol.catalog import COMMANDS
 
 # Of the newest: who has said something longer ago is not told.
 ACTS_LOOKED = 1000
@@ -91,8 +90,7 @@ def queue(
     refuse_without(bool(said or reset), "--set or --reset", "dry_run")
     if reset and not said:
         refuse_unknown(url, token, queue)
-    path = f"/queues/{segment_of(queue)}"
-    leaving = _leaving(url, token, path, dict(said))
+    leaving = _leaving(url, token, queue, dict(said))
     if dry_run:
         would = {"dryRun": True, "set": dict(said), "reset": list(reset), "leaving": leaving}
         say(f"{queue}: {leaving:,} dead letters would be deleted for good", would, as_json=as_json)
@@ -100,14 +98,14 @@ def queue(
     if leaving:
         confirm(f"{queue}: delete {leaving:,} dead letters for good", yes=yes)
     for name in reset:
-        for part in ("concurrency", "rate-limit") if name == "limits" else (GROUPS[name].path,):
-            answer(url, token, "DELETE", f"{path}/{part}")
+        for kind in (c.ClearConcurrency, c.RateLimitClear) if name == "limits" else (GROUPS[name].clears,):
+            answer(url, token, kind, queue=queue)
     for name, group in GROUPS.items():
         fields = {each: value for each, value in said if NAMED[each].group == name}
         if fields:
-            answer(url, token, "PUT", f"{path}/{group.path}", msgspec.json.encode(fields))
-    replies = {name: answer(url, token, "GET", f"{path}/{group.path}") for name, group in GROUPS.items()}
-    view = answer(url, token, "GET", path)["queue"]
+            answer(url, token, COMMANDS[group.command], queue=queue, **fields)
+    replies = {name: answer(url, token, group.looks, queue=queue) for name, group in GROUPS.items()}
+    view = answer(url, token, c.GetQueue, queue=queue)["queue"]
     if as_json:
         settings = {
             name: {"values": replies[name][group.reply], "set": replies[name]["set"]} for name, group in GROUPS.items()
@@ -125,7 +123,7 @@ def _show(
 ) -> None:
     """Show each setting, and who has said it where that is known."""
     queue = view["name"]
-    acts = answer(url, token, "GET", f"/actions?limit={ACTS_LOOKED}")["actions"] if is_any_set else []
+    acts = answer(url, token, c.Actions, limit=ACTS_LOOKED)["actions"] if is_any_set else []
     rows = [*tell(replies, queue, acts), *tell_limits(view, queue, acts)]
     width = max(len(told.value) for told in rows)
     for told in rows:
@@ -133,14 +131,14 @@ def _show(
         click.echo(printable(line.rstrip()))
 
 
-def _leaving(url: str, token: str | None, path: str, said: Mapping[str, Any]) -> int:
+def _leaving(url: str, token: str | None, queue: str, said: Mapping[str, Any]) -> int:
     """Return how many dead letters would not be kept any more."""
     most, age, leaving = said.get("maxEntries"), said.get("maxAge"), 0
     if most is not None:
-        leaving = answer(url, token, "GET", path)["queue"]["counts"]["failed"] - most
+        leaving = answer(url, token, c.GetQueue, queue=queue)["queue"]["counts"]["failed"] - most
     if age is not None:
-        wanted = {"state": "failed", "grace": age, "dryRun": True}
-        leaving = max(leaving, sum(page["count"] for page in pages_of(url, token, f"{path}/clean", wanted)))
+        found = pages(url, token, c.Clean, queue=queue, state="failed", grace=age, dryRun=True)
+        leaving = max(leaving, sum(page["count"] for page in found))
     return max(leaving, 0)
 
 

@@ -8,16 +8,15 @@ from itertools import islice
 from typing import Any
 
 import click
-import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from bunqueue_trio.cli.remote import answer, at, json_option, pages, say, with_server
+from bunqueue_trio.cli.remote import answer, at, json_option, now_ms, pages, say, with_server
 from bunqueue_trio.cli.slips import refuse_unknown, tell_unknown
 from bunqueue_trio.config import parse_duration_ms, parse_typed_ms
 from bunqueue_trio.logs.printable import printable
-from bunqueue_trio.pages.words import exact
-from bunqueue_trio.protocol.request import segment_of
+from bunqueue_trio.pages.words import span, typed_ms, whole
+from bunqueue_trio.protocol import commands as c
 
 # A number of ms as large as that is a moment; as a duration it would be three years.
 _EPOCH_MS_MIN = 10**11
@@ -25,8 +24,7 @@ _STATES = ("waiting", "delayed", "waiting-children", "active", "completed", "fai
 COLUMNS = (*_STATES, "oldest", "pulls", "at once", "rate", "paused")
 """Of the table, after the name; the help explains each."""
 UNLIMITED = ("none", "any")
-"""What takes a limit back: the word of all such commands, and the one of before."""
-_UNITS = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s"))
+"""The words that remove a limit: the one of all commands, and the older one."""
 
 
 class Moment(click.ParamType[tuple[int, bool] | datetime]):
@@ -42,7 +40,7 @@ class Moment(click.ParamType[tuple[int, bool] | datetime]):
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, bool] | datetime:  # fmt: skip
+    ) -> tuple[int, bool] | datetime:
         """Return the ms, and whether they count from now; or the date and time."""
         if not isinstance(value, str):
             return value  # type: ignore[no-any-return]
@@ -90,9 +88,9 @@ def queues(url: str, token: str | None, queue: str | None, *, limit: int | None,
     """
     found: Iterable[dict[str, Any]]
     if queue is None:
-        found = (each for page in pages(url, token, "/queues", details="true") for each in page["details"])
+        found = (each for page in pages(url, token, c.ListQueues, details=True) for each in page["details"])
     else:
-        view = answer(url, token, "GET", f"/queues/{segment_of(queue)}")["queue"]
+        view = answer(url, token, c.GetQueue, queue=queue)["queue"]
         tell_unknown(url, token, view)
         found = [view]
     found = islice(found, limit)
@@ -105,12 +103,12 @@ def queues(url: str, token: str | None, queue: str | None, *, limit: int | None,
     for name in COLUMNS[:-1]:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column(COLUMNS[-1])
-    now = _now_ms(url, token)
+    now = now_ms(url, token)
     for each in found:
         oldest = each["oldestReadyAt"]
         table.add_row(
             printable(each["name"]), *(f"{each['counts'][state]:,}" for state in _STATES),
-            "" if oldest is None else _age(now - oldest), f"{each['pullsWaiting']:,}",
+            "" if oldest is None else span(now - oldest), f"{each['pullsWaiting']:,}",
             "" if each["concurrency"] is None else f"{each['concurrency']:,}", _rate(each["rateLimit"]), printable(_why(each["pause"])),
         )  # fmt: skip
     # A pipe has no width: what reads it wants whole lines.
@@ -128,17 +126,17 @@ def queues(url: str, token: str | None, queue: str | None, *, limit: int | None,
 @json_option
 def pause(
     url: str, token: str | None, queue: str, *, reason: str | None, until: tuple[int, bool] | None, as_json: bool
-) -> None:  # fmt: skip
+) -> None:
     """Stop delivering jobs of QUEUE. Pushes are still accepted, and active jobs go on.
 
     The pause lasts over restarts of the server, until `resume` or --until. A second pause replaces the first.
     """
-    before = answer(url, token, "GET", f"/queues/{segment_of(queue)}")["queue"]
+    before = answer(url, token, c.GetQueue, queue=queue)["queue"]
     body: dict[str, Any] = {} if reason is None else {"reason": reason}
     if until is not None:
         ms, from_now = until
-        body["until"] = ms + _now_ms(url, token) if from_now else ms
-    reply = answer(url, token, "POST", f"/queues/{segment_of(queue)}/pause", msgspec.json.encode(body))
+        body["until"] = ms + now_ms(url, token) if from_now else ms
+    reply = answer(url, token, c.Pause, queue=queue, **body)
     say(f"{queue}: paused{_until(body.get('until'))}", reply, as_json=as_json)
     tell_unknown(url, token, before, " yet; jobs that come to it will wait")
 
@@ -150,7 +148,7 @@ def pause(
 def resume(url: str, token: str | None, queue: str, *, as_json: bool) -> None:
     """Deliver the jobs of QUEUE again. Nothing happens if it is not paused."""
     refuse_unknown(url, token, queue)
-    reply = answer(url, token, "POST", f"/queues/{segment_of(queue)}/resume")
+    reply = answer(url, token, c.Resume, queue=queue)
     say(f"{queue}: resumed", reply, as_json=as_json)
 
 
@@ -187,7 +185,7 @@ class PerTime(click.ParamType[tuple[int, int] | str]):
 @json_option
 def limit(
     url: str, token: str | None, queue: str, *, number: str | None, rate: tuple[int, int] | str | None, as_json: bool
-) -> None:  # fmt: skip
+) -> None:
     """Allow at most N active jobs of QUEUE, or N deliveries in a time; `none` removes a limit. Shows both.
 
     They last over restarts of the server. When the number falls, active jobs stay with their workers.
@@ -197,12 +195,11 @@ def limit(
         refuse_unknown(url, token, queue)
     if number is not None:
         _limit(url, token, queue, number)
-    path = f"/queues/{segment_of(queue)}/rate-limit"
     if isinstance(rate, str):
-        answer(url, token, "DELETE", path)
+        answer(url, token, c.RateLimitClear, queue=queue)
     elif rate is not None:
-        answer(url, token, "PUT", path, msgspec.json.encode({"limit": rate[0], "duration": rate[1]}))
-    seen = answer(url, token, "GET", f"/queues/{segment_of(queue)}")["queue"]
+        answer(url, token, c.RateLimit, queue=queue, limit=rate[0], duration=rate[1])
+    seen = answer(url, token, c.GetQueue, queue=queue)["queue"]
     allowed = "any number" if seen["concurrency"] is None else f"{seen['concurrency']:,}"
     text = f"{queue}: {allowed} at once, {seen['counts']['active']:,} now{_per_time(seen['rateLimit'])}"
     say(text, {name: seen[name] for name in ("name", "concurrency", "rateLimit")}, as_json=as_json)
@@ -210,26 +207,20 @@ def limit(
 
 
 def _limit(url: str, token: str | None, queue: str, number: str) -> None:
-    path = f"/queues/{segment_of(queue)}/concurrency"
     if number in UNLIMITED:
-        answer(url, token, "DELETE", path)
+        answer(url, token, c.ClearConcurrency, queue=queue)
     elif number.isascii() and number.isdigit():
-        answer(url, token, "PUT", path, msgspec.json.encode({"concurrency": int(number[:20])}))
+        answer(url, token, c.SetConcurrency, queue=queue, concurrency=int(number[:20]))
     else:
         raise click.BadParameter(f"{number!r} must be a number from 1 on, or `none` for no limit", param_hint="N")
 
 
 def _per_time(rate: dict[str, int] | None) -> str:
-    return "" if rate is None else f"; {rate['limit']:,} deliveries in {exact(rate['duration'])}"
+    return "" if rate is None else f"; {rate['limit']:,} deliveries in {whole(rate['duration'])}"
 
 
 def _rate(rate: dict[str, int] | None) -> str:
-    return "" if rate is None else f"{rate['limit']:,}/{exact(rate['duration'])}"
-
-
-def _now_ms(url: str, token: str | None) -> int:
-    """Return what time it is at the server: only its clock counts."""
-    return int(answer(url, token, "GET", "/ping")["data"]["time"])
+    return "" if rate is None else f"{rate['limit']:,}/{typed_ms(rate['duration'])}"
 
 
 def _why(pause: dict[str, Any] | None) -> str:
@@ -241,8 +232,3 @@ def _why(pause: dict[str, Any] | None) -> str:
 
 def _until(ms: int | None) -> str:
     return "" if ms is None else f" until {at(ms)}"
-
-
-def _age(ms: int) -> str:
-    """Return a time in its largest unit."""
-    return next((f"{ms // unit}{name}" for unit, name in _UNITS if ms >= unit), f"{max(0, ms)}ms")

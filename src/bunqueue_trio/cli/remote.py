@@ -11,7 +11,6 @@ from datetime import datetime
 from functools import wraps
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
 import click
 import httpx
@@ -24,11 +23,15 @@ from rich.table import Table
 from bunqueue_trio.config import parse_typed_ms
 from bunqueue_trio.errors import WRONG_TOKEN
 from bunqueue_trio.logs.printable import printable
+from bunqueue_trio.pages.words import span
+from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.address import http_url, masked
-from bunqueue_trio.protocol.request import segment_of
+from bunqueue_trio.protocol.commands import Command
+from bunqueue_trio.protocol.request import Request, request_of
+from bunqueue_trio.protocol.routes import path_of_page
 
 Ask = Callable[..., Any]
-"""Takes method, path and body, and returns the answer."""
+"""Takes a command and its fields, by their names in JSON, and returns the answer."""
 
 DEFAULT_URL = "http://127.0.0.1:6790"
 TIMEOUT_S = 10.0
@@ -120,37 +123,55 @@ def connection(url: str, token: str | None) -> Iterator[Ask]:
     """Return what asks a server for many things, over one connection; it raises as :func:`answer`."""
     with connect(url, token) as client:
 
-        def ask(method: str, path: str, body: bytes | None = None) -> Any:
-            try:
-                response = client.request(method, path, content=body)
-            except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
-                raise unreachable(url, error) from None
-            return accepted(url, response.status_code, response.content)
+        def ask(kind: type[Command], /, **fields: object) -> Any:
+            known = {field.encode_name for field in msgspec.structs.fields(kind)}
+            assert fields.keys() <= known, f"{kind.__name__} has no {', '.join(fields.keys() - known)}"
+            return _sent(client, url, request_of(kind, fields))
 
         yield ask
 
 
-def answer(url: str, token: str | None, method: str, path: str, body: bytes | None = None) -> Any:
-    """Return what the server answers to one request.
+def _sent(client: httpx.Client, url: str, request: Request) -> Any:
+    method, target, body = request
+    try:
+        response = client.request(method, target, content=body)
+    except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
+        raise unreachable(url, error) from None
+    return accepted(url, response.status_code, response.content)
+
+
+def answer(url: str, token: str | None, kind: type[Command], /, **fields: object) -> Any:
+    """Return what the server answers to one command with these fields, by their names in JSON.
 
     Raises:
         ClickException: in one line, that it cannot be reached, or what it refused.
     """
     with connection(url, token) as ask:
-        return ask(method, path, body)
+        return ask(kind, **fields)
+
+
+def page_of(url: str, token: str | None, name: str) -> Any:
+    """Return a page of the server about itself; raises as :func:`answer`."""
+    with connect(url, token) as client:
+        return _sent(client, url, Request("GET", path_of_page(name), None))
 
 
 def pages(
-    url: str, token: str | None, path: str, *, of: str | None = None, **query: object
+    url: str, token: str | None, kind: type[Command], /, *, of: str | None = None, **fields: object
 ) -> Iterator[dict[str, Any]]:
-    """Yield the answers to ``path``, or the part ``of`` each, page by page."""
+    """Yield the answers to a command, or the part ``of`` each, page by page."""
     while True:
-        page = answer(url, token, "GET", f"{path}?{urlencode(query, doseq=True)}")
+        page = answer(url, token, kind, **fields)
         page = page if of is None else page[of]
         yield page
         if page["next"] is None:
             return
-        query["after"] = page["next"]
+        fields["after"] = page["next"]
+
+
+def now_ms(url: str, token: str | None) -> int:
+    """Return what time it is at the server: only its clock counts."""
+    return int(answer(url, token, c.Ping)["data"]["time"])
 
 
 def at(ms: int) -> str:
@@ -205,16 +226,16 @@ def live_audit(url: str, token: str | None, *, wait: bool) -> list[str]:
     Raises:
         ClickException: there is no audit in that server, or as :func:`answer`.
     """
-    audit = answer(url, token, "GET", "/audit")["audit"]
+    audit = page_of(url, token, "audit")["audit"]
     if not audit["jobsPerSecond"]:
         raise click.ClickException(f"{masked(url)}: the self-audit is off (AUDIT_JOBS_PER_SECOND is 0)")
     wanted = audit["passesBegun"] + 1 if wait else 1
     while audit["passesDone"] < wanted:
         time.sleep(_POLL_S)
-        audit = answer(url, token, "GET", "/audit")["audit"]
+        audit = page_of(url, token, "audit")["audit"]
     click.echo(
         f"{masked(url)}: {audit['checked']:,} jobs and entries looked at in {audit['passesDone']:,} passes; "
-        f"the last took {audit['lastMs'] / 1000:.1f} s"
+        f"the last took {span(audit['lastMs'])}"
     )
     return [printable(f"{each['kind']}: {each['what']} (met {each['times']:,} times)") for each in audit["findings"]]
 
@@ -224,7 +245,7 @@ def live_audit(url: str, token: str | None, *, wait: bool) -> list[str]:
 @json_option
 def stats(url: str, token: str | None, *, as_json: bool) -> None:
     """Show what a running server has to do and has done."""
-    reply = answer(url, token, "GET", "/stats")
+    reply = answer(url, token, c.Stats)
     if as_json:
         click.echo(json.dumps(reply))
         return
@@ -305,8 +326,7 @@ def push(
         body["backoff"] = {"type": "exponential", "delay": backoff} | given if given else backoff
     if repeat_every is not None:
         body["repeat"] = {"every": repeat_every, "limit": repeat_limit} | ({"name": repeat_name} if repeat_name else {})
-    path = f"/queues/{segment_of(queue)}/jobs"
-    reply = answer(url, token, "POST", path, msgspec.json.encode(body))
+    reply = answer(url, token, c.Push, queue=queue, **body)
     say(reply["id"], reply, as_json=as_json)
 
 

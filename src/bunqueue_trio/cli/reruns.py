@@ -5,7 +5,6 @@ import time
 from typing import Any
 
 import click
-import msgspec
 
 from bunqueue_trio.cli.canary import Percent
 from bunqueue_trio.cli.dead import check_which, is_wanted, told_of
@@ -14,7 +13,7 @@ from bunqueue_trio.cli.remote import answer, at, json_option, of_list_alone, say
 from bunqueue_trio.cli.slips import refuse_unknown
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.pages.acts import CALLED
-from bunqueue_trio.protocol.request import segment_of
+from bunqueue_trio.protocol import commands as c
 
 # How often a rerun is looked at.
 POLL_S = 1.0
@@ -64,8 +63,8 @@ def rerun(
     what = told_of(queue, which, f"{tried.count:,}")
     if tried.count:
         confirm(f"rerun {what}, {min(count, tried.count):,} first", yes=yes)
-    body = {"filter": which, "count": count, "rate": rate, "stopAt": stop_at, "force": force}
-    begun = answer(url, token, "POST", "/dead/rerun", msgspec.json.encode(body))["rerun"]
+    how = {"count": count, "rate": rate, "stopAt": stop_at, "force": force}
+    begun = answer(url, token, c.RerunDlq, filter=which, **how)["rerun"]
     say(f"{begun['id']}: {what}, {min(count, tried.count):,} first, at most {rate:,} a second", begun, as_json=as_json)
     if not detach:
         _follow(url, token, begun, as_json=as_json)
@@ -81,7 +80,7 @@ def _follow(url: str, token: str | None, one: dict[str, Any], *, as_json: bool) 
     while True:
         now = f"{_fate(one)}{': ' + one['why'] if one['why'] else ''}"
         if now != said:
-            # What goes on is told beside the output, which a program may read.
+            # Progress goes to stderr: a program may read the output.
             if one["state"] in _UNDER_WAY:
                 click.echo(printable(now), err=True)
             else:
@@ -90,7 +89,7 @@ def _follow(url: str, token: str | None, one: dict[str, Any], *, as_json: bool) 
         if one["state"] not in _UNDER_WAY:
             break
         time.sleep(POLL_S)
-        found = answer(url, token, "GET", "/dead/reruns")["reruns"]
+        found = answer(url, token, c.ListReruns)["reruns"]
         one = next((each for each in found if each["id"] == one["id"]), one | {"state": "done"})
     if one["state"] == "stopped":
         raise click.ClickException(printable(f"it has stopped: {one['why']}; the others stay dead"))
@@ -113,7 +112,7 @@ def reruns(ctx: click.Context, url: str, token: str | None, *, limit: int | None
     of_list_alone(ctx, "limit", "as_json")
     if ctx.invoked_subcommand is not None:
         return
-    found = answer(url, token, "GET", "/dead/reruns")["reruns"][:limit]
+    found = answer(url, token, c.ListReruns)["reruns"][:limit]
     for one in found:
         if as_json:
             click.echo(json.dumps(one))
@@ -132,5 +131,5 @@ def reruns(ctx: click.Context, url: str, token: str | None, *, limit: int | None
 def stop(server: tuple[str, str | None], rerun_id: str, *, as_json: bool) -> None:
     """Stop the rerun ID: it retries no more, and what it has retried stays so."""
     url, token = server
-    one = answer(url, token, "POST", f"/dead/reruns/{segment_of(rerun_id)}/stop")["rerun"]
+    one = answer(url, token, c.StopRerun, rerun=rerun_id)["rerun"]
     say(f"{one['id']}: {_fate(one)}", one, as_json=as_json)

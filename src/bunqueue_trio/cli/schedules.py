@@ -7,11 +7,9 @@ from functools import partial, wraps
 from http import HTTPStatus
 from itertools import islice
 from typing import Any
-from urllib.parse import urlencode
 
 import anyio
 import click
-import msgspec
 from msgspec import Raw
 
 from bunqueue_trio.cli.many import dry_option
@@ -28,14 +26,14 @@ from bunqueue_trio.cli.remote import (
     with_server,
 )
 from bunqueue_trio.cli.scheduling import NOTHING, TIMES, fields_of, how, or_none, refuse_of_no_effect, when
-from bunqueue_trio.cli.words import told, took
+from bunqueue_trio.cli.words import told
 
 # The rules of zones are those of the server.
 from bunqueue_trio.engine import zones
 from bunqueue_trio.errors import ConnectionLost, Refused, ServerUnavailable
 from bunqueue_trio.logs.printable import printable
-from bunqueue_trio.pages.words import exact
-from bunqueue_trio.protocol.request import segment_of
+from bunqueue_trio.pages.words import span, whole
+from bunqueue_trio.protocol import commands as c
 
 # A server gives no more at once.
 _PAGE = 100
@@ -76,8 +74,8 @@ def _named(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def _some_names(url: str, token: str | None, name: str) -> list[str]:
     """Return the first names that there are, and those that begin as ``name`` does."""
-    places = [{}, {"after": name[:_BEGIN]}]
-    found = [answer(url, token, "GET", f"/schedules?{urlencode({'limit': _PAGE} | place)}") for place in places]
+    places: list[dict[str, Any]] = [{}, {"after": name[:_BEGIN]}]
+    found = [answer(url, token, c.ListSchedules, limit=_PAGE, **place) for place in places]
     return list({each["name"]: None for page in found for each in page["schedules"]})
 
 
@@ -106,7 +104,7 @@ def list_(url: str, token: str | None, *, limit: int | None, as_json: bool) -> N
 
 
 def _list(url: str, token: str | None, *, limit: int | None, as_json: bool) -> None:
-    shown, lines = 0, (line for page in pages(url, token, "/schedules", limit=_PAGE) for line in _lines(page))
+    shown, lines = 0, (line for page in pages(url, token, c.ListSchedules, limit=_PAGE) for line in _lines(page))
     for text, each in islice(lines, limit):
         shown += 1
         say(text, each, as_json=as_json)
@@ -131,7 +129,7 @@ def _jobs(count: int) -> str:
 def _repeat_line(each: dict[str, Any]) -> str:
     runs = f"run {each['run']:,}" + ("" if each["limit"] is None else f" of {each['limit']:,}")
     following = at(each["due"]) if each["state"] == "delayed" else each["state"]
-    return f"{each['name'] or '(repeat)'}  {following}  every {exact(each['every'])}  {each['queue']}  {runs}  job {each['job']}"
+    return f"{each['name'] or '(repeat)'}  {following}  every {whole(each['every'])}  {each['queue']}  {runs}  job {each['job']}"
 
 
 def _when_of(each: dict[str, Any]) -> str:
@@ -139,7 +137,7 @@ def _when_of(each: dict[str, Any]) -> str:
         return f"{each['cron']} {each['timezone']}"
     if each["at"] is not None:
         return f"once at {_in_zone(each['at'], each['timezone'])}"
-    return f"every {exact(each['every'])}"
+    return f"every {whole(each['every'])}"
 
 
 def _in_zone(ms: int, zone: str) -> str:
@@ -163,9 +161,8 @@ def _in_zone(ms: int, zone: str) -> str:
 @_as_json
 def show(url: str, token: str | None, name: str, *, next_: int, limit: int, as_json: bool) -> None:
     """Show the schedule NAME: what it brings, when it runs next, with remarks, and what became of its past slots."""
-    path = f"/schedules/{segment_of(name)}"
-    each = answer(url, token, "GET", path)["schedule"]
-    runs = answer(url, token, "GET", f"{path}/runs?{urlencode({'next': next_, 'limit': limit})}")
+    each = answer(url, token, c.GetSchedule, name=name)["schedule"]
+    runs = answer(url, token, c.GetScheduleRuns, name=name, next=next_, limit=limit)
     if as_json:
         click.echo(json.dumps({"schedule": each} | {key: runs[key] for key in ("upcoming", "past", "rules")}))
         return
@@ -196,7 +193,7 @@ def _told(key: str, each: dict[str, Any]) -> str:
 def _show_upcoming(runs: dict[str, Any], cron: str | None) -> None:
     for each in runs["upcoming"]:
         late = each["runAt"] - each["slot"]
-        remarks = [*([f"{took(late)} later: jitter"] if late else []), *each["remarks"]]
+        remarks = [*([f"{span(late)} later: jitter"] if late else []), *each["remarks"]]
         click.echo(printable(f"next  {each['local'].replace('T', ' ')}  {'; '.join(remarks)}".rstrip()))
     if cron is not None:
         click.echo(printable(f"time zones by tzdata {runs['rules']}"))
@@ -205,7 +202,7 @@ def _show_upcoming(runs: dict[str, Any], cron: str | None) -> None:
 def _past(past: dict[str, Any], zone: str) -> str:
     until = "" if past["until"] == past["slot"] else f" to {_in_zone(past['until'], zone)}"
     parts = [f"past  {_in_zone(past['slot'], zone)}{until}", past["outcome"], past["job"], past["why"]]
-    parts += [None if past["took"] is None else f"took {took(past['took'])}", past["error"]]
+    parts += [None if past["took"] is None else f"took {span(past['took'])}", past["error"]]
     return "  ".join(part for part in parts if part)
 
 
@@ -218,8 +215,7 @@ def _past(past: dict[str, Any], zone: str) -> str:
 @_as_json
 def preview(url: str, token: str | None, *, next_: int, as_json: bool, **given: Any) -> None:
     """Show when a schedule would run, without storing it; `put --dry-run` tries all the rest of it."""
-    query = urlencode({"next": next_} | fields_of(url, token, given))
-    told = answer(url, token, "GET", f"/schedules/preview?{query}")
+    told = answer(url, token, c.PreviewSchedule, next=next_, **fields_of(url, token, given))
     if as_json:
         click.echo(json.dumps(told))
     else:
@@ -237,7 +233,7 @@ def preview(url: str, token: str | None, *, next_: int, as_json: bool, **given: 
 @_as_json
 def put(
     url: str, token: str | None, name: str, queue: str, data: str, *, dry_run: bool, as_json: bool, **given: Any
-) -> None:  # fmt: skip
+) -> None:
     """Create the schedule NAME, or replace it: it brings jobs with the payload JSON to QUEUE.
 
     Nothing runs because of this; one that is the same already stays as it is, and what is another than before is shown: what is not
@@ -248,10 +244,10 @@ def put(
     fields |= fields_of(url, token, given)
     with connection(url, token) as ask:
         try:
-            before = ask("GET", f"/schedules/{segment_of(name)}")["schedule"]
+            before = ask(c.GetSchedule, name=name)["schedule"]
         except Refusal:
             before = None
-        said = ask("POST", "/schedules", msgspec.json.encode(fields))
+        said = ask(c.PutSchedule, **fields)
     _tell_put(said, before, dry_run=dry_run, as_json=as_json)
 
 
@@ -278,15 +274,14 @@ def change(
         fields["data"] = Raw(json_argument(data))
     if not fields and not options:
         raise click.UsageError("say what to change: --data, --queue, --cron, --overlap …")
-    path = f"/schedules/{segment_of(name)}"
-    before = answer(url, token, "GET", path)["schedule"]
+    before = answer(url, token, c.GetSchedule, name=name)["schedule"]
     refuse_of_no_effect(
         before | {"misfireMax": None} | fields if fields.keys() & {"window", "misfire", "misfireMax", "jitter"} else {}
     )
     if options:
         merged = before["options"] | {key: None if each is NOTHING else each for key, each in options.items()}
         fields["options"] = {key: each for key, each in merged.items() if each is not None}
-    said = answer(url, token, "PUT", path, msgspec.json.encode(fields | {"dryRun": dry_run}))
+    said = answer(url, token, c.ChangeSchedule, name=name, **fields, dryRun=dry_run)
     _tell_put(said, before, dry_run=dry_run, as_json=as_json)
 
 
@@ -313,17 +308,13 @@ def _differences(before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]
             yield f"{name}: {old} → {new}" if len(old) + len(new) <= _SHORT else f"{name}: another one"
 
 
-def _do(url: str, token: str | None, name: str, method: str, action: str) -> Any:
-    return answer(url, token, method, f"/schedules/{segment_of(name)}{action}")
-
-
 @schedules.command()
 @with_server
 @_named
 @_as_json
 def run(url: str, token: str | None, name: str, *, as_json: bool) -> None:
     """Bring a job of the schedule NAME now, beside its slots, and print its id."""
-    reply = _do(url, token, name, "POST", "/run")
+    reply = answer(url, token, c.RunSchedule, name=name)
     say(reply["id"], reply, as_json=as_json)
 
 
@@ -333,7 +324,7 @@ def run(url: str, token: str | None, name: str, *, as_json: bool) -> None:
 @_as_json
 def pause(url: str, token: str | None, name: str, *, as_json: bool) -> None:
     """Let the schedule NAME bring no jobs until `resume`."""
-    say(f"{name}: paused", _do(url, token, name, "POST", "/pause"), as_json=as_json)
+    say(f"{name}: paused", answer(url, token, c.PauseSchedule, name=name), as_json=as_json)
 
 
 @schedules.command()
@@ -342,8 +333,8 @@ def pause(url: str, token: str | None, name: str, *, as_json: bool) -> None:
 @_as_json
 def resume(url: str, token: str | None, name: str, *, as_json: bool) -> None:
     """Let the schedule NAME go on with its next slot; what was to run in the pause is skipped."""
-    reply = _do(url, token, name, "POST", "/resume")
-    each = answer(url, token, "GET", f"/schedules/{segment_of(name)}")["schedule"]
+    reply = answer(url, token, c.ResumeSchedule, name=name)
+    each = answer(url, token, c.GetSchedule, name=name)["schedule"]
     following = each["nextRun"]
     when = "no slot is to come" if following is None else f"next {_in_zone(following, each['timezone'])}"
     say(f"{name}: resumed, {when}", reply, as_json=as_json)
@@ -355,7 +346,7 @@ def resume(url: str, token: str | None, name: str, *, as_json: bool) -> None:
 @_as_json
 def delete(url: str, token: str | None, name: str, *, as_json: bool) -> None:
     """Forget the schedule NAME; jobs that it has brought stay."""
-    say(f"{name}: deleted", _do(url, token, name, "DELETE", ""), as_json=as_json)
+    say(f"{name}: deleted", answer(url, token, c.DeleteSchedule, name=name), as_json=as_json)
 
 
 @schedules.command()
@@ -366,7 +357,7 @@ def delete(url: str, token: str | None, name: str, *, as_json: bool) -> None:
 def sync(url: str, token: str | None, targets: tuple[str, ...], *, take_over: bool, as_json: bool) -> None:
     """Put the schedules that these apps declare onto the server; what is the same already stays as it is.
 
-    All of an app are put, or none. Nothing is deleted: those that an app does not declare any more are told.
+    All of an app are put, or none. Nothing is deleted: those that an app does not declare any more are named.
     """
     # Only here: a client of Python takes a while to read.
     from bunqueue_trio.cli.worker import hint_of, imported, told_of

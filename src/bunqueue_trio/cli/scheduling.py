@@ -10,7 +10,7 @@ import click
 
 from bunqueue_trio.cli.clock import Shown, when_shown
 from bunqueue_trio.cli.queues import Moment
-from bunqueue_trio.cli.remote import DURATION, answer
+from bunqueue_trio.cli.remote import DURATION, now_ms
 
 # The rules of zones are those of the server.
 from bunqueue_trio.engine import zones
@@ -26,7 +26,7 @@ _OPTIONS = {
 
 
 class _Nothing:
-    """What `none` says: as if nothing had been said."""
+    """What `none` means: as if the option had never been given."""
 
     def __repr__(self) -> str:
         return "none"
@@ -107,7 +107,7 @@ def how(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def or_none(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Let each option of one value that was added take `none`, too: as if it had never been said."""
+    """Let each option of one value take `none`, too: as if it had never been given."""
     for param in getattr(command, "__click_params__", ()):
         is_one = isinstance(param, click.Option) and not param.is_flag and not param.multiple
         if is_one and param.name not in ("url", "token", "queue", "data"):
@@ -133,7 +133,7 @@ def fields_of(url: str, token: str | None, given: dict[str, Any]) -> dict[str, A
                 click.echo(f"--{name} {said}: {shown.remark}", err=True)
         elif said is not None:
             ms, from_now = said
-            fields[name] = ms + int(answer(url, token, "GET", "/ping")["data"]["time"]) if from_now else ms
+            fields[name] = ms + now_ms(url, token) if from_now else ms
     return fields
 
 
@@ -144,4 +144,6 @@ def _shown(said: datetime, zone: str | None) -> Shown:
     try:
         return when_shown(said, None if zone is None else zones.zone_of(zone))
     except (ValueError, OverflowError, OSError):
-        raise click.BadParameter(f"{said} is no time that can be told", param_hint="--at, --start or --end") from None
+        raise click.BadParameter(
+            f"{said} is no time in a year from 1 to 9999", param_hint="--at, --start or --end"
+        ) from None

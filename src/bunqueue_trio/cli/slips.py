@@ -13,7 +13,7 @@ import click
 
 from bunqueue_trio.cli.remote import answer, pages
 from bunqueue_trio.logs.printable import printable
-from bunqueue_trio.protocol.request import segment_of
+from bunqueue_trio.protocol import commands as c
 
 # Names that are compared.
 LOOKED_MAX = 10_000
@@ -55,7 +55,7 @@ def refuse_unknown(url: str, token: str | None, *queues: str) -> None:
 
 
 def _view(url: str, token: str | None, queue: str) -> dict[str, Any]:
-    view: dict[str, Any] = answer(url, token, "GET", f"/queues/{segment_of(queue)}")["queue"]
+    view: dict[str, Any] = answer(url, token, c.GetQueue, queue=queue)["queue"]
     return view
 
 
@@ -67,5 +67,5 @@ def _slip(url: str, token: str | None, queue: str, then: str) -> str:
 
 
 def _names(url: str, token: str | None) -> Iterator[str]:
-    for page in pages(url, token, "/queues", limit=1000):
+    for page in pages(url, token, c.ListQueues, limit=1000):
         yield from page["queues"]

@@ -6,9 +6,10 @@ from typing import Any
 
 import click
 
-from bunqueue_trio.cli.remote import Refusal, answer, at, json_option, with_server
+from bunqueue_trio.cli.remote import Refusal, answer, at, json_option, page_of, with_server
 from bunqueue_trio.logs.printable import printable
-from bunqueue_trio.pages.words import count, exact, size, span
+from bunqueue_trio.pages.words import count, size, span, typed_ms
+from bunqueue_trio.protocol import commands as c
 
 
 @click.command()
@@ -16,7 +17,7 @@ from bunqueue_trio.pages.words import count, exact, size, span
 @json_option
 def storage(url: str, token: str | None, *, as_json: bool) -> None:
     """Show what the disk of a running server holds, how fast that grows, how long there is room, and what is kept how long."""
-    told = answer(url, token, "GET", "/storage")["data"]
+    told = answer(url, token, c.StorageStatus)["data"]
     if as_json:
         click.echo(json.dumps(told))
         return
@@ -59,7 +60,7 @@ def _rows(told: dict[str, Any]) -> list[tuple[str, str]]:
     rows += [
         (
             "shorter",
-            f"RETENTION_AGE_MS={exact(each['age'])} would free about {each['jobs']:,} jobs, {size(each['bytes'])}",
+            f"RETENTION_AGE_MS={typed_ms(each['age'])} would free about {each['jobs']:,} jobs, {size(each['bytes'])}",
         )
         for each in told.get("shorter") or ()
     ]
@@ -69,7 +70,7 @@ def _rows(told: dict[str, Any]) -> list[tuple[str, str]]:
             if "shorter" in told and told["shorter"] is not None
             else "a look at the ages of jobs"
         )
-        rows.append(("shorter", f"what a shorter RETENTION_AGE_MS would free is told once there is {nothing}"))
+        rows.append(("shorter", f"what a shorter RETENTION_AGE_MS would free is shown once there is {nothing}"))
     return rows
 
 
@@ -81,7 +82,7 @@ def health(url: str, token: str | None, *, as_json: bool) -> None:
 
     For probes; it needs no token. Who may look (`read`) also sees which server answers, whether it leads and since when.
     """
-    told = answer(url, token, "GET", "/health")
+    told = page_of(url, token, "health")
     place = _place(url, token)
     if as_json:
         more = {} if place is None else {name: place.get(name) for name in ("server", "doors", "cluster")}
@@ -100,7 +101,7 @@ def health(url: str, token: str | None, *, as_json: bool) -> None:
 def _place(url: str, token: str | None) -> dict[str, Any] | None:
     """Return which server answers, as `/tasks` has it; None where a token is missing for that, or an older one does not say it."""
     try:
-        told: dict[str, Any] = answer(url, token, "GET", "/tasks")
+        told: dict[str, Any] = page_of(url, token, "tasks")
     except Refusal:
         return None
     return told if "server" in told else None

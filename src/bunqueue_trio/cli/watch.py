@@ -15,7 +15,7 @@ from bunqueue_trio.cli.remote import accepted, connect, json_option, unreachable
 from bunqueue_trio.cli.slips import tell_if_unknown
 from bunqueue_trio.logs.printable import printable, printable_json
 from bunqueue_trio.protocol.events import ALL_TYPES, EVENT_TYPES
-from bunqueue_trio.protocol.request import segment_of
+from bunqueue_trio.protocol.routes import path_of_page
 
 # The server says something every 15 s; three times nothing is a dead connection.
 _SILENCE_S = 45.0
@@ -44,7 +44,7 @@ def watch(
     When the connection is lost it is made again, and what was missed meanwhile is shown as far as the
     server keeps it. Exit code 1 when the server refuses, or cannot be reached at the start.
     """
-    path = "/events" if queue is None else f"/events/queues/{segment_of(queue)}"
+    path = path_of_page("events") if queue is None else path_of_page("events", queue=queue)
     if queue is not None:
         tell_if_unknown(url, token, queue)
     if set(types) - EVENT_TYPES:

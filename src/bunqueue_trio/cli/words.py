@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from bunqueue_trio.cli.remote import at
-from bunqueue_trio.pages.words import exact
+from bunqueue_trio.pages.words import whole
 
 _MOMENTS = frozenset({
     "at", "completedAt", "createdAt", "due", "from", "leaseUntil", "pausedAt", "runAt", "since", "startedAt", "to", "until", "waitingSlot",
@@ -14,11 +14,6 @@ _SPANS = frozenset({
 })  # fmt: skip
 
 
-def took(ms: int) -> str:
-    """Return how long something took, in seconds where it was as long as one."""
-    return f"{ms}ms" if ms < 1000 else f"{ms / 1000:g} s"
-
-
 def told(name: str, value: Any) -> str:
     """Return the value of a field."""
     if isinstance(value, dict):
@@ -26,5 +21,5 @@ def told(name: str, value: Any) -> str:
     if type(value) is int and name in _MOMENTS:
         return at(value)
     if type(value) is int and name in _SPANS:
-        return exact(value)
+        return whole(value)
     return json.dumps(value, ensure_ascii=False)

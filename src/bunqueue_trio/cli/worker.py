@@ -13,8 +13,9 @@ import click
 import structlog
 
 from bunqueue_trio.cli import reload
-from bunqueue_trio.client.app import App, chosen, run_until_signal
+from bunqueue_trio.client.app import App, chosen
 from bunqueue_trio.client.declared import DECLARED_ELSEWHERE, Synced
+from bunqueue_trio.client.running import run_until_signal
 from bunqueue_trio.client.worker import Worker
 from bunqueue_trio.errors import UNAUTHORIZED, WRONG_TOKEN, Refused, leaves
 from bunqueue_trio.logs.lines import configure_logging, flush_logs
@@ -178,7 +179,7 @@ def imported(target: str) -> Any:
 
 
 def _is_on_the_way(file: str) -> bool:
-    """Return whether a frame is one of those who import, or who are called, and not of what is imported."""
+    """Return whether a frame belongs to the importing machinery, and not to the module that is imported."""
     return file.startswith((_PACKAGE, "<frozen importlib", importlib.__file__))
 
 

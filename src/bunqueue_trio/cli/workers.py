@@ -6,20 +6,19 @@ from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from itertools import islice
 from typing import Any
-from urllib.parse import urlencode
 
 import click
 from rich.console import Console
 from rich.table import Table
 
 from bunqueue_trio.cli.many import confirm, dry_option, yes_option
-from bunqueue_trio.cli.remote import answer, json_option, of_list_alone, say, with_server
+from bunqueue_trio.cli.remote import answer, json_option, now_ms, of_list_alone, pages, say, with_server
 from bunqueue_trio.logs.printable import printable
-from bunqueue_trio.pages.words import count
-from bunqueue_trio.protocol.request import segment_of
+from bunqueue_trio.pages.words import count, span
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol.commands import Command
 
 _COLUMNS = ("status", "jobs", "at once", "done", "failed", "heard", "longest", "queues")
-_UNITS = ((86_400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 
 _name = click.argument("name", metavar="NAME")
 
@@ -51,7 +50,7 @@ def workers(ctx: click.Context, url: str, token: str | None, *, limit: int | Non
     for column in _COLUMNS:
         table.add_column(column, justify="left" if column in ("status", "queues") else "right", no_wrap=True)
     # Its clock made the times.
-    now = answer(url, token, "GET", "/ping")["data"]["time"]
+    now = now_ms(url, token)
     for worker in islice(_all(url, token), limit):
         if as_json:
             click.echo(json.dumps(worker))
@@ -60,7 +59,7 @@ def workers(ctx: click.Context, url: str, token: str | None, *, limit: int | Non
         table.add_row(
             printable(worker["name"]), printable(worker["id"]), _status(worker), f"{worker['activeJobs']:,}",
             f"{worker['concurrency']:,}", f"{worker['processedJobs']:,}", f"{worker['failedJobs']:,}",
-            _age(now - worker["lastSeen"]), "" if began is None else _age(now - began),
+            span(now - worker["lastSeen"]), "" if began is None else span(now - began),
             printable(", ".join(worker["queues"])),
         )  # fmt: skip
     if not as_json:
@@ -83,8 +82,7 @@ def quiet(server: tuple[str, str | None], name: str, *, as_json: bool) -> None:
     _act(
         server,
         name,
-        "POST",
-        "/quiet",
+        c.QuietWorker,
         lambda said: f"quiet, and has {count(said['activeJobs'], 'job')}",
         as_json=as_json,
     )
@@ -96,7 +94,7 @@ def quiet(server: tuple[str, str | None], name: str, *, as_json: bool) -> None:
 @click.pass_obj
 def unquiet(server: tuple[str, str | None], name: str, *, as_json: bool) -> None:
     """Give workers NAME jobs again."""
-    _act(server, name, "POST", "/unquiet", lambda said: "gets jobs", as_json=as_json)
+    _act(server, name, c.UnquietWorker, lambda said: "gets jobs", as_json=as_json)
 
 
 @workers.command()
@@ -116,7 +114,7 @@ def release(server: tuple[str, str | None], name: str, *, dry_run: bool, yes: bo
         return
     if jobs:
         confirm(f"{name}: take {count(jobs, 'job')} from it", yes=yes)
-    _act(server, name, "POST", "/release", lambda said: f"{count(said['count'], 'job')} returned", as_json=as_json)
+    _act(server, name, c.ReleaseWorker, lambda said: f"{count(said['count'], 'job')} returned", as_json=as_json)
 
 
 @workers.command()
@@ -128,7 +126,7 @@ def forget(server: tuple[str, str | None], name: str, *, as_json: bool) -> None:
 
     One that is connected, is quiet or has jobs cannot be forgotten.
     """
-    _act(server, name, "DELETE", "", lambda said: "forgotten", as_json=as_json)
+    _act(server, name, c.UnregisterWorker, lambda said: "forgotten", as_json=as_json)
 
 
 def _named(server: tuple[str, str | None], name: str) -> list[dict[str, Any]]:
@@ -148,28 +146,18 @@ def _named(server: tuple[str, str | None], name: str) -> list[dict[str, Any]]:
 
 
 def _act(
-    server: tuple[str, str | None], name: str, method: str, path: str, says: Callable[[dict[str, Any]], str], *,
+    server: tuple[str, str | None], name: str, kind: type[Command], says: Callable[[dict[str, Any]], str], *,
     as_json: bool,
 ) -> None:  # fmt: skip
     """Do something to workers, and say what."""
     url, token = server
     found = _named(server, name)
     for worker in found:
-        said = answer(url, token, method, f"/workers/{segment_of(worker['id'])}{path}")["data"]
+        said = answer(url, token, kind, id=worker["id"])["data"]
         which = name if len(found) == 1 else f"{name} ({', '.join(worker['queues']) or worker['id']})"
         say(f"{which}: {says(said)}", {"id": worker["id"], **said}, as_json=as_json)
 
 
 def _all(url: str, token: str | None) -> Iterator[dict[str, Any]]:
-    query: dict[str, object] = {"limit": 1000}
-    while True:
-        page = answer(url, token, "GET", f"/workers?{urlencode(query)}")["data"]
+    for page in pages(url, token, c.ListWorkers, of="data", limit=1000):
         yield from page["workers"]
-        if page["next"] is None:
-            return
-        query["after"] = page["next"]
-
-
-def _age(ms: float) -> str:
-    seconds = max(0, round(ms / 1000))
-    return next((f"{seconds // unit} {name}" for unit, name in _UNITS if seconds >= unit), "0 s")

@@ -1,10 +1,10 @@
 """The client of a running server, and the worker on top of it. Both speak WebSocket, on Trio and on asyncio."""
 
 from bunqueue_trio.client.app import App
-from bunqueue_trio.client.client import Client
+from bunqueue_trio.client.client import Client, Job
 from bunqueue_trio.client.endings import Again, GiveUp
 from bunqueue_trio.client.events import EventStream
-from bunqueue_trio.client.jobs import Job, JobInfo
+from bunqueue_trio.client.info import JobInfo
 from bunqueue_trio.client.worker import Worker
 from bunqueue_trio.errors import BunqueueError, ConnectionLost, JobFailed, JobRemoved, Refused, ServerUnavailable
 from bunqueue_trio.protocol.options import Backoff, JobSpec, PushOptions

@@ -1,8 +1,7 @@
-"""Many queues in one program: handlers of one app, each with a worker of its own, and running workers until a signal."""
+"""Many queues in one program: handlers of one app, each with a worker of its own."""
 
-import signal
 import ssl
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from random import Random  # noqa: TID251 - jitter; a test hands in its own
 from typing import Any, Unpack
 
@@ -14,9 +13,8 @@ from bunqueue_trio.client.backend import LoopName
 from bunqueue_trio.client.client import Client
 from bunqueue_trio.client.connection import Connect
 from bunqueue_trio.client.declared import Declared, Synced, When, synchronise
-from bunqueue_trio.client.log import log, show_plainly
+from bunqueue_trio.client.running import run_all, run_until_signal
 from bunqueue_trio.client.worker import H, Worker
-from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol.commands import RunOptions
 from bunqueue_trio.protocol.times import Time, seconds_of
 
@@ -112,7 +110,7 @@ class App:
         self.schedules[name] = Declared.of(name, queue, data, self.name, when)
 
     async def sync(self, *, take_over: bool = False) -> Synced:
-        """Put what is declared onto the server, all or nothing, and tell of what was declared before and is not any more.
+        """Put the declared schedules onto the server, all or none, and return those that were declared before and are not any more.
 
         What is the same already stays as it is: nothing runs because of a deploy. Nothing is deleted. ``take_over``: also schedules
         that an app of another name has declared become those of this one.
@@ -168,54 +166,3 @@ def chosen(workers: Iterable[Worker], queues: Collection[str] | None) -> list[Wo
     if unknown := set(queues or ()) - there:
         raise ValueError(f"no handler for queue {min(unknown)!r}; there are {', '.join(sorted(there))}")
     return [worker for worker in each if queues is None or worker.queue in queues]
-
-
-async def run_all(workers: Sequence[Worker]) -> None:
-    """Run workers side by side; when one is refused, the others are stopped and the refusal raised."""
-    refusals: list[Refused] = []
-
-    async def work(worker: Worker) -> None:
-        try:
-            await worker.run()
-        except Refused as refused:
-            refusals.append(refused)
-            for other in workers:
-                other.stop()
-
-    async with anyio.create_task_group() as group:
-        for worker in workers:
-            group.start_soon(work, worker)
-    # Out here, so that it is not in a group.
-    if refusals:
-        raise refusals[0]
-
-
-async def run_until_signal(workers: Sequence[Worker]) -> None:
-    """Run workers until SIGTERM or SIGINT, which stop them; a second one ends the grace."""
-    show_plainly()
-    trouble: Refused | None = None
-    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async with anyio.create_task_group() as group:
-            group.start_soon(_stop_on_signal, workers, signals, group.cancel_scope)
-            for worker in workers:
-                worker.is_program = True
-                log.info("worker started", queue=worker.queue, url=worker.url, concurrency=worker.concurrency)
-            try:
-                await run_all(workers)
-            except Refused as refused:
-                trouble = refused
-            group.cancel_scope.cancel()
-    # Out here, so that it is not in a group.
-    if trouble is not None:
-        raise trouble
-    for worker in workers:
-        log.info("worker stopped", queue=worker.queue)
-
-
-async def _stop_on_signal(workers: Sequence[Worker], signals: AsyncIterator[int], scope: anyio.CancelScope) -> None:
-    number = await anext(signals)
-    for worker in workers:
-        log.info("worker stops", queue=worker.queue, signal=signal.Signals(number).name, running=worker.running)
-        worker.stop()
-    await anext(signals)
-    scope.cancel()

@@ -114,7 +114,7 @@ def is_trio() -> bool:
 
 
 async def rest(seconds: float) -> None:
-    """Sleep, where nothing that anybody waits for comes of it alone: the server of a test may say so."""
+    """Sleep for upkeep that nobody waits for: a test in virtual time need not wait for it either."""
     with anyio.move_on_after(seconds) as scope, STAND_INS.resting(scope):
         await anyio.sleep_forever()
 

@@ -1,69 +1,73 @@
-"""A client of a running server: one connection, every command, seconds everywhere.
+"""A client of a running server, and the jobs that it takes: one connection, every command, seconds everywhere.
 
 The connection is kept up in the background. A command that was cut off is repeated on the next connection only where that cannot do harm; elsewhere
 :class:`ConnectionLost` says that its fate is unknown.
 """
 
-import math
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
-from functools import partial
+from functools import cached_property, partial
 from random import Random  # noqa: TID251 - jitter; a test hands in its own
-from typing import Any, Self, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, Unpack
 from uuid import UUID
 
 import anyio
-import msgspec
+import structlog
 import uuid_utils
 from anyio.abc import TaskGroup
+from msgspec.json import Decoder
+from structlog.typing import FilteringBoundLogger
 
-from bunqueue_trio.client.backend import websocket
+from bunqueue_trio.client.asking import Asking
+from bunqueue_trio.client.backend import now_or_soon, to_be_awaited, websocket
 from bunqueue_trio.client.connection import Connect
 from bunqueue_trio.client.events import EventStream, Streams
 from bunqueue_trio.client.given import count_of
-from bunqueue_trio.client.jobs import Job, JobInfo, decode, encoded
-from bunqueue_trio.client.link import Lost
+from bunqueue_trio.client.info import decode
 from bunqueue_trio.client.pushing import Ended, push_once
 from bunqueue_trio.client.upkeep import CLOSED, Introduction, Upkeep
 from bunqueue_trio.client.waiting import EVENTS, Wait
-from bunqueue_trio.errors import JOB_NOT_FOUND, ConnectionLost, Refused, ServerUnavailable
+from bunqueue_trio.errors import ConnectionLost, Refused, ServerUnavailable
+from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.protocol import commands as c
-from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.address import given_token, given_url
-from bunqueue_trio.protocol.catalog import AWAITS, SPECS, TAKES
-from bunqueue_trio.protocol.commands.spec import Again
-from bunqueue_trio.protocol.options import (
-    FailureSpec,
-    JobSpec,
-    PushOptions,
-    failure_fields,
-    percent_of,
-    push_fields,
-    said,
-)
+from bunqueue_trio.protocol.options import JobSpec, PushOptions, push_fields, said
 from bunqueue_trio.protocol.places import place_of
-from bunqueue_trio.protocol.request import fields_of, has_tokens
+from bunqueue_trio.protocol.replies import DeliveredJob, fence
 from bunqueue_trio.protocol.standin import STAND_INS, Awaited
-from bunqueue_trio.protocol.surrogates import read
 from bunqueue_trio.protocol.times import Time, seconds_of, to_ms
 
+if TYPE_CHECKING:
+    # A default for it is of Python 3.13; type checkers bring this with them.
+    from typing_extensions import TypeVar
+
+    # A protocol, for who checks types; else nothing of it may stand in the way of `__getattr__`.
+    _Logger = FilteringBoundLogger
+    T = TypeVar("T", default=Any)
+else:
+    from typing import TypeVar
+
+    _Logger = object
+    T = TypeVar("T")
+
+U = TypeVar("U")
+
 DEFAULT_URL = "ws://localhost:6790"
-# A restart of the server, with a large file to read; half of what makes it stop reading; how often a pull asks for which there is no room to wait.
-PATIENCE_S, IN_FLIGHT, POLL_AGAIN_S = 30.0, 500, 1.0
+# A restart of the server, with a large file to read; and half of what makes it stop reading.
+PATIENCE_S, IN_FLIGHT = 30.0, 500
+# Before something is said again to a server that did not take it.
+RETRY_S = 1.0
 
-R = TypeVar("R", bound=r.Reply)
-T = TypeVar("T")
 
-
-class Client:
+class Client(Asking):
     """A connection to the server at ``url`` that mends itself. Use as an async context manager.
 
     Without ``url`` or ``token``, BUNQUEUE_URL and BUNQUEUE_TOKEN of the environment count; ``token=""`` is none.
 
     Entering does not wait for the server; commands do, up to ``patience`` seconds. ``queue`` limits what
     :meth:`events` and :meth:`wait` see to one queue. At most ``in_flight`` commands are under way, and as many
-    pulls that wait; more of these ask every second. ``on_demand``: it connects when it is first asked for something. ``worker``: what the server is told of who works over
+    pulls that wait; more of these ask every second. ``on_demand``: it connects when it is first asked for something. ``worker``: what the server learns of who works over
     each connection. ``tls`` is the context for ``wss://``; without one the certificates of the system are trusted.
     """
 
@@ -86,12 +90,6 @@ class Client:
             queue=queue, worker=worker, patience=seconds_of("patience", patience, zero=True), on_demand=on_demand,
         )  # fmt: skip
         self._begin()
-
-    def _begin(self) -> None:
-        """Set up what belongs to one block, and to one loop."""
-        self._slots = anyio.Semaphore(self._in_flight)
-        self._polls = anyio.Semaphore(self._in_flight)
-        self._upkeep.begin()
 
     async def __aenter__(self) -> Self:
         if self._groups:
@@ -144,7 +142,7 @@ class Client:
         send = partial(self._push_one, queue, fields)
         return (await push_once(send, self._state_or_none, self._ended, [options], [fields]))[0]
 
-    async def push_to(self, handler: Callable[[Job[T]], Any], data: T, **options: Unpack[PushOptions]) -> str:
+    async def push_to(self, handler: "Callable[[Job[U]], Any]", data: U, **options: Unpack[PushOptions]) -> str:
         """Add a job for ``handler`` to its queue, by its name, as :meth:`push` does; type checkers compare the payload.
 
         Raises:
@@ -172,7 +170,7 @@ class Client:
         *,
         timeout: Time = 0,  # noqa: ASYNC109 - the server waits
         lease: Time | None = None,
-    ) -> Job[Any] | None:
+    ) -> "Job[Any] | None":
         """Take the next job, waiting up to ``timeout`` seconds (at most 60) for one.
 
         It is ours until this connection ends, or ``lease`` seconds without a heartbeat. Cancelled while
@@ -183,122 +181,14 @@ class Client:
 
     async def pull_many(
         self, queue: str, count: int, *, timeout: Time = 0, lease: Time | None = None,  # noqa: ASYNC109
-    ) -> list[Job[Any]]:  # fmt: skip
+    ) -> "list[Job[Any]]":  # fmt: skip
         """Take up to ``count`` jobs, fewer if they are large; see :meth:`pull`."""
         reply = await self._call(
             c.PullBatch, queue=queue, count=count, timeout=to_ms("timeout", timeout), lockTtl=to_ms("lease", lease)
         )
         return [Job(self, job, token) for job, token in zip(reply.jobs, reply.tokens, strict=True)]
 
-    async def ack(self, job_id: str, result: Any = None, *, token: str | None = None) -> None:
-        """Complete a job; without its token it cannot be repeated, and may end in ConnectionLost."""
-        try:
-            await self._call(c.Ack, id=job_id, token=token, result=encoded(result))
-        except ConnectionLost:
-            if token is None or await self._state_or_none(job_id) != "completed":  # noqa: ASYNC120 - then so be it
-                raise
-
-    async def ack_many(
-        self, ids: Sequence[str], results: Sequence[Any] | None = None, *, tokens: Sequence[str] | None = None
-    ) -> list[str]:
-        """Complete several jobs; return the ids that were not active, or not ours any more.
-
-        When the connection was cut meanwhile, jobs that this very call completed may be among them.
-        """
-        encoded_results = None if results is None else [encoded(result) or r.NULL for result in results]
-        reply = await self._call(c.AckBatch, ids=ids, tokens=tokens, results=encoded_results)
-        return _strings(reply, "ignoredIds")
-
-    async def fail(
-        self, job_id: str, error: str | None = None, *, token: str | None = None, unrecoverable: bool = False,
-        retry_in: Time | None = None, stack: str | None = None,
-    ) -> None:  # fmt: skip
-        """Report a failed attempt: the job is retried after its backoff, or ``retry_in`` seconds, or dead.
-
-        An ``unrecoverable`` one is the last. ``stack`` is kept with the attempt.
-        """
-        how = {"stack": said(stack), "unrecoverable": unrecoverable or None, "retryIn": to_ms("retry_in", retry_in)}
-        await self._call(c.Fail, id=job_id, token=token, error=said(error), **how)
-
-    async def fail_many(self, failures: Iterable[FailureSpec]) -> list[str]:
-        """Report failed attempts, each with the ``id`` of its job and what :meth:`fail` takes; at most 500.
-
-        Return the ids that were not active, or not ours any more. When the connection was cut meanwhile, jobs that this
-        very call reported may be among them, if each has its token; else it may end in ConnectionLost.
-        """
-        return (await self._call(c.FailBatch, failures=failure_fields(failures))).data.ignored_ids or []
-
-    async def release(self, job_id: str, *, token: str | None = None) -> None:
-        """Return a job to its previous position, as if it had not been pulled."""
-        await self._call(c.Release, id=job_id, token=token)
-
-    async def heartbeat(self, job_id: str, *, token: str | None = None, duration: Time | None = None) -> None:
-        """Renew a lease; of a job that was held over a restart of the server, for this connection. Refused when it is lost."""
-        await self._call(c.Heartbeat, id=job_id, token=token, duration=to_ms("duration", duration))
-
-    async def heartbeats(self, ids: Sequence[str], *, tokens: Sequence[str] | None = None) -> list[str]:
-        """Renew several leases; return the ids of those that are lost."""
-        return (await self.renew(ids, tokens=tokens))[0]
-
-    async def renew(self, ids: Sequence[str], *, tokens: Sequence[str] | None = None) -> tuple[list[str], list[str]]:
-        """Renew several leases; return the ids of those that are lost, and of jobs that are cancelled and to be ended."""
-        reply = await self._call(c.HeartbeatBatch, ids=ids, tokens=tokens)
-        return _strings(reply, "lostIds"), _strings(reply, "cancelledIds")
-
-    async def extend_lock(self, job_id: str, token: str, duration: Time) -> None:
-        """Let the lease of a job end ``duration`` seconds from now."""
-        await self._call(c.ExtendLock, id=job_id, token=token, duration=to_ms("duration", duration))
-
-    async def progress(
-        self, job_id: str, percent: float, message: str | None = None, *, token: str | None = None
-    ) -> None:
-        """Report how far an active job is; this renews its lease too."""
-        await self._call(c.Progress, id=job_id, progress=percent_of(percent), message=said(message), token=token)
-
     # --- everybody --------------------------------------------------------------------------------
-
-    async def get(self, job_id: str) -> JobInfo:
-        """Return a job; Refused (404) when it is unknown, or finished and not kept."""
-        return JobInfo((await self._call(c.GetJob, id=job_id)).job)
-
-    async def state(self, job_id: str) -> str:
-        """Return ``waiting``, ``delayed``, ``waiting-children``, ``active``, ``completed`` or ``failed``."""
-        return (await self.look(job_id)).state
-
-    async def result(self, job_id: str) -> Any:
-        """Return the result of a job; None while it has none."""
-        return decode((await self._call(c.GetResult, id=job_id)).result)
-
-    async def cancel(
-        self, job_id: str, *, reason: str | None = None, by: str | None = None, grace: Time | None = None
-    ) -> None:
-        """Remove an unfinished job, an active one too; Refused (404) when there is none.
-
-        With any of the others a record is kept. Its worker has ``grace`` seconds to end it.
-        """
-        await self._call(c.Cancel, id=job_id, reason=reason, by=by, grace=to_ms("grace", grace))
-
-    async def stats(self) -> dict[str, Any]:
-        """Return the server's statistics."""
-        reply: dict[str, Any] = msgspec.json.decode(await self._answer(c.Stats, {}))
-        return {name: value for name, value in reply.items() if name not in ("ok", "reqId")}
-
-    async def ping(self) -> None:
-        """Return when the server has answered."""
-        await self._answer(c.Ping, {})
-
-    async def run(self, command: c.Command[R]) -> R:
-        """Send any command of :mod:`bunqueue_trio.commands`, with its fields as the server has them; return its reply.
-
-        Times are in ms. Jobs that it takes are ours as with :meth:`pull`. It is repeated where that can do no harm.
-
-        Raises:
-            TypeError: it is no command, or it says something about a connection, which is this client's own business.
-        """
-        fields = fields_of(command)
-        if isinstance(command, c.Pull | c.PullBatch):
-            fields["timeout"] = command.timeout
-        return await self._call(type(command), **fields)
 
     @asynccontextmanager
     async def events(self, *types: str) -> AsyncIterator[EventStream]:
@@ -330,10 +220,6 @@ class Client:
                     raise RuntimeError(CLOSED) from None
         return await wait.last_look(awaited.stuck or f"after {timeout:g} s")
 
-    async def look(self, job_id: str) -> r.StateReply:
-        """Return where a job stands as the server says it; Refused (404) as for :meth:`get`. Times are in ms."""
-        return await self._call(c.GetState, id=job_id)
-
     # --- inside: commands -------------------------------------------------------------------------
 
     async def _push_one(self, queue: str, fields: dict[str, Any]) -> list[str]:
@@ -341,14 +227,6 @@ class Client:
 
     async def _push_all(self, queue: str, jobs: list[dict[str, Any]]) -> list[str]:
         return (await self._call(c.PushBatch, queue=queue, jobs=jobs)).ids
-
-    async def _state_or_none(self, job_id: str) -> str | None:
-        try:
-            return await self.state(job_id)
-        except Refused as refused:
-            if refused.code != JOB_NOT_FOUND.code:
-                raise
-            return None
 
     async def _ended(self, job_id: str) -> Ended:
         try:
@@ -364,73 +242,6 @@ class Client:
             return str(UUID(int=self._random.getrandbits(128), version=4))
         return str(uuid_utils.uuid7())
 
-    async def _call(self, kind: type[c.Command[R]], **fields: Any) -> R:
-        """Send a command whose fields have their names and units in JSON."""
-        if kind in TAKES and isinstance(timeout_ms := fields.get("timeout"), int | float) and timeout_ms > 0:
-            # What is no number, the server refuses at once.
-            return await self._call_waiting(kind, fields)
-        if kind in AWAITS and fields.get("timeout", kind is c.WaitJob):
-            async with self._polls:
-                return self._read(kind, await self._ask(kind, fields))
-        return self._read(kind, await self._answer(kind, fields))
-
-    async def _call_waiting(self, kind: type[c.Command[R]], fields: dict[str, Any]) -> R:
-        """Send a pull that waits. Where too many do already it asks again and again, no longer than it may wait."""
-        due = anyio.current_time() + fields["timeout"] / 1000
-        while True:
-            try:
-                self._polls.acquire_nowait()
-                break
-            except anyio.WouldBlock:
-                pass
-            reply = self._read(kind, await self._answer(kind, fields | {"timeout": 0}))
-            left = due - anyio.current_time()
-            if left <= 0 or getattr(reply, "job", None) or getattr(reply, "jobs", None):
-                return reply
-            with anyio.move_on_after(min(left, POLL_AGAIN_S)):
-                await self._polls.acquire()
-                break
-        try:
-            return self._read(kind, await self._ask(kind, fields, due))
-        finally:
-            self._polls.release()
-
-    def _read(self, kind: type[c.Command[R]], answer: bytes) -> R:
-        try:
-            return cast("R", read(answer, SPECS[kind].reply))
-        except (ValueError, RecursionError) as error:
-            raise ConnectionLost(f"the answer to {SPECS[kind].tag} cannot be read: {error}") from None
-
-    async def _answer(self, kind: type[c.Command], fields: dict[str, Any]) -> bytes:
-        try:
-            # The usual case: without a switch of tasks.
-            self._slots.acquire_nowait()
-        except anyio.WouldBlock:
-            await self._slots.acquire()
-        try:
-            return await self._ask(kind, fields)
-        finally:
-            self._slots.release()
-
-    async def _ask(self, kind: type[c.Command], fields: dict[str, Any], due: float | None = None) -> bytes:
-        """Return the answer to a command; to a pull that waits, by ``due``, however often the connection is cut."""
-        spec, sent = SPECS[kind], False
-        again, returns = spec.repeatable(with_token=has_tokens(fields)), kind in TAKES or kind in AWAITS
-        while True:
-            try:
-                link = await self._upkeep.linked()
-                if due is not None and (left := math.ceil((due - anyio.current_time()) * 1000)) < fields["timeout"]:
-                    fields = fields | {"timeout": max(0, left)}
-                return await link.ask(spec.tag, fields, returns=returns)
-            except Lost as lost:
-                sent = sent or lost.sent
-                if sent and again is Again.NEVER:
-                    raise ConnectionLost(f"{spec.tag} was sent, and the connection lost") from None
-            except (Refused, ServerUnavailable) as refused:
-                if sent and (again is Again.GUARDED or isinstance(refused, ServerUnavailable)):
-                    raise ConnectionLost(f"{spec.tag} was sent, and the connection lost: {refused}") from None
-                raise
-
     # --- inside: events ---------------------------------------------------------------------------
 
     @asynccontextmanager
@@ -440,11 +251,172 @@ class Client:
             await self._upkeep.subscribe(self.ping)
             yield stream
         finally:
-            # The server is told at the next change: what it sends meanwhile is dropped.
+            # The server learns of it at the next change: what it sends meanwhile is dropped.
             stream.close()
 
 
-def _strings(reply: r.DataReply, name: str) -> list[str]:
-    data = reply.data
-    found = data.get(name, []) if isinstance(data, dict) else []
-    return [str(item) for item in found] if isinstance(found, list) else []
+class JobLog(_Logger):
+    """The log of a job at the server, and a logger of this process."""
+
+    def __init__(self, job: "Job[Any]", logger: FilteringBoundLogger) -> None:
+        self._job = job
+        self._logger = logger
+
+    def __call__(self, message: str, level: Literal["info", "warn", "error"] = "info") -> Awaitable[None]:
+        """Add a line to the log of the job. It is kept when that was awaited; in a sync handler, when this returns.
+
+        What is no text is written out, and what is very long loses its middle. A handler of a worker waits until the server
+        takes it, since a line is worth no attempt; after a cut it may be there twice.
+
+        Raises:
+            ServerUnavailable: no worker has it, and the server takes nothing new now, as with a push.
+            ConnectionLost: no worker has it, and whether the line is there is not known.
+        """
+        return now_or_soon(self._add, c.AddLog(id=self._job.id, message=said(message) or "", level=level))
+
+    async def _add(self, line: c.AddLog) -> None:
+        await self._job.insist(partial(self._job.client.run, line))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._logger, name)
+
+
+class Job(Generic[T]):
+    """A job that was pulled. ``Job[Email]`` is one whose payload is read as an ``Email``; see :class:`Worker`."""
+
+    id: str
+    queue: str
+    name: str | None
+    """What kind of job it is within its queue, if that was said."""
+    raw: bytes
+    """The payload as it was pushed."""
+    priority: int
+    created_at: float
+    attempts: int
+    """Failed tries so far."""
+    max_attempts: int
+    token: str
+    """Proves that it is ours."""
+    ended: str | None
+    """How :meth:`ack`, :meth:`fail` or :meth:`release` has ended it for us; None before."""
+
+    def __init__(self, client: Client, view: DeliveredJob, token: str) -> None:
+        self._client = client
+        self.client: Client = client
+        """For whatever else its handler wants from the server."""
+        self._decoder: Decoder[T] | None = None
+        self.id = view.id
+        self.queue = view.queue
+        self.name = view.name or None
+        self.raw = bytes(view.data)
+        self.priority = view.priority
+        self.created_at = view.created_at / 1000
+        self.attempts = view.attempts
+        self.max_attempts = view.max_attempts
+        self.token = token
+        self.ended = None
+        self._is_at_work = False
+
+    def put_to_work(self, side: Client) -> None:
+        """Be for a handler of a worker, which has ``side`` for whatever else it wants from the server."""
+        self.client, self._is_at_work = side, True
+
+    def read_with(self, decoder: Decoder[T] | None) -> None:
+        """Let ``decoder`` read the payload, when it is asked for."""
+        self._decoder = decoder
+
+    async def insist(self, tell: Callable[[], Awaitable[Any]]) -> None:
+        """Tell the server something beside the outcome; for a handler of a worker until it takes that, as it takes outcomes."""
+        while True:
+            try:
+                await tell()
+                return
+            except (ServerUnavailable, ConnectionLost):
+                if not self._is_at_work:
+                    raise
+            await anyio.sleep(RETRY_S)
+
+    @cached_property
+    def data(self) -> T:
+        """The payload.
+
+        Raises:
+            msgspec.ValidationError: it is not what the handler asks for.
+        """
+        if self._decoder is not None:
+            return self._decoder.decode(self.raw)
+        data: T = decode(self.raw)
+        return data
+
+    @cached_property
+    def log(self) -> "JobLog":
+        """``await job.log("half way")`` writes a line that the server keeps with the job; so does ``job.log`` in a sync handler.
+
+        It is a logger, too, that says with each line which job, queue and attempt it is of: ``job.log.info("sending")``
+        writes to the log of this process.
+        """
+        logger: FilteringBoundLogger = structlog.get_logger()
+        bound = logger.bind(job=printable(self.id), queue=self.queue, attempt=self.attempt)
+        return JobLog(self, bound)  # type: ignore[abstract]  # its logger has what it is said to lack
+
+    @property
+    def attempt(self) -> int:
+        """Which try this is, from 1. A try that ended without a verdict, by a crash or a cut, has not counted."""
+        return self.attempts + 1
+
+    @property
+    def fence(self) -> int:
+        """The fencing number: greater for each later delivery of the job; fits 63 bits. See :func:`fence`."""
+        return fence(self.token)
+
+    def push(self, queue: str, data: Any = None, **options: Unpack[PushOptions]) -> Coroutine[Any, Any, str]:
+        """Push a job that follows from this one, as :meth:`Client.push` does; return its id.
+
+        This one may be delivered again: a ``job_id`` made of its id pushes the other once, as long as that has not ended.
+        """
+        return to_be_awaited("push", self.client.push(queue, data, **options))
+
+    def push_to(
+        self, handler: "Callable[[Job[U]], Any]", data: U, **options: Unpack[PushOptions]
+    ) -> Coroutine[Any, Any, str]:
+        """Do the same to the queue of ``handler``, as :meth:`Client.push_to` does."""
+        return to_be_awaited("push_to", self.client.push_to(handler, data, **options))
+
+    def ack(self, result: Any = None) -> Coroutine[Any, Any, None]:
+        """Complete it; a worker does this with what its handler returns."""
+        return to_be_awaited("ack", self._end("completed", self._client.ack, result))
+
+    def fail(
+        self, error: str | None = None, *, unrecoverable: bool = False, retry_in: Time | None = None,
+        stack: str | None = None,
+    ) -> Coroutine[Any, Any, None]:  # fmt: skip
+        """Report a failed attempt, as :meth:`Client.fail` does; a worker does this when its handler raises."""
+        fail = partial(self._client.fail, unrecoverable=unrecoverable, retry_in=retry_in, stack=stack)
+        return to_be_awaited("fail", self._end("failed", fail, error))
+
+    def release(self) -> Coroutine[Any, Any, None]:
+        """Return it to its previous position, as if it had not been pulled."""
+        return to_be_awaited("release", self._end("given back", self._client.release))
+
+    async def _end(self, how: str, tell: Callable[..., Awaitable[None]], *values: Any) -> None:
+        await tell(self.id, *values, token=self.token)
+        self.ended = how
+
+    def progress(self, percent: float, message: str | None = None) -> Awaitable[None]:
+        """Report how far it is, from 0 to 100: what is beyond counts as these. In a sync handler it is reported when this returns.
+
+        A handler of a worker waits until the server takes it.
+
+        Raises:
+            TypeError: ``percent`` is no number.
+            Refused: the job is not ours any more.
+        """
+        tell = partial(self._client.progress, self.id, percent, message, token=self.token)
+        return now_or_soon(self.insist, tell)
+
+    def extend_lock(self, duration: Time) -> Awaitable[None]:
+        """Let the lease end ``duration`` from now, a day at most; in a sync handler it does when this returns."""
+        return now_or_soon(self._client.extend_lock, self.id, self.token, duration)
+
+    def __repr__(self) -> str:
+        return f"<Job {self.id} of {self.queue}>"

@@ -75,7 +75,7 @@ server, or ``Refused`` when it will never let us in."""
 
 
 class Address(NamedTuple):
-    """Where a server is, in its parts. Without ``host`` and ``path`` it is none."""
+    """Where a server is, in its parts. Without ``host`` and ``path`` there is no server."""
 
     given: str
     host: str | None
@@ -88,7 +88,7 @@ class Address(NamedTuple):
     token: str | None
 
     def resource(self, queue: str | None) -> str:
-        """Return what is asked for: events of all queues, or of one."""
+        """Return the path to connect to: for events of all queues, or of one."""
         return "/ws" if queue is None else f"/ws/queues/{segment_of(queue)}"
 
 
@@ -133,7 +133,7 @@ def untrusted(address: str, error: ssl.SSLCertVerificationError) -> Exception:
 
 
 def rejected(address: str, status: int, body: bytes | bytearray | None) -> Exception:
-    """Return what an answer means that is no handshake. Nearly all of it passes: a deploy, a proxy that lacks its server."""
+    """Return the error for an answer that is no handshake. Nearly always it passes: a deploy, a proxy whose server is gone."""
     said = _refusal_of(body)
     if status == 401:
         return Refused(401, f"{address}: {UNAUTHORIZED.message}", UNAUTHORIZED.code)

@@ -1,4 +1,4 @@
-"""Schedules that a program declares beside its handlers, and how they come to the server: put, told, never deleted."""
+"""Schedules that a program declares beside its handlers, and how they come to the server: put there, and named when they are declared no more, but never deleted."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
@@ -137,7 +137,7 @@ class Synced(NamedTuple):
 
 
 async def synchronise(client: Client, source: str, declared: Sequence[Declared], *, take_over: bool = False) -> Synced:
-    """Put what is declared, all of it or nothing, and look what else the server has of the same source.
+    """Put the declared schedules, all or none, and find what else the server has from the same source.
 
     Raises:
         Refused: the server does not take one of them, which is named, or another program has declared it and ``take_over`` is not said;

@@ -20,17 +20,13 @@ from msgspec import Raw
 from msgspec.json import Decoder
 
 from bunqueue_trio.client.backend import caller_from_threads, is_cancelled, note_thread
+from bunqueue_trio.client.client import Job
 from bunqueue_trio.client.endings import Ending, ending_of
-from bunqueue_trio.client.jobs import Job
 from bunqueue_trio.client.log import log
-from bunqueue_trio.client.traces import Traces
-from bunqueue_trio.logs.printable import name_of, printable
+from bunqueue_trio.client.traces import Traces, told
+from bunqueue_trio.logs.printable import printable
 
 Handler = Callable[[Job[Any]], Any]
-
-# Characters; the server keeps no more.
-ERROR_MAX = 65_536
-_CUT = "\n… %d characters left out …\n"
 
 
 class Outcome(NamedTuple):
@@ -50,7 +46,7 @@ class Outcome(NamedTuple):
 
 
 class Threads:
-    """The threads of a worker's sync handlers; ``on_end`` is called when one of those that were left alone ends."""
+    """The threads of a worker's sync handlers; ``on_end`` is called when a thread ends that was abandoned before."""
 
     def __init__(self, on_end: Callable[[], None]) -> None:
         self.left: int = 0
@@ -139,7 +135,7 @@ def of_handler(raised: BaseException) -> BaseException:
 
 
 def _first_of(kinds: tuple[type[BaseException], ...], raised: BaseException) -> BaseException | None:
-    """Return what is of one of ``kinds``: ``raised``, or else an exception in it, if it is a group, however deep."""
+    """Return ``raised`` if it is of one of ``kinds``; of a group, the first exception in it that is, however deep."""
     left = [raised]
     while left:
         one = left.pop()
@@ -151,23 +147,8 @@ def _first_of(kinds: tuple[type[BaseException], ...], raised: BaseException) -> 
     return None
 
 
-def told(error: BaseException, traces: Traces) -> tuple[str, str]:
-    """Return ``error`` as a text for the server, and with its traceback for the log, whatever it is."""
-    name = name_of(type(error))
-    try:
-        text = str(error)
-    except BaseException as mute:  # noqa: ASYNC103 - of code that waits for nothing
-        text = f"its text cannot be made: {name_of(type(mute))}"
-    text = _sendable(f"{name}: {text}" if text else name)
-    try:
-        trace = _sendable(traces.of(error))
-    except BaseException:  # noqa: ASYNC103 - the same
-        trace = text
-    return text, trace
-
-
 def heard(raised: BaseException, traces: Traces) -> tuple[str, str | None, Ending | None]:
-    """Return what a handler raised as :func:`told` does, and what it said of the next attempt.
+    """Return what a handler raised as :func:`~bunqueue_trio.client.traces.told` does, and what it said of the next attempt.
 
     If it said so, where it did is of no interest, but for what made it say so.
     """
@@ -202,11 +183,3 @@ def payload_decoder(function: Handler) -> Decoder[Any] | None:
         return None
     (kind,) = get_args(wanted)
     return None if kind is Any else Decoder(kind)
-
-
-def _sendable(text: str) -> str:
-    """Return ``text`` as one that can be encoded, without its middle if it is too long."""
-    if len(text) > ERROR_MAX:
-        half = (ERROR_MAX - 100) // 2
-        text = text[:half] + _CUT % (len(text) - 2 * half) + text[-half:]
-    return text.encode("utf-8", "backslashreplace").decode()

@@ -75,7 +75,7 @@ def _read(message: bytes) -> tuple[_Head, Event | None]:
     try:
         return head, read(message, Event)
     except ValueError:
-        # Of a newer server: its readers are told that they miss one.
+        # Of a newer server: its readers learn that they miss one.
         head.event_type = None
         return head, None
 
@@ -156,7 +156,7 @@ class Link:
         self._put(command, fields)
 
     async def ask(self, command: str, fields: dict[str, Any], *, returns: bool = False) -> bytes:
-        """Return the answer of the server. Cancelled, the command still runs; only a pull that waits is taken back.
+        """Return the answer of the server. Cancelled, the command still runs; only a waiting pull is taken back.
 
         ``returns`` is for a pull: the jobs in an answer that comes all the same go back.
 
@@ -254,7 +254,7 @@ class Link:
             self.close()
 
     async def _read(self) -> None:
-        """Give answers to who asked and events to who listens, until the connection ends or what comes makes no sense."""
+        """Give answers and events to whoever waits for them, until the connection ends or a message makes no sense."""
         while True:
             message = await self._connection.receive()
             self._heard_at = self._now()
@@ -289,7 +289,7 @@ class Link:
         question.answered.set()
 
     def _fail_unreadable(self, head: _Head) -> None:
-        """Fail the questions that are no JSON, since somebody's ``Raw`` is none: a server that cannot read one cannot say which."""
+        """Fail the questions that are no JSON, because somebody's ``Raw`` is not: a server that cannot read a question cannot say which one it was."""
         for question in list(self._questions.values()):
             if question.sent and not _is_json(question.message):
                 del self._questions[question.number]

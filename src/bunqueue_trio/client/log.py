@@ -1,6 +1,6 @@
 """What client and worker say; saying it can cost a line and nothing else.
 
-Lines go where structlog was told to send them, as the command line does, and else to the logger ``bunqueue_trio``
+Lines go where structlog was configured to send them, as the command line does, and else to the logger ``bunqueue_trio``
 of the standard library: a program that has set up neither finds warnings on its standard error.
 """
 
@@ -48,7 +48,7 @@ class Log:
                 getattr(structlog.get_logger(), level)(event, **fields)
             elif _PLAIN.isEnabledFor(_LEVELS[level]):
                 _PLAIN.log(_LEVELS[level], "%s", _line(event, fields))
-        except Exception:  # noqa: S110 - a log that fails, whose ever it is, has nobody to be told of it
+        except Exception:  # noqa: S110 - a log that fails, whose ever it is, has nobody who could hear of it
             pass
 
 
@@ -58,7 +58,7 @@ log: Log = Log()
 def show_plainly() -> None:
     """Show all that is said on standard error, in a program that has set up no log at all."""
     if not structlog.is_configured():
-        # Only where none is.
+        # Only where the program has configured no logging of its own.
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
 
 

@@ -14,10 +14,9 @@ import anyio
 from anyio.abc import TaskGroup
 
 from bunqueue_trio.client.backend import Signal
-from bunqueue_trio.client.client import Client
+from bunqueue_trio.client.client import Client, Job
 from bunqueue_trio.client.endings import Again, GiveUp
 from bunqueue_trio.client.handlers import Outcome
-from bunqueue_trio.client.jobs import Job
 from bunqueue_trio.client.log import log
 from bunqueue_trio.errors import UNKNOWN_COMMAND, ConnectionLost, Refused, ServerUnavailable
 from bunqueue_trio.logs.printable import printable
@@ -31,7 +30,7 @@ BATCH_BYTES = 1024 * 1024
 FAILURES_CHARACTERS = 512 * 1024
 # Batches of failures, and cancelled jobs, that wait for the server at once.
 UNDER_WAY_MAX = 100
-# Characters of an error that is told again because the whole of it was refused.
+# Characters that are kept of an error when it is reported again, because the whole of it was refused.
 SHORT = 1000
 GONE = "not ours any more"
 RETRY_S = 1.0

@@ -26,7 +26,7 @@ from bunqueue_trio.client.connection import (
     message_max_of,
     rejected,
     untrusted,
-)  # fmt: skip
+)
 from bunqueue_trio.protocol.request import MESSAGE_MAX_HEADER
 
 # Trio's: how long an address of a host may be silent before the next one is tried beside it.

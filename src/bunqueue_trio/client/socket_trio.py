@@ -24,7 +24,7 @@ from bunqueue_trio.client.connection import (
     message_max_of,
     rejected,
     untrusted,
-)  # fmt: skip
+)
 from bunqueue_trio.errors import leaves
 from bunqueue_trio.protocol.request import MESSAGE_MAX_HEADER
 

@@ -8,6 +8,8 @@ import traceback
 from types import CodeType, TracebackType
 from typing import Any
 
+from bunqueue_trio.logs.printable import name_of
+
 # Functions whose lines are remembered: code that is made anew for each job must not gather.
 CODES_MAX = 2000
 # Exceptions that led to each other.
@@ -17,6 +19,9 @@ FOLDED_FROM = 4
 HEAD = "Traceback (most recent call last):\n"
 CAUSED = "\nThe above exception was the direct cause of the following exception:\n\n"
 MET = "\nDuring handling of the above exception, another exception occurred:\n\n"
+# Characters of a text for the server, which keeps no more.
+ERROR_MAX = 65_536
+_CUT = "\n… %d characters left out …\n"
 _SAY_MORE = (BaseExceptionGroup, SyntaxError, NameError, AttributeError, ImportError)
 """Of these Python says more than a text: what it is made of, where it is written, or what may have been meant."""
 
@@ -116,3 +121,26 @@ def _led_to(error: BaseException) -> tuple[str, BaseException | None]:
 
 def _folded(times: int) -> str:
     return f"  [Previous line repeated {times} more time{'s' if times > 1 else ''}]\n"
+
+
+def told(error: BaseException, traces: Traces) -> tuple[str, str]:
+    """Return ``error`` as a text for the server, and with its traceback for the log, whatever it is."""
+    name = name_of(type(error))
+    try:
+        text = str(error)
+    except BaseException as mute:  # noqa: ASYNC103 - of code that waits for nothing
+        text = f"its text cannot be made: {name_of(type(mute))}"
+    text = _sendable(f"{name}: {text}" if text else name)
+    try:
+        trace = _sendable(traces.of(error))
+    except BaseException:  # noqa: ASYNC103 - the same
+        trace = text
+    return text, trace
+
+
+def _sendable(text: str) -> str:
+    """Return ``text`` as one that can be encoded, without its middle if it is too long."""
+    if len(text) > ERROR_MAX:
+        half = (ERROR_MAX - 100) // 2
+        text = text[:half] + _CUT % (len(text) - 2 * half) + text[-half:]
+    return text.encode("utf-8", "backslashreplace").decode()

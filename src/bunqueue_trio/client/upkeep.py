@@ -9,10 +9,9 @@ import anyio
 from bunqueue_trio.client.backend import Signal, rest
 from bunqueue_trio.client.connection import Connect
 from bunqueue_trio.client.events import Streams
-from bunqueue_trio.client.handlers import told
 from bunqueue_trio.client.link import Link
 from bunqueue_trio.client.log import log
-from bunqueue_trio.client.traces import Traces
+from bunqueue_trio.client.traces import Traces, told
 from bunqueue_trio.errors import Refused, ServerUnavailable
 from bunqueue_trio.protocol.events import Event
 

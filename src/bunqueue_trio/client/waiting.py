@@ -7,7 +7,7 @@ no event was missed. Events arrive in order, but may arrive after the answer tha
 """
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol, TypeVar
 
 import anyio
 import trio
@@ -16,10 +16,9 @@ from bunqueue_trio.client.events import EventStream
 from bunqueue_trio.errors import JOB_NOT_FOUND, BunqueueError, ConnectionLost, JobFailed, JobRemoved, Refused
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.events import Event
-from bunqueue_trio.protocol.replies import StateReply
+from bunqueue_trio.protocol.replies import Reply, StateReply
 
-if TYPE_CHECKING:
-    from bunqueue_trio.client.client import Client
+R = TypeVar("R", bound=Reply)
 
 EVENTS = ("completed", "failed", "removed", "retried")
 # For an event that must be under way.
@@ -32,10 +31,30 @@ class TooSlow(trio.TooSlowError, TimeoutError):
     """A wait is over before the job: caught as either, on any loop."""
 
 
+class Looks(Protocol):
+    """What a wait asks of its client."""
+
+    async def look(self, job_id: str) -> StateReply:
+        """Return where a job stands."""
+        ...
+
+    async def result(self, job_id: str) -> Any:
+        """Return what it has ended with."""
+        ...
+
+    async def run(self, command: c.Command[R]) -> R:
+        """Return the reply to any command."""
+        ...
+
+    async def ping(self) -> None:
+        """Return when the server has answered."""
+        ...
+
+
 class Wait:
     """One wait for ``job_id``."""
 
-    def __init__(self, client: "Client", job_id: str, queue: str | None) -> None:
+    def __init__(self, client: Looks, job_id: str, queue: str | None) -> None:
         self._client = client
         self._job_id = job_id
         self._queue = queue
@@ -68,7 +87,7 @@ class Wait:
             try:
                 state = await self._client.look(self._job_id)
             except BunqueueError:
-                # Then what was seen last is told.
+                # Then the answer is what was seen last.
                 pass
             else:
                 if self._is_completed(state):
@@ -83,7 +102,7 @@ class Wait:
         raise TooSlow(f"job {self._job_id} of queue {seen.queue} is {stands} {when}{why and f': {why}'}")
 
     def _is_completed(self, state: StateReply) -> bool:
-        """Take note of what a look has shown, and return whether there is a result.
+        """Note what the server has answered, and return whether there is a result.
 
         Raises:
             JobFailed: there will be none.

@@ -24,14 +24,15 @@ from anyio.abc import TaskStatus
 from msgspec.json import Decoder
 
 from bunqueue_trio.client.backend import Loop, LoopName, Scope, Signal, Tasks, forget_cancellation, rest, websocket
-from bunqueue_trio.client.client import DEFAULT_URL, Client
+from bunqueue_trio.client.client import DEFAULT_URL, Client, Job
 from bunqueue_trio.client.connection import Connect
 from bunqueue_trio.client.given import count_of, name_of_jobs
 from bunqueue_trio.client.handlers import Handler as Handler
 from bunqueue_trio.client.handlers import Outcome, Threads, heard, of_handler, payload_decoder
-from bunqueue_trio.client.jobs import Job, encoded
+from bunqueue_trio.client.info import encoded
 from bunqueue_trio.client.log import log
 from bunqueue_trio.client.reports import Reporter, facts
+from bunqueue_trio.client.running import run_until_signal
 from bunqueue_trio.client.traces import Traces
 from bunqueue_trio.errors import BODY_TOO_LARGE, INVALID_QUEUE, INVALID_TOKEN, UNAUTHORIZED, BunqueueError, Refused
 from bunqueue_trio.logs.printable import printable
@@ -51,7 +52,7 @@ PULL_MAX = 1000
 EARLY_S = 0.2
 # Before a server that is in trouble is asked again.
 RETRY_S = 1.0
-# A refusal that lasts is said so often: only somebody who reads of it can end it.
+# How often a lasting refusal is logged again: only a person can end it.
 SAY_AGAIN_S = 60.0
 
 _FOR_EVER = frozenset({UNAUTHORIZED.code, INVALID_TOKEN.code, INVALID_QUEUE.code})
@@ -128,7 +129,7 @@ class Worker:
         self._connect = connect
         self._random = random
         self._handlers: dict[str | None, _Handling] = {}
-        """By the name of their jobs; that of None has all that no other is for."""
+        """By the name of their jobs; the one under None has the jobs of all other names."""
         self.loop: LoopName | None = loop
         self._on: Loop
         # By lock token: a job may come back while its lost run still ends.
@@ -209,9 +210,6 @@ class Worker:
 
         All that a script needs: ``trio.run(worker.run_until_signal)``, or ``asyncio.run(worker.run_until_signal())``. Raises as :meth:`run` does.
         """
-        # It is built on this.
-        from bunqueue_trio.client.app import run_until_signal
-
         await run_until_signal([self])
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:  # noqa: ASYNC128 - `_run` calls it
@@ -298,7 +296,7 @@ class Worker:
                 self._notify()
 
     def _introduction(self) -> dict[str, Any]:
-        """Return what the server is told at each connection."""
+        """Return what the worker says to the server at each connection."""
         return {
             "workerId": self.id, "name": self.name, "queues": [self.queue], "concurrency": self.concurrency
         } | this_process()  # fmt: skip

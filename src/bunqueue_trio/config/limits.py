@@ -6,103 +6,103 @@ DAY_MS = 24 * HOUR_MS
 MIB = 1024 * 1024
 
 # --- the engine --------------------------------------------------------------------------------
-# The HTTP contract has no heartbeat and honest long jobs exist.
+# A job without a lease of its own has this one: the HTTP contract has no heartbeat, and honest long jobs exist.
 LEASE_MS = 300 * SECOND_MS
-# A job that kills its worker four times will kill the next one.
+# A job may stall this often: one that kills its worker four times will kill the next one.
 STALLS_MAX = 3
-# A worker that reconnects does so within seconds.
+# How long a job of a connection waits for its worker after a restart: one that reconnects does so within seconds.
 RESTART_GRACE_MS = 30 * SECOND_MS
-# Exponential growth past an hour is giving up in disguise.
+# The longest wait between two attempts: exponential growth past an hour is giving up in disguise.
 BACKOFF_MAX_MS = HOUR_MS
-# Deadlines in one step: about 5 ms in which nobody else is served.
+# Deadlines that one step works off: about 5 ms in which nobody else is served.
 ADVANCE_MAX = 1000
-# Expired in a row: nobody takes the runs of this series.
+# Runs of a series that expire in a row before it slows down: nobody takes them.
 UNTAKEN_RUNS = 10
-# Between its runs then; without it one push of 10,000 series keeps a core busy for ever.
+# The pause between its runs from then on; without it one push of 10,000 series keeps a core busy for ever.
 UNTAKEN_PAUSE_MS = SECOND_MS
 # Jobs named in dependsOn by one command: about 10 ms to look them up.
 DEPENDENCIES_MAX = 10_000
 # Jobs of a bulk push or ack that are dealt with in one step: 2 to 5 ms in which nobody else is served.
 BULK_SLICE = 500
-# Of payloads; a pull of many jobs ends here, and takes one job at least.
+# Bytes of payloads at which a pull of many jobs ends; it takes one job at least.
 PULL_BATCH_BYTES = 8 * MIB
-# Of payloads, by the pulls of many jobs that share a commit; beyond it each takes one job.
+# Bytes of payloads for all pulls of many jobs that share a commit; beyond it each takes one job.
 DELIVERED_BYTES = 16 * MIB
 # Queues that are paused or limited; each is a fact on the disk and looked at when it is loaded.
 GATES_MAX = 10_000
 # Queues told of in one answer: about 2 ms, in which nobody else is served.
 QUEUE_DETAILS_MAX = 200
-# Known at once: 1 ms for the sweep, 1 to 8 KiB each; more of them work, and are not listed.
+# Workers that are known at once: 1 ms for the sweep, 1 to 8 KiB each. Beyond it a worker works, and is not listed.
 WORKERS_MAX = 10_000
-# Six pulls that wait as long as those of our client do.
+# A worker that is silent for this long is gone: six waiting pulls of our client take as long.
 WORKER_SILENT_MS = 120 * SECOND_MS
-# How often those that are silent are looked for.
+# How often silent workers are looked for.
 WORKER_SWEEP_MS = 10 * SECOND_MS
-# Of the names of its queues that a worker is remembered with.
+# Bytes of the names of its queues that are kept of a worker.
 WORKER_QUEUES_BYTES = 2000
 # Jobs of one worker in a list.
 WORKER_JOBS_SHOWN = 100
-# Of what a worker says of each of them; the whole is with the job.
+# Characters that a list shows of what a worker says of a job; the whole is with the job.
 WORKER_MESSAGE_CHARS = 1000
-# Of all texts in a list of workers, but for the last: 2 ms, and 10 where each is an escape.
+# Characters of all texts in a page of workers, but for the last one: 2 ms, and 10 where each is an escape.
 WORKER_PAGE_CHARS = 250_000
-# And of all of them in one page: about 2 ms, in which nobody else is served.
+# Jobs of all workers in one page: about 2 ms, in which nobody else is served.
 WORKER_JOBS_PAGE = 1000
-# Kept of each queue that is told of: an hour by the minute, a week by the hour.
+# How many figures are kept of each queue: an hour by the minute, a week by the hour.
 FIGURES_MINUTES, FIGURES_HOURS = 60, 168
-# Told of in one minute, the busiest: 3 ms to add them up, 30 KB to write.
+# Queues that have figures in one minute, the busiest: 3 ms to add them up, 30 KB to write.
 FIGURES_QUEUES = 250
-# Minutes kept in all, if starts follow each other faster than minutes.
+# Minutes of figures that are kept in all, if starts follow each other faster than minutes.
 FIGURES_ROWS_MAX = 120
 # Queues with defaults of their own, and as many with stalls of their own; each is a fact on the disk.
 CONFIGS_MAX = 10_000
 # Errors that are marked as fixed or muted: each is looked up in the groups of every queue of a picture.
 MARKS_MAX = 200
-# Under way at once: each is looked at once a second.
+# Reruns under way at once: each is looked at once a second.
 RERUNS_MAX = 20
-# That have ended: 1 KB each, in memory and on the disk.
+# Ended reruns that are kept: 1 KB each, in memory and on the disk.
 RERUNS_KEPT = 100
 # Dead letters retried in one step: 1 to 3 ms in which nobody else is served.
 RERUN_SLICE = 100
-# As in the original.
+# The first wait before a dead letter retries by itself, as in the original.
 AUTO_RETRY_INTERVAL_MS = 3_600_000
-# The same.
+# How often a dead letter retries by itself, as in the original.
 AUTO_RETRIES = 3
 # Dead letters looked at in one step: well under 1 ms in which nobody else is served.
 AUTO_RETRY_SLICE = 20
-# For each that a queue has retried by itself: 1,000 a second, over all queues.
+# How long the next one waits after one that has retried by itself: 1,000 a second, over all queues.
 AUTO_RETRY_MS = 1
-# Seconds of its rate that may be under way at once, so that there is something left to stop.
+# Seconds of the rate of a rerun that may be under way at once, so that there is something left to stop.
 RERUN_OPEN_S = 10
 # Queues kept without a job in them; a million names must not stay for ever.
 QUEUES_IDLE_MAX = 1024
-# Each is looked at at a start, which takes 50 µs, and keeps 1 KB.
+# Schedules: a start looks at each, which takes 50 µs, and each keeps 1 KB in memory.
 SCHEDULES_MAX = 20_000
-# Of its payload, which stays in memory as long as the schedule.
+# Bytes of the payload of a schedule, which stays in memory as long as the schedule.
 SCHEDULE_DATA_BYTES = 256 * 1024
-# A slot may be so late and still be in time: a restart takes less.
+# A slot that is late by less is in time: a restart takes less.
 LATE_MS = 60 * SECOND_MS
-# Deadlines that a slot costs as much as: 20 to 150 µs to find the next one and to make the job.
+# Deadlines that a slot costs as much as: 20 to 150 µs to find the next slot and to make the job.
 SLOT_CHORES = 30
-# The last jobs of a schedule that it knows by itself, ended or not.
+# The newest jobs of a schedule that it knows by itself, ended or not.
 SLOT_JOBS_KEPT = 10
-# Entries of slots left out, of each schedule; slots in a row for one reason are one entry.
+# Entries of slots left out that are kept of each schedule; slots in a row for one reason are one entry.
 SKIPS_KEPT = 20
 # How far the slots to come are listed: 29 February on a Sunday is every 28 years.
 UPCOMING_MS = 20 * 365 * DAY_MS
 
 # --- the journal and the store -----------------------------------------------------------------
-# A commit of this many rows (1 ms) costs less than two thread hops and GIL fights.
+# Rows that the event loop commits in one step: 1 ms, less than two thread hops and a fight for the GIL.
 INLINE_ROWS_MAX = 128
-# And of this many bytes of payloads: also about 1 ms of the event loop.
+# Bytes of payloads that it commits so: also about 1 ms of the event loop.
 INLINE_BYTES_MAX = 256 * 1024
-# A disk that took longer the last time gets a thread: it must not stop the event loop.
+# A disk that took longer for the last commit gets a thread: it must not stop the event loop.
 INLINE_S_MAX = 0.01
-# For how long rows are written in a thread after some that took longer.
+# For how long rows are written in a thread after a commit that took longer than INLINE_S_MAX.
 SLOW_DISK_S = 10
-# Commits by the best of which the disk is judged: one that stumbles refuses nobody.
+# The disk is judged by the best of this many commits: one that stumbles refuses nobody.
 COMMITS_JUDGED = 4
-# Large requests wait for the next batch when the disk needs this for this one; an answer takes two.
+# Large requests wait for the next batch when the disk needs this long for the one that gathers; an answer takes two.
 GATHER_S = 0.02
 # Fraction of the limits allowed before the first commit has shown how fast the disk is.
 GATHER_UNKNOWN = 0.02
@@ -110,71 +110,71 @@ GATHER_UNKNOWN = 0.02
 GATHER_JOBS_MIN = 100
 # Jobs of a committed batch that are looked at in one step, of which those that have ended leave memory: 1 ms.
 FORGET_SLICE = 2000
-# And on the fastest disk: 20 ms of the event loop for taking, writing and publishing them.
+# Jobs that may gather on the fastest disk: 20 ms of the event loop for taking, writing and publishing them.
 GATHER_JOBS_MAX = 4000
-# For which a step of large work lets a large batch be written first: small changes wait for that one, and for the next.
+# How long a step of large work lets a large batch be written first: small changes wait for that one, and for the next.
 WRITTEN_S = 0.1
-# Jobs of a batch during whose commit large requests wait: its thread needs the interpreter, too.
+# Large requests wait while a batch of this many jobs is committed: its thread needs the interpreter, too.
 WRITTEN_ALONE = 8000
-# And bytes of requests.
+# Bytes of requests that may always gather.
 GATHER_BYTES_MIN = MIB
 # All new work is refused when the disk needs this long for what gathers already.
 PENDING_S = 0.1
 # What empties the queues waits this many times longer, twice, before it is refused: 2 s.
 EMPTYING_TIMES = 10
-# The part that may wait while nothing is known.
+# The part of the limits that may wait while nothing is known of the disk.
 PENDING_UNKNOWN = 0.1
-# And not below this many jobs.
+# Jobs that may always wait.
 PENDING_JOBS_MIN = 2000
-# Questions of one command to a store that is a network away; what it tells of rarely changes meanwhile.
+# How often one command asks a store that is a network away; its answers rarely change meanwhile.
 LOOKS_MAX = 8
-# To a database; then it is tried again.
+# How long a connection to a database may take; then it is tried again.
 STORE_CONNECT_S = 5
-# Of a database: then the connection is given up, and what was asked is asked again.
+# How long a database may take for an answer; then the connection is given up, and the question asked again.
 STORE_ANSWER_S = 10
-# Which a large batch may take longer by.
+# A large batch has a second more for each of these bytes.
 STORE_BYTES_PER_S = MIB
-# Between two words of a server that waits, for people who look who does.
+# How often a server that waits for the lead says so in the database.
 WAITING_SAID_S = 5
-# Between two looks of a leader at who waits, and at the database: six small questions.
+# How often a leader looks at who waits, and at the database: six small questions.
 CLUSTER_LOOK_S = 5
-# Of whoever copies a database; a server waits for its end when that was killed.
+# The lease of whoever copies a database; a server waits for its end when that process was killed.
 COPY_LEASE_S = 30
 # Jobs that a start reads from a database at once.
 STORE_PAGE_ROWS = 5000
-# Of the newest batches, which a database may come back without.
+# Bytes of the newest batches that are remembered: a database may come back without them.
 STORE_TAIL_BYTES = 32 * MIB
 # How often within its lease a server says that it is alive.
-BEATS_A_LEASE = 5
-# In which whoever asks a server that waits has to ask, and to take the answer.
+BEATS_A_LEASE = 6
+# How long whoever asks a server that waits has to send its question, and to take the answer.
 WAITING_ROOM_S = 10
-# At once.
+# How many may ask a server that waits at once.
 WAITING_ROOM_ASKING = 100
-# In which two servers have to know each other, and a connection between them has to be open.
+# How long two servers have until they know each other and a connection between them is open.
 LINK_HANDSHAKE_S = 5
-# At once; each takes a round trip, and others are closed.
+# Handshakes under way at once: each takes a round trip, and others are closed.
 LINK_HANDSHAKES_MAX = 256
 # How often a server that waits looks whether it reaches the leader.
 LINK_LOOK_S = 1
-# After which a machine that says nothing is gone.
+# A machine that says nothing for this long is gone.
 LINK_SILENT_S = 25
 # How long a request waits for a leader that cannot be reached.
 LINK_PATIENCE_S = 10
-# Requests that wait so, 20 KiB each.
+# Requests that wait for a leader at once, 20 KiB each.
 LINK_PATIENT_MAX = 1000
 # How often a leader looks whether the doors of its machine answer.
 DOOR_LOOK_S = 3
-# Without an answer, before a door is ended: no step of one takes seconds, and a busy machine lets each run in that time.
+# Looks without an answer before a door is ended: no step of one takes seconds, and a busy machine lets each run in that time.
 DOOR_LOOKS = 5
-# More of them while it starts, beside others that do.
+# Looks without an answer that a door has at its start, beside others that start.
 DOOR_START_LOOKS = 15
-# In which doors notice that their leader was killed, and let its addresses go.
+# How long doors may take to notice that their leader was killed, and to let its addresses go.
 DOORS_END_S = 1
-# Requests that a door has sent and that are not answered; then it answers 503 itself.
+# Requests that a door has sent and that are not answered; beyond it the door answers 503 itself.
 ASKED_MAX = 50_000
-# And their size.
+# Bytes of these requests.
 ASKED_MAX_BYTES = 64 * MIB
-# Of answers that a door does not read, before it is not read any more.
+# Bytes of answers that a door leaves unread before the leader reads no more from it.
 FRAMES_UNREAD_BYTES = 8 * MIB
 # How long the rest of a request may be on its way before its connection is passed on as it is.
 PIECES_S = 1
@@ -186,35 +186,37 @@ STANDBY_S = 0.5
 ROOM_S = 1
 # How long a large request waits in line for a batch before it is refused.
 TURN_S = 2
+# Waiting pulls that are answered in the step of the commit of their jobs: 40 µs each.
+HANDED_MAX = 16
 # Jobs given to waiting pulls in one step, but for the last pull, of 1,000 at most: 4 to 14 ms.
 SERVED_MAX = 500
-# By one task without letting others run: about 1 ms.
+# Commits of one task before it lets others run: about 1 ms.
 COMMITS_IN_A_ROW_MAX = 32
-# A full disk rarely heals sooner; the first retry is nearly free.
+# The first wait before a refused commit is tried again: a full disk rarely heals sooner, and a try is nearly free.
 COMMIT_RETRY_MIN_MS = 50
-# How long after the disk is back the server may lag.
+# The longest wait: how long after the disk is back the server may lag.
 COMMIT_RETRY_MAX_MS = 500
-# How long a request waits for a disk that refuses its commit, before it is told so.
+# How long a request waits for a disk that refuses its commit, before it gets an error.
 GIVE_UP_S = 5
 # How long a commit may take before lists do not wait for it: an fsync of a busy disk takes less.
 LOOK_PATIENCE_MS = 1000
 # How often the size of the write-ahead log is looked at; one connection fills 70 MB a second.
 CHECKPOINT_MS = 200
-# With less than 16 reserves left the disk is looked at each 50 ms: a log of 70 MB a second takes as much again in the file.
+# With less room than this many reserves the disk is looked at every 50 ms: a log of 70 MB a second takes as much again in the file.
 ROOM_LITTLE, ROOM_MS = 16, 50
 # How often the log's file is cut while the disk is nearly full: commits wait for that, up to a second.
 GIVE_BACK_MS = 10_000
-# The log is copied back from here on; SQLite's own default is 4 MB.
+# The log is copied into the file from this size on; SQLite's own default is 4 MB.
 CHECKPOINT_BYTES = 4 * MIB
-# From here on with commits waiting for its end.
+# From this size on commits wait for the end of that.
 CHECKPOINT_FINISH_BYTES = 16 * MIB
-# Ended jobs of which it is told how much a shorter retention would free: 2 ms beside the loop.
+# Ended jobs that are looked at to say how much a shorter retention would free: 2 ms beside the loop.
 SAMPLE_POINTS = 200
 # How often they are looked at.
 SAMPLE_MS = 60 * SECOND_MS
 # How often the retention limits are enforced.
 PRUNE_MS = 2 * SECOND_MS
-# And of payloads: 5 ms; a record larger than that goes alone.
+# Bytes of payloads deleted in one transaction: 5 ms; a larger record goes alone.
 PRUNE_BYTES = 4 * MIB
 # Rows deleted in one transaction, which commits wait for: 0.7 ms measured.
 PRUNE_ROWS = 500
@@ -224,69 +226,69 @@ LOOP_LAG_MS = SECOND_MS
 HEAP_LOOK_MS = SECOND_MS
 # How often the room in the file and on its disk is looked at: 50 µs.
 SHRINK_MS = SECOND_MS
-# Given back in one transaction, which commits wait for: about a ms.
+# Bytes given back to the disk in one transaction, which commits wait for: about 1 ms.
 SHRINK_BYTES = 256 * 1024
-# Between two of them: 2.5 MB a second, of which no commit notices anything.
+# The pause between two of them: 2.5 MB a second, of which no commit notices anything.
 SHRINK_PAUSE_MS = 100
-# Stays in the file: what the next peak needs again.
+# Free bytes that stay in the file: the next peak needs them again.
 SHRINK_SLACK_BYTES = 16 * MIB
-# Of the disk are kept for acks and cancels, whose commits need room, too.
+# Bytes of the disk that are kept for acks and cancels, whose commits need room, too.
 DISK_RESERVE_BYTES = 16 * MIB
-# And of a small disk no more than a twentieth.
+# Of a small disk no more than a twentieth is kept.
 DISK_RESERVE_PART = 20
-# The same refusal is told once in this time: the log may be on the same disk.
+# The same refusal is logged once in this time: the log may be on the same disk.
 MAINTENANCE_TOLD_MS = 60 * SECOND_MS
-# How often the system clock is compared with the server's: soon enough for who reads the log.
+# How often the system clock is compared with the server's: soon enough for whoever reads the log.
 CLOCK_LOOK_S = 10
-# So far apart is worth a warning; slewing by NTP moves 0.5 ms a second.
+# A difference of the clocks that is worth a warning; slewing by NTP moves 0.5 ms a second.
 CLOCK_OFF_MS = 3 * SECOND_MS
-# Looked at before others are served: 1 ms, some times that on a busy machine.
+# Queues looked at before others are served: 1 ms, some times that on a busy machine.
 QUEUES_A_TURN = 250
-# Of the heap counted before others are served: about 1 ms.
+# Objects of the heap counted before others are served: about 1 ms.
 OBJECTS_A_TURN = 20_000
-# A page of metrics, which looks at every queue, is made so often at most, for all who ask.
+# How often a page of metrics, which looks at every queue, is made at most, for all who ask.
 PICTURE_MS = SECOND_MS
 # The time in which a supervised task may use its budget.
 RESTARTS_WINDOW_MS = 60 * SECOND_MS
 
 # --- what is noted of jobs and acts --------------------------------------------------------------
-# Of a job, the last ones: what comes before says the same.
+# Failed attempts that are kept of a job, the newest: what comes before says the same.
 ATTEMPTS_KEPT = 20
-# And their size; the newest one is kept however large.
+# Bytes of these attempts; the newest one is kept however large.
 ATTEMPTS_BYTES_KEPT = 256 * 1024
-# Of the log of a job, the last ones: it is for a look, not an archive.
+# Lines of its log that are kept of a job, the newest: it is for a look, not an archive.
 LOG_LINES_KEPT = 1000
-# And their size; the records of 100,000 such jobs are 25 GB, not more.
+# Bytes of these lines; the records of 100,000 such jobs are 25 GB, not more.
 LOG_BYTES_KEPT = 256 * 1024
 
 # --- the self-audit ------------------------------------------------------------------------------
-# Jobs looked at in one go: half a ms in which nobody else is served.
+# Jobs that the self-audit looks at in one go: half a ms in which nobody else is served.
 AUDIT_SLICE = 100
-# Between two passes: a small queue need not be looked at all the time.
+# The pause between two passes: a small queue need not be looked at all the time.
 AUDIT_PAUSE_MS = 10 * SECOND_MS
-# Of each payload that are read back and compared; the next row is not far then.
+# Bytes of each payload that are read back and compared; the next row is not far then.
 AUDIT_DATA_BYTES = 64 * 1024
-# Kept for whoever asks; a broken structure could fill any list.
+# Faults that are kept for whoever asks; a broken structure could fill any list.
 AUDIT_FINDINGS_MAX = 100
 
 # --- readers of events --------------------------------------------------------------------------
 # Events a reader may lag behind: about a second of a busy server.
 READER_EVENTS_MAX = 10_000
-# And their size; 1,000 stuck readers of large payloads are 4 GiB, not more.
+# Bytes of these events; 1,000 stuck readers of large payloads are 4 GiB, not more.
 READER_BYTES_MAX = 4 * MIB
 # Events read from the store at once for a reader that came back: about 1 ms.
 REPLAY_EVENTS = 500
-# And their size, but for the last row: a reader that takes nothing holds so much.
+# Bytes of these events, but for the last row: a reader that takes nothing holds that much.
 REPLAY_BYTES = MIB
 # Replies in line before a WebSocket is not read any more.
 SESSION_REPLIES_MAX = 1000
-# And their size; one more, however large, always fits.
+# Bytes of these replies; one more, however large, always fits.
 SESSION_BYTES_MAX = 8 * MIB
-# Of them sent at once: enough to keep the socket busy, little enough to hold.
+# Bytes of replies sent at once: enough to keep the socket busy, little enough to hold.
 SESSION_SEND_BYTES = 256 * 1024
 # Waiting pulls of one WebSocket; each is a task.
 SESSION_POLLS_MAX = 1000
-# An idle stream says something; proxies cut silence after 30 to 60 s.
+# How often an idle stream says something; proxies cut silence after 30 to 60 s.
 SSE_COMMENT_S = 15
 
 # --- the process --------------------------------------------------------------------------------
@@ -316,27 +318,27 @@ RATE_CLIENTS_MAX = 100_000
 CLIENT_KEY_MAX = 128
 # Request line and headers: what the strictest proxies in use allow.
 HEADER_BYTES_MAX = 64 * 1024
-# A client that speaks another protocol tries again and again; the log says it once in this time.
+# How often the log says that a client speaks another protocol: it tries again and again.
 MSGPACK_TOLD_S = 60
-# A request's headers must be in by then (slow loris).
+# How long a request's headers may take (slow loris).
 HEADER_TIMEOUT_S = 30
-# And its body.
+# How long its body may take.
 BODY_TIMEOUT_S = 60
-# For the answer to a client that says it will send nothing more.
+# How long the answer may take to a client that says it will send nothing more.
 HALF_CLOSED_S = 10
 # A client that takes none of its answer for this long is gone.
 WRITE_TIMEOUT_S = 60
 # How long the end of an answer may still take when its request has been cancelled.
 FINAL_SEND_S = 0.5
-# Read and written at once: what a socket buffer holds.
+# Bytes read and written at once: what a socket buffer holds.
 RECEIVE_BYTES = 64 * 1024
-# A WebSocket that says nothing is pinged so often.
+# How often a WebSocket that says nothing is pinged.
 PING_S = 20
-# And may leave this many unanswered before it is gone.
+# Pings that it may leave unanswered before it is gone.
 PINGS_MISSED_MAX = 2
 # How long what a refused client still sends is read, so that it sees its answer.
 LINGER_S = 2
-# Connections that are read so, 10 KiB each; above it they are closed at once.
+# Refused connections that are read so, 10 KiB each; beyond it they are closed at once.
 LINGERING_MAX = 1000
 # At a stop connections are still accepted: those in the kernel's line would be reset, not closed.
 DRAIN_S = 0.05
@@ -344,41 +346,41 @@ DRAIN_S = 0.05
 CLOSE_S = 2
 # How long a goodbye may wait for replies to what came before it: a disk is given up after GIVE_UP_S.
 GOODBYE_S = 10
-# A job, or some: it never waits in line.
+# A body of this size, a job or some, never waits in line.
 SMALL_BODY_BYTES = 4096
-# A bulk push of 500 jobs: 3 ms of the event loop, one at a time.
+# A body of this size, a bulk push of 500 jobs, takes 3 ms of the event loop; one is worked on at a time.
 LARGE_BODY_BYTES = 32 * 1024
-# Parsed heads of requests: what the clients of a server send again and again.
+# Parsed heads of requests that are kept: what the clients of a server send again and again.
 HEADS_KEPT = 512
-# And no longer ones: half a MiB of keys at most.
+# Bytes of such a head; longer ones are not kept: half a MiB of keys at most.
 KEPT_HEAD_BYTES = 1024
-# Served in one step of the hot loop, with one commit: 2 ms.
+# Requests served in one step of the hot loop, with one commit: 2 ms.
 TURN_REQUESTS = 64
-# And a step of large ones ends earlier; the one that is begun takes what it takes.
+# A step of large requests ends after this time; the request that is begun takes what it takes.
 TURN_LONG_S = 0.002
-# Written in the step of a commit: 2 ms; the tasks of their connections write the others.
+# Answers written in the step of a commit: 2 ms; the tasks of their connections write the others.
 ANSWERS_MAX = 256
-# From one connection, one after the other: it is alone, and its own task is quicker.
+# Requests that come one after the other from one connection: it is alone, and its own task is quicker.
 LONE_REQUESTS = 16
-# Of a connection that the hot loop could not serve, before it is asked again: most do as they did.
+# Requests of a connection that the hot loop could not serve, before it is asked again: most do as they did.
 OWN_REQUESTS = 16
-# Of one WebSocket before others are served: 0.3 ms, and there may be hundreds.
+# Messages of one WebSocket before others are served: 0.3 ms, and there may be hundreds.
 MESSAGES_A_TURN = 16
-# Of a WebSocket parsed in one step; the smallest frames are 6 bytes, and 10 µs each.
+# Bytes of a WebSocket parsed in one step; the smallest frames are 6 bytes, and 10 µs each.
 FEED_BYTES = 4096
 # The same in the slow lane, which takes 20 µs and gives nobody a turn in between.
 SIP_BYTES = 1024
-# Pongs of a client that reads none of them, before it is not read any more.
+# Pongs that wait for a client that reads none of them, before the server reads no more from it.
 FRAMES_UNSENT_MAX = 64
 # A connection idle for this long makes room for a new one when there are too many.
 ROOM_IDLE_S = 2
-# In which the leader says whether it has made room among what a door passes on.
+# How long the leader has to say whether it has made room among the connections that a door passes on.
 ROOM_ASK_S = 1
-# And this many of them at once, since looking for them costs a ms.
+# Connections that make room at once, since looking for them costs 1 ms.
 ROOM_CONNECTIONS = 32
-# For the store, its log, threads and listeners; the rest may be connections.
+# Descriptors for the store, its log, threads and listeners; the rest may be connections.
 DESCRIPTORS_KEPT = 64
-# Before the end of the grace: for close frames and the last answers to get out.
+# How long before the end of the grace connections are closed: for close frames and the last answers to get out.
 STOP_MARGIN_S = 1.0
 # How often late, silent and idle connections are looked for.
 KEEPER_S = 1

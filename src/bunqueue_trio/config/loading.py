@@ -16,7 +16,7 @@ from bunqueue_trio.config.spelling import (
     parse_bytes,
     parse_duration_ms,
     parse_whole,
-)  # fmt: skip
+)
 from bunqueue_trio.config.tokens import read_tokens
 from bunqueue_trio.errors import StartupError
 

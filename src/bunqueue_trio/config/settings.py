@@ -21,7 +21,7 @@ from bunqueue_trio.config.spelling import (
     parse_store,
     parse_token,
     without_password,
-)  # fmt: skip
+)
 
 LISTENING, SECURITY, DELIVERY = "Listening", "Security", "Delivery"
 RETENTION, LIMITS, OPERATION = "Retention", "Limits", "Operation and logs"
@@ -38,7 +38,7 @@ def _setting(
 ) -> Any:  # fmt: skip
     """Return a field.
 
-    ``breaks`` says what does beyond the bounds; ``unlimited`` is the value of no limit; ``shown`` what a default means that is a rule.
+    ``breaks`` says what breaks beyond the bounds; ``unlimited`` is the value that means no limit; ``shown`` is what people read of a default that is a rule and no value.
     """
     return field(
         default=default,
@@ -88,7 +88,7 @@ class Settings:
         secret=True, each=parse_store,
     )  # fmt: skip
     store_lease_ms: int = _setting(
-        10_000, "STORE_LEASE_MS", OPERATION, "How long a server that is not heard of keeps others from taking its STORE over.",
+        6_000, "STORE_LEASE_MS", OPERATION, "How long a server that is not heard of keeps others from taking its STORE over.",
         low=1, high=365 * DAY_MS, breaks="nobody would ever take over",
     )  # fmt: skip
     link_bind: str = _setting(
@@ -201,7 +201,7 @@ class Settings:
         20_000,
         "POLLERS_MAX",
         LIMITS,
-        "Long polls, and waits for the end of a job, that may be there at once.",
+        "Waiting pulls, and waits for the end of a job, that may be there at once.",
         low=1,
         unlimited=NO_LIMIT,
     )

@@ -104,7 +104,7 @@ class Answering:
         self._stops = False
         """The door is about to end."""
         self._asks_on = False
-        """It was told that the server stops, and has not said its last word yet."""
+        """It knows that the server stops, and has not said its last word yet."""
         self._looks = 0
         """How often it was looked at since it last said anything."""
 
@@ -161,7 +161,7 @@ class Answering:
             at = 0
             while at < len(messages):
                 ends = now() + TURN_LONG_S
-                with self._core.one_turn():
+                with self._core.turns.many:
                     for message in messages[at : at + TURN_REQUESTS]:
                         self._hear(message, nursery)
                         at += 1
@@ -213,9 +213,9 @@ class Answering:
             self._splice(number)
         elif isinstance(begun, Response):
             self._answer(number, begun)
-        elif begun.polls or begun.bulk is not None:
+        elif begun.waits or begun.bulk is not None:
             scope = self._waiting[number] = trio.CancelScope()
-            if begun.polls:
+            if begun.waits:
                 self._say(pack(number, WAITS))
                 self._count(1)
             nursery.start_soon(self._finish, number, request.call, begun, scope)
@@ -347,7 +347,7 @@ class Answering:
                     each.hold.release()
 
     def _end(self) -> None:
-        """Let go of everything: what did not leave returns, and what the door had is for nobody to tell."""
+        """Let go of everything: jobs that were not sent return, and of those that the door had nobody can say."""
         self._count(-self._queue.requests)
         for waiting in self._uncommitted:
             self._core.give_back(waiting.begun.reply)
@@ -372,7 +372,7 @@ async def serve_opened(
     name: str = "",
     looks: bool = False,
 ) -> None:
-    """Serve a connection that ``door`` has opened: that of a client at ``address``, or one with the requests of many.
+    """Serve a connection that ``door`` has opened: for one client at ``address``, or with the requests of many.
 
     ``name``: how the door is called, for people. ``looks``: whether the door is to answer now and then, because nobody else looks whether it hangs.
     """

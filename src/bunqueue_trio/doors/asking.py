@@ -63,13 +63,13 @@ class Asked:
         "at",
         "brings",
         "ends",
+        "has_left",
         "hold",
         "is_busy",
         "is_sent",
-        "is_told",
+        "lasts",
         "number",
         "over",
-        "polls",
         "request",
         "size",
         "spliced",
@@ -90,10 +90,10 @@ class Asked:
         self.is_busy = False
         """The leader has to do something for it."""
         self.is_sent = False
-        self.is_told = False
-        """The leader knows that its client says no more."""
+        self.has_left = False
+        """Its client says no more, and the leader knows it."""
         self.over: trio.Event = trio.Event()
-        self.polls = False
+        self.lasts = False
         """It takes until something happens; nobody does anything for it meanwhile."""
         self.answer: bytes = b""
         self.ends = False
@@ -103,15 +103,15 @@ class Asked:
         self.waited = False
         """It took until something happened: who has hung up meanwhile is to get nothing."""
         self.spliced = False
-        """There is none: the connection itself is to be passed on."""
+        """There is no answer: the connection itself is to be passed on."""
 
     def waits(self, since: float) -> bool:
         """Return whether it is not answered, was there by then, and the leader has heard nothing of its client."""
-        return self.at <= since and not self.over.is_set() and not self.is_told
+        return self.at <= since and not self.over.is_set() and not self.has_left
 
     def wait_on(self) -> None:
         """Wake who waits for the answer: it takes until something happens."""
-        self.polls = True
+        self.lasts = True
         self.over, before = trio.Event(), self.over
         before.set()
 
@@ -136,7 +136,7 @@ class Asking:
         self._repeatable = repeatable
         """What may be done with a request whose stream is lost; None: nothing, with any."""
         self._kept = 0
-        """Bytes of those that can be asked again."""
+        """Bytes of the requests that can be asked again."""
         self._budget = budget
         self._refusals = refusals
         self._buffer = buffer
@@ -156,7 +156,7 @@ class Asking:
 
     @property
     def busy(self) -> int:
-        """How many requests wait for their answer, but for long polls."""
+        """How many requests wait for their answer, but for waiting pulls."""
         return self._busy
 
     def new_number(self) -> int:
@@ -208,7 +208,7 @@ class Asking:
         self._keep_asks()
 
     def _keep_asks(self) -> None:
-        """Keep, of what has not gone out, the requests that are not answered, for the next stream."""
+        """Keep the unanswered requests that were not sent yet, for the next stream."""
         later, self._later = self._later or [], None
         self._out = [each for each in [*self._out, *later] if each[1] is not None and not each[1].over.is_set()]
 
@@ -293,7 +293,7 @@ class Asking:
             return
         if kind == WAITS:
             self._count(asked, is_busy=False)
-            if not asked.polls:
+            if not asked.lasts:
                 asked.wait_on()
             return
         self.forget(asked)
@@ -320,7 +320,7 @@ class Asking:
             self._later = []
 
     async def _lose(self) -> None:
-        """Ask again what may be asked again of what was sent on a stream that is lost, and answer the rest."""
+        """Repeat, of the requests that were sent on a lost stream, those that may be repeated, and answer the others with an error."""
         for n, asked in enumerate([asked for asked in self._asked.values() if asked.is_sent]):
             if n % _LOOKED_AT == _LOOKED_AT - 1:
                 await trio.lowlevel.checkpoint()
@@ -337,6 +337,6 @@ class Asking:
 
     def _again(self, asked: Asked) -> Again:
         """Return what may be done with a request that was sent. Once: what ends one leader is not to end the next ones."""
-        if self._repeatable is None or not asked.request or asked.again is not None or asked.is_told:
+        if self._repeatable is None or not asked.request or asked.again is not None or asked.has_left:
             return Again.NEVER
         return self._repeatable(asked.request)

@@ -21,7 +21,7 @@ _GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
 class Client:
     """A connection of a client."""
 
-    __slots__ = ("asked", "has_waited", "idle", "keep_alive_s", "number", "scope", "since", "stream", "wire")
+    __slots__ = ("asked", "has_waited", "idle", "keep_alive_s", "number", "scope", "since", "stream", "unread", "wire")
 
     def __init__(self, stream: trio.abc.Stream, buffer: memoryview, keep_alive_s: float) -> None:
         self.stream = stream
@@ -36,6 +36,8 @@ class Client:
         self.asked: Asked | None = None
         self.has_waited: bool = False
         """Its first request is as old as the wait for a leader: who has hung up meanwhile is to get no job."""
+        self.unread: bytes = b""
+        """The beginning of a request that no leader has seen, because none could be reached."""
 
     def is_idle(self) -> bool:
         """Return whether nobody misses anything when it ends now."""
@@ -123,9 +125,10 @@ class Door:
         try:
             leader = await self._link.open(address_of(client.stream))
         except LinkLost:
+            client.unread = unread
             return False
         try:
-            await splice(client.stream, leader, self._buffer, unread)
+            await splice(client.stream, leader, self._buffer, unread, self.refusals.of(errors.NOT_COMMITTED))
         finally:
             await trio.aclose_forcefully(leader)
         return True

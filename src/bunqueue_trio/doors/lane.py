@@ -111,7 +111,7 @@ class FramingDoor(Door):
                 return None
             asked = client.asked = self.asking.ask(client.number, address, request)
             await asked.over.wait()
-            if asked.polls:
+            if asked.lasts:
                 request = b""
                 unread += await self._watch(client, asked)
             if asked.spliced:
@@ -120,7 +120,7 @@ class FramingDoor(Door):
                 return None
 
     def _length(self, unread: bytes) -> int:
-        """Return how long the first request is, with its body; -1: its head has not come yet; -2: it is none for frames."""
+        """Return how long the first request is, with its body; -1: its head has not come yet; -2: frames cannot carry it."""
         end = unread.find(b"\r\n\r\n") + 4
         if end < 4:
             return -1
@@ -165,7 +165,7 @@ class FramingDoor(Door):
                 except (trio.BrokenResourceError, trio.ClosedResourceError):
                     data = b""
                 if not data:
-                    asked.is_told = True
+                    asked.has_left = True
                     self.asking.say(client.number, GONE)
                     break
                 early += data
@@ -182,7 +182,7 @@ class FramingDoor(Door):
         has_waited = asked.waited or (asked.brings and (client.has_waited or asked.again is not None))
         client.has_waited = False
         try:
-            if not asked.answer or (has_waited and (asked.is_told or wire.has_ended())):
+            if not asked.answer or (has_waited and (asked.has_left or wire.has_ended())):
                 return False
             await _send(wire, asked.answer)
             is_sent = True
@@ -204,7 +204,7 @@ class FramingDoor(Door):
                     if now > client.patience_ends:
                         client.scope.cancel()
                 elif asked is not None and asked.waits(now - KEEPER_S) and client.wire.has_ended():
-                    asked.is_told = True
+                    asked.has_left = True
                     self.asking.say(client.number, GONE)
 
 

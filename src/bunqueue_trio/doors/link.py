@@ -27,14 +27,18 @@ _CONNECTION = b"c"
 _MESSAGE_MAX = len(_CLOSED) + CLIENT_KEY_MAX
 
 FRAMES = "frames"
-"""What is said in the place of an address of a connection that brings the requests of many."""
+"""Said instead of an address by a connection that brings the requests of many clients."""
 ROOM = "room"
-"""And of one that asks for connections of this door to end that are idle; ROOM_MADE comes if there was one, then the end."""
+"""Said instead of an address by one that asks the leader to end idle connections of this door; ROOM_MADE comes if there were some, then the end."""
 ROOM_MADE = b"+"
 
 
 class LinkLost(Exception):
-    """The leader cannot be reached."""
+    """The leader cannot be reached; ``is_refused``: its machine says that nobody listens there."""
+
+    def __init__(self, why: str, *, is_refused: bool = False) -> None:
+        super().__init__(why)
+        self.is_refused = is_refused
 
 
 class Link(Protocol):
@@ -77,7 +81,7 @@ class LocalLink:
             raise
 
     async def say_closed(self) -> None:
-        """Say that this door accepts no more; of what it has, it may still open connections."""
+        """Say that this door accepts no more clients; for those that it has it may still open connections."""
         await self._say(_CLOSED)
 
     async def _say(self, what: bytes) -> None:

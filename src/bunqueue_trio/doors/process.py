@@ -85,7 +85,7 @@ async def _run(settings: Settings, control: int, accepting: list[int], last: Las
 
 
 def _end_with(leader: int) -> None:
-    """Let the kernel end this process with the one that has started it, also while it is stopped, where a kernel does that."""
+    """Let the kernel end this process when the one that started it ends, even while it is stopped, where the kernel can."""
     try:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     except (OSError, AttributeError):

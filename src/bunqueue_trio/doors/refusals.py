@@ -19,7 +19,7 @@ class Refusals:
 
     def of(self, fault: Fault, *, is_head: bool = False) -> bytes:
         """Return the whole response that says ``fault``."""
-        body = encode(error_reply(fault.refuse(), coded=True))
+        body = encode(error_reply(fault.refuse()))
         head = (
             f"HTTP/1.1 {fault.status} {HTTPStatus(fault.status).phrase}\r\nContent-Type: application/json\r\n{self._cors}"
             f"Content-Length: {len(body)}\r\nRetry-After: {RETRY_AFTER_S}\r\nConnection: close\r\n\r\n"

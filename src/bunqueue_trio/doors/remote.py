@@ -74,6 +74,10 @@ class RemoteLink:
         self._context.check_hostname = False
         self._context.verify_mode = ssl.CERT_NONE
         self._silent_since = math.inf
+        self._reached: Where | None = None
+        """The leader that could be reached last."""
+        self.is_gone: bool = False
+        """Whether that one could be, and its machine says now that nobody is there: its process has ended."""
         self._up = trio.Event()
         self._is_own = False
 
@@ -83,17 +87,17 @@ class RemoteLink:
         return self._up.is_set()
 
     def note_leader(self, where: str | None, key: bytes, *, is_own: bool = False) -> None:
-        """Note where the leader's link is, and the key; None: there is none. ``is_own``: it is this server that leads now."""
+        """Note where the leader's link is, and the key; None: nobody leads. ``is_own``: this server leads now."""
         self._is_own = is_own
         is_tls = where is not None and where.startswith(_TLS)
         self._leader = None if where is None else Where(parse_bind(where.removeprefix(_TLS)), is_tls, key)
         if self._leader is not None and self._leader != self._last:
             # The one before may only hang, and answer when nobody may believe it.
             self._let_go()
-            self._last = self._leader
+            self._last, self.is_gone = self._leader, False
 
     def _note_down(self) -> None:
-        # Who waits does so for the one that there is.
+        # Whoever waits then waits for the connection that there is.
         if self.is_up:
             self._up = trio.Event()
 
@@ -135,6 +139,7 @@ class RemoteLink:
                 await trio.aclose_forcefully(await self._open(_PROBE))
             except LinkLost as lost:
                 self._note_down()
+                self.is_gone = lost.is_refused and leader is not None and leader == self._leader == self._reached
                 self._silent_since = min(self._silent_since, trio.current_time())
                 if trio.current_time() - self._silent_since >= LINK_SILENT_S:
                     # It hangs: the kernel alone would hold on to it.
@@ -148,6 +153,8 @@ class RemoteLink:
                     if not self._is_own:
                         _log.info("serving through the leader", leader=str(leader.bind), tls=leader.is_tls)
                     self._up.set()
+                    self._reached = leader
+                self.is_gone = False
                 told, self._silent_since = None, math.inf
             await trio.sleep(LINK_LOOK_S)
 
@@ -171,7 +178,8 @@ class RemoteLink:
                 await trio.aclose_forcefully(stream)
                 untie(stream)
             if isinstance(error, (OSError, trio.TooSlowError, Distrusted, *_GONE)):
-                raise LinkLost(str(error) or "it does not answer") from None  # noqa: ASYNC104 - it was no Cancelled
+                why = str(error) or "it does not answer"
+                raise LinkLost(why, is_refused=_is_refused(error)) from None  # noqa: ASYNC104 - it was no Cancelled
             raise
         return stream
 
@@ -222,9 +230,9 @@ class RemoteDoors:
             untie(stream)
 
     async def greet(self, stream: trio.abc.Stream) -> str | None:
-        """Return the address that a door says; None: it is none, or says nothing in time, and the stream is closed."""
+        """Return the address that a door says; None: it is no door, or says nothing in time, and the stream is closed."""
         if len(self._greeting) >= LINK_HANDSHAKES_MAX:
-            # Each is a descriptor. A door says all at once: who has been here longest is none.
+            # Each is a descriptor. A door sends its word at once: the one that has been here longest is no door.
             oldest = next(iter(self._greeting))
             del self._greeting[oldest]
             oldest.cancel()
@@ -240,6 +248,14 @@ class RemoteDoors:
             self._greeting.pop(scope, None)
         await trio.aclose_forcefully(stream)
         return None
+
+
+def _is_refused(error: BaseException) -> bool:
+    """Return whether nobody listens at any address of a machine."""
+    causes = (
+        error.__cause__.exceptions if isinstance(error.__cause__, BaseExceptionGroup) else [error.__cause__ or error]
+    )
+    return all(isinstance(each, ConnectionRefusedError) for each in causes)
 
 
 def _notice_death(stream: trio.SocketStream) -> None:
@@ -261,7 +277,7 @@ def link_bind(settings: Settings) -> Bind | None:
 
 
 async def open_link(settings: Settings) -> list[trio.SocketListener]:
-    """Return the listeners of the link, none where there is to be none, or its usual address is taken.
+    """Return the listeners of the link; none where the link is switched off, or its usual address is taken.
 
     Raises:
         StartupError: the address that the settings name cannot be listened on.

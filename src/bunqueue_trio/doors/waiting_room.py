@@ -94,7 +94,7 @@ class Waiting:
         self.link.note_leader(where, key)
         if self._room is None:
             return DoorFigures()
-        return DoorFigures(self.link.is_up, self._room.connections, self._room.asking.busy)
+        return DoorFigures(self.link.is_up, self._room.connections, self._room.asking.busy, self.link.is_gone)
 
     def note_served(self, where: str | None, key: bytes) -> None:
         """Ask what clients still wait for of this server, which is reached at ``where`` like any leader; None: it is not."""
@@ -105,7 +105,7 @@ class Waiting:
 
 
 class WaitingRoom(FramingDoor):
-    """The door of a server that waits; without ``EXPRESS`` it has no frames, as the leader has none then."""
+    """The door of a server that waits; without ``EXPRESS`` it speaks no frames, since the leader does not either."""
 
     def __init__(self, link: RemoteLink, settings: Settings) -> None:
         super().__init__(link, settings, repeatable)
@@ -126,6 +126,7 @@ class WaitingRoom(FramingDoor):
 
     async def serve_by_leader(self, client: Client, unread: bytes = b"") -> bool:
         """Do it while the leader can be reached."""
+        client.unread = unread
         return self._remote.is_up and await super().serve_by_leader(client, unread)
 
     def own_answer(self, request: bytes) -> bytes:
@@ -134,10 +135,10 @@ class WaitingRoom(FramingDoor):
 
     async def serve_alone(self, client: Client) -> None:
         """Answer one request, if there is one soon; it waits for the leader, unless it is a probe."""
-        head = b""
+        head, begun = b"", client.unread
         with trio.move_on_after(WAITING_ROOM_S):
             async with self._asking:
-                head = await _head(client.stream)
+                head = await _head(client.stream, begun)
         client.idle, client.has_waited = False, True
         if head and (answer := self._answer_probe(head)):
             await self._goodbyes.refuse(client.stream, answer, WAITING_ROOM_S)
@@ -163,8 +164,7 @@ class WaitingRoom(FramingDoor):
             self._patient -= 1
 
 
-async def _head(stream: trio.abc.Stream) -> bytes:
-    head = b""
+async def _head(stream: trio.abc.Stream, head: bytes) -> bytes:
     while b"\r\n\r\n" not in head and len(head) < _HEAD_BYTES:
         more = await stream.receive_some(RECEIVE_BYTES)
         if not more:

@@ -156,7 +156,7 @@ class Pass:
             self._note("index", f"job {job.id} is {job.state} and not in the list of its queue")
 
     def _lease(self, job: Job) -> bool:
-        """Check who holds ``job``; return whether its deadline can be told."""
+        """Check who holds ``job``; return whether its deadline is known."""
         lease, active = job.lease, job.state is State.ACTIVE
         if active is not (lease is not None) or (active and job.started_at is None):
             self._note("leases", f"job {job.id} is {job.state} and has {'no' if lease is None else 'a'} lease")
@@ -177,7 +177,7 @@ class Pass:
         if (job.state is State.WAITING_CHILDREN) is not bool(waiting_on):
             self._note("dependents", f"job {job.id} is {job.state} and waits for {len(waiting_on)} jobs")
         if self._engine.has_chores:
-            # Who waits for what has ended may not have been told yet.
+            # Who waits for what has ended may not know it yet.
             return
         for dependency in waiting_on:
             if job not in self._engine._dependents._waiting.get(dependency, ()):
@@ -359,7 +359,7 @@ class Pass:
 
     @property
     def _told(self) -> bool:
-        """Whether every job was met on the disk, so that the counts can be told."""
+        """Whether every job was met on the disk, so that the counts can be compared."""
         return self._countable and not self._missing
 
 
@@ -379,7 +379,7 @@ def _chunked(items: list[Any], check: Callable[[Any], None]) -> Iterator[int]:
 
 
 def _differences(stored: Job, job: Job) -> list[str]:
-    """Return what of a job is not on the disk as it is in memory."""
+    """Return the names of the fields in which a job differs between disk and memory."""
     different = [name for name in _SAME if getattr(stored, name) != getattr(job, name)]
     if stored.data != job.data[:AUDIT_DATA_BYTES]:
         different.append("data")
@@ -391,7 +391,7 @@ def _differences(stored: Job, job: Job) -> list[str]:
 
 
 def _holder(lease: Lease | None) -> tuple[object, ...] | None:
-    """Return what of a lease is the same on the disk: a start gives that of a connection another end."""
+    """Return what must be the same of a lease on the disk and in memory. Not the end of a connection's lease: a start sets it anew."""
     if lease is None:
         return None
     return lease.token, lease.ttl, lease.timeout_at, lease.held, None if lease.held else lease.until

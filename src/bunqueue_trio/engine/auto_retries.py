@@ -24,7 +24,7 @@ class Passing(Struct, omit_defaults=True):
     """How far a queue has come."""
 
     since: int
-    """When it was told to; what died before is none of it."""
+    """Since when it does so; jobs that died before are left alone."""
     after: int = 0
     """The place of the last record that was dealt with."""
     upto: int = 0

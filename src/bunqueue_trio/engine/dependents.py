@@ -35,7 +35,7 @@ class Dependents:
         job.noted().waiting_on = None
 
     def detach(self, job_id: str) -> dict[Job, None]:
-        """Return the jobs that wait for ``job_id``, which has ended; each is to be told, by :meth:`settle` or its end.
+        """Return the jobs that wait for ``job_id``, which has ended; the caller passes that on to each, by :meth:`settle` or its end.
 
         A later job of the same id has nothing to do with them.
         """

@@ -42,8 +42,18 @@ class Edits(Holding):
         if said.reason is None and said.by is None and said.grace is None:
             self.drop(job, now)
             return
+        self.cancel(job, self._as_said(job, said, now), now)
+
+    def _as_said(self, job: Job, said: "c.Cancel | c.ActOnJobs", now: int) -> Cancelled:
         until = now + said.grace if said.grace and job.state is ACTIVE else None
-        self.cancel(job, Cancelled(now, until, said.reason, said.by), now)
+        return Cancelled(now, until, said.reason, said.by)
+
+    def is_cancelled_so(self, job: Job, said: "c.Cancel | c.ActOnJobs", now: int) -> bool:
+        """Return whether an active job is cancelled, and this would change nothing of it: not why, and not until when."""
+        before = None if job.lease is None else job.lease.cancelled
+        if before is None or not said.grace:
+            return False
+        return before.again(self._as_said(job, said, now)) == before
 
     def cancel(self, job: Job, cancelled: Cancelled, now: int) -> None:
         """Call off an unfinished job: at once, or when its worker has ended it, at the latest when its grace is over."""

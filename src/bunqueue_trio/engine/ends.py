@@ -1,4 +1,4 @@
-"""How a job has ended, for who waits for that; and what is answered of it, or of one that has not ended."""
+"""How a job has ended, for whoever waits for it; and the answer about a job, ended or not."""
 
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ class End(NamedTuple):
 
 
 def end_of(job: Job, state: State, epoch: int) -> End:
-    """Return how ``job`` ended, or where it stands; the error of one that did not fail for good is none of it."""
+    """Return how ``job`` ended, or where it stands. The error of an attempt that was not the last is left out."""
     note = job.note
     return End(
         job.id, state, note.result if note else None, note.error if note and state is State.FAILED else None, epoch

@@ -133,7 +133,7 @@ class Engine(Edits):
         return b if a is None or (b is not None and b < a) else a
 
     def advance(self, now: int, *, waited: bool = False) -> None:
-        """Do what is due at or before ``now``: first what a step before has left, then in the order of the deadlines.
+        """Do what is due at or before ``now``: first the rest of an earlier step, then in the order of the deadlines.
 
         At most about :data:`ADVANCE_MAX` jobs a call: an avalanche is worked off in several steps. Nothing while the batch
         is full, unless the caller has ``waited`` for room.
@@ -209,7 +209,7 @@ class Engine(Edits):
         self.forget_some()
 
     def forget_some(self) -> bool:
-        """Drop some more of those that :meth:`forget` was given; return whether these were the last."""
+        """Drop some more of the jobs that :meth:`forget` was given; return whether these were the last."""
         some = list(islice(self._leaving, FORGET_SLICE))
         for job in some:
             if job.state in UNFINISHED or job in self.changed:

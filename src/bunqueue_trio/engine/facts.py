@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 Fact = tuple[str, str, bytes | None]
-"""Kind, key and value; None: there is none any more."""
+"""Kind, key and value; None: the fact is deleted."""
 
 _NONE: Mapping[str, bytes] = MappingProxyType({})
 
@@ -34,7 +34,7 @@ class Facts:
         return self._kinds.get(kind, _NONE)
 
     def set(self, kind: str, key: str, value: bytes) -> bool:
-        """Note ``value``, instead of what was noted before; return whether that was anything else."""
+        """Set ``value``; return whether the fact has changed."""
         values = self._kinds.setdefault(kind, {})
         if values.get(key) == value:
             return False

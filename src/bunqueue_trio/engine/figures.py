@@ -1,6 +1,6 @@
 """What went on in each queue: by the minute for the last hour, by the hour for the last week. Durable and bounded.
 
-A fact holds one minute, or hour, of all queues that are told of, as JSON: ``{"emails":[…]}``. To read the figures of one queue its name is
+A fact holds one minute, or hour, of all queues that have figures, as JSON: ``{"emails":[…]}``. To read the figures of one queue its name is
 looked for in these texts: nothing is kept decoded, and nothing is read of the others. The hour that goes on is summed up here.
 """
 
@@ -38,10 +38,16 @@ class QueueMinute(NamedTuple):
     """How long those that completed have run, in ms, all together."""
     runs: Mapping[int, int] = {}
     """How many of them ran for how long, by buckets."""
+    died: int = 0
+    """Jobs that failed for good of an error that somebody is to be told of, kept or not."""
 
 
-# Without the time and the buckets.
-_PLAIN = len(QueueMinute._fields) - 2
+# Without the time, the buckets and what stands among them.
+_PLAIN = len(QueueMinute._fields) - 3
+# What died stands where a bucket does that no time falls into: servers of before read past it.
+_DIED = -2
+# Queues counted within a minute: names that come once must not fill the memory.
+_COUNTED_MAX = 20_000
 
 
 def bucket_of(ms: int) -> int:
@@ -57,7 +63,7 @@ def upper(bucket: int) -> int:
 
 
 def part(runs: Mapping[int, int], share: float) -> int | None:
-    """Return a time that this share of some runs did not exceed; None: there was none."""
+    """Return a time that this share of the runs did not exceed; None: there were no runs."""
     left = sum(runs.values()) * share
     for bucket in sorted(runs):
         left -= runs[bucket]
@@ -74,7 +80,7 @@ def joined(one: QueueMinute, other: QueueMinute) -> QueueMinute:
     return QueueMinute(
         other.at, one.pushed + other.pushed, one.completed + other.completed, one.failed + other.failed,
         one.stalled + other.stalled, one.retried + other.retried, other.waiting, other.dead,
-        max(one.oldest, other.oldest), one.run + other.run, runs,
+        max(one.oldest, other.oldest), one.run + other.run, runs, one.died + other.died,
     )  # fmt: skip
 
 
@@ -86,6 +92,18 @@ class Figures:
         self._hour = 0
         self._sums: dict[str, QueueMinute] = {}
         """Of the hour that goes on."""
+        self.died: dict[str, int] = {}
+        """How many have died in each queue since a minute ended."""
+
+    def note_death(self, queue: str) -> None:
+        """Count a job that has died, of an error that somebody is to be told of."""
+        if queue in self.died or len(self.died) < _COUNTED_MAX:
+            self.died[queue] = self.died.get(queue, 0) + 1
+
+    def take_deaths(self) -> dict[str, int]:
+        """Return how many have died in each queue since the last call."""
+        died, self.died = self.died, {}
+        return died
 
     def load(self, now: int) -> None:
         """Take up what the facts, just loaded, tell of; an hour that ended meanwhile is summed up."""
@@ -161,14 +179,18 @@ class Figures:
 
 
 def _row(minutes: Mapping[str, QueueMinute]) -> bytes:
-    return msgspec.json.encode({name: [*each[1:-1], *_flat(each.runs)] for name, each in minutes.items()})
+    return msgspec.json.encode({name: [*each[1 : _PLAIN + 1], *_flat(each)] for name, each in minutes.items()})
 
 
-def _flat(runs: Mapping[int, int]) -> Iterable[int]:
-    for item in runs.items():
+def _flat(minute: QueueMinute) -> Iterable[int]:
+    for item in minute.runs.items():
         yield from item
+    if minute.died:
+        yield from (_DIED, minute.died)
 
 
 def _read(at: int, numbers: list[int]) -> QueueMinute:
     pairs = iter(numbers[_PLAIN:])
-    return QueueMinute._make((at, *numbers[:_PLAIN], dict(zip(pairs, pairs, strict=True))))
+    runs = dict(zip(pairs, pairs, strict=True))
+    died = runs.pop(_DIED, 0)
+    return QueueMinute._make((at, *numbers[:_PLAIN], runs, died))

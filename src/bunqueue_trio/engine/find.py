@@ -209,7 +209,7 @@ def _has(workers: Workers, lease: Lease, owner: str) -> bool:
 
 
 def _tests(wanted: "c.Filter | c.FindJobs", now: int, workers: Workers) -> Iterator[_Test]:
-    """Yield what a job is held against, what costs least first."""
+    """Yield the conditions that a job is tested by, the cheapest first."""
     tag, group_id, prefix, owner = wanted.tag, wanted.group_id, wanted.id_prefix, wanted.owner
     older, newer, attempts = wanted.older, wanted.newer, wanted.attempts
     if tag is not None:

@@ -24,7 +24,7 @@ BLANK = "…"
 
 
 class Fingerprint(NamedTuple):
-    """Errors of one ``key`` are the same fault, for people ``shape``."""
+    """Errors with the same ``key`` are one fault; ``shape`` is what people read of it."""
 
     key: str
     shape: str

@@ -37,7 +37,7 @@ _PAUSE = msgspec.json.Decoder(Pause)
 
 
 class Gate:
-    """What was said of one queue."""
+    """The gate of one queue, as it was set."""
 
     __slots__ = ("concurrency", "opens_at", "pause", "rate")
 
@@ -47,14 +47,14 @@ class Gate:
         """How many jobs may be active at once; None: any number."""
         self.rate: Rate | None = None
         self.opens_at: int | None = None
-        """When the rate leaves room again, while it leaves none."""
+        """When the rate limit has room again; only while it has none."""
 
     def is_open(self, active: int) -> bool:
-        """Return whether a job may leave the queue, of which ``active`` jobs are out."""
+        """Return whether a job may leave the queue while ``active`` jobs of it are with workers."""
         return self.pause is None and self.opens_at is None and (self.concurrency is None or active < self.concurrency)
 
     def times(self) -> tuple[int | None, ...]:
-        """Return when something of it ends by itself."""
+        """Return when a pause or a limit of it ends by itself."""
         return (
             None if self.pause is None else self.pause.until,
             None if self.rate is None else self.rate.until,

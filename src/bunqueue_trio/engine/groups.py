@@ -1,6 +1,6 @@
 """Groups of dead letters by the error that they died of: how many, since when, where, and what they have in common.
 
-Counts are kept by the archive. What else is told of a group is read from a few of its newest records, within a bound for each page.
+Counts are kept by the archive. What else is shown of a group is read from a few of its newest records, within a bound for each page.
 """
 
 import re
@@ -21,17 +21,17 @@ from bunqueue_trio.protocol.groups import ErrorGroup, GroupExample, InCommon
 
 # Records read for a page, about 10 µs each; the group that passes it is the last.
 _LOOKS = 300
-# Of a group's newest in one queue.
+# The newest records of a group in one queue that are read.
 _SAMPLE = 10
-# Of a group that are looked into and named, those with most of it first.
+# Queues that are looked into and named of a group, those with most dead letters of it first.
 _QUEUES = 100
-# Named of a payload.
+# Keys of payloads that are named.
 _KEYS = 20
-# Characters of one.
+# Characters of a key.
 _KEY_MAX = 100
-# Bytes of one that is read for its keys.
+# A payload with more bytes is not read for its keys.
 _PAYLOAD_MAX = 64 * 1024
-# Characters of the example's: the whole is among the dead letters.
+# Characters of the example's error: the whole is among the dead letters.
 _ERROR_MAX = 1000
 # Bytes of a record that cost as much as another one.
 _LARGE = 4096
@@ -70,7 +70,7 @@ def groups_page(engine: Engine, queue: str | None, after: str | None, limit: int
             return Page(told, len(counted), f"{-before},{last}")
         group, cost = _group(engine, key, counted[key])
         looks += cost
-        # Else all of it waits again since the last commit.
+        # Otherwise all of the group waits again since the last commit.
         if group is not None:
             group.count = -count
             told.append(group)
@@ -78,7 +78,7 @@ def groups_page(engine: Engine, queue: str | None, after: str | None, limit: int
 
 
 def _group(engine: Engine, key: str, queues: dict[str, int]) -> tuple[ErrorGroup | None, int]:
-    """Return what is told of a group, and how many records were looked at."""
+    """Return the view of a group, and how many records were looked at."""
     largest = sorted(queues.items(), key=lambda one: (-one[1], one[0]))[:_QUEUES]
     sample: list[Job] = []
     first: list[int] = []
@@ -115,7 +115,7 @@ def _ended_at(job: Job) -> int:
 
 
 def _common(sample: list[Job]) -> InCommon:
-    """Return what all of some jobs have."""
+    """Return what the jobs have in common."""
     groups = {job.options.group_id for job in sample}
     return InCommon(
         sampled=len(sample),
@@ -130,7 +130,7 @@ def _in_all(lists: Iterable[Iterable[str]]) -> list[str]:
 
 
 def _keys(data: bytes) -> Iterator[str]:
-    """Yield the names in a payload that is an object; none of others, nor of a large one."""
+    """Yield the keys of a payload that is an object and not large; of any other payload nothing."""
     if data[:1] == b"{" and len(data) <= _PAYLOAD_MAX:
         try:
             yield from _OBJECT.decode(data)

@@ -191,7 +191,7 @@ class Job(Struct, eq=False, gc=False):
     note: Note | None = None
 
     def noted(self) -> Note:
-        """Return its note, made if there was none."""
+        """Return its note; make one if it has none."""
         if self.note is None:
             self.note = Note()
         return self.note
@@ -304,7 +304,7 @@ class Records(NamedTuple):
 
     jobs: list[Job]
     before: int | None
-    """Where the next page begins; None: there is none."""
+    """Where the next page begins; None: this was the last page."""
     places: Sequence[int] = ()
     """Of each of the jobs: where a page that ends with it goes on."""
 
@@ -365,7 +365,7 @@ class Archive(Protocol):
         ...
 
     def first_seen(self, queue: str, fingerprint: str) -> int | None:
-        """Return when the oldest dead letter of this error that a queue keeps has died; None: there is none any more."""
+        """Return when the oldest dead letter of this error died that the queue still keeps; None: it keeps none."""
         ...
 
     def traces(self, first: str, end: str, limit: int) -> list[Trace]:

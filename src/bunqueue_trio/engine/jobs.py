@@ -14,7 +14,7 @@ _MASK = SHARDS - 1
 
 
 class Jobs(MutableMapping[str, Job]):
-    """A mapping of ids to jobs; its order, which it has to find out, is that of the pushes."""
+    """A mapping of ids to jobs. Its order is that of the pushes, and has to be computed."""
 
     __slots__ = ("_shards",)
 

@@ -18,7 +18,7 @@ Place = tuple[int, int]
 
 
 class Page(NamedTuple):
-    """Some jobs, and behind which place the next page begins; None: there is none."""
+    """Jobs, and the place behind which the next page begins; None: this was the last page."""
 
     jobs: list[Job]
     after: Place | None

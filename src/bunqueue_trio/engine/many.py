@@ -38,9 +38,9 @@ class Action(NamedTuple):
     """What is done to a job."""
 
     states: tuple[State, ...]
-    """In which it is, where the filter names none."""
+    """The state that the jobs are in, where the filter names none."""
     forbids: Callable[[Doing, Job], str | None]
-    """Returns the code of what forbids it, or None."""
+    """Returns the code of the refusal, or None."""
     act: Callable[[Doing, Job], object]
 
 
@@ -70,7 +70,7 @@ def _not_retried(doing: Doing, job: Job) -> str | None:
 
 
 def not_retried(engine: Engine, job: Job, outcomes: Mapping[str, State]) -> str | None:
-    """Return the code of what forbids to retry ``job`` with others, or None; ``outcomes``: how its dependencies ended."""
+    """Return the code of the refusal to retry ``job`` among others, or None; ``outcomes``: how its dependencies ended."""
     if job.state is not State.FAILED:
         return c.NOT_DEAD.code
     if reason_of(job) == CANCELLED:
@@ -87,6 +87,15 @@ def _reorder(doing: Doing, job: Job) -> None:
     doing.engine.tell("updated", doing.now, job.queue, job.id)
 
 
+def _is_so(doing: Doing, job: Job) -> bool:
+    """Return whether it would change nothing of a job."""
+    if doing.command.action == "priority":
+        return job.priority == doing.command.priority
+    if doing.command.action != "cancel" or not doing.command.force:
+        return False
+    return doing.engine.is_cancelled_so(job, doing.command, doing.now)
+
+
 ACTIONS: dict[str, Action] = {
     "cancel": Action(UNFINISHED, _ended, lambda doing, job: doing.engine.cancel_as_said(job, doing.command, doing.now)),
     "promote": Action((State.DELAYED,), _not_delayed, lambda doing, job: doing.engine.promote(job, doing.now)),
@@ -98,15 +107,17 @@ ACTIONS: dict[str, Action] = {
 
 
 class Slice(NamedTuple):
-    """What was selected, how many of it were done, and how many were not, by the code of what forbade it."""
+    """What was selected, how many jobs of it were done, and how many were not, by the code of the refusal."""
 
     selection: Selection
     done: int
+    ending: int
+    """Of those that were done: active ones that are cancelled, and whose workers have time to end them."""
     refused: dict[str, int]
 
 
 def act(engine: Engine, command: "c.ActOnJobs", now: int, show: Callable[[list[Job]], object]) -> Slice:
-    """Do the next slice of what ``command`` asks for; of a dry run, say what would be done.
+    """Do the next slice of the work of ``command``; in a dry run, say what would be done.
 
     ``show`` is given the jobs as they are before.
 
@@ -120,17 +131,18 @@ def act(engine: Engine, command: "c.ActOnJobs", now: int, show: Callable[[list[J
     show(selection.jobs)
     retries = command.action == "retry"
     doing = Doing(engine, command, archived_dependencies(engine, selection.jobs) if retries else {}, now)
-    count, refused = 0, dict[str, int]()
+    count, ending, refused = 0, 0, dict[str, int]()
     # Newest end first is for who looks; they queue in the order in which they died.
     for job in reversed(selection.jobs) if retries else selection.jobs:
-        if command.action == "priority" and job.priority == command.priority:
-            # It has it already; a job that has just got it may stand behind the cursor.
+        if _is_so(doing, job):
+            # Also a job that has just got this priority, and stands behind the cursor now.
             continue
         code = action.forbids(doing, job)
         if code is not None:
             refused[code] = refused.get(code, 0) + 1
             continue
         count += 1
+        ending += bool(command.grace) and job.state is State.ACTIVE
         if not command.dry_run:
             action.act(doing, job)
-    return Slice(selection, count, refused)
+    return Slice(selection, count, ending, refused)

@@ -14,7 +14,7 @@ FIXED, MUTED = "fixed", "muted"
 
 
 class Mark(Struct, frozen=True, omit_defaults=True):
-    """What was said of an error, and when; of one that was fixed whether it is back: since when, where, and how often."""
+    """The mark of an error and when it was set; of a fixed error whether it is back: since when, where, and how often."""
 
     mark: str
     at: int
@@ -60,13 +60,14 @@ class Marks(dict[str, Mark]):
         self._count()
         return True
 
-    def note_death(self, job: Job, error: str, now: int) -> None:
-        """See whether the error that ``job`` died of was said to be fixed."""
+    def note_death(self, job: Job, error: str, now: int) -> bool:
+        """See whether the error that ``job`` died of was said to be fixed; return whether nobody wants to hear of it."""
         key, shape = fingerprint(error)
         mark = self.get(key)
         if mark is not None and mark.mark == FIXED:
             since = now if mark.back_at is None else mark.back_at
             self._keep(key, Mark(FIXED, mark.at, since, job.queue, shape, mark.times + 1))
+        return key in self.muted
 
     def back(self) -> list[tuple[str, Mark]]:
         """Return the errors that were said to be fixed and have come back, with their fingerprints."""

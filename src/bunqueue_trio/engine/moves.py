@@ -1,4 +1,4 @@
-"""All that is kept of jobs, how each comes, queues and ends, and the only code that writes the state of one.
+"""All jobs in memory, how each comes, queues and ends, and the only code that writes a job's state.
 
 What its holder and its deadline do to a job is in ``holding.py``, what an operator changes of it in ``edits.py``.
 
@@ -96,7 +96,7 @@ class Moves(Telling):
         "trails",
         "woken",
         "workers",
-    )  # fmt: skip
+    )
 
     left: int
     reruns: Reruns
@@ -155,11 +155,11 @@ class Moves(Telling):
         # The batch that collects what happens now.
         self.epoch: int = 1
         self.reserved: tuple[str, Collection[str]] | None = None
-        """Queue and ids of the jobs of a bulk push, some of which are still to be added."""
+        """The queue of a bulk push that is half done, and the ids of its jobs; some are still to be added."""
         self.shared_options: dict[Options, Options] = {}
         """Equal options are kept once; see ``commands/push.py``."""
         self._reused_ids: dict[str, str | None] = {}
-        """Ids whose ended job makes room, and of which queue's dead letters its record is one; None: that is not known, or of none."""
+        """Ids that are used anew, each with the queue whose dead letter the old record is; None: it is no dead letter, or nobody knows."""
         self._reused_in_flight, self._leaving = dict[str, str | None](), iter(tuple[Job, ...]())
         self._owned: dict[str, dict[Job, None]] = {}
         self._dependents, self._seq, self._removed = Dependents(), 0, set[str]()
@@ -214,7 +214,7 @@ class Moves(Telling):
             self.remove(job, now)
 
     def call_off(self, job: Job, cancelled: Cancelled, now: int, said: str | None = None) -> None:
-        """End an unfinished job that is cancelled, and keep why, and what its worker said, if failures of it are kept."""
+        """End an unfinished job that is cancelled; if its failures are kept, keep the reason and what its worker said."""
         prev, note = job.state, job.noted()
         note.cancelled, note.reason, note.error = cancelled, CANCELLED, cancelled.words(said)
         self.totals.cancelled += 1
@@ -375,8 +375,9 @@ class Moves(Telling):
     def _to_dead_letters(self, job: Job, error: str, now: int) -> None:
         """End ``job`` in the dead-letter queue, or nowhere if it does not want to be kept."""
         self._blame(job, error, now)
-        if self.marks.fixed:
-            self.marks.note_death(job, error, now)
+        # Of what is muted nobody is to be told; while nothing is, no error is looked at.
+        if not self.marks or not self.marks.note_death(job, error, now):
+            self.figures.note_death(job.queue)
         self._end(job, FAILED, now)
         self.totals.failed += 1
         self._next_run(job, now)

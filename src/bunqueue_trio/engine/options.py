@@ -1,4 +1,4 @@
-"""The options of a job, as they are kept: made of what is said at a push, or in a schedule."""
+"""The options of a job, as they are kept: made from those of a push, or of a schedule."""
 
 from msgspec import UNSET
 

@@ -38,7 +38,7 @@ LOWERED = "a lower limit was put before it ran"
 NAME = re.compile(r"[A-Za-z0-9_.:-]{1,200}")
 """What a schedule may be called."""
 RUN = re.compile(r"([0-9]{1,15})(\+[0-9A-Za-z-]{1,40})?")
-"""What follows the name of a schedule and @ in the id of a job: its slot, or when it was told to run and an id."""
+"""What follows the name of a schedule and @ in the id of a job: its slot, or when somebody let it run, and an id."""
 _DIGITS = 13
 """Of a slot in an id, at least: as many as those of 2001 to 2286 have, so that ids are in the order of their slots."""
 _OF_A_SCHEDULE = re.compile(f"{NAME.pattern}@{RUN.pattern}")
@@ -117,7 +117,7 @@ _SKIPS = msgspec.json.Decoder(list[Skip])
 
 
 def job_id_of(name: str, slot: int, told: str = "") -> str:
-    """Return the id of the job of a slot, or of one that was told to run then, with what tells it from others."""
+    """Return the id of the job of a slot, or of one that somebody let run then, with what distinguishes it from others."""
     return f"{name}@{place_of(slot, told)}"
 
 
@@ -143,7 +143,7 @@ class Planner:
         self.progress: dict[str, Progress] = {}
         """Whoever changes one is to :meth:`keep` it."""
         self.slots: dict[str, int | None] = {}
-        """The next slot of each; None: there is none any more, or it is paused."""
+        """The next slot of each; None: there are no more, or the schedule is paused."""
         self.times: dict[str, int | None] = {}
         """When each is due; None: never."""
         self._heap: list[tuple[int, str]] = []
@@ -151,7 +151,7 @@ class Planner:
         self.due: int | None = None
         """When the next of them is, or None."""
         self.unfinished: Line[Job] = Line(attrgetter("id"))
-        """Every job that has not ended and has the id of one of a schedule, whether or not there is that schedule now."""
+        """Every unfinished job whose id is that of a schedule's job, whether or not the schedule still exists."""
         self.notices: list[Notice] = []
         self.late: int = 0
         """How often one of them has missed its time, since the start."""
@@ -256,7 +256,7 @@ class Planner:
         self.settle(name, upto)
 
     def resume(self, name: str, now: int) -> None:
-        """Let a schedule go on; what was to run in the pause is left behind, and what waits for the end of its jitter goes on waiting."""
+        """Let a schedule go on. Slots in the pause are left out; a slot that waits for the end of its jitter goes on waiting."""
         timing, jitter, progress = self.plans[name].timing, self.plans[name].jitter, self.progress[name]
         upto, slot = now, next_slot(timing, max(progress.settled, now - jitter))
         for _ in range(_WAITING_MAX):
@@ -283,7 +283,7 @@ class Planner:
         self._expect(name, _AT_ONCE if self._may_run_the_waiting(name) else self.run_at(name))
 
     def note_begin(self, job: Job) -> None:
-        """Know of a job that is new, or from the store, if it is one of a schedule; one that was pushed with such an id is, too."""
+        """Note a job, new or from the store, if its id is that of a schedule's job; one that a client pushed with such an id counts, too."""
         if _OF_A_SCHEDULE.fullmatch(job.id):
             self.unfinished.add(job)
 

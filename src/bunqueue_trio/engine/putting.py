@@ -26,7 +26,7 @@ def check_names(engine: Engine, name: str, queue: str) -> None:
 
 
 def changed(was: "c.PutSchedule", said: "c.ChangeSchedule") -> "c.PutSchedule":
-    """Return what is to be put where some of it is said anew, and the rest is as it ``was``."""
+    """Return the command to put a schedule of which some fields change and the rest stays as it ``was``."""
     new = {
         name: value
         for name in said.__struct_fields__

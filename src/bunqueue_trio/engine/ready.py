@@ -50,7 +50,7 @@ class Ready:
             line.add(job)
 
     def fill(self, priority: int, jobs: list[Job]) -> None:
-        """Put in all jobs of one priority, which get sorted by their places; no other is in here."""
+        """Put in all jobs of one priority, sorted by their places; the line must be empty."""
         self._open(priority).fill(jobs)
         self._size += len(jobs)
 

@@ -18,7 +18,7 @@ def first_of(engine: Engine, one: Rerun) -> tuple[list[Job], bool]:
 
 
 def rerun_slice(engine: Engine, one: Rerun, most: int, now: int) -> None:
-    """Retry up to ``most`` of the next dead letters of a rerun; of a queue that is paused none."""
+    """Retry up to ``most`` of the next dead letters of a rerun, and none of a paused queue."""
     page = select(engine, one.filter, [State.FAILED], one.after, min(most, RERUN_SLICE), one.started_at)
     # What has died since it began is not to be retried for ever.
     jobs = [job for job in page.jobs if (job.noted().finished_at or 0) <= one.started_at]

@@ -39,11 +39,11 @@ class Rerun(Struct, kw_only=True, omit_defaults=True):
     died: int = 0
     refused: dict[str, int] = {}
     open_in: dict[str, int] = {}
-    """How many of those that it has retried have not ended, by their queues."""
+    """How many of the jobs that it has retried have not ended, by queue."""
 
     @property
     def open(self) -> int:
-        """How many of those that it has retried have not ended."""
+        """How many of the jobs that it has retried have not ended."""
         return self.retried - self.ended
 
     @property
@@ -105,7 +105,7 @@ class Reruns(dict[str, Rerun]):
         self.ran_at: int = 0
         """When the runtime went on with them last."""
         self.due: int | None = None
-        """When it is to do so next; None: none of them has anything to retry now."""
+        """When the next retry is due; None: no rerun has anything to retry now."""
 
     def load(self) -> None:
         """Take up what the facts, just loaded, tell of."""
@@ -114,7 +114,7 @@ class Reruns(dict[str, Rerun]):
         self.look()
 
     def add(self, one: Rerun) -> None:
-        """Begin one; the oldest of those that have ended make room."""
+        """Begin a rerun; the oldest ended ones make room."""
         self[one.id] = one
         self.note(one)
         ended = [each.id for each in self.values() if not each.is_under_way]

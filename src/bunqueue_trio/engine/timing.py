@@ -103,7 +103,7 @@ def remarks(timing: Timing, slot: int) -> list[str]:
         return []
     expression, second = None if timing.cron is None else cron.parse(timing.cron), slot // _SECOND_MS
     found = _about_clock(timing.timezone, expression, second)
-    # Where the clock has moved it, its day may be none of them.
+    # Where a change of the clock has moved the time, it may fall on a day that the schedule does not name.
     if expression is None or found:
         return found
     day = expression.is_by_one_day(second + zones.offset(timing.timezone, second))

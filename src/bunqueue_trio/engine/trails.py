@@ -75,7 +75,7 @@ class Trails:
         self.changed.append(Cut(key, kind))
 
     def cut_waiting(self, key: str) -> None:
-        """Delete what waits to be written under ``key``; what is written goes with the record."""
+        """Delete the lines under ``key`` that are not written yet; the written ones go with the record."""
         if key in self._keys:
             self.cut(key)
 

@@ -1,8 +1,9 @@
 """Why a job is not running, or what has become of it: a code, a sentence, and the numbers of this moment.
 
-What is told first is what stands in its way now; when that is gone, the next reason is told.
+The answer is what stands in its way now; when that is gone, the next reason is the answer.
 """
 
+from bunqueue_trio.config.spans import span
 from bunqueue_trio.engine.auto_retrying import outlook
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.gates import Gate
@@ -17,7 +18,6 @@ _NAMED_MAX = 20
 _LONG = 3
 # Characters of the error of a dead one: the whole is among the dead letters.
 _ERROR_MAX = 200
-_UNITS = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1000, "s"))
 
 
 def why(engine: Engine, job: Job, now: int) -> r.WhyReply:
@@ -35,20 +35,20 @@ def why(engine: Engine, job: Job, now: int) -> r.WhyReply:
         case _:
             told.code = job.state.value if job.noted().cancelled is None else CANCELLED
             told.since = job.noted().finished_at
-            span = _span(now - (told.since or now))
-            told.why = f"It completed {span} ago." if job.state is State.COMPLETED else _dead(engine, job, told, now)
+            ago = span(now - (told.since or now))
+            told.why = f"It completed {ago} ago." if job.state is State.COMPLETED else _dead(engine, job, told, now)
     return told
 
 
 def _dead(engine: Engine, job: Job, told: r.WhyReply, now: int) -> str:
-    span = _span(now - (told.since or now))
+    ago = span(now - (told.since or now))
     if job.noted().cancelled is not None:
-        return f"It was cancelled {span} ago: {_line(job)}."
+        return f"It was cancelled {ago} ago: {_line(job)}."
     error = _line(job)
     tries = f"attempt {job.attempts} of {job.options.max_attempts}"
     then, told.until = outlook(engine, job, now)
-    soon = f" in {_span(told.until - now)}" if told.until is not None and told.until > now else ""
-    return f"It is a dead letter ({reason_of(job)}, {tries}) since {span}{then}{soon}{f': {error}' if error else '.'}"
+    soon = f" in {span(told.until - now)}" if told.until is not None and told.until > now else ""
+    return f"It is a dead letter ({reason_of(job)}, {tries}) for {ago}{then}{soon}{f': {error}' if error else '.'}"
 
 
 def _line(job: Job) -> str:
@@ -60,10 +60,10 @@ def _delayed(job: Job, told: r.WhyReply, now: int) -> None:
     told.until = job.run_at
     if job.attempts:
         told.code = "backs-off"
-        told.why = f"It has failed {_times(job.attempts)}, and is ready again in {_span(job.run_at - now)}."
+        told.why = f"It has failed {_times(job.attempts)}, and is ready again in {span(job.run_at - now)}."
     else:
         told.code = "delayed"
-        told.why = f"It is delayed, and ready in {_span(job.run_at - now)}."
+        told.why = f"It is delayed, and ready in {span(job.run_at - now)}."
 
 
 def _depends(job: Job, told: r.WhyReply) -> None:
@@ -80,10 +80,10 @@ def _active(engine: Engine, job: Job, told: r.WhyReply, now: int) -> None:
     ends = [time for time in (job.lease.until, job.lease.timeout_at) if time is not None]
     told.code, told.since, told.until = "active", job.started_at, min(ends, default=None)
     told.usual, age = engine.figures.usual(job.queue), now - (job.started_at or now)
-    told.why = f"{who} has had it for {_span(age)}; {_compared(age, told.usual)}."
+    told.why = f"{who} has had it for {span(age)}; {_compared(age, told.usual)}."
     if (cancelled := job.lease.cancelled) is not None:
         told.code, told.until = "cancelling", deadline(job)
-        told.why += f" It is cancelled, and may go on for {_span((told.until or now) - now)}: {cancelled.words()}."
+        told.why += f" It is cancelled, and may go on for {span((told.until or now) - now)}: {cancelled.words()}."
 
 
 def _compared(age: int, usual: int | None) -> str:
@@ -92,7 +92,7 @@ def _compared(age: int, usual: int | None) -> str:
         return "what is usual in its queue is not known yet"
     # What takes no time is not ten times as long after a second.
     is_long = age // max(usual, 1000) >= _LONG
-    return f"95 of 100 of its queue take {_span(usual)} at most{f', so it is {age // max(usual, 1):,} times as long' if is_long else ''}"
+    return f"95 of 100 of its queue take {span(usual)} at most{f', so it is {age // max(usual, 1):,} times as long' if is_long else ''}"
 
 
 def _waiting(engine: Engine, job: Job, told: r.WhyReply, now: int) -> None:
@@ -119,14 +119,14 @@ def _gated(gate: Gate, told: r.WhyReply, now: int) -> None:
     if gate.pause is not None:
         told.code, told.since, told.until = "paused", gate.pause.since, gate.pause.until
         reason = f" ({gate.pause.reason})" if gate.pause.reason else ""
-        ends = "" if gate.pause.until is None else f", for {_span(gate.pause.until - now)} more"
+        ends = "" if gate.pause.until is None else f", for {span(gate.pause.until - now)} more"
         told.why = f"The queue is paused{reason}{ends}. {_place(told)}"
     elif gate.opens_at is not None:
         assert gate.rate is not None
         told.code, told.limit, told.until = "rate-limit", gate.rate.limit, gate.opens_at
         told.why = (
-            f"The queue delivers at most {gate.rate.limit} in {_span(gate.rate.duration)}: the next is possible in "
-            f"{_span(gate.opens_at - now)}. {_place(told)}"
+            f"The queue delivers at most {gate.rate.limit} in {span(gate.rate.duration)}: the next is possible in "
+            f"{span(gate.opens_at - now)}. {_place(told)}"
         )
     else:
         told.code, told.limit = "concurrency", gate.concurrency
@@ -147,8 +147,3 @@ def _active_now(told: r.WhyReply) -> str:
 
 def _times(n: int) -> str:
     return "once" if n == 1 else f"{n} times"
-
-
-def _span(ms: int) -> str:
-    """Return a time in its largest unit."""
-    return next((f"{ms // unit} {name}" for unit, name in _UNITS if ms >= unit), f"{max(0, ms)} ms")

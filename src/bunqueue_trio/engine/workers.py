@@ -28,7 +28,7 @@ class Worker:
         self.id: str = worker_id
         self.name: str = worker_id.removeprefix("@")
         self.is_named: bool = is_named
-        """It has given itself its id: it is told of in events, and may come back."""
+        """It has given itself its id: events name it, and it may come back."""
         self.queues: bytes = b"[]"
         """Their names, as JSON: a list of a hundred texts weighs ten times as much."""
         self.concurrency: int = 1
@@ -48,7 +48,7 @@ class Worker:
         """It is forgotten when it has no jobs any more."""
 
     def works_on(self, queue: str) -> bool:
-        """Return whether it has named ``queue``, the name of one."""
+        """Return whether it works on ``queue``."""
         # Within a text of JSON a quote has a backslash before it.
         return b',"%s"' % queue.encode() in self.queues.replace(b"[", b",", 1)
 
@@ -63,7 +63,7 @@ class Workers(dict[str, Worker]):
         self.ids: Line[str] = Line(str)
         """All of them, in order."""
         self.by_connection: dict[str, str] = {}
-        """Connection → worker, of those that have said who they are, or asked for a job."""
+        """Connection → worker, for those that have introduced themselves or asked for a job."""
         self.addresses: dict[str, str] = {}
         """Of connections, as the runtime knows them."""
         self.turned: dict[str, None] = {}

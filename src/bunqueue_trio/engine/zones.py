@@ -15,7 +15,7 @@ DAY_S = 86_400
 _YEAR_DAYS = 366
 # As a letter that is missing in five.
 _NEAR_MAX, _LIKE = 3, 0.85
-# Characters of what is compared with all cities: 2 ms.
+# Characters of a name that is compared with all cities: 2 ms.
 _CITY_MAX = 32
 # Years of zones whose changes are remembered: 0.2 ms each to find, 200 bytes to keep.
 _KEPT = 8192
@@ -36,7 +36,7 @@ def names() -> frozenset[str]:
 
 
 def near(wanted: str) -> list[str]:
-    """Return up to three zones that ``wanted``, which is none, may stand for: it has another case, no area, or a slip."""
+    """Return up to three zones that the unknown name ``wanted`` may stand for: it has another case, no area, or a slip."""
     cities = _cities()
     city = wanted.strip().replace(" ", "_").rpartition("/")[2].lower()
     found = cities.get(city, [])

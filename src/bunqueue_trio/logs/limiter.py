@@ -1,6 +1,6 @@
-"""How many lines of one kind a second: what clients can cause at will must not fill a disk.
+"""The limit of log lines of one kind a second: lines that clients can cause at will must not fill a disk.
 
-Events are told apart by their text, their level and the type of their exception, so that none hides another.
+Events are distinguished by their text, their level and the type of their exception, so that none hides another.
 """
 
 import sys

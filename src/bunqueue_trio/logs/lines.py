@@ -37,7 +37,7 @@ _LIBRARIES_LEVEL = logging.WARNING
 _STDERR = 2
 
 EACH = "_each"
-"""A field of an event of which every line is shown, however many there are: of what has a bound, and no client causes."""
+"""A field of an event that no limit holds back: its lines are bounded anyway, and no client causes them."""
 
 LOST = "log lines could not be written"
 LEFT_OUT = "more log lines of one kind than are shown"

@@ -21,7 +21,7 @@ def printable(text: object, *, keep: str = "") -> str:
 
 
 def printable_json(text: str) -> str:
-    r"""Return the same JSON with each control character as ``\u009b``; such stand only inside its strings."""
+    r"""Return the same JSON with each control character as an escape such as ``\u009b``; they occur only inside strings."""
     return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 

@@ -3,38 +3,38 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from msgspec import UNSET
-from msgspec.structs import replace
+from msgspec import UNSET, structs
 
 from bunqueue_trio.pages.queue_settings import NAMED, written
-from bunqueue_trio.pages.words import span
+from bunqueue_trio.pages.words import whole
+from bunqueue_trio.protocol.catalog import CATALOG
 from bunqueue_trio.protocol.lines import Action
 
 At = Callable[[int], str]
 """Returns a moment as people read it."""
 
-WORDS: Mapping[str, str] = {
-    "Pause": "pause", "Resume": "resume", "SetConcurrency": "limit", "ClearConcurrency": "limit", "RateLimit": "limit --rate",
-    "RateLimitClear": "limit --rate", "SetDefaults": "queue --set", "SetStallConfig": "queue --set", "SetDlqConfig": "queue --set",
-    "ClearDefaults": "queue --reset defaults", "ClearStallConfig": "queue --reset stalls", "ClearDlqConfig": "queue --reset dead",
-    "Cancel": "cancel", "Promote": "promote", "PromoteJobs": "promote", "Discard": "discard", "ChangePriority": "change --priority",
-    "ChangeDelay": "change --delay", "MoveToDelayed": "change --delay", "MoveToWait": "move to wait", "Update": "change --data",
-    "ClearLogs": "clear logs", "RetryDlq": "retry", "PurgeDlq": "purge", "RerunDlq": "rerun", "StopRerun": "reruns stop", "MarkGroup": "mark",
-    "Drain": "drain", "Clean": "clean", "Obliterate": "obliterate", "PutSchedule": "schedules put", "ChangeSchedule": "schedules change", "Cron": "schedules put",
-    "DeleteSchedule": "schedules delete", "CronDelete": "schedules delete", "PauseSchedule": "schedules pause",
-    "ResumeSchedule": "schedules resume", "RunSchedule": "schedules run", "QuietWorker": "workers quiet", "UnquietWorker": "workers unquiet",
-    "ReleaseWorker": "workers release",
-}  # fmt: skip
+WORDS: Mapping[str, str] = {spec.tag: spec.acts for spec in CATALOG if spec.acts is not None}
 """The command → what the command line calls it. ``ActOnJobs`` is called as its action."""
 _UNSAID = frozenset({"there", "paused", "queue", "data", "source"})
-KINDS = tuple(sorted({*WORDS.values(), "change --priority"}))
+KINDS = tuple(sorted({*WORDS.values()} - {WORDS["ActOnJobs"]}))
 """What an act may be called."""
 
 _STEPS = frozenset({"after", "action", "dryRun", "queue"})
 """Fields that say how a program has gone about it, or that stand elsewhere."""
-_IN_STEPS = frozenset({"ActOnJobs", "Clean", "Drain", "RetryDlq", "PurgeDlq", "PromoteJobs", "Obliterate"})
-"""Acts whose ``limit`` is how large a step is."""
-_OF_SCHEDULES = frozenset({"PutSchedule", "ChangeSchedule", "Cron", "DeleteSchedule", "CronDelete", "PauseSchedule", "ResumeSchedule", "RunSchedule"})  # fmt: skip
+
+
+def _with(field: str, default: type) -> frozenset[str]:
+    """Return the acts that have this field, with a default of this type."""
+    shapes = {spec.tag: structs.fields(spec.command) for spec in CATALOG if spec.acts is not None}
+    return frozenset(
+        t for t, shape in shapes.items() if any(f.name == field and isinstance(f.default, default) for f in shape)
+    )
+
+
+_IN_STEPS = _with("limit", int)
+"""Acts whose ``limit`` is how large a step is: a number even where nobody says one."""
+_OF_SCHEDULES = _with("name", object)
+"""Acts that name a schedule."""
 _MOMENTS = frozenset({"until", "start", "end", "at"})
 _SPANS = frozenset({
     "delay", "duration", "every", "grace", "jitter", "maxDelay", "newer", "older", "repeatEvery", "timeout", "ttl", "window",
@@ -48,23 +48,23 @@ CALLED: Mapping[str, str] = {
 def what(act: Action) -> str:
     """Return what the command line calls it."""
     if act.command == "ActOnJobs":
-        action = str(act.fields.get("action", "act"))
+        action = str(act.fields.get("action", WORDS[act.command]))
         return "change --priority" if action == "priority" else action
     return WORDS.get(act.command, act.command)
 
 
 def schedule_of(act: Action) -> str:
-    """Return the schedule that it was done to; empty if it was done to none."""
+    """Return the schedule that the act changed; empty if it changed none."""
     return str(act.fields.get("name", "")) if act.command in _OF_SCHEDULES else ""
 
 
 def worker_of(act: Action) -> str:
-    """Return the worker that it was done to, by name where one is kept; empty if it was none."""
+    """Return the worker that the act was about, by name where one is kept; empty if there was none."""
     return str(act.fields.get("name") or act.worker) if act.worker else ""
 
 
 def queue_of(act: Action) -> str:
-    """Return the one queue that it was done to; empty if it was none, or several."""
+    """Return the one queue that the act was about; empty if there was none, or several."""
     queue = act.queue or _flat(act.fields).get("queue")
     if isinstance(queue, list) and len(queue) == 1:
         (queue,) = queue
@@ -79,7 +79,7 @@ def of(act: Action) -> str:
 
 
 def how(act: Action, at: At) -> str:
-    """Return the rest of it: what was said, and what was before."""
+    """Return the rest of the act: what was given, and what was there before."""
     was, fields = before(act), _flat(act.fields)
     said = []
     for name, value in fields.items():
@@ -138,7 +138,7 @@ def _told(name: str, value: Any, at: At) -> str:
     if type(value) is int and name in _MOMENTS:
         return at(value)
     if type(value) is int and name in _SPANS:
-        return span(value)
+        return whole(value)
     if isinstance(value, dict):
         return ", ".join(f"{key} {_told(key, each, at)}" for key, each in value.items() if each is not None)
     if isinstance(value, list):
@@ -147,14 +147,14 @@ def _told(name: str, value: Any, at: At) -> str:
 
 
 def folded(acts: Iterable[Action]) -> Iterator[Action]:
-    """Yield acts, newest first; steps of one and the same are one, whose count is the sum of theirs.
+    """Yield acts, newest first. The steps of one act are one, and its count is their sum.
 
     A step behind another one has the cursor ``after``; the first, which is the oldest, has none.
     """
     held: Action | None = None
     for act in acts:
         if held is not None and _key(held) == _key(act):
-            act = replace(act, count=act.count + held.count)  # noqa: PLW2901 - it stands for both
+            act = structs.replace(act, count=act.count + held.count)  # noqa: PLW2901 - it stands for both
         elif held is not None:
             yield held
         held = act if "after" in act.fields else None
@@ -171,11 +171,11 @@ def _key(act: Action) -> tuple[object, ...]:
 
 def is_kind(kind: str) -> bool:
     """Return whether an act may be called so, by the command line or the API."""
-    return kind in KINDS or kind in WORDS or kind == "ActOnJobs"
+    return kind in KINDS or kind in WORDS
 
 
 def is_wanted(act: Action, who: str, kind: str, about: str) -> bool:
-    """Return whether an act is looked for: by whom, what (as the command line or the API calls it), and of what; empty: any."""
+    """Return whether an act matches: who did it, what it is (as the command line or the API calls it), and what it was about; empty: any."""
     if kind and kind not in (what(act), act.command):
         return False
     if who and who not in (act.who, act.address):

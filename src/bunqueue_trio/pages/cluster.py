@@ -14,7 +14,7 @@ _QUICK_S = 0.1
 
 
 def leader_row(known: Cluster, at: At) -> str:
-    """Return who leads, or who did and what has become of that."""
+    """Return who leads, or who led last and how that ended."""
     version = f", version {known.version}" if known.version else ""
     if known.is_alive:
         return known.holder + ("" if known.since is None else f", since {at(known.since)}") + version
@@ -33,14 +33,14 @@ def leader_row(known: Cluster, at: At) -> str:
 def lease_row(known: Cluster) -> str:
     """Return how long the lease is, and when its holder was heard of."""
     if known.age_s is not None:
-        heard = f"heard of {known.age_s:.1f} s ago"
+        heard = f"heard of {span(known.age_s * 1000)} ago"
     else:
         heard = "let go: the next server leads at once" if known.term else "never held"
-    return f"{known.lease_s:g} s, {heard}"
+    return f"{span(known.lease_s * 1000)}, {heard}"
 
 
 def how_ended(term: Term, at: At) -> str:
-    """Return how a term has ended; empty of one that goes on, or of which nobody knows."""
+    """Return how a term has ended; empty: it goes on, or nobody knows."""
     when = "" if term.until is None else f" at {at(term.until)}" if term.ended == "stopped" else f" {at(term.until)}"
     if term.ended == "stopped":
         return f"stopped{when}"
@@ -64,7 +64,7 @@ def failover_row(told: Failover, lease_s: float) -> str:
 
 def waits_row(each: Waiting, at: At) -> str:
     """Return who waits, and how that is doing as a door."""
-    said = f"{each.holder}, since {at(each.since)}, version {each.version}, heard of {each.seen_s:.1f} s ago"
+    said = f"{each.holder}, since {at(each.since)}, version {each.version}, heard of {span(each.seen_s * 1000)} ago"
     if each.reaches is None:
         return said
     if not each.reaches:
@@ -73,7 +73,7 @@ def waits_row(each: Waiting, at: At) -> str:
 
 
 def as_json(told: ClusterFigures) -> dict[str, Any] | None:
-    """Return the picture with names in it; None where there is none."""
+    """Return the picture of the cluster as a named tuple; None where there is no cluster."""
     if told.known is None:
         return None
     known: dict[str, Any] = plain(told.known)
@@ -81,7 +81,7 @@ def as_json(told: ClusterFigures) -> dict[str, Any] | None:
 
 
 def plain(told: Any) -> Any:
-    """Return what was told with names in it, as JSON has them."""
+    """Return a named tuple, and those inside it, as JSON has them."""
     if isinstance(told, list):
         return [plain(each) for each in told]
     return {name: plain(each) for name, each in told._asdict().items()} if hasattr(told, "_asdict") else told

@@ -1,6 +1,6 @@
 """What is wrong with a cluster: rules over the leader's last look at it, and over its doors. Pure functions; they look nowhere else.
 
-What counts as trouble, and since when, is told by ``runtime/cluster.py``; here it is said.
+What counts as trouble, and since when, is known to ``runtime/cluster.py``; here it becomes sentences.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -132,7 +132,7 @@ def _transaction(told: Statistics, known: Cluster) -> Fields:
 
 def _far(told: Statistics, known: Cluster) -> Fields:
     return {
-        "weight": 390 * 10**5, "title": f"The database answers in {known.round_trip_ms:.0f} ms at best",
+        "weight": 390 * 10**5, "title": f"The database answers in {span(known.round_trip_ms)} at best",
         "cause": "It is far away, reached through something slow, or busy.",
         "evidence": f"Every commit takes that at least: who waits for each answer gets at most {1000 / known.round_trip_ms:,.0f} a second.",
         "remedy": "The leader should be near its database: `bunqueue-trio cluster` on another machine shows whether that is nearer.",

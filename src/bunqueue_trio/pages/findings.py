@@ -5,6 +5,7 @@ with what numbers, what the likely cause is, and what speaks for it; the worst c
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from heapq import nlargest
 from itertools import chain
 from typing import Literal
 
@@ -13,7 +14,7 @@ from msgspec import Struct
 
 from bunqueue_trio.config import MIB
 from bunqueue_trio.pages.cluster_findings import cluster_findings
-from bunqueue_trio.pages.queue_findings import Candidates
+from bunqueue_trio.pages.queue_findings import Candidates, gone
 from bunqueue_trio.pages.words import Given, count, line, size, span
 from bunqueue_trio.protocol.codec import encode
 from bunqueue_trio.runtime.history import MINUTE_MS, Minute, Past
@@ -31,7 +32,7 @@ DISK_FREE_MIN = 256 * MIB
 DISK_FULL_WITHIN_MS = 4 * 3600_000
 # Of growth before it is trusted.
 DISK_SEEN_MS = 10 * MINUTE_MS
-# Of growth before it is told.
+# Of growth before it is a finding.
 GROWTH_SEEN_MS = 5 * MINUTE_MS
 LOG_BYTES_MAX = 256 * MIB
 COMMIT_MS_MAX, LAG_MS_MAX = 250, 100
@@ -66,7 +67,7 @@ class Finding(Struct, frozen=True, kw_only=True, rename="camel"):
     alert: str | None = None
     """The alert of ``docs/alerts.yml`` with the same rule."""
     weight: int = 0
-    """Orders those of one severity."""
+    """Orders the findings of one severity."""
 
 
 class Picture(Struct, frozen=True):
@@ -97,11 +98,12 @@ async def findings(server: Reporter) -> Page:
 
 
 async def look(server: Reporter) -> tuple[Picture, list[Finding]]:
-    """Return what the rules look at, and what they find; lets others run in between."""
+    """Return the picture that the rules look at, and their findings; lets others run in between."""
     picture, candidates = await picture_of(server), Candidates()
-    for start in range(0, len(picture.queues), JUDGED_A_TURN):
+    queues = [*picture.queues, *gone(picture.queues, picture.past)]
+    for start in range(0, len(queues), JUDGED_A_TURN):
         await trio.lowlevel.checkpoint()
-        candidates.scan(picture.told, picture.queues[start : start + JUDGED_A_TURN], picture.past)
+        candidates.scan(picture.told, queues[start : start + JUDGED_A_TURN], picture.past)
     await trio.lowlevel.checkpoint()
     return picture, _worst(picture, candidates)
 
@@ -114,7 +116,7 @@ def unsure(told: Statistics) -> dict[str, bool]:
 def find(picture: Picture) -> list[Finding]:
     """Return what is wrong, worst first."""
     candidates = Candidates()
-    candidates.scan(picture.told, picture.queues, picture.past)
+    candidates.scan(picture.told, [*picture.queues, *gone(picture.queues, picture.past)], picture.past)
     return _worst(picture, candidates)
 
 
@@ -126,7 +128,7 @@ def _worst(picture: Picture, candidates: Candidates) -> list[Finding]:
 
 
 def _place(each: Finding) -> tuple[int, bool, int, str]:
-    """Return where it stands: of those that are as bad, what is over comes behind what is."""
+    """Return its position: among findings of one severity, those that are over come last."""
     return RANKS[each.severity], each.until is not None, -each.weight, each.title
 
 
@@ -137,7 +139,7 @@ def _unsure(picture: Picture) -> Iterator[Finding]:
             code="not-sure", severity="critical", since=told.failing_since, weight=1100 * 10**5,
             title="This server may not lead any more: what it shows is how things were",
             cause=f"It has not reached its {told.kind} within its lease, so another server may have taken over.",
-            evidence="It answers no commands until it knows.", remedy="`bunqueue-trio cluster --store URL` asks the database who leads.",
+            evidence="It answers no commands until it knows; pages and findings show how things were.", remedy="`bunqueue-trio cluster --store URL` asks the database who leads.",
             commands=(line("health"),),
         )  # fmt: skip
 
@@ -147,18 +149,33 @@ _REFUSES = {
     "database": ("The database takes no changes", "The database is down, cannot be reached, is full or read-only."),
 }
 """What the queue is on → what is to be said when it takes no changes, and why that is."""
+_REPAIR = {
+    "disk": "Make room on the disk outside of the queue, enlarge it, or mend it: with no room at all nothing can be deleted either.",
+    "database": "Start the database, or mend the way to it; what it says is above.",
+}
+_GOES_ON = {
+    True: "Pushes, acks and fails get 503; reading goes on.",
+    False: "Commands get 503, also those that only read, until it is known who leads.",
+}
+"""Whether it is sure that this server leads → what is answered meanwhile."""
 
 
 def _storage(picture: Picture) -> Iterator[Finding]:
     told = picture.told.storage
     if told.is_failing:
         title, cause = _REFUSES[told.kind]
+        # One disk is one matter, also where it is full: see `_disk`.
+        room = (
+            f" {size(told.space.disk_free)} of {size(told.space.disk)} are free."
+            if told.kind == "disk" and told.space.disk
+            else ""
+        )
         yield Finding(
             code="storage-failing", severity="critical", alert="BunqueueStorageFailing", since=told.failing_since, weight=1000 * 10**5,
             title=title, cause=f"{cause} It says: {(told.trouble or 'nothing')[:300]}",
-            evidence=f"{count(told.pending, 'change')} wait for it. Pushes, acks and fails get 503; reading goes on.",
+            evidence=f"{count(told.pending, 'change waits', 'changes wait')} for it.{room} {_GOES_ON[picture.told.is_sure]}",
             numbers={"pending": told.pending},
-            remedy="Make room on the disk, or mend it: the server tries again by itself, and what it has answered is safe." if told.kind == "disk" else "",
+            remedy=f"{_REPAIR[told.kind]} The server tries again by itself, and what it has answered is safe.",
             commands=(line("storage"),),
         )  # fmt: skip
     elif picture.told.is_sure and not picture.told.is_ready:
@@ -171,8 +188,8 @@ def _storage(picture: Picture) -> Iterator[Finding]:
 
 def _disk(picture: Picture) -> Iterator[Finding]:
     space, now = picture.told.storage.space, picture.told.now
-    if not space.disk:
-        # It was not looked at yet, or there is none.
+    if not space.disk or picture.told.storage.is_failing:
+        # It was not looked at yet, or there is none; or it is told above.
         return
     ends = full_in_ms(picture.past, now, space.disk_free)
     if space.disk_free >= DISK_FREE_MIN and (ends is None or ends > DISK_FULL_WITHIN_MS):
@@ -182,21 +199,37 @@ def _disk(picture: Picture) -> Iterator[Finding]:
         code="disk-fills", severity="critical", alert="BunqueueDiskFillsUp", title=soon, weight=900 * 10**5,
         cause="Jobs come faster than they leave, finished ones are kept for long, or something else fills the disk.",
         evidence=f"{size(space.disk_free)} of {size(space.disk)} are free{'' if ends else f', less than {size(DISK_FREE_MIN)}'}; the queue's file has {size(space.file)}."
-        + (" New jobs are refused; what empties the queues goes on." if picture.told.storage.full_since is not None else ""),
+        + (" New jobs are refused; what empties the queues goes on." if picture.told.storage.full_since is not None else "")
+        + _fullest(picture),
         since=picture.told.storage.full_since,
         numbers={"diskFree": space.disk_free, "file": space.file} | ({"fullInMs": int(ends)} if ends else {}),
-        remedy="`bunqueue-trio clean QUEUE completed --older 1d` removes records of jobs that are done. A shorter `RETENTION_AGE_MS` keeps less from the next start on.",
-            commands=(line("storage"), *_cleaning(picture)),
+        remedy="Workers free the room of what waits. `clean` says what it would free before it asks; a shorter `RETENTION_AGE_MS` keeps less from the next start on.",
+        commands=(line("storage"), *_cleaning(picture)),
     )  # fmt: skip
 
 
+def _fullest(picture: Picture) -> str:
+    """Say which queues hold most jobs, and in which state: that is what most likely fills the file."""
+    held = [
+        (n, f"{n:,} {called} in {queue.name}")
+        for queue in picture.queues
+        for n, called in ((queue.waiting, "waiting"), (queue.delayed, "delayed"), (queue.completed, "completed"), (queue.dead, "dead letters"))
+        if n
+    ]  # fmt: skip
+    return f" Most jobs: {', '.join(says for _, says in nlargest(3, held))}." if held else ""
+
+
 def _cleaning(picture: Picture) -> list[str]:
-    """Return the line that frees most: it begins with the queue that keeps most records of completed jobs."""
+    """Return the lines that show what waits, if that is most, and free most of what is done with."""
     # 1 ms for 10,000 queues.
+    waits = max(picture.queues, key=lambda each: each.waiting, default=None)
     most = max(picture.queues, key=lambda each: each.completed, default=None)
-    return (
-        [line("clean", Given(most.name), "completed", "--older", "1d")] if most is not None and most.completed else []
-    )
+    lines = []
+    if most is not None and most.completed:
+        lines.append(line("clean", Given(most.name), "completed"))
+    if waits is not None and waits.waiting > (0 if most is None else most.completed):
+        lines.insert(0, line("jobs", Given(waits.name), "waiting"))
+    return lines
 
 
 def full_in_ms(past: Past, now: int, free: int) -> float | None:
@@ -286,7 +319,7 @@ def _slow(picture: Picture) -> Iterator[Finding]:
 
 
 def _until(picture: Picture, histogram: str, field: str, most: float) -> int | None:
-    """Return when 99 of 100 values were last above ``most``, of what the last minutes show; None while they are, or were at no single one."""
+    """Return when, in the last minutes, the 99th percentile was above ``most`` for the last time; None: it is above now, or never was."""
     told, minutes = picture.told, picture.past.minutes[-JUDGED_MS // MINUTE_MS :]
     later = told.histograms[histogram].counts
     for place, minute in enumerate(reversed(minutes)):
@@ -367,7 +400,7 @@ def _rest(picture: Picture) -> Iterator[Finding]:
         yield Finding(
             code="events-missed", severity="notice", alert="BunqueueEventsMissed", weight=200 * 10**5,
             title=f"Readers of events missed {count(missed, 'event')} within 15 minutes",
-            cause="A reader of a stream is slower than what happens; it is told, and reads what is kept.",
+            cause="A reader of a stream is slower than what happens; it learns of that, and reads what is kept.",
             evidence=f"{told.connections.sse} event streams and {told.connections.ws} WebSockets are open.",
             numbers={"missed": missed}, commands=(line("stats"),),
         )  # fmt: skip
@@ -375,7 +408,7 @@ def _rest(picture: Picture) -> Iterator[Finding]:
         yield Finding(
             code="clock-off", severity="warning", weight=250 * 10**5,
             title=f"The clock of the machine was set by {span(abs(told.clock_offset_ms))} while the server runs",
-            cause="Somebody, or a time service, has set it. The server goes by its own until its next start.",
+            cause="Somebody, or a time service, has set it. The server keeps its own time until its next start.",
             evidence=f"It is {'ahead of' if told.clock_offset_ms > 0 else 'behind'} the server's.",
             numbers={"offsetMs": told.clock_offset_ms},
         )  # fmt: skip
@@ -383,8 +416,8 @@ def _rest(picture: Picture) -> Iterator[Finding]:
         yield Finding(
             code="no-tokens", severity="notice", weight=1,
             title="Whoever reaches this address can push, take and delete jobs",
-            cause="No AUTH_TOKENS are set.", evidence="The server listens on more than this machine, and asks nobody who he is.",
-            remedy="Set AUTH_TOKENS_FILE, or BIND=127.0.0.1:6790.",
+            cause="No tokens are set.", evidence="The server listens on more than this machine, and asks nobody who he is.",
+            remedy="Set `AUTH_TOKENS_FILE`, or `BIND=127.0.0.1:6790`, and start it again.",
         )  # fmt: skip
 
 

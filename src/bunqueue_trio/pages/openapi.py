@@ -5,6 +5,7 @@ holds, and the pages of the server about itself, are in ``openapi_words.py``.
 """
 
 import functools
+import inspect
 import operator
 import re
 from collections.abc import Mapping
@@ -151,15 +152,17 @@ def operation_id(route: Route) -> str:
 
 def _operation(route: Route) -> _Schema:
     kind = route.target if isinstance(route.target, type) else None
-    summary = SUMMARIES.get(route.path) or (kind.__doc__ if kind else None)
-    assert summary is not None, f"no words for {route.path}"
+    summary, _, more = (
+        inspect.cleandoc(kind.__doc__ or "").partition("\n") if kind else (SUMMARIES.get(route.path), "", "")
+    )
+    assert summary, f"no words for {route.path}"
     operation: _Schema = {
         "operationId": operation_id(route),
-        "summary": summary.split("\n")[0].replace("``", ""),
+        "summary": summary.replace("``", ""),
         "tags": [_tag(route)],
         "responses": _responses(route),
     }
-    if description := DESCRIPTIONS.get(route.path):
+    if description := DESCRIPTIONS.get(route.path) or " ".join(more.split()).replace("``", "`"):
         operation["description"] = description
     if parameters := _parameters(route):
         operation["parameters"] = parameters
@@ -217,10 +220,9 @@ def _answers(route: Route) -> _Schema:
     """Return the responses that are no refusals, and 503, with which a command may meet a full disk."""
     kind = route.target
     if not isinstance(kind, type) or kind not in REPLIES:
-        name = kind if isinstance(kind, str) else kind.__name__.lower()
         return {
             str(status): {"description": description, "content": {media: {"schema": schema}}}
-            for status, (description, media, schema) in PAGE_ANSWERS[name].items()
+            for status, (description, media, schema) in PAGE_ANSWERS[kind].items()
         }
     content: _Schema = {"schema": {"$ref": _REF.format(name=REPLIES[kind].__name__)}}
     if kind in EXAMPLES:
@@ -237,7 +239,10 @@ def _error(status: int, words: Words) -> _Schema:
         "content": {
             "application/json": {
                 "schema": {"$ref": _REF.format(name="ErrorReply")},
-                "examples": {name: {"value": {"ok": False, "error": text}} for name, text in words.examples.items()},
+                "examples": {
+                    name: {"value": msgspec.to_builtins(r.error_reply(refused))}
+                    for name, refused in words.examples.items()
+                },
             }
         },
     }

@@ -2,16 +2,19 @@
 
 from typing import Any, NamedTuple
 
+from bunqueue_trio import errors
+from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol.commands.spec import EXAMPLE_ID
 
 _Schema = dict[str, Any]
 
 
 class Words(NamedTuple):
-    """An error: what it means, the texts it comes with, and the header it carries."""
+    """An error: what it means, refusals that it comes with, and the header it carries."""
 
     description: str
-    examples: dict[str, str]
+    examples: dict[str, Refused]
     header: tuple[str, _Schema] | None = None
 
 
@@ -25,45 +28,42 @@ ERRORS: dict[int, Words] = {
     400: Words(
         "The request cannot be honoured as it is; nothing was changed.",
         {
-            "body": "Invalid JSON body",
-            "field": "priority must be a number",
-            "queue": "Queue name contains invalid characters",
-            "state": "state must be waiting, delayed, waiting-children, active, completed or failed",
-            "page": "after must be the next of an earlier page of the same state",
-            "not active": "Job not found or not active",
-            "lost lease": "Invalid or expired lock token",
-            "key": "Another unfinished job has the uniqueKey of this one",
-            "dependency": "Dependency job not found: 01924f5a-7b3c-7def-8a12-3456789abcde",
+            "body": errors.INVALID_JSON_BODY.refuse(),
+            "field": errors.INVALID_FIELD.refuse("priority", "must be a number"),
+            "queue": errors.INVALID_QUEUE.refuse(),
+            "state": c.UNKNOWN_STATE.refuse(),
+            "page": c.NOT_A_PLACE.refuse(),
+            "not active": errors.NOT_ACTIVE.refuse(),
+            "lost lease": errors.LOST_LOCK.refuse(),
+            "key": c.KEY_IS_HELD.refuse(),
+            "dependency": errors.UNKNOWN_DEPENDENCY.refuse(EXAMPLE_ID),
         },
     ),
     401: Words(
-        "The token is missing or wrong.", {"token": "Unauthorized"},
+        "The token is missing or wrong.", {"token": errors.UNAUTHORIZED.refuse()},
         ("WWW-Authenticate", {"type": "string", "const": "Bearer"}),
     ),
     403: Words(
         "The token has not the role that this takes; nothing was changed.",
-        {"role": "Token may not do this: it takes the role admin, and has read"},
+        {"role": errors.MISSING_ROLE.refuse("admin", "read")},
     ),
-    404: Words("There is no such job.", {"job": "Job not found", "dead": "No dead letter of this id in this queue"}),
+    404: Words("There is no such job.", {"job": errors.JOB_NOT_FOUND.refuse(), "dead": c.NOT_DEAD.refuse()}),
     409: Words(
         "What is there stands in the way; nothing was changed.",
-        {"gates": "More than 10000 queues would be paused or limited"},
+        {"gates": errors.TOO_MANY_GATES.refuse(10000)},
     ),
-    413: Words("The body is larger than BODY_MAX_BYTES.", {"size": "Request body too large"}),
+    413: Words("The body is larger than BODY_MAX_BYTES.", {"size": errors.BODY_TOO_LARGE.refuse()}),
     426: Words(
-        "This path is for WebSockets.", {"upgrade": "Upgrade to WebSocket required"},
+        "This path is for WebSockets.", {"upgrade": errors.UPGRADE_REQUIRED.refuse()},
         ("Upgrade", {"type": "string", "const": "websocket"}),
     ),
     429: Words(
-        "Too many requests of this client in the window.", {"limit": "Rate limit exceeded"},
+        "Too many requests of this client in the window.", {"limit": errors.RATE_LIMITED.refuse()},
         ("Retry-After", {"type": "string", "pattern": "^[0-9]+$"}),
     ),
     503: Words(
         "Not now: disk or database refuses changes, too many wait for it, or the server is stopping. Nothing was changed.",
-        {
-            "disk": "Storage unavailable: changes are refused until it is back",
-            "load": "Server is overloaded: more changes are waiting than can be committed",
-        },
+        {"disk": errors.STORAGE_DOWN.refuse(), "load": errors.OVERLOADED.refuse()},
     ),
 }  # fmt: skip
 
@@ -95,14 +95,6 @@ DESCRIPTIONS = {
     "/events": (
         "Each message is one JSON object, as the schema `Event` says; the first says `connected`. Send the last `id` as "
         "`Last-Event-ID` to get what was missed."
-    ),
-    "/jobs/:id/fail": (
-        "`unrecoverable`: it was the last attempt, whatever attempts are left. `retryIn`: the ms until the next attempt, "
-        "instead of the backoff; it gives no attempt more. Both at once are refused."
-    ),
-    "/jobs/fail-batch": (
-        "`runAt` has for each failure, in its place, when the job is tried again: null for never, or if it did not count. "
-        "`ignoredIds` names the jobs that are not active, or not held by the token; without any it is left out."
     ),
     "/ticket": (
         "For `EventSource` and `WebSocket` in browsers, which cannot send a token: append `?ticket=…` to the address of an "
@@ -160,13 +152,13 @@ _COLLECTIONS = _counts("jobIndex", "completedJobs", "processingTotal", "queuedTo
 _READY = _of(ok=_BOOL, ready=_BOOL)
 _UPGRADE = (ERRORS[426].description, _JSON, {"$ref": "#/components/schemas/ErrorReply"})
 
-PAGE_ANSWERS: dict[str, dict[int, tuple[str, str, _Schema]]] = {
+PAGE_ANSWERS: dict[str | type[c.Command], dict[int, tuple[str, str, _Schema]]] = {
     "live": {200: ("It is.", _TEXT, {"type": "string", "const": "OK"})},
     "ready": {
         200: ("It is.", _JSON, _READY),
         503: ("It is not: disk or database refuses changes, or the server is stopping.", _JSON, _READY),
     },
-    "ping": {200: ("It does.", _JSON, _of(ok=_TRUE, data=_of(pong=_TRUE, time=_COUNT)))},
+    c.Ping: {200: ("It does.", _JSON, _of(ok=_TRUE, data=_of(pong=_TRUE, time=_COUNT)))},
     "health": {
         200: (
             "Memory in MB, uptime in seconds.",
@@ -182,7 +174,7 @@ PAGE_ANSWERS: dict[str, dict[int, tuple[str, str, _Schema]]] = {
             ),
         )
     },
-    "stats": {
+    c.Stats: {
         200: (
             "Memory in MB, uptime in seconds.",
             _JSON,
@@ -204,7 +196,7 @@ PAGE_ANSWERS: dict[str, dict[int, tuple[str, str, _Schema]]] = {
             ),
         )
     },
-    "storagestatus": {
+    c.StorageStatus: {
         200: (
             "Sizes in bytes, growth in bytes an hour; times in ms, `since` in epoch ms.",
             _JSON,
@@ -346,4 +338,4 @@ PAGE_ANSWERS: dict[str, dict[int, tuple[str, str, _Schema]]] = {
     "docs-bundle": {200: ("Part of the page.", "text/javascript", _STRING)},
     "docs-start": {200: ("Part of the page.", "text/javascript", _STRING)},
 }
-"""Page → what it answers."""
+"""Page, or command that a page answers → what it answers."""

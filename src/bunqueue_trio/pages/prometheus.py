@@ -158,7 +158,11 @@ class _Scrape(Collector):
         histograms = self._told.histograms
         for name, text, histogram in (
             ("push_duration_ms", "Push operation latency in ms, with the commit", histograms["push"]),
-            ("pull_duration_ms", "Pull operation latency in ms, without a long poll's wait", histograms["pull"]),
+            (
+                "pull_duration_ms",
+                "Pull operation latency in ms, without the wait of a waiting pull",
+                histograms["pull"],
+            ),
             ("ack_duration_ms", "Ack operation latency in ms, with the commit", histograms["ack"]),
             ("job_wait_ms", "From when a job was first ready to its delivery, in ms", histograms["wait"]),
             ("job_run_ms", "From the last delivery of a job to its end, in ms", histograms["run"]),
@@ -230,9 +234,11 @@ class _Scrape(Collector):
             "How far the system clock is ahead of the server's, in ms: it was set, or the machine was suspended",
             told.clock_offset_ms,
         )
-        yield GaugeMetricFamily("bunqueue_pollers", "Long polls waiting for a job", told.pulls_waiting)
+        yield GaugeMetricFamily("bunqueue_pollers", "Waiting pulls", told.pulls_waiting)
         yield GaugeMetricFamily(
-            "bunqueue_waits", "Requests waiting for the end of a job; with the pollers at most POLLERS_MAX", told.waits
+            "bunqueue_waits",
+            "Requests waiting for the end of a job; with the waiting pulls at most POLLERS_MAX",
+            told.waits,
         )
         connections = GaugeMetricFamily("bunqueue_connections", "Open connections by kind", labels=["kind"])
         for kind in ("tcp", "ws", "sse"):

@@ -2,13 +2,14 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from heapq import nlargest
 from typing import Any, NamedTuple
 
 from bunqueue_trio.pages.words import Given, count, line, rate, span
 from bunqueue_trio.runtime.history import MINUTE_MS, Past, QueueMinute, part
-from bunqueue_trio.runtime.picture import QueueLook
+from bunqueue_trio.runtime.picture import LONGEST, QueueLook
 from bunqueue_trio.runtime.statistics import Statistics
 
 # As the alert has it.
@@ -19,20 +20,20 @@ FORGOTTEN_MS = 12 * 3600_000
 LATELY_MS = 15 * MINUTE_MS
 # As the alert has it.
 DIED_MIN = 10
-# Attempts, and at least half of all.
+# Failed attempts that make a finding, and at least half of all.
 FAILS_MIN = 10
-# Without another one: what went on is over.
+# How long without another one until what went on is over.
 OVER_MS = 3 * MINUTE_MS
 GROWS_MIN, GROWS_MINUTES = 100, 5
-# Of activity, and as a multiple of what 99 of 100 others take.
+# How long a job has to be active, and how many times as long as 99 of 100 others take.
 STUCK_MS, STUCK_TIMES = 10 * MINUTE_MS, 10
-# Others, within an hour: fewer do not tell what is usual.
+# Other jobs within an hour: fewer do not show what is usual.
 STUCK_MIN = 10
 # Where 100 others completed a hang is a finding sooner.
 STUCK_SOON_MS, STUCK_SOON_MIN = MINUTE_MS, 100
-# Of the slowest of them: where one in a thousand takes long, that is no hang.
+# Times as long as the slowest of them: where one in a thousand takes long, that is no hang.
 STUCK_SOON_TIMES = 2
-# Queues told of by one rule; the rest is a number.
+# Queues that one rule names; the rest is a number.
 EACH_MAX = 20
 
 Fields = dict[str, Any]
@@ -57,7 +58,7 @@ class Candidates:
                 _weigh(self.paused, _paused_weight(queue, now), queue, lately)
             elif queue.waiting:
                 _weigh(self.waits, _waits_weight(queue, lately, now), queue, lately)
-            died = queue.died - lately[0].dead if lately else 0
+            died = _died(queue, lately, past.died)
             if died >= DIED_MIN:
                 _weigh(self.dies, 10**7 + died, queue, lately)
             elif lately and (queue.delayed or queue.died):
@@ -70,7 +71,7 @@ class Candidates:
         """Yield the fields of the findings about all queues that were looked at."""
         rules = (
             (self.waits, _waits),
-            (self.dies, _dies),
+            (self.dies, partial(_dies, past.died)),
             (self.fails, _fails),
             (self.paused, _paused),
             (self.stuck, _stuck),
@@ -101,14 +102,14 @@ def _more(found: list[Fields], candidates: list[_Candidate]) -> Fields:
     rest = [each.queue.name for each in candidates if each.queue.name not in told]
     return {
         "code": found[0]["code"] + "-more", "severity": found[-1]["severity"], "weight": 0,
-        "title": f"{count(len(rest), 'more queue')} of the same kind", "cause": "What is told above holds for them, too.",
+        "title": f"{count(len(rest), 'more queue')} of the same kind", "cause": "What is said above holds for them, too.",
         "evidence": ", ".join(rest[:10]) + (" …" if len(rest) > 10 else ""),
         "numbers": {"queues": len(rest)}, "commands": (line("queues"),),
     }  # fmt: skip
 
 
 def _present(lately: Sequence[QueueMinute], now: int) -> list[QueueMinute]:
-    """Return the minutes that are told of as now."""
+    """Return the minutes that count as now."""
     return [minute for minute in lately if now - minute.at < OVER_MS]
 
 
@@ -123,9 +124,13 @@ def _per_minute(minutes: Sequence[QueueMinute], name: str) -> float:
 
 def _tally(minutes: Sequence[QueueMinute], now: int) -> str:
     """Say how attempts have ended in some minutes up to now."""
-    failed, completed = sum(m.failed for m in minutes), sum(m.completed for m in minutes)
     span_ms = now - minutes[0].at + MINUTE_MS if minutes else OVER_MS
-    return f"Within {span(span_ms)} {count(failed, 'attempt')} failed and {count(completed, 'job')} completed"
+    return f"Within {span(span_ms)} {_ended(minutes)}"
+
+
+def _ended(minutes: Sequence[QueueMinute]) -> str:
+    failed, completed = sum(m.failed for m in minutes), sum(m.completed for m in minutes)
+    return f"{count(failed, 'attempt')} failed and {count(completed, 'job')} completed"
 
 
 def _nobody_asks(queue: QueueLook, lately: Sequence[QueueMinute], now: int) -> bool:
@@ -189,25 +194,46 @@ def _growth(lately: Sequence[QueueMinute]) -> float:
     return max(0, sum(now) / len(now)) if steady and grown >= GROWS_MIN else 0
 
 
-def _dies(queue: QueueLook, lately: Sequence[QueueMinute], now: int) -> Fields:
-    died = queue.died - lately[0].dead
-    since = next((before.at for before, m in itertools.pairwise(lately) if m.dead > before.dead), now)
-    until = _over([after.at for before, after in itertools.pairwise(lately) if after.dead > before.dead], now)
-    if queue.died > lately[-1].dead:
-        until = None
+def gone(queues: Sequence[QueueLook], past: Past) -> list[QueueLook]:
+    """Return the queues of which nothing is left, and in which something has happened: what dies may be kept nowhere."""
+    there = {each.name for each in queues}
+    names = {name for name, line in past.queues.items() if any(minute.died for minute in line)} | {
+        name for name, n in past.died.items() if n >= DIED_MIN
+    }
+    return [QueueLook(name, 0, 0, 0, 0, 0, 0, 0, None, 0, None, None, None) for name in sorted(names - there)]
+
+
+def _died(queue: QueueLook, lately: Sequence[QueueMinute], died_now: Mapping[str, int]) -> int:
+    """Return how many have died lately; 0 where all that are kept are muted, as they may be since then."""
+    is_hushed = queue.dead and not queue.died
+    return 0 if is_hushed else died_now.get(queue.name, 0) + sum(minute.died for minute in lately)
+
+
+def _dies(died_now: Mapping[str, int], queue: QueueLook, lately: Sequence[QueueMinute], now: int) -> Fields:
+    """Tell how many died, by what was counted: what is kept of them, and for how long, is another matter."""
+    died, fatal = _died(queue, lately, died_now), [minute.at for minute in lately if minute.died]
+    # What is noted at the end of a minute has happened in it.
+    since = fatal[0] - MINUTE_MS if fatal else now - MINUTE_MS
+    until = None if died_now.get(queue.name) else _over(fatal, now)
     after = _present(lately, now) if until is None else [minute for minute in lately if minute.at > until]
+    kept = f"{count(queue.died, 'dead letter is', 'dead letters are')} kept" if queue.died else "none of them is kept"
+    looks = (
+        line("dead", Given(queue.name), "--groups")
+        if queue.died
+        else line("watch", "--queue", Given(queue.name), "--type", "failed")
+    )
     return {
         "code": "jobs-die", "severity": "warning", "queue": queue.name, "alert": "BunqueueJobsDie", "since": since, "until": until,
-        "title": f"{queue.name}: {count(died, 'job')} died within {span(now - lately[0].at)}",
+        "title": f"{queue.name}: {count(died, 'job')} died within {span(now - since)}",
         "cause": f"What they ask for {'fails' if until is None else 'failed'} each time: look at what their errors have in common.",
-        "evidence": f"{_tally(after, now)}; {count(queue.died, 'dead letter')} in all.",
+        "evidence": f"{_tally(after, now)}; {kept}.",
         "numbers": {"died": died, "dead": queue.died},
-        "commands": (line("dead", Given(queue.name), "--groups"), *_pausing(queue)),
+        "commands": (looks, *_pausing(queue)),
     }  # fmt: skip
 
 
 def _over(moments: Sequence[int], now: int) -> int | None:
-    """Return the last of some moments if nothing has come after it for a while, and it is over; else None."""
+    """Return the last of the moments if nothing has happened for a while since, so that it is over; else None."""
     last = max(moments, default=now)
     return last if now - last >= OVER_MS else None
 
@@ -225,23 +251,30 @@ def _fails_weight(lately: Sequence[QueueMinute]) -> int:
 def _fails(queue: QueueLook, lately: Sequence[QueueMinute], now: int) -> Fields:
     bad = _bad(lately)
     until = _over([minute.at for minute in bad], now)
-    # What is told as now is of now: the quarter of an hour before it may have been another matter.
-    told = _present(bad, now) if until is None else bad
+    # What is said of now is of now: the quarter of an hour before it may have been another matter.
+    told = _present(lately, now) if until is None else bad
     fail, lasted = ("fail", "") if until is None else ("failed", " while that lasted")
-    after = _present(lately, now) if until is None else [minute for minute in lately if minute.at > until]
-    waits = f"{count(queue.delayed, 'job waits', 'jobs wait')} for another try"
+    evidence = _tally(told, now)
+    if until is not None:
+        after = [minute for minute in lately if minute.at > until]
+        evidence = f"{_ended(told)} while that lasted; {_ended(after)} in the {span(now - until)} since"
+    looks = [line("jobs", Given(queue.name), "delayed")] if queue.delayed else []
+    looks += [line("dead", Given(queue.name), "--groups")] if queue.died else []
+    waits = (
+        "They are tried again until they die." if queue.delayed else "Those that have no attempt left are dead letters."
+    )
     return {
         "code": "attempts-fail", "severity": "warning", "queue": queue.name, "until": until,
         "title": f"{queue.name}: most attempts {fail}, {rate(_per_minute(told, 'failed'))}{lasted}",
         "since": bad[0].at - MINUTE_MS,
-        "cause": "What the jobs need is down, or the workers are of a new version. They are tried again until they die."
+        "cause": f"What the jobs need is down, or the workers are of a new version. {waits}"
         if until is None
         else "What the jobs need was down, or the workers were of another version.",
-        "evidence": f"{_tally(after, now)}; {waits}.",
+        "evidence": f"{evidence}; {count(queue.delayed, 'job is', 'jobs are')} delayed, {count(queue.died, 'dead letter')}.",
         "numbers": {
             "failed": sum(minute.failed for minute in told), "completed": sum(minute.completed for minute in told), "delayed": queue.delayed,
         },
-        "commands": (line("jobs", Given(queue.name), "delayed"), *_pausing(queue)),
+        "commands": (*looks, *_pausing(queue)),
     }  # fmt: skip
 
 
@@ -279,7 +312,7 @@ def _runs(hour: Sequence[QueueMinute]) -> Counter[int]:
 
 
 def stuck_after(hour: Sequence[QueueMinute]) -> int | None:
-    """Return for how many ms a job has to be active to be told of, by those that completed in these minutes; None: too few did."""
+    """Return for how many ms a job has to be active to be a finding, by those that completed in these minutes; None: too few did."""
     runs = _runs(hour)
     usual, slowest, done = part(runs, 0.99), part(runs, 1), runs.total()
     if usual is None or slowest is None or done < STUCK_MIN:
@@ -297,16 +330,29 @@ def _stuck_weight(queue: QueueLook, hour: Sequence[QueueMinute], now: int) -> in
 def _stuck(queue: QueueLook, hour: Sequence[QueueMinute], now: int) -> Fields:
     runs, age = _runs(hour), now - (queue.active_since or now)
     usual, slowest = part(runs, 0.99) or 0, part(runs, 1) or 0
-    whose = f"the worker {queue.active_at} has it" if queue.active_at else "its worker has no name"
+    after = stuck_after(hour) or 0
+    hang = [job_id for since, job_id in queue.longest if now - since >= after] or [queue.active_id]
+    usually = f"99 of 100 others take {span(usual)} at most"
+    title, whose = f"a job has been active for {span(age)}, {usually}", "its worker has no name"
+    if queue.active_at:
+        whose = f"the worker {queue.active_at} has it"
+    named = f"It is {hang[0]}, and {whose}."
+    if len(hang) > 1:
+        # Of more than are looked at nobody knows how many hang.
+        many = f"{'at least ' if len(hang) == LONGEST else ''}{len(hang)} jobs"
+        title = f"{many} have been active for far longer than others, one for {span(age)}, {usually}"
+        named = f"They are {', '.join(hang)}; of the first {whose}."
     return {
         "code": "job-stuck", "severity": "warning", "queue": queue.name, "job": queue.active_id, "since": queue.active_since,
         "alert": "BunqueueJobStuck",
-        "title": f"{queue.name}: a job has been active for {span(age)}, 99 of 100 others take {span(usual)} at most",
-        "cause": "Its handler hangs, or it has far more to do than others. Its worker says that it lives, so nobody else gets the job.",
-        "evidence": f"It is {queue.active_id}, and {whose}. {count(runs.total(), 'other')} completed within the hour, the slowest in {span(slowest)}.",
-        "remedy": "Cancelling ends it at its worker, and gives it up; a worker whose jobs are taken back loses all of them, and they run again.",
-        "numbers": {"activeMs": age, "usualMs": usual, "slowestMs": slowest},
-        "commands": (line("why", Given(queue.active_id)), line("jobs", Given(queue.name), "active"), line("cancel", Given(queue.active_id))),
+        "title": f"{queue.name}: {title}",
+        "cause": "The handler hangs, or has far more to do than with others. The worker says that it lives, so nobody else gets the job.",
+        "evidence": f"{named} {count(runs.total(), 'other')} completed within the hour, the slowest in {span(slowest)}.",
+        "remedy": "Cancelling ends a job at its worker, and gives it up; a worker whose jobs are taken back loses all of them, and they run again.",
+        "numbers": {"activeMs": age, "usualMs": usual, "slowestMs": slowest, "jobs": len(hang)},
+        "commands": (
+            line("why", Given(queue.active_id)), line("jobs", Given(queue.name), "active"), line("cancel", *map(Given, hang)),
+        ),
     }  # fmt: skip
 
 

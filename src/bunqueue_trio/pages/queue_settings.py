@@ -4,7 +4,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from bunqueue_trio.config import parse_bool, parse_typed_ms, parse_whole
-from bunqueue_trio.pages.words import exact, span
+from bunqueue_trio.pages.words import typed_ms, whole
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol.commands import Command
 
 USUAL, USUAL_BEFORE = "none", "default"
 """What is written to let a setting be as everywhere; and what was, which still counts."""
@@ -14,18 +16,18 @@ class Group(NamedTuple):
     """Settings that are said together."""
 
     label: str
-    path: str
-    """Behind that of the queue."""
     reply: str
     """The field of the answer that has them."""
     command: str
     """What says them."""
+    looks: type[Command]
+    clears: type[Command]
 
 
 GROUPS: Mapping[str, Group] = {
-    "defaults": Group("Jobs whose push does not say it", "defaults", "defaults", "SetDefaults"),
-    "stalls": Group("Jobs whose worker is silent", "stall-config", "config", "SetStallConfig"),
-    "dead": Group("Dead letters", "dlq-config", "config", "SetDlqConfig"),
+    "defaults": Group("Jobs whose push does not say it", "defaults", "SetDefaults", c.GetDefaults, c.ClearDefaults),
+    "stalls": Group("Jobs whose worker is silent", "config", "SetStallConfig", c.GetStallConfig, c.ClearStallConfig),
+    "dead": Group("Dead letters", "config", "SetDlqConfig", c.GetDlqConfig, c.ClearDlqConfig),
 }
 
 
@@ -88,7 +90,7 @@ def typed(each: QueueSetting, value: Any) -> str | None:
         return "yes" if value else "no"
     if isinstance(value, Mapping):
         return None
-    return exact(value) if each.kind == "time" else str(value)
+    return typed_ms(value) if each.kind == "time" else str(value)
 
 
 class Told(NamedTuple):
@@ -139,7 +141,7 @@ def tell_limits(view: Mapping[str, Any], queue: str, acts: Iterable[Mapping[str,
 def _limit(value: Any) -> str:
     if value is None:
         return "no limit"
-    return f"{value['limit']:,} in {span(value['duration'])}" if isinstance(value, Mapping) else f"{value:,}"
+    return f"{value['limit']:,} in {whole(value['duration'])}" if isinstance(value, Mapping) else f"{value:,}"
 
 
 def written(each: QueueSetting, value: Any) -> str:
@@ -155,12 +157,12 @@ def written(each: QueueSetting, value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, Mapping):
-        return ", ".join([str(value["type"]), span(value["delay"]), *_more(value)])
-    return span(value) if each.kind == "time" else f"{value:,}"
+        return ", ".join([str(value["type"]), whole(value["delay"]), *_more(value)])
+    return whole(value) if each.kind == "time" else f"{value:,}"
 
 
 def _more(backoff: Mapping[str, Any]) -> Iterable[str]:
     if backoff.get("maxDelay") is not None:
-        yield f"at most {span(backoff['maxDelay'])}"
+        yield f"at most {whole(backoff['maxDelay'])}"
     if backoff.get("jitter"):
         yield f"up to {100 * backoff['jitter']:g} % shorter"

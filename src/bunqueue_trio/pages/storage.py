@@ -8,7 +8,7 @@ from bunqueue_trio.runtime.statistics import Page, Reporter, Statistics
 _STATES = ("waiting", "delayed", "waiting-children", "active", "completed", "failed")
 _HOUR_MS = 3600_000
 _AGES = tuple(n * _HOUR_MS for n in (1, 6, 24, 3 * 24, 7 * 24, 14 * 24, 30 * 24, 90 * 24))
-# About what a job takes of the file beside what it carries.
+# About the bytes that a job takes in the file beside its payload.
 _ROW_BYTES = 200
 
 

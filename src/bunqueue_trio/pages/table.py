@@ -10,6 +10,9 @@ from bunqueue_trio.pages.storage import storage
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.runtime.statistics import Page, Reporter
 
+Target = str | type[c.Command]
+"""What a row of ``ROUTES`` leads to."""
+
 
 async def _prometheus(server: Reporter) -> Page:
     # Its library takes a tenth of a start, and not all ask.
@@ -18,7 +21,7 @@ async def _prometheus(server: Reporter) -> Page:
     return await server.scrape.get(lambda: prometheus(server))
 
 
-DOCS: dict[str, Callable[[Reporter], Page]] = {
+DOCS: dict[Target, Callable[[Reporter], Page]] = {
     "docs": docs,
     "docs-style": docs_style,
     "docs-bundle": docs_bundle,
@@ -26,22 +29,27 @@ DOCS: dict[str, Callable[[Reporter], Page]] = {
 }
 """Name in ``ROUTES`` → what makes it: the page that shows the description of the API, and its files."""
 
-INSTANT: dict[str, Callable[[Reporter], Page]] = {
+ANSWERS: dict[Target, Callable[[Reporter], Page]] = {
+    c.Ping: figures.ping,
+    c.Stats: figures.stats,
+    c.StorageStatus: storage,
+}
+"""Command → page that answers it, whatever carried the command."""
+
+INSTANT: dict[Target, Callable[[Reporter], Page]] = {
     "live": figures.live,
     "ready": figures.ready,
-    "ping": figures.ping,
     "health": figures.health,
-    "stats": figures.stats,
-    "storagestatus": storage,
     "metrics": figures.metrics,
     "tasks": figures.tasks,
     "audit": figures.audit,
     "openapi": openapi,
     **DOCS,
+    **ANSWERS,
 }
-"""Name of a page, in ``ROUTES`` or of its command → what makes it in one step."""
+"""Target in ``ROUTES`` → what makes the page in one step."""
 
-LENGTHY: dict[str, Callable[[Reporter], Awaitable[Page]]] = {
+LENGTHY: dict[Target, Callable[[Reporter], Awaitable[Page]]] = {
     "prometheus": _prometheus,
     "gc": figures.gc,
     "heapstats": figures.heapstats,
@@ -50,15 +58,7 @@ LENGTHY: dict[str, Callable[[Reporter], Awaitable[Page]]] = {
 """Name in ``ROUTES`` → what makes the page and lets others run meanwhile."""
 
 
-ANSWERS: dict[type[c.Command], Callable[[Reporter], Page]] = {
-    c.Ping: figures.ping,
-    c.Stats: figures.stats,
-    c.StorageStatus: storage,
-}
-"""Command → page that answers it, whatever carried the command."""
-
-
-async def make_page(name: str, server: Reporter) -> Page:
-    """Return the page ``name`` of ``server``."""
-    instant = INSTANT.get(name)
-    return await LENGTHY[name](server) if instant is None else instant(server)
+async def make_page(target: Target, server: Reporter) -> Page:
+    """Return the page of ``server`` that ``target`` is in ``ROUTES``."""
+    instant = INSTANT.get(target)
+    return await LENGTHY[target](server) if instant is None else instant(server)

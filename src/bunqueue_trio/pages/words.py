@@ -2,28 +2,11 @@
 
 import shlex
 
-_UNITS = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1000, "s"))
+from bunqueue_trio.config.spans import span as span
+from bunqueue_trio.config.spans import typed_ms as typed_ms
+from bunqueue_trio.config.spans import whole as whole
+
 _BYTES = ((1024**4, "TiB"), (1024**3, "GiB"), (1024**2, "MiB"), (1024, "KiB"))
-
-
-def span(ms: float) -> str:
-    """Return a time in its largest unit, and one of the next while the first is small: ``41 min``, ``1 h 20 min``."""
-    ms = max(0, ms)
-    for i, (unit, name) in enumerate(_UNITS):
-        if ms >= unit:
-            whole = int(ms // unit)
-            if whole < 3 and i + 1 < len(_UNITS):
-                part, smaller = _UNITS[i + 1]
-                rest = int(ms % unit // part)
-                if rest:
-                    return f"{whole} {name} {rest} {smaller}"
-            return f"{whole} {name}"
-    return f"{round(ms)} ms"
-
-
-def exact(ms: int) -> str:
-    """Return a time in the largest unit in which it is a whole number, as the settings and the command line take it: ``90s``."""
-    return next((f"{ms // unit}{name[0]}" for unit, name in _UNITS if ms and ms % unit == 0), f"{ms}ms")
 
 
 def count(n: int, one: str, many: str | None = None) -> str:
@@ -47,7 +30,7 @@ def rate(per_minute: float) -> str:
 
 
 class Given(str):
-    """A word that somebody has chosen, such as a queue's name: no option of a command line, whatever it begins with."""
+    """Return a word that somebody has chosen, such as a queue's name, so that a shell takes it for no option, whatever it begins with."""
 
     __slots__ = ()
 

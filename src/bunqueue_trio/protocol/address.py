@@ -7,12 +7,12 @@ from typing import Any
 
 
 def given_url(url: str | None, default: str) -> str:
-    """Return ``url``; without one, that of the environment."""
+    """Return ``url``, or the one of the environment."""
     return url or os.environ.get("BUNQUEUE_URL") or default
 
 
 def given_token(token: str | None) -> str | None:
-    """Return ``token``, or that of the environment; None for none, which an empty one says too."""
+    """Return ``token``, or the one of the environment; None when that is missing or empty."""
     return (token if token is not None else os.environ.get("BUNQUEUE_TOKEN")) or None
 
 

@@ -27,7 +27,7 @@ _HOLDER = msgspec.json.Decoder(_Holder)
 
 
 def repeatable(request: bytes) -> Again:
-    """Return what may be done with a whole HTTP request that was sent and not answered; what is none of ours is refused anyway."""
+    """Return what may be done with a whole HTTP request that was sent and not answered; a request that we do not know is refused anyway."""
     head, _, body = request.partition(b"\r\n\r\n")
     method, _, rest = head.partition(b"\r\n")[0].decode("latin-1").partition(" ")
     path = rest.partition(" ")[0].partition("?")[0]

@@ -34,7 +34,7 @@ def check_lists(kind: type[Command], text: bytes) -> None:
 
 
 def too_many_dependencies() -> Refused:
-    """Return what says that the jobs of one command depend on too many others."""
+    """Return the refusal of jobs that together depend on too many others."""
     return errors.INVALID_FIELD.refuse("dependsOn", f"must name at most {DEPENDENCIES_MAX} jobs in one command")
 
 

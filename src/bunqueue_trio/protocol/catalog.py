@@ -1,7 +1,7 @@
 """The catalogue: one row for each command of this server, and what is derived from the rows.
 
 A row stands beside its struct in ``commands/<theme>.py``. What a row cannot know has a table of its own, held complete by a
-test: handlers, the words of acts (``pages/acts.py``), and bulk commands that are done in steps (``runtime/half.py``).
+test: handlers, and bulk commands that are done in steps (``runtime/half.py``).
 """
 
 from bunqueue_trio.protocol.commands import (
@@ -73,7 +73,7 @@ SESSION: frozenset[type[Command]] = commands_that(Does.SESSION)
 FILLS: frozenset[type[Command]] = frozenset(spec.command for spec in CATALOG if spec.fills)
 """They bring new work; under overload they are refused before those that empty the queues."""
 
-ACTS: frozenset[type[Command]] = frozenset(spec.command for spec in CATALOG if spec.acts)
+ACTS: frozenset[type[Command]] = frozenset(spec.command for spec in CATALOG if spec.acts is not None)
 """What they have done is written down, with who did it."""
 SLICED: frozenset[type[Command]] = frozenset(spec.command for spec in CATALOG if spec.sliced)
 """One step does a slice of what they ask for; the runtime goes on with the next."""
@@ -88,8 +88,5 @@ REVIVES: dict[type[Command], Role] = {
     spec.command: spec.revives_role for spec in CATALOG if spec.revives_role is not None
 }
 """They may let a dead letter wait again; who needs them for that."""
-
-CODED: frozenset[type[Command]] = frozenset(spec.command for spec in CATALOG if not spec.contract)
-"""Their refusals carry a code."""
 
 assert len(COMMANDS) == len(SPECS) == len(CATALOG), "a tag or a command is there twice"

@@ -37,8 +37,8 @@ _STRING = msgspec.json.Decoder(str)
 _ANY_COMMAND: "msgspec.json.Decoder[Command]" = msgspec.json.Decoder(functools.reduce(operator.or_, COMMANDS.values()))
 _DECODERS: dict[type[Struct], "msgspec.json.Decoder[Any]"] = {}
 # Editors and shells on Windows begin a file with it.
-_BOM = b"\xef\xbb\xbf"
-# How clients spell a body that is none.
+BOM = b"\xef\xbb\xbf"
+# How clients spell an empty body.
 _NOTHING = frozenset({b"", b"null"})
 # In the words of msgspec.
 _UNKNOWN = re.compile("Object contains unknown field `(.*)`", re.DOTALL)
@@ -64,7 +64,7 @@ def decode(kind: type[T], body: bytes, optional: bool = False, /, **given: str) 
         command: Any = (_DECODERS.get(kind) or decoder_of(kind)).decode(body)
     except (ValueError, RecursionError):
         # UnicodeDecodeError and msgspec's errors are ValueErrors.
-        if optional and body.removeprefix(_BOM).strip(b" \t\r\n") in _NOTHING:
+        if optional and body.removeprefix(BOM).strip(b" \t\r\n") in _NOTHING:
             body = b"{}"
         command = _read_struct(kind, _read_object(body, kind, errors.INVALID_JSON_BODY), "", given)
     for name, value in given.items():
@@ -76,12 +76,11 @@ def decode(kind: type[T], body: bytes, optional: bool = False, /, **given: str) 
 
 
 class BadMessage(Refused):
-    """A message that is no command; ``req_id`` is what the answer must echo, ``kind`` the command it would be."""
+    """A message that is no command; ``req_id`` is what the answer must echo."""
 
-    def __init__(self, cause: Refused, req_id: Raw, kind: type[Command] | None = None) -> None:
+    def __init__(self, cause: Refused, req_id: Raw) -> None:
         super().__init__(cause.status, str(cause), cause.code)
         self.req_id = req_id
-        self.kind = kind
 
 
 def decode_message(message: bytes) -> Command:
@@ -109,7 +108,7 @@ def decode_message(message: bytes) -> Command:
             _check_depth(message, errors.INVALID_JSON)
         _check_target(command)
     except Refused as refused:
-        raise BadMessage(refused, command.req_id, type(command)) from None
+        raise BadMessage(refused, command.req_id) from None
     return command
 
 
@@ -121,16 +120,6 @@ class _Address(Struct, rename="camel"):
 
 
 _ADDRESS = msgspec.json.Decoder(_Address)
-
-
-def address_of(message: bytes) -> tuple[str, Raw]:
-    """Return which command a message, :func:`masked`, says that it is, and what its answer must echo, masked too.
-
-    Raises:
-        ValueError: it does not say so.
-    """
-    address = _ADDRESS.decode(message)
-    return address.cmd, address.req_id
 
 
 _WITH_TEXTS = tuple(tag.encode() for tag, kind in COMMANDS.items() if text_names(kind))
@@ -161,7 +150,7 @@ def _check_lists(message: bytes) -> None:
         try:
             check_lists(kind, message)
         except Refused as refused:
-            raise BadMessage(refused, address.req_id, kind) from None
+            raise BadMessage(refused, address.req_id) from None
 
 
 def _check_target(command: Command) -> None:
@@ -171,12 +160,12 @@ def _check_target(command: Command) -> None:
 
 
 def _read_message(message: bytes) -> Command:
-    req_id, kind = Raw(b""), None
+    req_id = Raw(b"")
     try:
-        address = _read_object(message, _Anybody, errors.INVALID_JSON, errors.INVALID_COMMAND)
+        address = _read_object(message, Anybody, errors.INVALID_JSON, errors.INVALID_COMMAND)
         _check_depth(message, errors.INVALID_JSON)
         req_id = unmasked(address.req_id)
-        name = _string(address.cmd)
+        name = name_of(address.cmd)
         if name is None:
             raise errors.INVALID_COMMAND.refuse()
         kind = COMMANDS.get(name)
@@ -185,12 +174,12 @@ def _read_message(message: bytes) -> Command:
         command = _read_struct(kind, _read_object(message, kind, errors.INVALID_JSON), "", {})
         _check_target(command)
     except Refused as refused:
-        raise BadMessage(refused, req_id, kind) from None
+        raise BadMessage(refused, req_id) from None
     command.req_id = req_id
     return command
 
 
-class _Anybody(Struct, rename="camel"):
+class Anybody(Struct, rename="camel"):
     """What a message may say of itself, whatever it is."""
 
     cmd: Raw = Raw(b"")
@@ -199,9 +188,9 @@ class _Anybody(Struct, rename="camel"):
 
 def _read_object(
     body: bytes, kind: type[Struct], malformed: errors.Fault, no_object: errors.Fault | None = None
-) -> Any:  # fmt: skip
+) -> Any:
     """Return an object with the fields of ``kind``, as JSON."""
-    body = body.removeprefix(_BOM)
+    body = body.removeprefix(BOM)
     try:
         body.decode()
         return fields_of(kind, masked(body))
@@ -217,23 +206,33 @@ def fields_of(kind: type[Struct], text: bytes) -> Any:
     try:
         return _outline(kind).decode(text)
     except ValueError as error:
-        if unknown := _UNKNOWN.match(str(error)):
-            raise errors.UNKNOWN_FIELD.refuse(unknown[1][:100]) from None
+        if unknown := unknown_field(error):
+            raise unknown from None
         if MARK not in text:
             raise
         return _outline(kind).decode(marked(unmasked_bytes(text)))
 
 
+def unknown_field(error: Exception) -> Refused | None:
+    """Return what to say if an error of the parser is about a field that there is not."""
+    unknown = _UNKNOWN.match(str(error))
+    return errors.UNKNOWN_FIELD.refuse(unknown[1][:100]) if unknown else None
+
+
 @functools.cache
 def _outline(kind: type[Struct]) -> "msgspec.json.Decoder[Any]":
-    """Return what reads the fields of ``kind`` as they are. Nothing is made of others, of which there may be a million."""
+    return msgspec.json.Decoder(outline_of(kind))
+
+
+@functools.cache
+def outline_of(kind: type[Struct]) -> type[Struct]:
+    """Return a struct with the fields of ``kind`` as they were sent. It makes nothing of other fields, of which there may be a million."""
     names = {field.name: field.encode_name for field in msgspec.structs.fields(kind)}
     tag, strict = kind.__struct_config__.tag_field, kind.__struct_config__.forbid_unknown_fields
     if tag is not None:
         names[tag] = tag
     fields = [(name, Raw, Raw(b"")) for name in names]
-    outline = msgspec.defstruct(f"{kind.__name__}Fields", fields, rename=names, forbid_unknown_fields=strict)
-    return msgspec.json.Decoder(outline)
+    return msgspec.defstruct(f"{kind.__name__}Fields", fields, rename=names, forbid_unknown_fields=strict)
 
 
 def _is_json(text: bytes) -> bool:
@@ -282,7 +281,7 @@ def _read_struct(kind: type[T], fields: Any, prefix: str, given: dict[str, str])
 
 
 def read_field(shape: types.Type, raw: bytes, name: str) -> Any:
-    """Return the value of one field, or raise what is wrong with it."""
+    """Return the value of one field; raise when it is wrong."""
     match shape:
         case types.UnionType(types=options):
             return read_field(_choose(options, raw, name), raw, name)
@@ -325,7 +324,7 @@ def _read_marked(shape: types.Type, mark: dict[str, str] | None, raw: bytes, nam
 
 
 def _choose(options: tuple[types.Type, ...], raw: bytes, name: str) -> types.Type:
-    """Return the one of ``options`` that a value like ``raw`` is held against."""
+    """Return the type of ``options`` that a value like ``raw`` has to fit."""
     texts = [option for option in options if isinstance(option, types.StrType)]
     others = [option for option in options if not isinstance(option, types.StrType | types.NoneType)]
     structs = [option for option in others if isinstance(option, types.StructType)]
@@ -345,7 +344,7 @@ def _list(shape: types.ListType, item: types.Type, raw: bytes, name: str) -> lis
     what = "must be an array of strings" if of_strings else "must be an array"
     if not raw.startswith(b"["):
         raise errors.INVALID_FIELD.refuse(name, what)
-    if of_strings and (texts := _texts(shape, item, raw)) is not None:
+    if of_strings and (texts := texts_of(shape, raw)) is not None:
         return texts
     items = _ARRAY.decode(raw)
     _check_length(shape, len(items), name, "items")
@@ -356,8 +355,9 @@ def _list(shape: types.ListType, item: types.Type, raw: bytes, name: str) -> lis
     return [read_field(item, bytes(element), f"{name}[{i}]") for i, element in enumerate(items)]
 
 
-def _texts(shape: types.ListType, item: types.Type, raw: bytes) -> list[str] | None:
-    """Return the texts in ``raw`` at once when all is well with them."""
+def texts_of(shape: types.ListType, raw: bytes) -> list[str] | None:
+    """Return the texts in a list at once when all is well with them."""
+    item = shape.item_type
     assert isinstance(item, types.StrType)
     try:
         texts = _TEXTS.decode(unmasked_bytes(raw))
@@ -372,7 +372,8 @@ def _texts(shape: types.ListType, item: types.Type, raw: bytes) -> list[str] | N
     return texts
 
 
-def _string(raw: Raw | bytes | None) -> str | None:
+def name_of(raw: Raw | bytes | None) -> str | None:
+    """Return the text in JSON; None: it is none."""
     try:
         return None if raw is None else _STRING.decode(unmasked_bytes(bytes(raw)))
     except ValueError:
@@ -381,7 +382,7 @@ def _string(raw: Raw | bytes | None) -> str | None:
 
 
 def _text(shape: types.StrType | types.LiteralType, raw: bytes, name: str) -> str:
-    text = _string(raw)
+    text = name_of(raw)
     if isinstance(shape, types.LiteralType):
         if text is None or text not in shape.values:
             raise errors.INVALID_FIELD.refuse(name, f"must be {' or '.join(map(repr, shape.values))}")
@@ -397,7 +398,7 @@ def _any_text(raw: bytes) -> str:
     raw = unmasked_bytes(raw)
     if not raw.startswith(b'"'):
         return cut_text(raw.decode())
-    text = _string(raw)
+    text = name_of(raw)
     return cut_text(text_of(raw) if text is None else text)
 
 

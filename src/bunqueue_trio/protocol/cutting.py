@@ -1,4 +1,4 @@
-"""Texts that are too long to be kept whole, cut before anything is made of what is cut away.
+"""Texts that are too long to be kept whole: they are cut before they are decoded.
 
 Whoever fails may send megabytes of error. Of those the two ends are kept, so only those are decoded, and cleaned of what is no
 text; the middle is looked at for its end alone.
@@ -26,7 +26,7 @@ CUT_BYTES = 2 * _WINDOW
 
 
 def cut_text(text: str) -> str:
-    """Return ``text``, of which the middle is left out if it is too long."""
+    """Return ``text``, without its middle if it is too long."""
     if len(text) <= TEXT_MAX:
         return text
     return text[:_HALF] + _GAP.format(len(text) - TEXT_MAX, "characters") + text[-_HALF:]
@@ -60,8 +60,13 @@ def cut_texts(names: bytes, body: bytes) -> bytes:
     return b"".join(pieces)
 
 
+def cut_ends(raw: bytes) -> str:
+    """Return the text in a JSON string of more bytes than ``CUT_BYTES``, without its middle."""
+    return _ends(raw, 1, len(raw) - 1)
+
+
 def text_of(raw: bytes) -> str:
-    """Return the text in ``raw``, a JSON string with lone surrogates in it, of which only their escapes are left.
+    """Return the text in ``raw``, a JSON string with lone surrogates; those stay as escapes.
 
     Raises:
         ValueError: it is none.
@@ -72,7 +77,7 @@ def text_of(raw: bytes) -> str:
 
 @functools.cache
 def text_names(kind: type[Struct]) -> bytes:
-    """Return the names of the fields of ``kind`` that are made of whatever was sent, as a regular expression; b"": none are.
+    """Return the names of the fields of ``kind`` that take any JSON, as a regular expression; b"": there are none.
 
     The fields of what it has a list of count too.
     """
@@ -94,7 +99,8 @@ def _ends(body: bytes, begin: int, end: int) -> str:
         head = head[:-1]
     elif (escape := head.rfind(rb"\u", len(head) - 5)) >= 0 and not _is_escape(head, escape):
         head = head[:escape]
-    if _is_escape(body[begin:end], end - _WINDOW - begin):
+    # A quote stands before the text, and ends what is looked at.
+    if _is_escape(body, end - _WINDOW):
         tail = tail[1:]
     middle = end - begin - 2 * _HALF
     return text_of(b'"%s"' % head)[:_HALF] + _GAP.format(middle, "bytes") + text_of(b'"%s"' % tail)[-_HALF:]
@@ -102,7 +108,7 @@ def _ends(body: bytes, begin: int, end: int) -> str:
 
 def _is_escape(text: bytes, at: int) -> bool:
     """Return whether the byte at ``at`` belongs to a backslash before it."""
-    before = text[max(0, at - 64) : at]
-    if before.strip(b"\\") == b"":
-        before = text[:at]
+    size = 64
+    while (before := text[max(0, at - size) : at]).strip(b"\\") == b"" and size < at:
+        size *= 8
     return (len(before) - len(before.rstrip(b"\\"))) % 2 == 1

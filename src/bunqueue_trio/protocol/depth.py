@@ -15,8 +15,9 @@ _STEPS = bytes.maketrans(b"[{]}", b"1100")
 _WAYS = [list(itertools.accumulate(1 if eight << i & 128 else -1 for i in range(8))) for eight in range(256)]
 # How much deeper eight steps lead, as a signed byte.
 _CLIMBS = bytes(way[-1] & 255 for way in _WAYS)
-# How much deeper they have been meanwhile.
+# How much deeper they have been meanwhile, and how much less deep.
 _PEAKS = bytes(max(0, *way) for way in _WAYS)
+_LOWS = bytes(-min(0, *way) for way in _WAYS)
 
 
 def is_deep(body: bytes, enclosing: int = 0) -> bool:
@@ -33,28 +34,68 @@ def depths(body: bytes, enclosing: int = 0) -> Iterator[int]:
     for piece in pieces(body):
         # Without its escapes a string ends at the next quote: every second part is outside of the strings.
         marks = piece.replace(rb"\\", b"").replace(rb"\"", b"").translate(None, _NOT_MARKS)
-        # Two quotes with nothing in between change nothing for what follows: most strings go, and most of what separates them.
+        # An empty string changes nothing for the rest: so most strings go, and most of what separates them.
         parts = marks.replace(b'""', b"").split(b'"')
         outside = b"".join(parts[inside::2])
         inside ^= len(parts) % 2 == 0
-        steps = outside.translate(_STEPS)
-        # Each bracket a bit, and eight of them at once.
-        whole = len(steps) // 8 * 8
-        eights = int(steps[:whole] or b"0", 2).to_bytes(whole // 8 or 1, "big") if whole else b""
-        before = itertools.accumulate(memoryview(eights.translate(_CLIMBS)).cast("b"), initial=depth)
-        highest = max(map(operator.add, before, eights.translate(_PEAKS)), default=depth)
-        depth += 2 * steps[:whole].count(b"1") - whole
-        for step in steps[whole:]:
-            depth += 1 if step == _DEEPER else -1
-            highest = max(highest, depth)
-        yield max(highest, depth)
+        yield highest(outside, depth)
+        depth += _climb(outside)
+
+
+def highest(brackets: bytes, depth: int) -> int:
+    """Return how deep these brackets lead at most, from ``depth``."""
+    return _extremes(brackets, depth)[1]
+
+
+def left_open(brackets: bytes, stack: bytes) -> bytes:
+    """Return which brackets are open behind these, when those of ``stack`` were before; b"" if all were closed."""
+    for _ in range(_PAIRS):
+        # Pairs with nothing in between.
+        brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
+    lowest, _ = _extremes(brackets, len(stack))
+    if lowest <= 0:
+        return b""
+    fresh = bytearray()
+    missing = len(stack) + _climb(brackets) - lowest
+    closed = 0
+    for bracket in reversed(brackets):
+        if len(fresh) == missing:
+            break
+        if bracket in b"]}":
+            closed += 1
+        elif closed:
+            closed -= 1
+        else:
+            fresh.append(bracket)
+    return stack[:lowest] + fresh[::-1]
+
+
+def _extremes(brackets: bytes, depth: int) -> tuple[int, int]:
+    """Return how deep these brackets are at least, and at most."""
+    steps = brackets.translate(_STEPS)
+    # Each bracket a bit, and eight of them at once.
+    whole = len(steps) // 8 * 8
+    eights = int(steps[:whole] or b"0", 2).to_bytes(whole // 8 or 1, "big") if whole else b""
+    before = list(itertools.accumulate(memoryview(eights.translate(_CLIMBS)).cast("b"), initial=depth))
+    most = max(map(operator.add, before, eights.translate(_PEAKS)), default=depth)
+    least = min(map(operator.sub, before, eights.translate(_LOWS)), default=depth)
+    depth = before[-1]
+    least, most = min(least, depth), max(most, depth)
+    for step in steps[whole:]:
+        depth += 1 if step == _DEEPER else -1
+        least, most = min(least, depth), max(most, depth)
+    return least, most
+
+
+def _climb(brackets: bytes) -> int:
+    return 2 * (brackets.count(b"[") + brackets.count(b"{")) - len(brackets)
 
 
 def pieces(body: bytes) -> Iterator[bytes]:
     """Yield JSON in pieces, of which none ends in an escape."""
     begin = 0
     while begin < len(body):
-        end = _end_of_piece(body, begin)
+        end = end_of_piece(body, begin, _PIECE)
         # What stands for an escape (surrogates.py) goes with it.
         if end < len(body):
             end = begin + (len(body[begin:end].rstrip(b"\xff")) or end - begin)
@@ -62,8 +103,9 @@ def pieces(body: bytes) -> Iterator[bytes]:
         begin = end
 
 
-def _end_of_piece(body: bytes, begin: int) -> int:
-    end = begin + _PIECE
+def end_of_piece(body: bytes, begin: int, size: int) -> int:
+    """Return where a piece of about ``size`` ends: in no escape."""
+    end = begin + size
     last = body.rfind(b"\\", max(begin, end - _ESCAPE), end)
     if last < 0 or end >= len(body):
         return end
@@ -74,6 +116,8 @@ def _end_of_piece(body: bytes, begin: int) -> int:
     return last if last > begin else last + _ESCAPE
 
 
+# So often they are left out before each is looked at.
+_PAIRS = 4
 # Bytes of the longest one.
 _ESCAPE = 6
 _DEEPER = ord("1")

@@ -1,6 +1,4 @@
-"""Every kind of refusal by its code; and which it is, for clients of servers and routes that do not say the code."""
-
-import re
+"""Every kind of refusal by its code; and which one an answer says, for clients."""
 
 from bunqueue_trio import errors
 from bunqueue_trio.errors import ConnectionLost, Fault, Refused, ServerUnavailable
@@ -14,19 +12,10 @@ FAULTS: dict[str, Fault] = {fault.code: fault for fault in (*_ALL, *(f for spec 
 PASSING = frozenset({429, 503})
 """Statuses of refusals that may be gone the next time."""
 
-_BY_TEXT = {fault.message: fault for fault in FAULTS.values()}
-_BY_PATTERN = [
-    (re.compile(re.escape(fault.message).replace(r"\{\}", ".*"), re.DOTALL), fault)
-    for fault in FAULTS.values()
-    if "{}" in fault.message and not fault.message.startswith("{}")
-]
-
 
 def fault_of(text: str, code: str | None) -> Fault | None:
-    """Return which refusal an answer says, by its code, else by its text; None for one that is not known."""
-    if code is not None:
-        return FAULTS.get(code)
-    return _BY_TEXT.get(text) or next((fault for pattern, fault in _BY_PATTERN if pattern.fullmatch(text)), None)
+    """Return which refusal an answer says; None for one that is not known. Those without a code are the reference's to the letter."""
+    return errors.LITERAL.get(text) if code is None else FAULTS.get(code)
 
 
 def error_of(

@@ -1,4 +1,4 @@
-"""What is told of a group of dead letters that died of the same fault."""
+"""What is shown of a group of dead letters that died of the same fault."""
 
 from msgspec import Struct
 
@@ -35,5 +35,5 @@ class ErrorGroup(Struct, kw_only=True, rename="camel"):
     example: GroupExample
     common: InCommon
     mark: str | None = None
-    """What somebody has said of it: ``fixed``, ``muted`` (nobody is to be told of it), or ``back``: it was said to be fixed, and is not."""
+    """What somebody has said of it: ``fixed``, ``muted`` (nobody wants to hear of it), or ``back``: it was said to be fixed, and is not."""
     marked_at: int | None = None

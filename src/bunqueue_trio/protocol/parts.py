@@ -1,14 +1,15 @@
 """Large commands, read part by part: others are served in between.
 
 Theory of operation. To read a command whole is to look at it some times over, and to make all of what is in it: of 10 MiB
-that takes 50 to 200 ms. Here its fields are found first, without a look into them. What is large among them is read by itself,
+that takes 50 to 200 ms. Here its fields are found first, piece by piece (``walk.py``). What is large among them is read by itself,
 a list some items at a time; all others are read as any small command is (``codec.py``), without those, or with something
-short of the same kind for one that is wrong, so that the words are the same. What is no object is left to who reads it whole.
+short of the same kind for one that is wrong, so that the words are the same.
 """
 
-from collections.abc import Callable, Generator
+import math
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct
@@ -16,37 +17,45 @@ from msgspec import inspect as types
 
 from bunqueue_trio import errors
 from bunqueue_trio.errors import Refused
-from bunqueue_trio.protocol.bounds import LARGE_BYTES, limited
+from bunqueue_trio.protocol import walk
+from bunqueue_trio.protocol.bounds import LARGE_BYTES
 from bunqueue_trio.protocol.catalog import COMMANDS
-from bunqueue_trio.protocol.codec import BadMessage, address_of, decoder_of, fields_of, read_field, read_part, shapes
-from bunqueue_trio.protocol.commands import FAILURES_BYTES, Command, FailBatch
-from bunqueue_trio.protocol.cutting import CUT_BYTES, cut_texts, text_names
-from bunqueue_trio.protocol.depth import DEPTH_MAX, depths, pieces
-from bunqueue_trio.protocol.surrogates import MARK, masked, unmasked, unmasked_bytes
-
-T = TypeVar("T")
-Steps = Generator[None, None, T]
-"""Work that is done in steps, and what comes of it."""
+from bunqueue_trio.protocol.codec import (
+    BOM,
+    Anybody,
+    BadMessage,
+    decoder_of,
+    name_of,
+    outline_of,
+    read_field,
+    read_part,
+    shapes,
+    texts_of,
+    unknown_field,
+)
+from bunqueue_trio.protocol.commands import ANY, FAILURES_BYTES, Command, FailBatch
+from bunqueue_trio.protocol.cutting import CUT_BYTES, cut_ends, cut_text, cut_texts, text_names
+from bunqueue_trio.protocol.surrogates import masked
+from bunqueue_trio.protocol.walk import Steps
 
 PARTS_FROM = 256 * 1024
 """Bytes of a command that is read in parts: reading a smaller one whole takes no 20 ms."""
 
 # Items, but for large ones: about 2 ms.
 _PART = 200
+# Texts, of which many more are made in as long.
+_TEXTS = 2000
 # Of items in a part.
 _PART_BYTES = 256 * 1024
-_ITEMS = msgspec.json.Decoder(list[Raw])
-# In a list that is read into a list: it has no more items than that.
-_COMMAS = 100_000
 _TOO_LONG = b"x" * LARGE_BYTES
 
 
 def read_in_parts(
     kind: type[Command] | None, text: bytes, read: Callable[[bytes], Command], malformed: errors.Fault
-) -> Steps[Command | None]:
-    """Read the command in ``text``, JSON, step by step; return it, or None: it is to be read whole.
+) -> Steps[Command]:
+    """Read the command in ``text``, JSON, step by step.
 
-    ``kind``: which one, None: its ``cmd`` says so. ``read`` reads a small one. ``malformed`` is said of what is nested too deep.
+    ``kind``: which one, None: its ``cmd`` says so. ``read`` reads a small one. ``malformed`` is said of what is no JSON, or nested too deep.
 
     Raises:
         BadMessage: as ``read`` does.
@@ -56,52 +65,90 @@ def read_in_parts(
         if not text.isascii():
             text.decode()
             yield
-        text = yield from _in_pieces(masked, text)
+        text = yield from walk.skip_space(text.removeprefix(BOM))
+        if not text.startswith(b"{"):
+            return (yield from _no_object(kind, text, read))
+        fields: dict[str, Raw] | None = None
         if kind is None:
-            name, req_id = address_of(text)
-            kind = COMMANDS.get(name)
-            yield
-            req_id = Raw((yield from _in_pieces(unmasked_bytes, bytes(req_id))))
-        if kind is None or (kind is FailBatch and len(text) > FAILURES_BYTES):
-            return None
-        fields = fields_of(kind, text)
-    except (ValueError, RecursionError):
-        return None
-    except Refused as refused:
-        raise BadMessage(refused, req_id, kind) from None
-    yield
-    try:
-        for depth in depths(text):
-            if depth > DEPTH_MAX:
-                raise malformed.refuse()
-            yield
-        command: Command = yield from _read(kind, fields, read, "")
+            address = yield from walk.members(Anybody, text)
+            req_id = address.get("req_id", req_id)
+            kind = yield from _kind_of(address.get("cmd"))
+            fields = yield from walk.members(outline_of(kind), text, is_checked=True)
+        else:
+            fields = yield from walk.members(outline_of(kind), text)
+        return (yield from _command(kind, fields, read, len(text)))
     except BadMessage:
         raise
     except Refused as refused:
-        raise BadMessage(refused, req_id, kind) from None
+        raise BadMessage(refused, req_id) from None
+    except (ValueError, RecursionError) as error:
+        raise BadMessage(unknown_field(error) or malformed.refuse(), req_id) from None
+
+
+def _no_object(kind: type[Command] | None, text: bytes, read: Callable[[bytes], Command]) -> Steps[Command]:
+    """Say what is wrong with a command that is no object, or nothing at all.
+
+    Raises:
+        ValueError: it is no JSON.
+    """
+    if not text:
+        return read(b"")
+    if kind is not None:
+        # It may be nothing: null, with much behind it.
+        if len(text) > LARGE_BYTES:
+            rest = yield from walk.skip_space(text[LARGE_BYTES:])
+            if rest:
+                raise ValueError("no object")
+        return read(text[:LARGE_BYTES])
+    if text.startswith(b"["):
+        yield from walk.check(text)
+    else:
+        msgspec.json.decode(text, type=Raw)
+    raise errors.INVALID_COMMAND.refuse()
+
+
+def _kind_of(said: Raw | None) -> Steps[type[Command]]:
+    """Return the kind of a command by its ``cmd``.
+
+    Raises:
+        Refused: there is none like that.
+    """
+    name = None
+    if said is not None and len(memoryview(said)) <= LARGE_BYTES:
+        name = name_of(said)
+    elif said is not None and _begin(said) == b'"':
+        yield
+        # Nothing is called so.
+        name = cut_ends(bytes(said))
+    if name is None:
+        raise errors.INVALID_COMMAND.refuse()
+    kind = COMMANDS.get(name)
+    if kind is None:
+        raise errors.UNKNOWN_COMMAND.refuse(name[:100])
+    return kind
+
+
+def _command(
+    kind: type[Command], fields: dict[str, Raw], read: Callable[[bytes], Command], size: int
+) -> Steps[Command]:
+    if kind is FailBatch and size > FAILURES_BYTES:
+        size -= yield from _shorten(fields)
+        if size > FAILURES_BYTES:
+            raise errors.INVALID_FIELD.refuse("failures", f"must be at most {FAILURES_BYTES} bytes")
+    command: Command = yield from _read(kind, fields, read, "")
     return command
 
 
-def _in_pieces(change: Callable[[bytes], bytes], text: bytes) -> Steps[bytes]:
-    """Return what is changed of ``text``, of which no escape is looked at together with another one."""
-    changed: list[bytes] = []
-    for piece in pieces(text):
-        changed.append(change(piece))
-        yield
-    return b"".join(changed)
-
-
-def _read(kind: type[Struct], fields: Any, read: Callable[[bytes], Any], prefix: str) -> Steps[Any]:
+def _read(kind: type[Struct], fields: dict[str, Raw], read: Callable[[bytes], Any], prefix: str) -> Steps[Any]:
     """Read a struct whose fields are known; ``prefix`` stands before their names where something is wrong with one."""
     small: dict[str, Raw] = {}
     large: list[tuple[str, types.Type, Raw, str]] = []
     tag = kind.__struct_config__.tag_field
-    if tag is not None and (said := getattr(fields, tag)):
+    if tag is not None and (said := fields.get(tag)):
         small[tag] = said
     for field, shape in shapes(kind):
-        raw: Raw = getattr(fields, field.name)
-        if not raw:
+        raw = fields.get(field.name)
+        if raw is None:
             continue
         apart = _apart(shape, raw) if len(memoryview(raw)) > LARGE_BYTES else None
         if apart is not None:
@@ -109,7 +156,7 @@ def _read(kind: type[Struct], fields: Any, read: Callable[[bytes], Any], prefix:
             if field.required:
                 small[field.encode_name] = Raw(b"[]")
         else:
-            small[field.encode_name] = unmasked(_short(shape, raw))
+            small[field.encode_name] = _short(shape, raw)
     made = read(msgspec.json.encode(small))
     yield
     for name, apart, raw, called in large:
@@ -119,7 +166,7 @@ def _read(kind: type[Struct], fields: Any, read: Callable[[bytes], Any], prefix:
 
 def _apart(shape: types.Type, raw: Raw) -> types.Type | None:
     """Return as what a large value is read by itself; None: it is not."""
-    begin = bytes(memoryview(raw)[:1])
+    begin = _begin(raw)
     for option in shape.types if isinstance(shape, types.UnionType) else (shape,):
         match option:
             case types.RawType():
@@ -133,13 +180,29 @@ def _apart(shape: types.Type, raw: Raw) -> types.Type | None:
 
 def _short(shape: types.Type, raw: Raw) -> Raw:
     """Return what is as wrong as a large value, or the value if it may be right."""
-    begin = bytes(memoryview(raw)[:1])
+    begin = _begin(raw)
     options = shape.types if isinstance(shape, types.UnionType) else (shape,)
-    if len(memoryview(raw)) <= LARGE_BYTES or any(isinstance(each, types.Metadata) for each in options):
+    if len(memoryview(raw)) <= LARGE_BYTES:
         return raw
+    if any(isinstance(each, types.Metadata) and each.extra == ANY for each in options):
+        # Its ends are kept, whatever it is.
+        return _cut(bytes(raw))
     if begin in _EMPTY:
         return _EMPTY[begin]
-    return Raw(b'"%s"' % _TOO_LONG) if begin == b'"' else raw
+    if begin == b'"':
+        return Raw(b'"%s"' % _TOO_LONG)
+    # A number may be as long as one likes.
+    return Raw(msgspec.json.encode(value) if math.isfinite(value := float(bytes(raw))) else b"1e999")
+
+
+def _cut(raw: bytes) -> Raw:
+    """Return a large text, or whatever stands in its place, without its middle."""
+    is_text = raw.startswith(b'"') and len(raw) > CUT_BYTES
+    return (
+        Raw(msgspec.json.encode(cut_ends(raw) if is_text else cut_text(raw.decode())))
+        if is_text or raw[:1] != b'"'
+        else Raw(raw)
+    )
 
 
 _EMPTY = {b"[": Raw(b"[]"), b"{": Raw(b"{}")}
@@ -147,87 +210,121 @@ _EMPTY = {b"[": Raw(b"[]"), b"{": Raw(b"{}")}
 
 def _value(shape: types.Type, raw: Raw, name: str) -> Steps[Any]:
     """Read one large value."""
-    text = bytes(raw)
     if isinstance(shape, types.ListType):
         assert shape.max_length is not None, "each list that a client may send has an end"
-        items = _items(text, shape.max_length, name)
-        yield
+        items = yield from walk.items(bytes(raw), shape.max_length)
+        if items is None:
+            raise errors.INVALID_FIELD.refuse(name, f"must be at most {shape.max_length} items")
         if isinstance(shape.item_type, types.StructType):
-            return (yield from _structs(shape.item_type.cls, items, name, is_masked=MARK in text))
+            return (yield from _structs(shape.item_type.cls, items, name))
         if isinstance(shape.item_type, types.RawType):
-            return (yield from _payloads(items))
-        return read_field(shape, text, name)
+            return items
+        return (yield from _texts(shape, items, name))
     if isinstance(shape, types.StructType):
-        return (yield from _struct(shape.cls, text, name))
-    return Raw((yield from _in_pieces(unmasked_bytes, text))) if MARK in text else raw
+        return (yield from _struct(shape.cls, bytes(raw), name))
+    return raw
 
 
 def _struct(kind: type[Struct], text: bytes, name: str) -> Steps[Any]:
     """Read a large struct in a command, or in a list of one."""
     names = text_names(kind)
     if names and len(text) > CUT_BYTES:
-        text = cut_texts(names, text)
-        yield
+        text = yield from _without_middles(kind, names, text)
     if len(text) <= LARGE_BYTES or not text.startswith(b"{"):
-        return read_part(kind, text, name)
-    fields = fields_of(kind, text)
-    yield
+        return read_part(kind, masked(text) if len(text) <= LARGE_BYTES else text[:1], name)
+    fields = yield from walk.members(outline_of(kind), text, is_checked=True)
     separator = ": " if name.endswith("]") else "."
     return (yield from _read(kind, fields, partial(_read_small, kind, name), name + separator))
 
 
+def _without_middles(kind: type[Struct], names: bytes, text: bytes) -> Steps[bytes]:
+    """Return a large struct with the middles of its long texts left out."""
+    if not text.startswith(b"{"):
+        return text
+    if len(text) <= PARTS_FROM:
+        return cut_texts(names, text)
+    fields = yield from walk.members(outline_of(kind), text, is_checked=True)
+    for field, shape in shapes(kind):
+        if field.name in fields:
+            fields[field.name] = _short(shape, fields[field.name])
+    return msgspec.json.encode(
+        {field.encode_name: fields[field.name] for field, _ in shapes(kind) if field.name in fields}
+    )
+
+
 def _read_small(kind: type[Any], name: str, text: bytes) -> Any:
-    return read_part(kind, text, name)
+    return read_part(kind, masked(text), name)
 
 
-def _payloads(items: list[Raw]) -> Steps[list[Raw]]:
-    found: list[Raw] = []
-    size = 0
-    for item in items:
-        found.append(unmasked(item))
-        size += len(memoryview(item))
-        if size >= _PART_BYTES:
-            size = 0
-            yield
+def _texts(shape: types.ListType, items: list[Raw], name: str) -> Steps[list[str]]:
+    """Read a list of texts."""
+    if not all(_begin(item) == b'"' for item in items):
+        # It says so of any.
+        return read_field(shape, b"[1]", name)  # type: ignore[no-any-return]
+    found: list[str] = []
+    for begin, end in _parts_of(items, _TEXTS):
+        part = items[begin:end]
+        texts = texts_of(shape, b"[%s]" % b",".join(map(bytes, part)))
+        if texts is None:
+            texts = [
+                read_field(shape.item_type, masked(bytes(each)), f"{name}[{i}]") for i, each in enumerate(part, begin)
+            ]
+        found += texts
+        yield
     return found
 
 
-def _structs(kind: type[Any], items: list[Raw], name: str, *, is_masked: bool) -> Steps[list[Any]]:
+def _structs(kind: type[Any], items: list[Raw], name: str) -> Steps[list[Any]]:
     found: list[Any] = []
-    count = size = 0
     quick = decoder_of(kind).decode
-    for i, item in enumerate(map(bytes, items)):
-        if len(item) > CUT_BYTES:
-            found.append((yield from _struct(kind, item, f"{name}[{i}]")))
-        elif is_masked:
-            found.append(read_part(kind, item, f"{name}[{i}]"))
-        else:
+    for begin, end in _parts_of(items, _PART):
+        for i in range(begin, end):
+            item = bytes(items[i])
+            if len(item) > CUT_BYTES:
+                found.append((yield from _struct(kind, item, f"{name}[{i}]")))
+                continue
             try:
                 found.append(quick(item))
             except (ValueError, RecursionError):
-                found.append(read_part(kind, item, f"{name}[{i}]"))
-        count, size = count + 1, size + len(item)
-        if count == _PART or size >= _PART_BYTES:
-            count = size = 0
-            yield
+                found.append(read_part(kind, masked(item), f"{name}[{i}]"))
+        yield
     return found
 
 
-def _items(text: bytes, most: int, name: str) -> list[Raw]:
-    """Return the items of a list.
+def _begin(raw: Raw) -> bytes:
+    return bytes(memoryview(raw)[:1])
 
-    Raises:
-        Refused: they are too many.
-    """
-    items: list[Raw] = []
-    try:
-        if text.count(b",") < _COMMAS:
-            items = _ITEMS.decode(text)
-        else:
-            items = [item for item in msgspec.structs.astuple(limited(most).decode(text)) if isinstance(item, Raw)]
-        is_over = len(items) > most
-    except msgspec.ValidationError:
-        is_over = True
-    if is_over:
-        raise errors.INVALID_FIELD.refuse(name, f"must be at most {most} items")
-    return items
+
+def _parts_of(items: list[Raw], most: int) -> Iterator[tuple[int, int]]:
+    """Yield from where to where the parts of a list are, of ``most`` items and not many bytes."""
+    begin = size = 0
+    for i, item in enumerate(items):
+        size += len(memoryview(item))
+        if i + 1 - begin == most or size >= _PART_BYTES:
+            yield begin, i + 1
+            begin, size = i + 1, 0
+    if begin < len(items):
+        yield begin, len(items)
+
+
+def _shorten(fields: dict[str, Raw]) -> Steps[int]:
+    """Cut the long texts of failures; return how many bytes that has saved."""
+    said = fields.get("failures")
+    if said is None or _begin(said) != b"[":
+        return 0
+    (shape,) = [shape for field, shape in shapes(FailBatch) if field.name == "failures"]
+    assert isinstance(shape, types.ListType)
+    assert isinstance(shape.item_type, types.StructType)
+    assert shape.max_length is not None
+    items = yield from walk.items(bytes(said), shape.max_length)
+    if items is None:
+        return 0
+    kind = shape.item_type.cls
+    large = [i for i, item in enumerate(items) if len(memoryview(item)) > CUT_BYTES]
+    if not large:
+        return 0
+    for i in large:
+        items[i] = Raw((yield from _without_middles(kind, text_names(kind), bytes(items[i]))))
+        yield
+    fields["failures"] = Raw(b"[%s]" % b",".join(map(bytes, items)))
+    return len(memoryview(said)) - len(memoryview(fields["failures"]))

@@ -2,7 +2,7 @@
 
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from bunqueue_trio.errors import Refused
+from bunqueue_trio.errors import LITERAL, Refused
 from bunqueue_trio.protocol.groups import ErrorGroup
 from bunqueue_trio.protocol.lines import Action, Attempt, LogPage
 
@@ -16,16 +16,17 @@ class Reply(Struct, rename="camel", gc=False):
 
 
 class ErrorReply(Reply, kw_only=True):
-    """A refusal. ``code`` says which, for programs; it is left out where the reference of the API shows the whole answer."""
+    """A refusal. ``code`` says which, for programs; it is left out where the reference of the API shows the text."""
 
     ok: bool = False
     error: str
     code: str | UnsetType = UNSET
 
 
-def error_reply(refused: Refused, *, coded: bool) -> ErrorReply:
-    """Return what says ``refused``, with its code if the answer to this command is to be ``coded``."""
-    return ErrorReply(error=str(refused), code=(refused.code or UNSET) if coded else UNSET)
+def error_reply(refused: Refused) -> ErrorReply:
+    """Return what says ``refused``."""
+    text = str(refused)
+    return ErrorReply(error=text, code=UNSET if text in LITERAL else refused.code or UNSET)
 
 
 class DeliveredJob(Struct, rename="camel", gc=False):
@@ -99,6 +100,12 @@ class PullBatchReply(Reply, kw_only=True):
     tokens: list[str] = []
 
 
+class SubscribedReply(Reply, kw_only=True):
+    """The types of events that the connection gets now, by name."""
+
+    subscribed: list[str]
+
+
 class StopReply(Reply, kw_only=True):
     """Whether the pull was taken back; its own answer, empty then, comes all the same."""
 
@@ -160,10 +167,12 @@ class FoundReply(Reply, kw_only=True):
 class ActReply(Reply, kw_only=True):
     """To how many jobs it was done, to how many not, by the code of what forbade it, how many were looked at, and where to go on.
 
-    ``examples`` are the first three, as they were before.
+    ``examples`` are the first three, as they were before. Where a cancellation has a grace, ``ending`` are those of ``count`` that their
+    workers have time to end: they are active still.
     """
 
     count: int
+    ending: int = 0
     refused: dict[str, int]
     scanned: int
     examples: list[ListedJob]
@@ -179,6 +188,10 @@ class DeadLetter(Struct, kw_only=True, rename="camel"):
     error: str | None
     fingerprint: str | None = None
     """Of its error: those of the same fault have the same."""
+    retry_count: int = 0
+    """How often its queue has retried it by itself."""
+    next_retry_at: int | None = None
+    """When it does so next, in epoch ms; null: not by itself."""
 
 
 class GroupsReply(Reply, kw_only=True):

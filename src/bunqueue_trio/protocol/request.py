@@ -1,8 +1,8 @@
 """How a client asks for a command: its fields as JSON, and its request over HTTP."""
 
 from collections.abc import Mapping
-from typing import Any
-from urllib.parse import quote
+from typing import Any, NamedTuple
+from urllib.parse import quote, urlencode
 
 import msgspec
 from msgspec import Raw
@@ -77,6 +77,34 @@ def target_of(path: str, fields: dict[str, Any]) -> str:
 def segment_of(name: str) -> str:
     """Return ``name`` as one segment of a path; one of dots alone, too, which on its way would be taken for a folder."""
     return quote(name, safe="") if name.strip(".") else name.replace(".", "%2E")
+
+
+class Request(NamedTuple):
+    """A request over HTTP; ``target`` is path and query."""
+
+    method: str
+    target: str
+    body: bytes | None
+
+
+def request_of(kind: type[Command], fields: dict[str, Any]) -> Request:
+    """Return the request for a command with ``fields``, by their names in JSON.
+
+    Raises:
+        UnicodeEncodeError: as :func:`json_of`.
+    """
+    http = path_of(kind)
+    assert http is not None, kind
+    rest = dict(fields)
+    target = target_of(http.path, rest)
+    if http.method == "GET":
+        query = {name: _in_query(value) for name, value in query_of(rest).items()}
+        return Request("GET", f"{target}?{urlencode(query, doseq=True)}" if query else target, None)
+    return Request(http.method, target, json_of(rest) if rest or not http.optional_body else None)
+
+
+def _in_query(value: Any) -> Any:
+    return str(value).lower() if isinstance(value, bool) else value
 
 
 def query_of(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ class RerunView(Struct, kw_only=True, rename="camel"):
     """How many of these have not ended yet."""
     died: int
     refused: dict[str, int]
-    """How many were left where they are, by the code of what forbids it."""
+    """How many were left where they are, by the code of the refusal."""
 
 
 class RerunReply(Reply, kw_only=True):

@@ -14,6 +14,7 @@ from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.catalog import CATALOG
 from bunqueue_trio.protocol.codec import encode
 from bunqueue_trio.protocol.commands.spec import Does, Role
+from bunqueue_trio.protocol.request import target_of
 
 _BAD_ESCAPE = re.compile(r"%(?![0-9a-fA-F]{2})")
 
@@ -41,7 +42,7 @@ class Route(NamedTuple):
 
 
 def _place(route: Route) -> tuple[bool, int, bool]:
-    """Return what orders the commands for readers: what queues take, what jobs take; short paths first, names last."""
+    """Return the key that orders the commands for readers: those of queues, then those of jobs; short paths first, names last."""
     segments = route.path.split("/")[1:]
     return segments[0] != "queues", len(segments), segments[-1].startswith(":")
 
@@ -186,6 +187,13 @@ def decode_segment(raw: str) -> str:
         raise errors.INVALID_PATH.refuse() from None
 
 
+def path_of_page(name: str, **given: str) -> str:
+    """Return where a page of the server itself is, with the ``:names`` that are ``given`` filled in."""
+    paths = (route.path for route in ROUTES if route.target == name)
+    path = next(path for path in paths if {part[1:] for part in path.split("/") if part[:1] == ":"} == given.keys())
+    return target_of(path, dict(given))
+
+
 def query_object(query: str, kind: type[c.Command]) -> bytes:
     """Return the JSON object that says the same as a query string, each value as the field of ``kind`` wants it.
 
@@ -199,7 +207,7 @@ def query_object(query: str, kind: type[c.Command]) -> bytes:
 
 
 def refuse_query(query: str, kind: type[c.Command]) -> None:
-    """See to it that nothing is said in a query that nobody reads, where ``kind`` knows all its fields.
+    """Refuse a query with a field that nobody reads, where ``kind`` knows all its fields.
 
     Raises:
         Refused: there is a parameter; or it has a broken escape or is not UTF-8.

@@ -45,7 +45,7 @@ def marked(message: bytes) -> bytes:
     if not _SURROGATE.search(message):
         return message
     # An escaped backslash begins no other escape: another such byte stands for it meanwhile. No function of ours is
-    # called for an escape, of which a message may hold millions.
+    # called for a single escape: a message may hold millions.
     message = message.replace(rb"\\", b"\xfe")
     message = _LONE_LOW.sub(MARK + b"u", _LONE_HIGH.sub(MARK + b"u", message))
     return message.replace(b"\xfe", rb"\\")

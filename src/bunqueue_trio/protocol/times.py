@@ -19,10 +19,10 @@ Time = float | str | Span
 
 
 def seconds_of(name: str, value: object, *, zero: bool) -> float:
-    """Return the seconds that ``value`` means; for ever for None. ``zero``: whether it may be none at all.
+    """Return the seconds that ``value`` means; for ever for None. ``zero``: whether it may be 0.
 
     Raises:
-        TypeError: it is none of what a :data:`Time` may be.
+        TypeError: it is no :data:`Time`.
         ValueError: it is a text that says no time, or is less than it may be.
     """
     if value is None:
@@ -42,7 +42,7 @@ def to_ms(name: str, value: Time | None) -> int | None:
     """Return the milliseconds that ``value`` means, for a server, which judges how many they may be; None for None.
 
     Raises:
-        TypeError: it is none of what a :data:`Time` may be.
+        TypeError: it is no :data:`Time`.
         ValueError: it is a text that says no time, or is endless, or no number at all.
     """
     if value is None:

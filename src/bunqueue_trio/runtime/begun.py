@@ -5,11 +5,13 @@ from collections.abc import Callable
 import trio
 from msgspec import Struct
 
+from bunqueue_trio import errors
 from bunqueue_trio.engine.ends import End
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.caller import SERVER, By
+from bunqueue_trio.protocol.catalog import READS
 from bunqueue_trio.runtime.half import Bulky
 from bunqueue_trio.runtime.hub import Report
 from bunqueue_trio.runtime.waiting import Waiter
@@ -30,16 +32,16 @@ class Awaited:
 class Begun(Struct):
     """A command that has been run. Its reply may be sent once batch ``epoch`` is committed; 0 means now.
 
-    ``polls`` is a pull that found nothing and wants to wait; ``refused`` is said instead of the reply.
+    ``waits``: a waiting pull, or one that waits for the end of a job; ``refused`` is said instead of the reply.
     """
 
     command: c.Command
     owner: str | None
     reply: r.Reply
     epoch: int = 0
-    polls: bool = False
+    waits: bool = False
     at: float = 0.0
-    """When, by Trio's clock; moved on by the time that a long poll had nothing to take."""
+    """When, by Trio's clock; moved on by the time that a waiting pull had nothing to take."""
     refused: Refused | None = None
     waiter: Waiter | None = None
     """Its place in line, once it waits there."""
@@ -47,11 +49,17 @@ class Begun(Struct):
     """Its place among those who wait for the end of a job."""
     is_gone: Callable[[], bool] | None = None
     """Tells whether the client of a waiting pull has hung up."""
+    hand: Callable[[r.Reply], bool] | None = None
+    """Sends the job that a pull has waited for; see :class:`Waiter`."""
     by: By = SERVER
-    """Who does it, of what is done in slices."""
+    """Who asked for it, if it is done in slices."""
     bulk: Bulky | None = None
     """What is still to be done of a bulk command, by :meth:`Core.add_rest`; no push is committed before that."""
     done: set[str] | None = None
     """The jobs whose attempt a bulk command has ended; it grows with each part."""
     report: Report | None = None
     """What its sender need not hear of as events once it has its answer."""
+
+    def unsettled(self, refused: Refused) -> Refused:
+        """Return what its client hears when the disk does not take what its answer waits for: who looks has changed nothing."""
+        return errors.STORAGE_DOWN.refuse(retry_after=2) if type(self.command) in READS else refused

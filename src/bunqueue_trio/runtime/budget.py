@@ -7,7 +7,6 @@ from typing import Self
 
 from bunqueue_trio import errors
 from bunqueue_trio.config import RECEIVE_BYTES
-from bunqueue_trio.errors import Refused
 
 
 class Budget:
@@ -28,7 +27,7 @@ class Budget:
             Refused: there is no room for ``count`` bytes more, and they are many.
         """
         if count > RECEIVE_BYTES and not self.has_room(count):
-            raise Refused(*errors.BUFFERS_FULL, retry_after=1)
+            raise errors.BUFFERS_FULL.refuse(retry_after=1)
 
     def has_room(self, count: int) -> bool:
         """Return whether ``count`` bytes more may be held."""
@@ -57,7 +56,7 @@ class Hold:
             Refused: there is no room for them, and no more are held.
         """
         if not self._budget.has_room(count):
-            raise Refused(*errors.BUFFERS_FULL, retry_after=1)
+            raise errors.BUFFERS_FULL.refuse(retry_after=1)
         self.add(count)
 
     def add(self, count: int) -> None:
@@ -66,7 +65,7 @@ class Hold:
         self._budget.held += count
 
     def fit(self, size: int) -> bool:
-        """Hold ``size`` bytes in all, none if that is little; return False, with nothing changed, if there is no room."""
+        """Hold ``size`` bytes in all, or nothing when that is little; return False, with nothing changed, when there is no room."""
         more = (size if size > RECEIVE_BYTES else 0) - self.size
         if more > 0 and not self._budget.has_room(more):
             return False

@@ -7,7 +7,6 @@ its delivery.
 """
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, TypeVar
 
@@ -33,6 +32,7 @@ from bunqueue_trio.runtime.journal import Journal
 from bunqueue_trio.runtime.meters import Meters
 from bunqueue_trio.runtime.notices import tell
 from bunqueue_trio.runtime.slices import LOOKED_MAX, REST, REST_MAX_S, TOLD_S, joined, next_slice, pause_after
+from bunqueue_trio.runtime.turn import Turns
 from bunqueue_trio.runtime.waiting import Waiter, WaitingPulls, jobs_of
 
 _log = structlog.get_logger()
@@ -49,7 +49,7 @@ class Core:
         self._pollers_max = pollers_max
         self.pulls_waiting: int = 0
         self.stopping: bool = False
-        """Set at shutdown: long polls are answered empty, and the server is not ready any more."""
+        """Set at shutdown: waiting pulls are answered empty, and the server is not ready any more."""
         self.broken: trio.Event = trio.Event()
         """Set when an invariant is broken; :meth:`wait_broken` raises it."""
         self._broken_by: InvariantBroken | None = None
@@ -60,6 +60,7 @@ class Core:
         self.meters: Meters = Meters()
         self.ends: Ends = Ends(engine)
         self.waiting: WaitingPulls = WaitingPulls(engine, self.meters.wait)
+        self.turns: Turns = Turns(journal, self._set_alarms)
 
     @property
     def is_sure(self) -> bool:
@@ -75,8 +76,9 @@ class Core:
         Raises:
             Refused: with status and text for the client; nothing was changed.
         """
-        begun = self.begin(command, owner, by=by, sliced=True)
-        return await self.finish(begun) if begun.polls or begun.epoch else begun.reply
+        with self.turns.alone(type(command)):
+            begun = self.begin(command, owner, by=by, sliced=True)
+        return await self.finish(begun) if begun.waits or begun.epoch else begun.reply
 
     def begin(
         self, command: c.Command, owner: str | None = None, *, size: int = 0, by: By = SERVER, sliced: bool = False
@@ -107,18 +109,18 @@ class Core:
                 self.journal.note_size(max(size, self._engine.added_bytes - added))
             begun = Begun(command, owner, reply, epoch if gathering else 0, at=at)
             if kind in SLICED:
-                begun.by, begun.polls = by, next_slice(command, reply) is not None
+                begun.by, begun.waits = by, next_slice(command, reply) is not None
         else:
             declined = self.waiting.declined
             if declined and command.queue in declined and command.timeout and not self.stopping:  # type: ignore[attr-defined]
                 # Who waits there is served in steps, and who comes meanwhile stands behind them.
                 nothing = r.EMPTY_PULL if kind is c.Pull else r.PullBatchReply(jobs=[], tokens=[])
-                return Begun(command, owner, nothing, polls=True, at=at)
+                return Begun(command, owner, nothing, waits=True, at=at)
             self._engine.handed, now = 0, self.clock.epoch_ms(at)
             reply = self._apply(now, run, self._engine, command, now, owner, by)
             handed = self._engine.handed
             if not self.waiting.note_deliveries(reply) and command.timeout and not self.stopping:  # type: ignore[attr-defined]
-                return Begun(command, owner, reply, polls=True, at=at)
+                return Begun(command, owner, reply, waits=True, at=at)
             begun = Begun(command, owner, reply, handed if handed > self.journal.committed else 0, at=at)
         if not begun.epoch:
             self.note_answered(begun)
@@ -139,12 +141,12 @@ class Core:
         """Wait until the reply may be sent: its batch is committed, or a waiting pull has a job or no time left.
 
         Raises:
-            Refused: there are too many long polls, or what the command began with.
+            Refused: there are too many waiting pulls, or what the command began with.
         """
         if begun.bulk is not None:
             await self.add_rest(begun)
         reply = begun.reply
-        if begun.polls:
+        if begun.waits:
             if begun.awaited is not None:
                 reply = await self.ends.wait(begun, self.journal)
             else:
@@ -155,9 +157,9 @@ class Core:
         try:
             await self.journal.wait_committed(begun.epoch)
             done = True
-        except Refused:
+        except Refused as refused:
             if not done:
-                raise
+                raise begun.unsettled(refused) from None
         finally:
             if not done:
                 self.give_back(reply)
@@ -176,17 +178,17 @@ class Core:
                 self._add_some(begun)
 
     def finish_nowait(self, begun: "Begun") -> r.Reply:
-        """Do as :meth:`finish` does when the batch is committed, or given up; who polls has to wait there.
+        """Do as :meth:`finish` does when the batch is committed, or given up; whoever waits for a job or an end has to wait there.
 
         Raises:
             Refused: as :meth:`finish`.
         """
         try:
             self.journal.check_committed(begun.epoch)
-        except Refused:
+        except Refused as refused:
             if type(begun.command) not in LISTS:
                 self.give_back(begun.reply)
-                raise
+                raise begun.unsettled(refused) from None
         self.note_answered(begun)
         if begun.refused is not None:
             raise begun.refused
@@ -208,7 +210,7 @@ class Core:
             self.step(self._engine.give_back, job_id, token)
 
     def stop_poll(self, begun: "Begun") -> bool:
-        """Let a long poll end empty; return False when it is over, or a job was handed to it already."""
+        """Let a waiting pull end empty; return False when it is over, or a job was handed to it already."""
         waiter, awaited = begun.waiter, begun.awaited
         if awaited is not None:
             # It is never finished, if its carrier has no room for it.
@@ -218,17 +220,13 @@ class Core:
             awaited.told.set()
             return True
         if waiter is None and type(begun.command) not in SLICED:
-            begun.polls = False
+            begun.waits = False
             return True
         if waiter is None or waiter not in waiter.line:
             return False
         self.waiting.leave(waiter)
         waiter.served.set()
         return True
-
-    def one_turn(self) -> AbstractContextManager[None]:
-        """Do the commands of the block, which is one step, in one commit; see :meth:`Journal.one_commit`."""
-        return self.journal.one_commit(self._set_alarms)
 
     def is_dead(self, job_id: str) -> bool:
         """Return whether a job is a dead letter now."""
@@ -277,7 +275,7 @@ class Core:
             self.step(partial(self._engine.release_owner, dropped=dropped), owner)
 
     def stop_polls(self) -> None:
-        """Answer every waiting long poll empty, and every later one at once."""
+        """Answer every waiting pull empty, and every later one at once."""
         self.stopping = True
         self.waiting.end_all()
         self.ends.end_all()
@@ -322,7 +320,7 @@ class Core:
         if settled_by == "job":
             begun.epoch = self.journal.epoch_of(command.id)
             if begun.epoch and self.journal.failing is not None:
-                raise Refused(*errors.STORAGE_DOWN, retry_after=2)
+                raise errors.STORAGE_DOWN.refuse(retry_after=2)
         elif settled_by == "everything" and not self.journal.is_stuck:
             begun.epoch = self.journal.last_epoch
         if begun.refused is not None and not begun.epoch:
@@ -334,10 +332,10 @@ class Core:
 
     def _check_pollers(self) -> None:
         if self.pulls_waiting + self.ends.waiting >= self._pollers_max:
-            raise Refused(*errors.TOO_MANY_WAITS, retry_after=1)
+            raise errors.TOO_MANY_WAITS.refuse(retry_after=1)
 
     def _apply(self, now: int, do: Callable[..., T], *args: Any, durable: bool = False) -> T:
-        """Return what ``do``, which runs a command, returns: at ``now``, when what is due by then is done."""
+        """Do what is due at ``now``, then run ``do`` and return its answer."""
         engine = self._engine
         try:
             due = engine.next_due()
@@ -394,7 +392,7 @@ class Core:
             raise self._break(error) from error
 
     async def _go_on(self, begun: "Begun") -> r.Reply:
-        """Do the next slices of a command, each when the one before is committed; who has gone is done with."""
+        """Do the next slices of a command, each when the one before is committed, until its client has gone."""
         reply = begun.reply
         assert isinstance(reply, r.ActReply)
         epoch, command = begun.epoch, next_slice(begun.command, reply)
@@ -426,7 +424,7 @@ class Core:
             return nothing
         self._check_pollers()
         waiter = begun.waiter = Waiter(command, owner, begun.at)
-        waiter.is_gone = begun.is_gone
+        waiter.is_gone, waiter.hand = begun.is_gone, begun.hand
         if self.waiting.join(waiter):
             self.advance()
         self.pulls_waiting += 1
@@ -436,6 +434,7 @@ class Core:
                 await waiter.served.wait()
             begun.at += trio.current_time() - parked_at
             if waiter.reply is None:
+                # Or its client has its job already.
                 return nothing
             if waiter.handed > self.journal.committed:
                 await self.journal.wait_committed(waiter.handed)

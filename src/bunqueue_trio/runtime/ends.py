@@ -1,4 +1,4 @@
-"""Who waits for the end of a job: each is told in the step in which it ends, however it ends, and holds up nobody.
+"""Who waits for the end of a job: each learns of it in the step in which the job ends, however it ends, and holds up nobody.
 
 Only :class:`~bunqueue_trio.runtime.core.Core` uses it. Who waits has its place from the step that begins the wait, so that no end is
 overslept, also of a job that leaves no record; :meth:`Ends.wait` takes it back, whatever becomes of the client.
@@ -9,6 +9,7 @@ import trio
 from bunqueue_trio.engine.ends import answer, end_of
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.job import UNFINISHED
+from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.runtime.begun import Awaited, Begun
@@ -31,12 +32,12 @@ class Ends:
         reply = begun.reply
         assert isinstance(reply, r.ResultReply | r.WaitReply)
         if reply.state in _UNFINISHED:
-            begun.polls, begun.awaited = True, Awaited(reply.id)
+            begun.waits, begun.awaited = True, Awaited(reply.id)
             self._lines.setdefault(reply.id, {})[begun.awaited] = None
             self.waiting += 1
 
     def leave(self, awaited: Awaited) -> None:
-        """Take back the place of one; however often it is called."""
+        """Leave the line; to be called once or more often."""
         line = self._lines.get(awaited.job_id, {})
         if awaited in line:
             del line[awaited]
@@ -77,7 +78,10 @@ class Ends:
             if end is None:
                 job = self._engine.jobs[awaited.job_id]
                 end = end_of(job, job.state, journal.epoch_of(job.id))
-            await journal.wait_committed(end.epoch)
+            try:
+                await journal.wait_committed(end.epoch)
+            except Refused as refused:
+                raise begun.unsettled(refused) from None
             return answer(command, end)
         finally:
             self.leave(awaited)

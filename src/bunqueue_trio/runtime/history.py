@@ -69,6 +69,8 @@ class Past(Struct, frozen=True):
 
     minutes: Sequence[Minute] = ()
     queues: Mapping[str, Sequence[QueueMinute]] = {}
+    died: Mapping[str, int] = {}
+    """How many died in each queue since the last minute ended."""
 
     def since(self, at: int) -> Minute | None:
         """Return the oldest minute that is not before ``at``; None when there is none yet."""
@@ -125,8 +127,10 @@ class History:
                 buckets[bucket_of(ms)] += 1
                 buckets[_ALL_MS] += ms
 
-    async def note(self, minute: Minute, queues: Sequence[QueueLook]) -> dict[str, QueueMinute]:
-        """End a minute, at which the server and its queues were so; lets others run in between.
+    async def note(
+        self, minute: Minute, queues: Sequence[QueueLook], died: Mapping[str, int]
+    ) -> dict[str, QueueMinute]:
+        """End a minute, at which the server and its queues were so, and so many had died; lets others run in between.
 
         Returns that of each queue in which anything was or went on.
         """
@@ -140,9 +144,9 @@ class History:
         def activity(name: str) -> tuple[int, int]:
             return sum(counted.get(name, ())), looks[name].jobs if name in looks else 0
 
-        known = [name for name in lines if name in looks or name in counted]
+        known = [name for name in lines if name in looks or name in counted or name in died]
         await trio.lowlevel.checkpoint()
-        kept = nlargest(QUEUES_KEPT, dict.fromkeys([*known, *looks, *counted]), key=activity)
+        kept = nlargest(QUEUES_KEPT, dict.fromkeys([*known, *looks, *counted, *died]), key=activity)
         for i, name in enumerate(kept):
             if i % QUEUES_A_TURN == 0:
                 await trio.lowlevel.checkpoint()
@@ -159,9 +163,9 @@ class History:
                 0 if since is None else max(0, minute.at - since),
                 runs.pop(_ALL_MS, 0),
             )
-            line.append(QueueMinute._make((minute.at, *numbers, dict(runs))))
+            line.append(QueueMinute._make((minute.at, *numbers, dict(runs), died.get(name, 0))))
             lines[name] = line
-            if any(numbers) and len(told) < FIGURES_QUEUES:
+            if (any(numbers) or name in died) and len(told) < FIGURES_QUEUES:
                 told[name] = line[-1]
         # Those that were written to stand last: what stands before them is quieter, or gone.
         for name in list(lines):
@@ -170,9 +174,9 @@ class History:
             del lines[name]
         return told
 
-    def past(self) -> Past:
-        """Return what is known by now."""
-        return Past(tuple(self._minutes), {name: tuple(line) for name, line in self._lines.items()})
+    def past(self, died: Mapping[str, int]) -> Past:
+        """Return what is known by now; so many have died since the last minute ended."""
+        return Past(tuple(self._minutes), {name: tuple(line) for name, line in self._lines.items()}, dict(died))
 
 
 class Minutes:

@@ -1,7 +1,7 @@
 """Event fan-out: every committed event, once and in order, to each reader that wants it.
 
 A reader has a bounded buffer. Publishing never waits: what does not fit is missed, counted, and the
-reader is told by its transport (an SSE stream ends and is replayed, a WebSocket gets a notice).
+reader learns of it from its transport (an SSE stream ends and is replayed, a WebSocket gets a notice).
 """
 
 from bisect import bisect_left
@@ -89,7 +89,7 @@ class Subscription:
         self.reports: dict[Report, None] = {}
         """What the reader reports itself, and has no answer to yet."""
         self._waiting: deque[tuple[list[Published], int, int, Collection[int]]] = deque()
-        """Events, of which a part waits, from a place up to another, but for some; a list may be that of other readers, too."""
+        """A list of events, shared with other readers, and which part of it waits: from one place up to another, without some."""
         self._count = 0
         self._bytes = 0
 
@@ -97,7 +97,7 @@ class Subscription:
         return self._count > 0 or self.missed > 0
 
     def offer(self, share: Share) -> int:
-        """Put ``share`` into the buffer, as much of it as fits; return how many events are missed."""
+        """Put as much of ``share`` into the buffer as fits; return how many events are missed."""
         fits = wanted = share.count
         without: Collection[int] = ()
         if self.reports:
@@ -136,7 +136,7 @@ class Subscription:
         return places
 
     def withdraw(self, report: Report) -> None:
-        """Tell the reader after all of what it has reported, since it was told that this has failed, or may never be."""
+        """Send the reader the events of its own report after all: it has heard that the report failed, or may never be committed."""
         if report not in self.reports:
             return
         del self.reports[report]
@@ -229,7 +229,7 @@ class Hub:
             self._readers.pop(subscription.queue, None)
 
     def close(self) -> None:
-        """End the streams of all readers, politely: each is told, and stops by itself."""
+        """End the streams of all readers, politely: each hears of it, and stops by itself."""
         self.closed = True
         for readers in self._readers.values():
             for reader in readers:

@@ -9,7 +9,7 @@ Theory of operation. The engine marks each step with its *epoch*, the number of 
 - being written: ``_writing``, at most one: rows made by ``_take``, which moves the engine on. It is tried until it is taken.
 - committed: ``_finish`` sets ``committed``, lets the engine forget what has ended, releases who waited and publishes the events, in one step.
 
-Who waits for an epoch waits for the event of the place where it is, and finds it committed, or is told after GIVE_UP_S that it may never be. A batch
+Who waits for an epoch waits for the event of the place where it is, and finds it committed, or gets an error after GIVE_UP_S: it may never be committed. A batch
 given up for its waiters is still tried: the engine holds its changes.
 
 There are two ways to the disk. The flusher takes everything and awaits the store, which lets others run meanwhile when the batch is large or durable,
@@ -24,8 +24,7 @@ work is refused by ``check`` when too much gathers (``pressure.py``); what empti
 large that it holds others up.
 """
 
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 
 import structlog
 import trio
@@ -48,7 +47,7 @@ from bunqueue_trio.config import (
 )
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.job import Job
-from bunqueue_trio.errors import InvariantBroken, Refused, StoreError
+from bunqueue_trio.errors import InvariantBroken, StoreError
 from bunqueue_trio.runtime.bell import Bell
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.half import Half
@@ -95,10 +94,10 @@ class Journal:
         self.failing: str | None = None
         """Why the last attempt to commit failed, while it has not succeeded again."""
         self.failing_since: int | None = None
-        """Epoch ms of the first of those that failed one after the other."""
+        """Epoch ms of the first of the failures that have followed each other."""
         self._last_waiter: trio.lowlevel.Task | None = None
         self.given_up: int = 0
-        """The last epoch whose waiters were told that it may never be committed."""
+        """The last epoch whose waiters got an error, since it may never be committed."""
         self.nearly_full_since: int | None = None
         """Epoch ms since when the last room on the disk is kept for what empties the queues: its commits need some, too."""
         self._halted: InvariantBroken | None = None
@@ -129,16 +128,16 @@ class Journal:
     def check(self, size: int = 0, *, fills: bool = True) -> None:
         """Raise ``Refused`` (503) when a change of ``size`` bytes could not be committed in reasonable time; what empties the queues has more of it."""
         if self.failing is not None:
-            raise Refused(*errors.STORAGE_DOWN, retry_after=2)
+            raise errors.STORAGE_DOWN.refuse(retry_after=2)
         if fills and self.nearly_full_since is not None:
-            raise Refused(*errors.STORAGE_FULL, retry_after=2)
+            raise errors.STORAGE_FULL.refuse(retry_after=2)
         jobs = len(self._engine.changed)
         if fills:
             full = self._pressure.refuses(jobs, self._bytes) or (size > SMALL_BODY_BYTES and self._full)
         else:
             full = self._pressure.refuses_to_empty(jobs, self._bytes)
         if full:
-            raise Refused(*errors.OVERLOADED, retry_after=1)
+            raise errors.OVERLOADED.refuse(retry_after=1)
 
     def note_room(self, *, nearly_full: bool) -> None:
         """Note whether the disk has its last room left."""
@@ -237,21 +236,6 @@ class Journal:
             self._told = True
             self._wake.send_nowait(None)
 
-    @contextmanager
-    def one_commit(self, settle: Callable[[], None]) -> Iterator[None]:
-        """Commit what the commands of the block, which is one step, have changed at its end and together; before, ``settle``.
-
-        The flusher hears of it only when it cannot be committed in this very step.
-        """
-        self.in_turn = True
-        try:
-            yield
-        finally:
-            self.in_turn = False
-            settle()
-            if self.gathering and not self._flush_at_once():
-                self.note()
-
     def ring_on_commit(self, bell: Bell) -> None:
         """Ring ``bell`` after the next commit."""
         self._bells[bell] = None
@@ -263,23 +247,18 @@ class Journal:
             Refused: the disk has refused it for so long that nobody waits for it any more; see :meth:`flush`.
         """
         if epoch <= self.committed:
+            if self.commits % COMMITS_IN_A_ROW_MAX == 0:
+                # A loop of changes that are committed in their own steps must not shut everybody else out.
+                await trio.lowlevel.checkpoint()
             return
-        if self._writing is not None and epoch == self._writing[0].epoch:
-            await self._writing[1].wait()
-            self.check_committed(epoch)
-            return
-        gathered = self._gathered
-        if not self.commit_alone():
-            await gathered.wait()
-            self.check_committed(epoch)
-        elif self.commits % COMMITS_IN_A_ROW_MAX == 0:
-            # A loop of changes must not shut everybody else out.
-            await trio.lowlevel.checkpoint()
+        writing = self._writing
+        await (writing[1] if writing is not None and epoch == writing[0].epoch else self._gathered).wait()
+        self.check_committed(epoch)
 
     def check_committed(self, epoch: int) -> None:
         """Raise ``Refused`` (503) when who waits for the batch ``epoch`` is not to wait any longer."""
         if self.committed < epoch <= self.given_up:
-            raise Refused(*errors.NOT_COMMITTED, retry_after=2)
+            raise errors.NOT_COMMITTED.refuse(retry_after=2)
 
     def halt(self, reason: InvariantBroken) -> None:
         """Write nothing any more: what the engine holds is not to be trusted."""
@@ -293,7 +272,36 @@ class Journal:
         # The task itself, not its id(): that comes back for another task when the allocator likes.
         waiter = trio.lowlevel.current_task()
         alone, self._last_waiter = waiter is self._last_waiter, waiter
-        return alone and self._flush_at_once()
+        return alone and self.commit_at_once()
+
+    def commit_at_once(self) -> bool:
+        """Commit what waits now in this very step; return whether that was possible and succeeded.
+
+        A batch that the disk refuses is left to the flusher, which whoever calls has told, or tells then.
+        """
+        is_slow = self._pressure.last_s > INLINE_S_MAX
+        if is_slow or self._writing is not None or self._durable or self.failing is not None:
+            return False
+        if self.half.is_there or len(self._engine.changed) > INLINE_ROWS_MAX or not self._store.at_once:
+            return False
+        # It need not be taken: nobody else runs before the end of this step.
+        if self.disk.locked():
+            return False
+        try:
+            batch, done = self._writing = self._take()
+            begun = trio.current_time()
+            if not (self._store.inline or batch.is_small()):
+                return False
+            self._store.commit(batch)
+        except StoreError as error:
+            self.note_failure(error)
+            return False
+        except BaseException as error:  # noqa: ASYNC103 - nothing is awaited here, so it is no Cancelled
+            # Not the client's trouble, whose request this is: the flusher fails of it.
+            self._not_mine = error
+            return False  # noqa: ASYNC104
+        self._finish(batch, done, trio.current_time() - begun)
+        return True
 
     async def run(self) -> None:
         """Commit batch after batch, for ever. This is the persistence flusher."""
@@ -353,38 +361,6 @@ class Journal:
         self._ring_bells()
         for hear in self.on_give_up:
             hear()
-
-    def _flush_at_once(self) -> bool:
-        """Commit what waits now in this very step; return whether that was possible and succeeded.
-
-        A batch that the disk refuses is left to the flusher, which has been told.
-        """
-        is_slow = self._pressure.last_s > INLINE_S_MAX
-        if is_slow or self._writing is not None or self._durable or self.failing is not None:
-            return False
-        if self.half.is_there or len(self._engine.changed) > INLINE_ROWS_MAX or not self._store.at_once:
-            return False
-        try:
-            self.disk.acquire_nowait()
-        except trio.WouldBlock:
-            return False
-        try:
-            batch, done = self._writing = self._take()
-            begun = trio.current_time()
-            if not (self._store.inline or batch.is_small()):
-                return False
-            self._store.commit(batch)
-        except StoreError as error:
-            self.note_failure(error)
-            return False
-        except BaseException as error:  # noqa: ASYNC103 - nothing is awaited here, so it is no Cancelled
-            # Not the client's trouble, whose request this is: the flusher fails of it.
-            self._not_mine = error
-            return False  # noqa: ASYNC104
-        finally:
-            self.disk.release()
-        self._finish(batch, done, trio.current_time() - begun)
-        return True
 
     def _finish(self, batch: Batch, done: trio.Event, seconds: float) -> None:
         """Let the world know of a committed batch. One step: the batch is finished, whole."""

@@ -1,4 +1,4 @@
-"""The archive of a store that is a network away: what a command wants to know of it is awaited before its step.
+"""The archive of a store that is a network away: what a command needs from it is awaited before its step.
 
 Theory of operation. A step of the engine cannot wait. So a command runs with the answers that are known; the first
 question without one ends it with :class:`Unread`, having changed nothing, as when a disk cannot be read. The answer is
@@ -21,7 +21,7 @@ from bunqueue_trio.config import LOOKS_MAX
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.job import UNFINISHED, Job, Records, State, Trace
 from bunqueue_trio.engine.trails import TrailPage
-from bunqueue_trio.errors import Refused, StoreError
+from bunqueue_trio.errors import StoreError
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.caller import SERVER, By
@@ -64,7 +64,7 @@ class Lookups:
     def __init__(self, store: AwaitedStore) -> None:
         self._store = store
         self._known: dict[Question, Any] | None = None
-        """What the command that runs may know; None: none runs, and whoever asks may wait, as a start does."""
+        """The answers that the running command may use; None: no command runs, and whoever asks may wait, as a start does."""
         self._looks: dict[_Look, None] = {}
 
     @contextmanager
@@ -206,7 +206,7 @@ class AwaitingCore(Core):
             Refused: as there; or another server may lead already, and know better.
         """
         if not self._lookups.leads():
-            raise Refused(*errors.STORAGE_DOWN, retry_after=2)
+            raise errors.STORAGE_DOWN.refuse(retry_after=2)
         return self._begin(command, owner, size, by, (), sliced=sliced)
 
     @property
@@ -219,10 +219,10 @@ class AwaitingCore(Core):
         if not isinstance(begun, _Asking):
             return await super().finish(begun)
         ready = await self._find_out(begun)
-        return await super().finish(ready) if ready.polls or ready.epoch else ready.reply
+        return await super().finish(ready) if ready.waits or ready.epoch else ready.reply
 
     def stop_poll(self, begun: Begun) -> bool:
-        """Let a long poll end empty; see :class:`Core`. What waits for an answer is none."""
+        """Let a waiting pull end empty; see :class:`Core`. One that waits for an answer of the store is no such pull."""
         return not isinstance(begun, _Asking) and super().stop_poll(begun)
 
     def _begin(
@@ -236,7 +236,7 @@ class AwaitingCore(Core):
                 command,
                 owner,
                 r.EMPTY_PULL,
-                polls=True,
+                waits=True,
                 at=trio.current_time(),
                 question=unread.question,
                 size=size,
@@ -299,4 +299,4 @@ class AwaitingCore(Core):
             raise errors.STORAGE_DOWN.refuse() from error
         finally:
             self._lookups.close(looks)
-        raise Refused(*errors.OVERLOADED, retry_after=1)
+        raise errors.OVERLOADED.refuse(retry_after=1)

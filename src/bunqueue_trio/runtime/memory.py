@@ -1,4 +1,4 @@
-"""The memory of this process, as its two allocators and the kernel tell it; and giving some of it back.
+"""The memory of this process, by its two allocators and the kernel; and giving some of it back.
 
 Small objects (up to 512 bytes: nearly everything a waiting job consists of) come from Python's own
 allocator, which takes arenas of 1 MiB from the kernel. Everything larger, and all of SQLite and the other
@@ -128,7 +128,7 @@ class _Mallinfo2(ctypes.Structure):
 
 
 def _c_heap() -> tuple[int, int] | None:
-    """Return what of the C heap is used and what it holds, in bytes; None when it cannot be asked."""
+    """Return how much of the C heap is used, and its size, in bytes; None when it cannot be asked."""
     mallinfo2 = getattr(_libc(), "mallinfo2", None)
     if mallinfo2 is None:
         return None
@@ -138,7 +138,7 @@ def _c_heap() -> tuple[int, int] | None:
 
 
 def _objects() -> tuple[int, int] | None:
-    """Return what Python's allocator has given out and what it holds, in bytes; None when it cannot be asked.
+    """Return how much of the memory of Python's allocator is used, and its size, in bytes; None when it cannot be asked.
 
     Python has these numbers only as a report written to a C stream; the stream goes to memory.
     """

@@ -61,7 +61,7 @@ class Meters:
         self.push: Histogram = Histogram(LATENCY_MS)
         """Answering pushes, with their commit."""
         self.pull: Histogram = Histogram(LATENCY_MS)
-        """Answering pulls, without the time that a long poll had nothing to take."""
+        """Answering pulls, without the time that a waiting pull had nothing to take."""
         self.ack: Histogram = Histogram(LATENCY_MS)
         groups = {"push": self.push, "pull": self.pull, "ack": self.ack}
         self.by_command: dict[type[Command], Histogram] = {

@@ -1,6 +1,7 @@
 """Every queue at one moment, for whoever looks for what is wrong: taken in pieces, so that nobody waits for it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple, TypeVar
 
 import trio
@@ -11,6 +12,9 @@ from bunqueue_trio.engine.fingerprint import CANCELLED
 from bunqueue_trio.engine.gates import Gate
 from bunqueue_trio.engine.job import Job, State
 from bunqueue_trio.storage.store import Store
+
+# Jobs of a queue that are named when they hang.
+LONGEST = 5
 
 T = TypeVar("T")
 
@@ -35,21 +39,23 @@ class QueueLook(NamedTuple):
     completed: int
     dead: int
     hushed: int
-    """How many of these were cancelled, or died of an error that is muted: nobody is to be told of them."""
+    """How many of these were cancelled, or died of an error that is muted: nobody wants to hear of them."""
     oldest_ready_at: int | None
     pulls_waiting: int
     pause: PauseLook | None
     concurrency: int | None
     opens_at: int | None
     active_since: int | None = None
-    """Since when the one is active that has been for longest."""
+    """Since when the job is active that has been active longest."""
     active_id: str = ""
     active_at: str = ""
     """The worker that has it, where it is known by a name."""
+    longest: tuple[tuple[int, str], ...] = ()
+    """Those that have been active for longest, since when: some, that one first."""
 
     @property
     def died(self) -> int:
-        """How many died of an error that somebody is to be told of, and are kept."""
+        """How many died of an error that is not muted, and are kept."""
         return self.dead - self.hushed
 
     @property
@@ -92,18 +98,19 @@ def _look(engine: Engine, name: str, completed: int, dead: int, hushed: int) -> 
         return QueueLook(name, 0, 0, 0, 0, completed, dead, hushed, None, _pulls(engine, name), *_gate(gate))
     counts = queue.counts
     # They are in the order of their deliveries.
-    first = next(iter(queue.active), None)
+    since, job_id, worker, longest = _active(engine, [*islice(queue.active, LONGEST)])
     return QueueLook(
         name, counts[State.WAITING], counts[State.ACTIVE], counts[State.DELAYED], counts[State.WAITING_CHILDREN],
-        completed, dead, hushed, queue.ready.ready_since(), _pulls(engine, name), *_gate(gate), *_active(engine, first),
+        completed, dead, hushed, queue.ready.ready_since(), _pulls(engine, name), *_gate(gate), since, job_id, worker, longest,
     )  # fmt: skip
 
 
-def _active(engine: Engine, job: Job | None) -> tuple[int | None, str, str]:
-    if job is None or job.lease is None:
-        return None, "", ""
-    worker = engine.workers.of(job.lease)
-    return job.started_at, job.id, "" if worker is None else worker.name
+def _active(engine: Engine, jobs: Sequence[Job]) -> tuple[int | None, str, str, tuple[tuple[int, str], ...]]:
+    if not jobs or (lease := jobs[0].lease) is None:
+        return None, "", "", ()
+    worker = engine.workers.of(lease)
+    longest = tuple((job.started_at, job.id) for job in jobs if job.started_at is not None)
+    return jobs[0].started_at, jobs[0].id, "" if worker is None else worker.name, longest
 
 
 def _pulls(engine: Engine, name: str) -> int:

@@ -62,7 +62,7 @@ from bunqueue_trio.storage.store import Store
 
 
 def clock_of(store: Store) -> Clock:
-    """Return the clock of a server: its machine's, or where others may go on with the jobs the one that all of them go by."""
+    """Return the clock of a server: its machine's, or the shared one where other servers may go on with its jobs."""
     return Clock() if store.at_once else Clock(cast("AwaitedStore", store).epoch_ms())
 
 
@@ -107,10 +107,13 @@ class Server:
         self.sampler: AgeSampler = AgeSampler(self.journal, store)
         self.hub: Hub = Hub(store)
         self.history: History = History()
-        self.journal.on_commit += [self.hub.publish, self.core.meters.committed, self.history.committed]
+        # Events are published before the answers of their commit; and who has waited for a job has its answer first.
+        self.journal.on_commit += [
+            self.hub.publish, self.core.waiting.hand_over, self.core.meters.committed, self.history.committed
+        ]  # fmt: skip
         self.memory: Memory = Memory()
         self.scrape: Shared[Page] = Shared(PICTURE_MS)
-        """The last page for Prometheus: it is the one whose making looks at every queue."""
+        """The newest page for Prometheus: making it looks at every queue."""
         self.queues_seen: Shared[tuple[QueueLook, ...]] = Shared(PICTURE_MS)
         """The last look at every queue, for all who ask within a second."""
         self.connections: Connections = Connections()
@@ -250,12 +253,12 @@ class Server:
             sum(told.audit.faults.values()), sum(task.restarts for task in told.tasks),
             histograms["commit"].counts, histograms["loop_lag"].counts, told.schedules.late,
         )  # fmt: skip
-        minutes = await self.history.note(minute, queues)
+        minutes = await self.history.note(minute, queues, self.engine.figures.take_deaths())
         self.core.step(lambda now: self.engine.figures.note(told.now, minutes))
 
     def past(self) -> Past:
         """Return what happened in the last hours, minute by minute."""
-        return self.history.past()
+        return self.history.past(self.engine.figures.died)
 
     def new_id(self) -> str:
         """Return a new id for a peer."""

@@ -89,7 +89,7 @@ class Deadlines:
 
 
 class _Periodic:
-    """Base of what happens every so often."""
+    """Base of services that do something periodically."""
 
     def __init__(self, every_ms: int) -> None:
         self._every_s = every_ms / 1000
@@ -125,7 +125,7 @@ class WorkerSweep(_Periodic):
 
 
 class _Disk(_Periodic):
-    """Base of what works on the store beside the flusher."""
+    """Base of services that work on the store beside the flusher."""
 
     def __init__(self, journal: Journal, store: Store, every_ms: int) -> None:
         super().__init__(every_ms)
@@ -134,7 +134,7 @@ class _Disk(_Periodic):
         self._told = ""
         self._told_at = 0.0
         self._untold = 0
-        """Refusals since the last one that was told."""
+        """Refusals since the last one that was logged."""
 
     async def step(self) -> None:
         """Do the work; a disk that refuses it now is asked again at the next period."""
@@ -144,7 +144,7 @@ class _Disk(_Periodic):
             self._tell(str(error))
 
     def _tell(self, error: str) -> None:
-        """Log a refusal, unless the same one was told lately: it comes back every period, and the disk may be the log's."""
+        """Log a refusal, unless the same one was logged lately: it comes back every period, and the disk may be the log's."""
         now = trio.current_time()
         self._untold += 1
         if error != self._told or now - self._told_at >= MAINTENANCE_TOLD_MS / 1000:
@@ -252,12 +252,12 @@ class Checkpointer(_Disk):
         self._gives_back_at = 0.0
 
     async def _work(self) -> None:
-        """Move what is in the log beside the commits; if they never pause, the last of it with them waiting.
+        """Move the log into the file while commits go on; if they never pause, let them wait for the last part.
 
         Only a log that is moved to its end begins anew. Each step leaves what has come while it worked, about
         a tenth, so that the last one is short.
         """
-        # A disk that is full has no room for a longer log: what is moved makes room in the one that is there.
+        # A full disk has no room for a longer log: moving its content makes room in the log that is there.
         least = CHECKPOINT_BYTES if self._journal.failing is None else 1
         if self._journal.nearly_full_since is not None and trio.current_time() >= self._gives_back_at:
             await self._give_back()
@@ -309,7 +309,7 @@ class RetentionSweeper(_Disk):
 
 
 class AgeSampler(_Disk):
-    """Looks at some of the ended jobs, so that it can be told what a shorter retention would free."""
+    """Looks at some of the ended jobs, to say what a shorter retention would free."""
 
     def __init__(self, journal: Journal, store: Store) -> None:
         super().__init__(journal, store, SAMPLE_MS)

@@ -17,7 +17,7 @@ class Shared(Generic[T]):
         self._last: tuple[float, T] | None = None
 
     async def get(self, make: Callable[[], Awaitable[T]]) -> T:
-        """Return a result that is young enough, or the one that ``make`` makes now.
+        """Return the last result if it is young enough, or a new one of ``make``.
 
         Whoever asks while it is made waits for that one. If its maker is cancelled, the next makes it.
         """

@@ -43,6 +43,6 @@ def joined(one: r.Reply, other: r.Reply) -> r.ActReply:
     for code, n in other.refused.items():
         refused[code] = refused.get(code, 0) + n
     return r.ActReply(
-        count=one.count + other.count, refused=refused, scanned=one.scanned + other.scanned,
+        count=one.count + other.count, ending=one.ending + other.ending, refused=refused, scanned=one.scanned + other.scanned,
         examples=(one.examples + other.examples)[:3], next=other.next,
     )  # fmt: skip

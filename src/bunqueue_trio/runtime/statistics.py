@@ -45,7 +45,7 @@ class DoorQueue(Struct):
     """The plain requests that one door has asked."""
 
     door: str
-    """Its number, of one on this machine; else the address of its machine."""
+    """The number of a door on this machine; else the address of its machine."""
     requests: int = 0
     """Those that are not answered."""
 
@@ -146,7 +146,7 @@ class ErrorBack(NamedTuple):
 
 
 class PlaceFigures(NamedTuple):
-    """Which server this is, of those that may lead the queue."""
+    """Which of the servers that may lead the queue this is."""
 
     host: str
     process: int
@@ -161,7 +161,7 @@ class PlaceFigures(NamedTuple):
 
 
 class StorageFigures(NamedTuple):
-    """What was written, what waits for it, and what it takes."""
+    """What was written, what waits to be written, and how long that takes."""
 
     commits: int
     durable_commits: int
@@ -189,7 +189,7 @@ class Statistics(Struct, frozen=True, kw_only=True):
     place: PlaceFigures
     is_ready: bool
     is_sure: bool = True
-    """Nobody else can lead the queue yet: what is told here is the case."""
+    """Nobody else can lead the queue yet: these figures are true."""
     jobs: Mapping[str, int]
     """By state, over all queues, finished ones as far as they are kept."""
     unfinished: int
@@ -234,7 +234,7 @@ class QueueFigures(NamedTuple):
     delayed: int
     dlq: int
     active_since: int | None = None
-    """Since when the one is active that has been for longest, in epoch ms."""
+    """Since when the job is active that has been active longest, in epoch ms."""
 
 
 class QueueStatistics(NamedTuple):
@@ -323,7 +323,7 @@ def _chunks(names: list[T]) -> Iterator[list[T]]:
 def _look(engine: Engine, name: str, dead: int) -> tuple[QueueFigures, int | None]:
     """Return the figures of a queue, and since when a job is ready in it."""
     queue = engine.queues.get(name)
-    # All that is left of it are dead jobs.
+    # Only dead letters are left of it.
     if queue is None:
         return QueueFigures(dead, name, 0, 0, 0, dead), None
     counts = {state.value: n for state, n in queue.counts.items()}

@@ -10,18 +10,19 @@ from itertools import takewhile
 
 import trio
 
-from bunqueue_trio.config import ADVANCE_MAX, SERVED_MAX
+from bunqueue_trio.config import ADVANCE_MAX, HANDED_MAX, SERVED_MAX
 from bunqueue_trio.engine.commands import run
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.runtime.meters import Histogram
+from bunqueue_trio.storage.store import Batch
 
 
 class Waiter:
-    """A long poll in its queue's line."""
+    """A waiting pull in its queue's line."""
 
-    __slots__ = ("asked_at", "command", "handed", "is_gone", "line", "owner", "reply", "served", "worker")
+    __slots__ = ("asked_at", "command", "hand", "handed", "is_gone", "line", "owner", "reply", "served", "worker")
 
     def __init__(self, command: "c.Pull | c.PullBatch", owner: str | None, asked_at: float = 0.0) -> None:
         self.command: c.Pull | c.PullBatch = command
@@ -30,13 +31,17 @@ class Waiter:
         """When it came, on Trio's clock: in the next round of tasks who came later may be the first to stand in line."""
         self.is_gone: Callable[[], bool] | None = None
         """Tells whether its client has hung up, which its connection may not have noticed yet."""
+        self.hand: Callable[[r.Reply], bool] | None = None
+        """Sends the reply to its client at once; returns False, having done nothing, where that takes more than a step."""
         self.worker: str | None = None
         """Who asks, if that is known."""
         self.line: Line = OrderedDict()
         """Where it stands: in its queue's line, or aside while its worker gets no jobs."""
         self.served: trio.Event = trio.Event()
         self.reply: r.Reply | None = None
+        """The job that it has, until that is on its way to the client."""
         self.handed: int = 0
+        """The batch that the reply waits for."""
 
 
 Line = OrderedDict[Waiter, None]
@@ -54,6 +59,8 @@ class WaitingPulls:
         """The waiters of quiet workers, by worker."""
         self.declined: dict[str, None] = {}
         """Queues some of whose waiters were not served, because that would have been too much for one step."""
+        self._to_hand: list[Waiter] = []
+        """Who was served since the last commit, and can be handed it in the step of the next one."""
         engine.watch_pulls(self.lines)
 
     def join(self, waiter: Waiter) -> bool:
@@ -117,6 +124,17 @@ class WaitingPulls:
             if queue in self.lines:
                 left = self._serve(queue, now, left)
 
+    def hand_over(self, batch: Batch, _: float) -> None:
+        """Hand their jobs to some of those who were served, in the step of the commit (one of ``Journal.on_commit``).
+
+        To the others it is done by their tasks, which all wake only when the loop has looked at the kernel again.
+        """
+        to_hand, self._to_hand = self._to_hand, []
+        for waiter in to_hand:
+            assert waiter.hand is not None
+            if waiter.reply is not None and waiter.handed <= batch.epoch and waiter.hand(waiter.reply):
+                waiter.reply = None
+
     def note_deliveries(self, reply: r.Reply) -> int:
         """Count how long the jobs in the reply to a pull have waited; return how many there are."""
         delivered = jobs_of(reply)
@@ -154,6 +172,8 @@ class WaitingPulls:
                 del line[waiter]
                 waiter.reply, waiter.handed = reply, engine.handed
                 waiter.served.set()
+                if waiter.hand is not None and len(self._to_hand) < HANDED_MAX:
+                    self._to_hand.append(waiter)
             elif engine.workers.is_quiet(worker := engine.workers.id_of(waiter.owner, waiter.command.owner)):
                 # It has said since who it is.
                 del line[waiter]

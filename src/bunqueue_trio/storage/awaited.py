@@ -103,7 +103,7 @@ class Watcher(Protocol):
 
 
 class AwaitedStore(Store, Protocol):
-    """A store that is a network away. Its other reads are for the start, or of what it keeps in memory."""
+    """A store that is a network away. Its other reads are for the start, or come from memory."""
 
     lease_s: float
     """For how long nobody else may write here after a commit or a :meth:`beat`."""
@@ -124,7 +124,7 @@ class AwaitedStore(Store, Protocol):
         ...
 
     def epoch_ms(self) -> int:
-        """Return the time by the clock that all servers of it go by."""
+        """Return the time by the clock that all its servers share."""
         ...
 
     def leads(self) -> bool:

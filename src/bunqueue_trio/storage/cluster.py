@@ -1,4 +1,4 @@
-"""What is known of the servers of one queue in a database, and of the database: one picture for the page, the command and the metrics."""
+"""The servers of one queue in a database, and the database itself: one picture for the page, the command and the metrics."""
 
 from typing import NamedTuple
 
@@ -25,6 +25,8 @@ class DoorFigures(NamedTuple):
     """Of clients."""
     requests: int = 0
     """Of those, which the leader has not answered."""
+    is_gone: bool = False
+    """The leader was reached, and its machine says now that it has ended."""
 
 
 class Waiting(NamedTuple):
@@ -62,7 +64,7 @@ class Failover(NamedTuple):
     killed_s: float
     """When the leader is killed: the rest of its lease before that."""
     measured: bool
-    """Whether that is of its last start, or of what is usual."""
+    """Whether that was measured at its last start, or is an estimate."""
 
 
 class Table(NamedTuple):
@@ -105,7 +107,7 @@ DEAD_PART, DEAD_MIN = 20, 100_000
 """Dead rows for each live one, and at least, which a start has to read past."""
 OLDEST_S = 600
 """Of a transaction: dead rows of a busy queue gather behind it."""
-# Of a start, where none has been measured yet.
+# The length of a start where none has been measured yet.
 _JOB_S = 10e-6
 # Jobs, of which a start says how long one takes.
 _MANY = 1000

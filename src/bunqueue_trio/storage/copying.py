@@ -18,7 +18,7 @@ from bunqueue_trio.errors import StoreError
 from bunqueue_trio.storage.rows import FactRow, FinishedRow, JobRow, Row
 
 _TELL_ROWS, _TELL_BYTES = 500, MIB
-"""After how much progress is told, and a lease renewed."""
+"""After how much progress is reported, and a lease renewed."""
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -80,7 +80,7 @@ class Target(Held, Protocol):
         ...
 
     def written(self) -> None:
-        """Make that what is read from now on is what was written."""
+        """Let later reads see what was written."""
         ...
 
     def finish(self) -> None:
@@ -100,7 +100,7 @@ OnProgress = Callable[[int, int], None]
 
 
 def copy_store(source: Held, target: Target, on_progress: OnProgress) -> list[Copied]:
-    """Copy everything from ``source`` to ``target``, and compare both; ``on_progress`` is told rows done and in all.
+    """Copy everything from ``source`` to ``target``, and compare both; ``on_progress`` gets the rows done, and in all.
 
     Raises:
         StoreError: saying what stands in the way, or which row differs; the target is no store then.

@@ -212,7 +212,7 @@ class MemoryStore:
         return max(self._events[-1][1], self._events[-1][3]) if self._events else 0
 
     def prune(self, keep: Retention) -> int:
-        """Delete some of what is not to be kept; see :class:`Store`."""
+        """Delete some rows that are not to be kept; see :class:`Store`."""
         doomed: dict[str, None] = {}
         for state, limit in keep.finished_max().items():
             ids = [job_id for job_id, row in self._finished.items() if row.state == state]

@@ -20,7 +20,7 @@ async def open_store(settings: Settings, on_wait: Callable[[], NoteLeader] = lam
     """
     if not settings.store:
         return SqliteStore(check_data_path(settings.data_path))
-    # Who has a file needs none of this.
+    # A queue in a file needs nothing of this.
     try:
         from bunqueue_trio.storage.postgres.standby import take_over
     except ImportError as error:

@@ -99,10 +99,10 @@ class FinishedRow(NamedTuple):
 
 
 _LARGE_BYTES = 32 * 1024
-"""A payload from which on a row keeps its length, whatever changes of it but the payload."""
+"""From this size of a payload on a row keeps its length, whatever changes but the payload."""
 
 _GRAIN = 1024
-"""Bytes to which what changes of such a row is filled up: a lease, and a note of some words, leave room."""
+"""Bytes to which the changing part of such a row is filled up: a lease and a short note leave room."""
 
 # Plain tuples: to give the fields names, and SQLite what has names, would cost each push and pull 0.6 µs.
 # And `_value_`, since `value` is looked up by a call.
@@ -110,7 +110,7 @@ Row = tuple[Any, ...]
 
 
 def new_row(job: Job) -> Row:
-    """Return the row of a job that has none yet: the fields of a :class:`JobRow`."""
+    """Return the row of a job that is new in the store: the fields of a :class:`JobRow`."""
     options = job.options
     row: Row = (
         job.seq, job.id, job.queue, job.data,
@@ -159,7 +159,7 @@ _SHORT_TEXT = 57
 
 
 def finished_row(job: Job, group: str | None = None) -> FinishedRow:
-    """Return the record of a job that has ended; of one that wants no record what its dependents need.
+    """Return the record of a job that has ended; if it is to keep no record, what its dependents need.
 
     ``group``: the fingerprint of its error, if that is known.
     """
@@ -200,7 +200,7 @@ def _kept_note(note: Note) -> str:
 
 
 def fingerprint_of(*values: Any) -> str:
-    """Return the fingerprint of the dead letter with a note, a text or None, for files in which it has none yet."""
+    """Return the fingerprint of the dead letter with this note, a text or None; for files that have no fingerprints yet."""
     [note] = values
     return _group(_NOTE.decode(note) if note else Note())
 

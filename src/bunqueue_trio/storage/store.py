@@ -52,7 +52,7 @@ class Batch(Struct):
     changed: list[Row] = []
     """As ``ChangedRow`` has them."""
     rewritten: list[JobRow] = []
-    """Rows that are there, and of which anything may be another now."""
+    """Rows that are in the store already; any field may have changed."""
     ended: list[tuple[int]] = []
     finished: list[FinishedRow] = []
     reused_ids: list[tuple[str]] = []
@@ -120,7 +120,7 @@ class StoredEvent(NamedTuple):
 
 
 class Retention(NamedTuple):
-    """What finished jobs, events and acts are kept: how many of each, and none from before ``…_since``."""
+    """Which finished jobs, events and acts are kept: how many of each, and none from before ``…_since``."""
 
     completed_max: int
     dead_max: int
@@ -154,7 +154,7 @@ class Space(NamedTuple):
 
     @property
     def is_nearly_full(self) -> bool:
-        """Whether the last room is for what empties the queues; what is free in the file counts as room."""
+        """Whether the disk is so full that only commands which empty the queues get room; free space in the file counts."""
         return self.disk_free + self.free < min(DISK_RESERVE_BYTES, self.disk // DISK_RESERVE_PART)
 
 
@@ -259,7 +259,7 @@ class Store(Protocol):
         ...
 
     def first_seen(self, queue: str, fingerprint: str) -> int | None:
-        """Return when the oldest dead letter of this error that a queue keeps has died; None: there is none any more."""
+        """Return when the oldest dead letter of this error died that the queue still keeps; None: it keeps none."""
         ...
 
     def stored(self, after: int, upto: int, limit: int) -> list[Stored]:
@@ -277,7 +277,7 @@ class Store(Protocol):
         ...
 
     def first_event_id(self) -> int:
-        """Return the id of the oldest kept event; one above ``last_event_id`` when none is."""
+        """Return the id of the oldest kept event; one above ``last_event_id`` when none is kept."""
         ...
 
     def last_event_at(self) -> int:
@@ -285,7 +285,7 @@ class Store(Protocol):
         ...
 
     def prune(self, keep: Retention) -> int:
-        """Delete some of what is not to be kept; return how many rows, 0 when all is done.
+        """Delete some rows that are not to be kept; return how many, 0 when all is done.
 
         Raises:
             StoreError: the disk refused it; what was deleted before stays deleted.
@@ -304,7 +304,7 @@ class Store(Protocol):
         """Return how large the file is and how much is free in it and beside it; quick, and beside everything else.
 
         Raises:
-            StoreError: it could not be told.
+            StoreError: it could not be read.
         """
         ...
 
@@ -368,6 +368,6 @@ def make_batch(changes: Changes, at: int, *, durable: bool, last_event_id: int, 
             batch.ended.append((job.seq,))
         if job.state is not State.REMOVED:
             batch.finished.append(finished_row(job, groups.get(job)))
-    # They are kept in the order of their ends; here they stand in that of their first changes.
+    # They are kept in the order of their ends; here they stand in the order of their first changes.
     batch.finished.sort(key=_FINISHED_AT)
     return batch

@@ -1,4 +1,4 @@
-"""What an answer over HTTP is, and why there was none, before anybody judges it."""
+"""An answer over HTTP as it came, or why there was none; nobody has judged it yet."""
 
 import ssl
 from typing import Any
@@ -7,7 +7,7 @@ import httpx
 
 
 def reply_of(response: httpx.Response) -> dict[str, Any] | None:
-    """Return the object that an answer is; None when it is none."""
+    """Return the JSON object of an answer; None when it is no object."""
     try:
         reply = response.json()
     except ValueError:

@@ -18,7 +18,7 @@ from bunqueue_trio.errors import (
     JobRemoved,
     Refused,
     ServerUnavailable,
-)  # fmt: skip
+)
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.address import given_token, given_url, http_url, this_process
 from bunqueue_trio.protocol.catalog import AWAITS, SPECS, TAKES
@@ -35,7 +35,8 @@ from bunqueue_trio.protocol.options import (
 )
 from bunqueue_trio.protocol.places import place_of
 from bunqueue_trio.protocol.replies import Reply, StateReply
-from bunqueue_trio.protocol.request import fields_of, json_of, path_of, query_of, segment_of, target_of
+from bunqueue_trio.protocol.request import fields_of, query_of, request_of
+from bunqueue_trio.protocol.routes import path_of_page
 from bunqueue_trio.protocol.standin import STAND_INS
 from bunqueue_trio.protocol.surrogates import read
 from bunqueue_trio.protocol.times import Time, seconds_of, to_ms
@@ -144,7 +145,7 @@ class SyncClient:
         """Tell the server who pulls with this client from now on, and return the id that its list of workers has."""
         reply = self._ask(
             c.RegisterWorker, workerId=self._worker, name=name, queues=queues, concurrency=concurrency, **this_process()
-        )  # fmt: skip
+        )
         self._worker = str(reply["data"]["id"])
         return self._worker
 
@@ -265,7 +266,7 @@ class SyncClient:
         timeout = timeout if stand_in is None else min(timeout, stand_in.wait_max_s)
         until, pause, stuck = now() + timeout, LOOK_MIN_S, None
         seen: StateReply | None = None
-        # All that happens after the first look is told from here.
+        # All events after the first look come from here.
         before = self._newest_event()
         while True:
             try:
@@ -366,15 +367,11 @@ class SyncClient:
 
     def _send(self, kind: type[c.Command], fields: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
         """Return the answer to a command, read and as it came."""
-        http = path_of(kind)
-        assert http is not None
-        method, path = http.method, target_of(http.path, fields)
-        query = query_of(fields) if method == "GET" else None
-        content = None if method == "GET" or (method == "DELETE" and not fields) else json_of(fields)
+        method, path, content = request_of(kind, fields)
         asked = query_of(fields).get("timeout", c.WaitJob().timeout if kind is c.WaitJob else 0)
         waits = asked / 1000 if kind in TAKES or kind in AWAITS else 0
         with self._telling(method, path):
-            response = self._way().request(method, path, content=content, params=query, timeout=self._timeout + waits)
+            response = self._way().request(method, path, content=content, timeout=self._timeout + waits)
         return self._read(method, path, response), response.content
 
     def _way(self) -> httpx.Client:
@@ -395,7 +392,7 @@ class SyncClient:
         *,
         silence_s: float = SILENCE_S,
     ) -> Iterator[httpx.Response]:
-        path = "/events" if queue is None else f"/events/queues/{segment_of(queue)}"
+        path = path_of_page("events") if queue is None else path_of_page("events", queue=queue)
         timeout = httpx.Timeout(self._timeout, read=max(self._timeout, silence_s))
         params = {} if types <= EVENT_TYPES else {"types": ",".join(sorted(types))}
         way = self._way()
@@ -441,7 +438,7 @@ class SyncClient:
         )  # fmt: skip
 
     def _foreign(self, method: str, path: str, status: int) -> Exception:
-        """Return what an answer means that is none of ours: of a proxy, or of who knows what at this address."""
+        """Return the error for an answer that is not this server's: a proxy's, or that of some other program at this address."""
         what = f"{self._http.base_url}: answered {status}, not as a bunqueue server does"
         if status in _PASSED_ON:
             return ConnectionLost(f"{method} {path} was sent, and may have been done: {what}")

@@ -71,7 +71,7 @@ class SyncEventStream:
 
     @property
     def after(self) -> int:
-        """The id of the newest event that was told; only inside the block."""
+        """The id of the newest event that was sent; only inside the block."""
         assert self._after is not None
         return self._after
 
@@ -114,7 +114,7 @@ class SyncEventStream:
 
 
 def wanted(types: tuple[str, ...]) -> frozenset[str]:
-    """Return the types of events that are asked for; all when none is named.
+    """Return the types of the events to send; all when none is named.
 
     Raises:
         ValueError: there is no such type.

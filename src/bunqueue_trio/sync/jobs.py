@@ -1,20 +1,42 @@
 """A job that the synchronous client has pulled: what is known of it, and how its work is reported."""
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Protocol, TypeVar
 
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.options import said
-from bunqueue_trio.protocol.replies import fence
+from bunqueue_trio.protocol.replies import Reply, fence
 from bunqueue_trio.protocol.times import Time
 
-if TYPE_CHECKING:
-    from bunqueue_trio.sync.client import SyncClient
+R = TypeVar("R", bound=Reply)
+
+
+class _Reports(Protocol):
+    """What a job asks of the client that has pulled it; :class:`SyncClient` says what each of it does."""
+
+    def ack(self, job_id: str, result: Any = None, *, token: str | None = None) -> None: ...
+
+    def fail(
+        self, job_id: str, error: str | None = None, *, token: str | None = None, unrecoverable: bool = False,
+        retry_in: Time | None = None, stack: str | None = None,
+    ) -> None: ...  # fmt: skip
+
+    def release(self, job_id: str, *, token: str | None = None) -> None: ...
+
+    def heartbeat(self, job_id: str, *, token: str | None = None, duration: Time | None = None) -> bool: ...
+
+    def extend_lock(self, job_id: str, token: str, duration: Time) -> None: ...
+
+    def progress(
+        self, job_id: str, percent: float, message: str | None = None, *, token: str | None = None
+    ) -> None: ...
+
+    def run(self, command: c.Command[R]) -> R: ...
 
 
 class SyncJob:
     """A job that was pulled; ``token`` proves that it is ours."""
 
-    def __init__(self, client: "SyncClient", fields: dict[str, Any], token: str) -> None:
+    def __init__(self, client: _Reports, fields: dict[str, Any], token: str) -> None:
         self._client = client
         self.id: str = fields["id"]
         self.queue: str = fields["queue"]

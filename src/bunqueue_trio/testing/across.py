@@ -88,7 +88,7 @@ class Home:
         return done.result(_ANSWER_S)
 
     def soon(self, function: Callable[[], object]) -> None:
-        """Run a function there that waits for nothing, if there is still such a run."""
+        """Run a function that waits for nothing in that run, if it still goes on."""
         try:
             self._soon(function)
         except Gone:

@@ -114,7 +114,7 @@ class WsPeer:
                 if (waiting := self._answers.get(message.get("reqId"))) is not None:
                     waiting.send_nowait(message)
         except trio_websocket.ConnectionClosed:
-            # Each call that waits is told.
+            # Each call that waits gets the error.
             pass
         finally:
             for waiting in self._answers.values():

@@ -56,7 +56,7 @@ class Transport(httpx.BaseTransport):
             raise httpx.ConnectError(str(gone)) from None
 
     async def wait_change(self, seconds: float) -> str | None:
-        """Wait between two looks at a job until something changes; return why there is no use in another, if there is none."""
+        """Wait between two looks at a job until something changes; return the reason when another look would be useless."""
         with (
             trio.move_on_after(seconds) as scope,
             self._idle.resting(scope),

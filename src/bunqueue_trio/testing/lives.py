@@ -94,7 +94,7 @@ class Pipe:
 class _PatientSession(Session):
     """One whose pulls wait until there is a job, or they are taken back.
 
-    A worker would only ask again, and a week has many polls: what happens does not differ, and nothing happens when
+    A worker would only ask again, and a week has many of its pulls: what happens does not differ, and nothing happens when
     nothing can.
     """
 

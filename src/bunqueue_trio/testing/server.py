@@ -27,7 +27,7 @@ from bunqueue_trio.testing.lives import START_MS as START_MS
 from bunqueue_trio.testing.lives import Lives
 from bunqueue_trio.testing.place import Place
 
-# For the server's thread: it is told to end, and waits for nobody.
+# For the server's thread: it ends when it is asked to, and waits for nobody.
 _END_S = 30.0
 
 

@@ -17,7 +17,7 @@ def run(
 ) -> Any:
     """Run ``main`` as :func:`trio.run` does; what is ready at the same time runs in an order that ``seed`` decides.
 
-    Trio shuffles tasks so that nobody relies on an order. It can be told to do that by a seed, for
+    Trio shuffles tasks so that nobody relies on an order. It can do that by a seed, for
     Hypothesis; there is no public name for it, so without these two the run is only not repeatable.
     """
     before = getattr(scheduler, "_ALLOW_DETERMINISTIC_SCHEDULING", False), scheduler._r.getstate()  # noqa: SLF001

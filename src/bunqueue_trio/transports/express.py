@@ -7,6 +7,7 @@ is handed, with the bytes read so far, to Hypercorn, for the rest of that connec
 """
 
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from itertools import count
 
 import trio
@@ -39,6 +40,15 @@ _GO_ON = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 class _Gone(Exception):
     """The client has hung up."""
+
+
+class _Handed(Exception):
+    """The job that was waited for went out in the step of its commit, but for ``rest``, which is its task's to send."""
+
+    def __init__(self, rest: bytes, delivery: Delivery | None) -> None:
+        super().__init__("handed")
+        self.rest = rest
+        self.delivery = delivery
 
 
 class _Watching:
@@ -145,7 +155,11 @@ class ExpressConnection:
 
     async def finish(self, call: Call, begun: Begun) -> bool:
         """Answer what the loop has begun, and what waits for more than its commit."""
-        return await self.answer(await self._shared.gateway.finish(call, begun, self._wait))
+        try:
+            response = await self._shared.gateway.finish(call, begun, partial(self._wait, call))
+        except _Handed as handed:
+            return await self._send_last(handed)
+        return await self.answer(response)
 
     async def finish_nowait(self, call: Call, begun: Begun) -> bool:
         """Answer what the loop has begun, and what is committed or given up."""
@@ -186,10 +200,15 @@ class ExpressConnection:
         # Nobody will read it to its end.
         too_large = length > self._server.settings.body_max_bytes
         body = None if too_large or waits else self._take_whole(length)
-        response = await self._shared.gateway.respond(
-            call, read_body if body is None else body, self._wait, self.address
-        )
-        # Who was not told to send a body may send it, or the next request: nobody can tell.
+        # Else the answer is to say that it is the last one.
+        waiting = partial(self._wait, call if keep and body is not None else None)
+        try:
+            response = await self._shared.gateway.respond(
+                call, read_body if body is None else body, waiting, self.address
+            )
+        except _Handed as handed:
+            return await self._send_last(handed)
+        # Who was not asked to send a body may send it, or the next request: nobody can tell.
         # A large one is not worth keeping the connection, and would be held for somebody who may have no token.
         self.lingers = self.lingers or too_large or (body is None and (waits or length > RECEIVE_BYTES))
         keep = await self.answer(response, is_head=is_head, keep=keep and not self.lingers)
@@ -202,7 +221,7 @@ class ExpressConnection:
         return keep
 
     async def _read_head(self) -> int:
-        """Return where the next request's head ends in what is unread; 0 when there is none any more."""
+        """Return where the head of the next request ends in the unread bytes; 0 when there is no whole head."""
         self.idle = True
         end = self._head_end()
         if end:
@@ -271,20 +290,59 @@ class ExpressConnection:
         body, self._unread = self._unread[:length], self._unread[length:]
         return body
 
-    async def _wait(self, finish: Callable[[Begun], Awaitable[Reply]], begun: Begun) -> Reply:
-        """Wait for a long poll; a client that hangs up meanwhile gets no job."""
+    async def _wait(self, call: Call | None, finish: Callable[[Begun], Awaitable[Reply]], begun: Begun) -> Reply:
+        """Wait for a waiting pull; a client that hangs up meanwhile gets no job.
+
+        Raises:
+            _Handed: the answer to ``call`` went out in the step of the commit.
+        """
+        rest: bytes | None = None
+
+        def hand(reply: Reply) -> bool:
+            nonlocal rest
+            assert call is not None
+            rest = self._hand(call, reply)
+            return rest == b""
+
         watching = self._watching = _Watching()
         with trio.CancelScope() as polling:
             self._shared.watchers.start_soon(self._watch, watching, polling)
-            begun.is_gone = self._wire.has_ended
+            begun.is_gone, begun.hand = self._wire.has_ended, hand if call is not None else None
             try:
                 reply = await finish(begun)
             finally:
                 watching.scope.cancel()
+            if rest is not None:
+                raise _Handed(rest, Delivery(self._server.core, reply) if rest else None)
             if not self._wire.has_ended():
                 return reply
             self._server.core.give_back(reply)
         raise _Gone
+
+    def _hand(self, call: Call, reply: Reply) -> bytes | None:
+        """Send a job in this very step; return what the kernel has not taken of it, None where its task is to do it all."""
+        if self._wire.has_ended() or self._server.stop.is_set():
+            return None
+        try:
+            response = self._shared.gateway.say(call, reply, None)
+            body = response.body
+            assert isinstance(body, bytes)
+            if len(body) > RECEIVE_BYTES:
+                return None
+            data = self._shared.heads.render(response, len(body), keep=True) + body
+        except (Refused, MemoryError):
+            # It happens to the task, too.
+            return None
+        sent = self._wire.send_nowait(data)
+        return data[sent:] if sent else None
+
+    async def _send_last(self, handed: _Handed) -> bool:
+        """Send what is left of an answer; return whether the connection goes on."""
+        keep = not self._server.stop.is_set()
+        if handed.rest:
+            keep = await self.send_rest(handed.rest, handed.delivery)
+        await self._end_watching()
+        return keep
 
     async def _watch(self, watching: "_Watching", polling: trio.CancelScope) -> None:
         """Cancel ``polling`` when the client hangs up; what it sends early is kept, a little of it."""
@@ -327,11 +385,14 @@ class ExpressConnection:
             self.deadline = FOREVER
             if delivery is not None:
                 delivery.end()
+        await self._end_watching()
+        return keep
+
+    async def _end_watching(self) -> None:
+        """Wait until the watcher has ended, which was asked to before the answer was made."""
         if self._watching is not None:
-            # It was told to end before the answer was made.
             await self._watching.ended.wait()
             self._watching = None
-        return keep
 
     async def _upgrade(self, request: Upgrade, end: int) -> bool:
         gateway = self._shared.gateway

@@ -36,7 +36,7 @@ class Text(NamedTuple):
 
 
 def read_text(data: bytes, at: int, most: int = SHORT_BYTES) -> Text | int:
-    """Return the text of at most ``most`` bytes whose frame begins ``at``; or how many are missing to it, 0: it is no such frame."""
+    """Return the text of at most ``most`` bytes whose frame begins ``at``; or how many bytes are missing; 0: it is no such frame."""
     left = len(data) - at
     if left < 2:
         return 2 - left if data[at] == _WHOLE_TEXT else 0

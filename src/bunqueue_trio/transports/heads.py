@@ -61,7 +61,7 @@ class Plain(NamedTuple):
     """The client goes on with this connection."""
     is_head: bool
     waits: bool
-    """The client sends its body when it is told to go on."""
+    """The client sends its body when the server has answered `100 Continue`."""
     at_once: bool
     """With its body, it is a command that :meth:`Gateway.begin` may take, on a connection that goes on."""
 

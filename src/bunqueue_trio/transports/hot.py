@@ -14,7 +14,7 @@ Everything else *leaves* to the connection's own task, which is woken with what 
 that is done. It goes on where the loop stopped, so nothing is done, refused or counted twice:
 
 - bytes that are not one whole plain request, that have to wait their turn, or come while the server stops: ``go_on``;
-- a command that has begun and polls, or is done in several steps: ``finish``; one that is committed, when a step is full: ``finish_nowait``;
+- a command that has begun and waits, or is done in several steps: ``finish``; one that is committed, when a step is full: ``finish_nowait``;
 - a response that is too large to be written at once, or is the last one: ``answer``;
 - the rest of a response of which the kernel did not take all: ``send_rest``;
 - whatever goes wrong with one connection: that error, raised in its task. The loop goes on with the others.
@@ -34,7 +34,7 @@ cannot be sent any more gives its jobs back.
 from collections.abc import Awaitable, Callable
 from functools import partial
 from math import inf
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 import trio
 
@@ -42,10 +42,8 @@ from bunqueue_trio.api.call import Call, Response
 from bunqueue_trio.config import ANSWERS_MAX, LONE_REQUESTS, RECEIVE_BYTES, TURN_LONG_S, TURN_REQUESTS
 from bunqueue_trio.runtime.begun import Begun
 from bunqueue_trio.transports.heads import Handover, Plain
+from bunqueue_trio.transports.parking import Parks, Shared
 from bunqueue_trio.transports.poller import Poller
-
-if TYPE_CHECKING:
-    from bunqueue_trio.transports.express import ExpressConnection, ExpressShared
 
 Next = Callable[[], Awaitable[bool]]
 """What a connection's task is to do next; it returns whether the connection goes on."""
@@ -56,7 +54,7 @@ class _Parked:
 
     __slots__ = ("begun", "call", "connection", "descriptor", "error", "go_on", "is_watched", "task")
 
-    def __init__(self, connection: "ExpressConnection", descriptor: int, task: trio.lowlevel.Task) -> None:
+    def __init__(self, connection: Parks, descriptor: int, task: trio.lowlevel.Task) -> None:
         self.connection = connection
         self.descriptor = descriptor
         self.task = task
@@ -73,7 +71,7 @@ class _Parked:
 class HotLoop:
     """Serves the connections that are parked in it."""
 
-    def __init__(self, shared: "ExpressShared", poller: Poller) -> None:
+    def __init__(self, shared: Shared, poller: Poller) -> None:
         self._shared = shared
         self._server = shared.server
         self._core = shared.server.core
@@ -107,7 +105,7 @@ class HotLoop:
                     await self._poller.wait()
                     self._due = self._poller.ready(TURN_REQUESTS)
                     self._due.reverse()
-                with self._core.one_turn():
+                with self._core.turns.many:
                     self._take_turn()
         finally:
             self._runs = False
@@ -115,7 +113,7 @@ class HotLoop:
                 if parked.begun is None:
                     self._leave(parked, parked.connection.serve_next)
 
-    def wants(self, connection: "ExpressConnection") -> bool:
+    def wants(self, connection: Parks) -> bool:
         """Return whether ``connection``, about to wait for a request, is to park.
 
         Not to be asked when the last request was its own: then nobody asks beside it.
@@ -123,7 +121,7 @@ class HotLoop:
         self.last, self._alone = connection.number, 0
         return self._runs and self._poller.descriptor_of(connection.stream) >= 0
 
-    async def park(self, connection: "ExpressConnection") -> Next:
+    async def park(self, connection: Parks) -> Next:
         """Let the loop serve ``connection``, which it wants; return what its task is to do next.
 
         Raises:
@@ -204,7 +202,7 @@ class HotLoop:
 
     def _go_on(self, parked: _Parked, call: Call, begun: Begun) -> None:
         connection = parked.connection
-        if begun.polls or begun.bulk is not None:
+        if begun.waits or begun.bulk is not None:
             self._leave(parked, partial(connection.finish, call, begun))
         elif begun.epoch:
             connection.idle, connection.deadline = False, inf
@@ -292,7 +290,7 @@ class HotLoop:
         trio.lowlevel.reschedule(parked.task)
 
     def _end(self, parked: _Parked, error: Exception) -> None:
-        """Let ``error`` be the end of one connection, unless it has left already."""
+        """End one connection because of ``error``, unless it has left already."""
         if self._parked.get(parked.descriptor) is parked:
             self._remove(parked)
             parked.error = error

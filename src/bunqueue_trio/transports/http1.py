@@ -25,7 +25,7 @@ Judge = Callable[[str, str, dict[str, str]], tuple[bool, bool]]
 
 
 class _Connection(h11.Connection):
-    """Forgets what follows a request that is the last one by its own word.
+    """Forgets whatever follows a request that has said it is the last one (`Connection: close`).
 
     h11 calls that an error, for which Hypercorn answers 400 in place of the response that is being made: a push would be
     committed, and its client told that it was refused.

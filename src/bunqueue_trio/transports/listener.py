@@ -242,7 +242,7 @@ class Http:
         return self._slow_lane
 
     def make_room(self, door: object = None) -> bool:
-        """End some of the connections that have been idle longest, of those that ``door`` passes on; return whether there was one."""
+        """End some of the longest idle connections that ``door`` passes on; return whether there was one."""
         its = self._connections if door is None else [c for c in self._connections if c.door is door]
         return make_room(its, self.shared.keep_alive_s)
 

@@ -20,7 +20,7 @@ class Poller(Protocol):
     """As ``os.write``: ``BlockingIOError`` when the client takes nothing now."""
 
     def descriptor_of(self, stream: trio.abc.Stream) -> int:
-        """Return the descriptor whose bytes are those of ``stream``; -1 where there is none, or none any more."""
+        """Return the descriptor behind ``stream``; -1 where its bytes are not the stream's, or it is closed."""
         ...
 
     def watch(self, descriptor: int) -> None:
@@ -44,7 +44,7 @@ class Poller(Protocol):
         ...
 
     def close(self) -> None:
-        """Look at none any more."""
+        """Close the poller: no descriptor is watched any more."""
         ...
 
 

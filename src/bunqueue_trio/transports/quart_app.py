@@ -33,7 +33,7 @@ from bunqueue_trio.ui.dashboard import Dashboard
 
 AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
 
-# In a scope: is called when the request begins to last, as a long poll or a stream.
+# In a scope: is called when the request begins to last, as a waiting pull or a stream.
 LASTS = "bunqueue.lasts"
 # In the state of a scope: returns whether the host of the application stops.
 HOST_STOPS = "bunqueue.host-stops"
@@ -41,7 +41,7 @@ _GOING_AWAY = 1001
 _GONE = 1006
 # In a scope: what its WebSocket's client said when it closed it.
 _CLOSE_CODE = "bunqueue.close-code"
-# In a scope: of a WebSocket that answers first what was asked before; what its client said, if it has.
+# In the scope of a WebSocket that still answers earlier commands: how its client has ended it, if it has.
 _GOODBYE = "bunqueue.goodbye"
 # In a scope: of the bodies of its request and response.
 _HOLD = "bunqueue.hold"
@@ -65,7 +65,7 @@ class _Goodbye(bytes):
 
     @classmethod
     def make(cls) -> "_Goodbye":
-        # Quart takes an empty one for none.
+        # Quart takes an empty body for a missing one.
         goodbye = cls(b"goodbye")
         goodbye.over = trio.Event()
         return goodbye
@@ -117,7 +117,7 @@ def make_app(server: Server, gateway: Gateway, *, hosted: bool = False) -> Quart
     app = QuartTrio("bunqueue_trio", static_folder=None)
     # Of a body that nobody reads, Quart keeps so much; the gateway bounds what is read, in its own words.
     app.config["MAX_CONTENT_LENGTH"] = server.settings.body_max_bytes
-    # A long poll may take a minute.
+    # A waiting pull may take a minute.
     app.config["RESPONSE_TIMEOUT"] = None
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     dashboard = Dashboard(server, gateway)
@@ -125,7 +125,7 @@ def make_app(server: Server, gateway: Gateway, *, hosted: bool = False) -> Quart
     @app.before_request
     async def answer() -> QuartResponse:
         """Answer every request before Quart looks for a route of its own."""
-        # It has looked and found none: the traceback of that would keep this request until a rare full collection.
+        # Quart has looked for a route and found none: that traceback would keep this request until a rare full collection.
         request.routing_exception = NotFound()
         call = _call(gateway, request)
         try:
@@ -178,7 +178,9 @@ def make_app(server: Server, gateway: Gateway, *, hosted: bool = False) -> Quart
     @app.errorhandler(HTTPException)
     async def refuse(error: HTTPException) -> QuartResponse:  # noqa: ASYNC124 - Quart runs sync ones in a thread
         """Say what Quart itself refuses in the documented format."""
-        return _quart_response(gateway.error(errors.Refused(error.code or 400, error.name), {}))
+        status = error.code or 400
+        fault = errors.MALFORMED_REQUEST if status < 500 else errors.INTERNAL_ERROR
+        return _quart_response(gateway.error(errors.Refused(status, error.name, fault.code), {}))
 
     app.asgi_app = _shielded(app.asgi_app, server.buffers, hosted=hosted)  # type: ignore[method-assign, assignment]  # Quart's own way in for middleware
     return app
@@ -227,7 +229,7 @@ def _shielded(app: AsgiApp, buffers: Budget, *, hosted: bool) -> AsgiApp:
             return message
 
         with buffers.hold() as scope[_HOLD]:
-            # Quart would keep what is sent to a waiting poll, up to the limit of a body and outside of the budget.
+            # Quart would keep what is sent to a waiting pull, up to the limit of a body and outside of the budget.
             try:
                 await app(scope, receive_no_body if scope.get("method") in _BODILESS else receive, send_shielded)
             finally:

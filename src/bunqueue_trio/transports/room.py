@@ -1,4 +1,4 @@
-"""Room for new connections where there are too many: those idle longest end, and who finds none is told so. It counts nobody."""
+"""Room for new connections where there are too many: those idle longest end, and who finds no room gets an answer that says so. It counts nobody."""
 
 from collections.abc import Iterable
 from heapq import nsmallest
@@ -25,7 +25,7 @@ class Guest(Protocol):
 
 
 def make_room(guests: Iterable[Guest], keep_alive_s: float) -> bool:
-    """End some of those that have been idle longest; return whether there was one."""
+    """End some of the longest idle connections; return whether there was one."""
     latest = trio.current_time() + keep_alive_s - ROOM_IDLE_S
     idle = [g for g in guests if g.is_idle() and not g.scope.cancel_called and g.patience_ends < latest]
     for guest in nsmallest(ROOM_CONNECTIONS, idle, key=lambda g: g.patience_ends):
@@ -38,7 +38,7 @@ class Goodbyes:
 
     def __init__(self) -> None:
         self.lingering: dict[int, int] = {LINGERING_MAX: 0, ROOM_CONNECTIONS: 0}
-        """Connections that were told the end, and are still read, by the limit that they are under."""
+        """Connections that were answered with their end, and are still read, by the limit that they are under."""
 
     async def refuse(
         self, stream: trio.abc.Stream, answer: bytes, patience_s: float, lingering_max: int = LINGERING_MAX

@@ -78,7 +78,7 @@ class PassedStream(trio.abc.Stream):
         self.count_unfinished: Callable[[], int] = lambda: 0
         """Returns the bytes that Hypercorn keeps of messages that have not come to their end."""
         self.answering: trio.Event = trio.Event()
-        """Of the request under way. Set when it is answered, or lasts: a long poll or a stream."""
+        """Of the request under way. Set when it is answered, or lasts: a waiting pull or a stream."""
         self.delivers: bool = False
         """The answer brings jobs, which return to their queue if it cannot be sent."""
         self._half_closed = False
@@ -230,7 +230,7 @@ class SlowLane:
         # It is refused as a request then.
         wants_websocket = call.target == "websocket" and not has_body
         length = headers.get("content-length", "0")
-        reads_body = has_body and call.route is not None and (call.is_open or call.may_enter)
+        reads_body = has_body and call.route is not None and (call.is_open or call.is_admitted)
         return wants_websocket, reads_body and (not length.isdigit() or int(length[:20]) <= self._body_max)
 
     async def stop(self) -> None:

@@ -222,7 +222,7 @@ def _make_room(path: str) -> None:
 
 
 def tls_context(settings: Settings) -> ssl.SSLContext | None:
-    """Return the context that TCP connections are encrypted with, None for none.
+    """Return the context for TLS on TCP connections; None: there is no TLS.
 
     Only HTTP/1.1 is offered: every connection is then served by the same code as one without TLS.
 

@@ -73,7 +73,9 @@ def check_handshake(headers: Iterable[tuple[str, str]]) -> None:
 def _accept(protocol: ServerProtocol, handshake: Handshake) -> Response:
     response = protocol.accept(handshake)
     if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
-        raise errors.Refused(response.status_code, errors.BAD_HANDSHAKE.message.format(protocol.handshake_exc))
+        raise errors.Refused(
+            response.status_code, errors.BAD_HANDSHAKE.message.format(protocol.handshake_exc), errors.BAD_HANDSHAKE.code
+        )
     return response
 
 

@@ -17,7 +17,7 @@ _SLOW_READS = 16
 
 
 def make_buffer() -> memoryview:
-    """Return what all wires of one event loop read into; what has come is copied from there at once.
+    """Return the buffer that all wires of one event loop read into; bytes are copied from it at once.
 
     A read with a buffer of its own would cut that to the size of what came, and leave a hole in the heap that the
     next read does not fit in: 64 KiB for each small head that is kept for a while.
@@ -124,7 +124,7 @@ class Wire:
         return bool(poll.poll(0))
 
     def send_nowait(self, data: bytes) -> int:
-        """Send what the kernel takes of ``data`` at once; return how much that was, 0 if it cannot be told."""
+        """Send what the kernel takes of ``data`` at once; return how much that was, 0 if that is not known."""
         if self._socket is None:
             return 0
         try:

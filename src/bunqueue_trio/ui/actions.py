@@ -4,7 +4,7 @@ A new action is a row here; pages name it and say of what. Nothing else knows ho
 """
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
@@ -14,60 +14,15 @@ from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.commands import Command
 from bunqueue_trio.protocol.request import segment_of
 from bunqueue_trio.ui import doing, restoring
+from bunqueue_trio.ui.action import Action, Field, Form
 from bunqueue_trio.ui.ask import Ask, Wrong
 from bunqueue_trio.ui.commands import curl
-from bunqueue_trio.ui.doing import Done, Preview, duration
-
-Form = Mapping[str, str]
-
+from bunqueue_trio.ui.doing import duration
 
 # Characters of a field.
 TEXT_MAX = 2000
 STOP_AT = 20
 """Percent of those retried first: if more die again, the others stay dead."""
-
-
-class Field(NamedTuple):
-    """Something that the person fills in."""
-
-    name: str
-    label: str
-    hint: str = ""
-    kind: str = "text"
-    """text, number, or choice."""
-    default: str = ""
-    choices: tuple[str, ...] = ()
-    is_needed: bool = False
-    called: str = ""
-    """By the API and the command line."""
-
-
-class Action(NamedTuple):
-    """One row."""
-
-    name: str
-    label: str
-    """On the button."""
-    title: Callable[[Form], str]
-    command: type[Command]
-    fields_of: Callable[[Form, int], dict[str, Any]]
-    """Returns the command's fields, by their names in JSON, for a form at a time."""
-    cli: Callable[[Form], tuple[object, ...]]
-    preview: Callable[[Ask, Form], Awaitable[Preview]]
-    perform: Callable[[Ask, "Action", Form], Awaitable[Done]]
-    """Does it, and returns what was done."""
-    about: tuple[str, ...] = ("queue",)
-    """What it is done to: given by the page, not filled in."""
-    may_lack: tuple[str, ...] = ()
-    """What of that need not be given."""
-    fields: tuple[Field, ...] = ()
-    note: str = ""
-    by_curl: str = ""
-    """What the one request of the curl leaves over, and the button and the command line do not."""
-    is_grave: bool = False
-    """What it takes away does not come back."""
-    goes_back: str = "queue"
-    """The page of what, or the address of one, is shown when it is done."""
 
 
 class Bound(NamedTuple):
@@ -81,7 +36,7 @@ class Bound(NamedTuple):
 
 
 def as_said(action: Action, given: Form) -> dict[str, str]:
-    """Return the form with what was given in place of the defaults; what does not matter of it, such as blanks, is left out."""
+    """Return the form with the given values in place of the defaults; blanks and the like are left out."""
     form = defaults(action) | {name: given.get(name, "") for name in action.about}
     for field in action.fields:
         if field.name in given:
@@ -202,7 +157,7 @@ _THERE = dict.fromkeys(("defaults", "stalls"), "Jobs that are there keep what th
 
 
 def _said(group: str) -> Callable[[Form, int], dict[str, Any]]:
-    """Return what makes the fields of a change of some settings of a queue: those that are filled in."""
+    """Return a function that takes, from a form, the settings of a queue that were filled in."""
 
     def fields(form: Form, now: int) -> dict[str, Any]:
         try:

@@ -1,4 +1,4 @@
-"""One request for a page: who asks, for what, of which server; and what a page is made of."""
+"""One request for a page: who asks, for what, and which server; and the parts of a page."""
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, NamedTuple, TypeVar, cast
@@ -39,7 +39,7 @@ class Ask(NamedTuple):
     """The address of the server as the browser knows it."""
     now: int
     found: Callable[[], Awaitable[tuple[Picture, list[Finding]]]]
-    """Returns what is the case, and what is wrong, as it was within the last two seconds."""
+    """Returns the picture of the server and the findings, as of the last two seconds."""
 
     @property
     def queue(self) -> str:

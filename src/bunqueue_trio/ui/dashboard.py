@@ -23,6 +23,7 @@ from bunqueue_trio.api.logins import LOGIN_MS, cookie_of
 from bunqueue_trio.config import PICTURE_MS
 from bunqueue_trio.errors import Refused, StoreError
 from bunqueue_trio.pages.findings import Finding, Picture, look
+from bunqueue_trio.pages.gathered import gathered
 from bunqueue_trio.protocol.commands.spec import Role
 from bunqueue_trio.protocol.routes import Match, Router
 from bunqueue_trio.runtime.server import Server
@@ -31,7 +32,6 @@ from bunqueue_trio.ui.ask import Ask, Leads, Screen, Viewer, Wrong
 from bunqueue_trio.ui.render import render
 from bunqueue_trio.ui.table import ROUTES, VIEWS, navigation
 from bunqueue_trio.ui.views import acts
-from bunqueue_trio.ui.views.now import gathered
 
 _log = structlog.get_logger()
 
@@ -118,7 +118,7 @@ class Dashboard:
 
     async def _answer(
         self, ask: Ask, target: Any, match: Match, headers: Mapping[str, str], fresh: str | None
-    ) -> Response:  # fmt: skip
+    ) -> Response:
         if target == "logout":
             self._gateway.logins.sign_out(ask.viewer.cookie)
             return _lead("/ui/login", self._set_cookie(headers, "", 0))
@@ -156,7 +156,7 @@ class Dashboard:
         return _html(body, screen.status, *more, ("ETag", tag))
 
     def _viewer(self, cookie: str) -> Viewer | None:
-        """Return who looks, None when that is nobody who may."""
+        """Return who looks; None when they may not."""
         logins = self._gateway.logins
         if not self._server.settings.auth_tokens:
             # Nobody signs in here; the cookie is only what the forms of a page are tied to.
@@ -196,7 +196,7 @@ class Dashboard:
                 value = self._gateway.logins.sign_in(grant, self._server.clock.now())
                 return _lead(where, self._set_cookie(headers, value, LOGIN_MS // 1000))
             _log.warning("a browser has sent a wrong token", client=headers.get("x-forwarded-for", "")[:100])
-            wrong = "This is none of the tokens."
+            wrong = "This token is not one of the server's."
         context = {"next": where, "wrong": wrong, "css": _mark("app.css"), "version": __version__}
         return _html(await render("login.html", context), 401 if wrong else 200)
 
@@ -280,4 +280,4 @@ def _static(name: str, headers: Mapping[str, str]) -> Response:
         raise errors.NOT_FOUND.refuse()
     return Response(
         200, (("Content-Type", kind), ("Cache-Control", "public, max-age=31536000, immutable"), *_SAFE), _file(name)
-    )  # fmt: skip
+    )

@@ -1,7 +1,7 @@
 """How actions look before they act, and act: in slices, each its own commit, at most :data:`ACT_MAX` jobs at once."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 import trio
@@ -13,13 +13,9 @@ from bunqueue_trio.pages.words import count, size, span
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.replies import DeadLetter
 from bunqueue_trio.protocol.worker_replies import WorkerView
+from bunqueue_trio.ui.action import Action, Does, Done, Form, Looks, Preview
 from bunqueue_trio.ui.ask import Ask, Wrong
 from bunqueue_trio.ui.commands import make
-
-if TYPE_CHECKING:
-    from bunqueue_trio.ui.actions import Action
-
-Form = Mapping[str, str]
 
 # Jobs in one step of the engine: about a ms.
 SLICE = 200
@@ -34,30 +30,6 @@ PAGE = 50
 WORKERS_PAGE = 50
 # Jobs whose fate is shown after they were retried.
 WATCHED_MAX = 20
-
-
-class Preview(NamedTuple):
-    """What would be done: a sentence, and some of those it would be done to."""
-
-    says: str
-    examples: tuple[str, ...] = ()
-    """Ids of jobs."""
-    is_nothing: bool = False
-    now: Mapping[str, str] = {}
-    """The values of fields as they are, by name."""
-    is_grave: bool = False
-    """What it would take away does not come back."""
-
-
-class Done(NamedTuple):
-    """What was done: a sentence, and the jobs whose fate is of interest."""
-
-    says: str
-    watch: tuple[str, ...] = ()
-
-
-Looks = Callable[[Ask, Form], Awaitable[Preview]]
-Does = Callable[[Ask, "Action", Form], Awaitable[Done]]
 
 
 def duration(text: str) -> int:
@@ -293,28 +265,28 @@ async def dead_letters(ask: Ask, queue: str, limit: int, fingerprint: str | None
 
 
 def once(says: str) -> Does:
-    """Return what runs the one command of an action, and says so."""
+    """Return a function that runs the one command of an action, and says what it did."""
 
-    async def do(ask: Ask, action: "Action", form: Form) -> Done:
+    async def do(ask: Ask, action: Action, form: Form) -> Done:
         await ask.server.core.execute(make(action.command, action.fields_of(form, ask.now)), by=ask.by)
         return Done(says.format(**form))
 
     return do
 
 
-async def run_schedule(ask: Ask, action: "Action", form: Form) -> Done:
+async def run_schedule(ask: Ask, action: Action, form: Form) -> Done:
     """Bring a job now, and say which."""
     reply: Any = await _step(ask, action, form, 0)
     return Done(f"The job {reply.id} is there.")
 
 
-async def release(ask: Ask, action: "Action", form: Form) -> Done:
+async def release(ask: Ask, action: Action, form: Form) -> Done:
     """Take the jobs of a worker back, and say how many."""
     reply: Any = await _step(ask, action, form, 0)
     return Done(f"{form['id']}: {count(reply.data['count'], 'job')} taken back.")
 
 
-async def drain(ask: Ask, action: "Action", form: Form) -> Done:
+async def drain(ask: Ask, action: Action, form: Form) -> Done:
     """Remove waiting jobs until none is left, or enough were."""
     done = left = 0
     while done < ACT_MAX:
@@ -325,7 +297,7 @@ async def drain(ask: Ask, action: "Action", form: Form) -> Done:
     return Done(f"{form['queue']}: {count(done, 'job')} removed, {left:,} left.")
 
 
-async def clean(ask: Ask, action: "Action", form: Form) -> Done:
+async def clean(ask: Ask, action: Action, form: Form) -> Done:
     """Remove old jobs until none is left, or enough were looked at."""
     done, looked, after = 0, 0, None
     while looked < 10 * ACT_MAX and done < ACT_MAX:
@@ -340,7 +312,7 @@ async def clean(ask: Ask, action: "Action", form: Form) -> Done:
 def dead_ones(done: str) -> Does:
     """Return what runs the act of an action on dead letters, and says to how many it was ``done``, and why not to others."""
 
-    async def do(ask: Ask, action: "Action", form: Form) -> Done:
+    async def do(ask: Ask, action: Action, form: Form) -> Done:
         fields = action.fields_of(form, ask.now)
         watch = []
         if done == "retried" and "fingerprint" in form and fields["limit"] <= WATCHED_MAX:
@@ -362,7 +334,7 @@ _WHY_NOT = {
 """Code → what kept some of them from it."""
 
 
-async def _step(ask: Ask, action: "Action", form: Form, done: int, **more: Any) -> Any:
+async def _step(ask: Ask, action: Action, form: Form, done: int, **more: Any) -> Any:
     """Run one slice of an action.
 
     Raises:

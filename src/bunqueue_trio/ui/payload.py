@@ -41,7 +41,7 @@ def show(raw: Raw | bytes, mask: Collection[str], chars: int | None = SHOWN_CHAR
     try:
         text = msgspec.json.format(data, indent=2).decode("utf-8", "replace")
     except (msgspec.DecodeError, RecursionError):
-        # So deep that nobody reads it; what is in it cannot be told apart from what is to be hidden.
+        # So deep that nobody reads it; it may hold what is to be hidden.
         return Shown("", len(data), is_cut=True, is_too_large=True)
     # What is hidden begins before it ends: a text that is cut first hides the same.
     is_cut = chars is not None and len(text) > chars
@@ -87,7 +87,7 @@ def _name(key: str) -> str:
 
 
 class Common(NamedTuple):
-    """Something that all of some jobs have in common."""
+    """Something that the jobs have in common."""
 
     what: str
     value: str

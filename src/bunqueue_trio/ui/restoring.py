@@ -6,11 +6,11 @@ from typing import Any
 
 from msgspec import Raw
 
-from bunqueue_trio.pages.words import Given, exact
+from bunqueue_trio.pages.words import Given, typed_ms
 from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.ui.action import Form, Preview
 from bunqueue_trio.ui.ask import Ask, Wrong
 from bunqueue_trio.ui.commands import make
-from bunqueue_trio.ui.doing import Form, Preview
 from bunqueue_trio.ui.payload import show
 from bunqueue_trio.ui.render import clock_time
 
@@ -28,7 +28,7 @@ _SPANS = frozenset({"every", "jitter", "window", "backoff", "ttl", "timeout"})
 
 
 def can_be_said(put: Mapping[str, Any], mask: Collection[str]) -> bool:
-    """Return whether flags of `schedules put` say all of it, and nothing of it is to be hidden; who declares it is left to the server."""
+    """Return whether the flags of `schedules put` can express all of a schedule, with nothing to hide; its source is left to the server."""
     options, data = put.get("options", {}), put["data"].encode()
     return (
         put.keys() <= {*_FLAGS, "queue", "data", "options", "source"}
@@ -64,7 +64,7 @@ def words(form: Form) -> tuple[object, ...]:
 
 
 def _text(name: str, value: Any) -> str:
-    return exact(value) if name in _SPANS else str(value)
+    return typed_ms(value) if name in _SPANS else str(value)
 
 
 def _put(form: Form) -> dict[str, Any]:

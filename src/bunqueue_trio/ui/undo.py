@@ -9,7 +9,7 @@ from msgspec import UNSET
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.pages import acts
 from bunqueue_trio.pages.queue_settings import NAMED, typed
-from bunqueue_trio.pages.words import exact
+from bunqueue_trio.pages.words import typed_ms
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.lines import Action
 from bunqueue_trio.ui.actions import Bound, bind
@@ -23,11 +23,11 @@ TOPICS: Mapping[str, str] = {
     "PutSchedule": "schedule", "ChangeSchedule": "schedule", "DeleteSchedule": "schedule", "Cron": "schedule", "CronDelete": "schedule", "ChangePriority": "priority",
     "Cancel": "job", "RetryDlq": "job", "MarkGroup": "mark",
 }  # fmt: skip
-"""Acts of which the newest is in force, by what they are about; each but the retry of a dead letter can be taken back."""
+"""Acts whose newest one is in force, by what they are about; each but the retry of a dead letter can be taken back."""
 
 
 def undo(ask: Ask, act: Action, later: set[tuple[str, str]]) -> Bound | None:
-    """Return what takes an act back; ``later`` has what newer acts were about, and gets this one's."""
+    """Return the command that takes an act back; ``later`` has what newer acts were about, and this one's is added."""
     topic = TOPICS.get(act.command)
     if topic is None:
         return None
@@ -53,7 +53,7 @@ def _undo(ask: Ask, act: Action, topic: str) -> tuple[str, dict[str, str]] | Non
             return "unrate", queue
         if until is not None:
             return None
-        return "rate", queue | {"limit": str(was["limit"]), "time": exact(was["duration"])}
+        return "rate", queue | {"limit": str(was["limit"]), "time": typed_ms(was["duration"])}
     if topic in ("defaults", "stalls", "dead"):
         texts = {name: typed(NAMED[name], value) for name, value in was.items()}
         said = {name: text for name, text in texts.items() if text is not None}
@@ -97,7 +97,7 @@ def _schedule(ask: Ask, act: Action, was: Mapping[str, Any]) -> tuple[str, dict[
     if not was["there"]:
         return "delete-schedule", name
     if was.get("paused"):
-        # It would run: none is put and paused in one act.
+        # It would run: a schedule cannot be put and paused in one act.
         return None
     put = {key: value for key, value in was.items() if key != "there"}
     return ("restore-schedule", name | {"as": json.dumps(put)}) if can_be_said(put, ask.mask) else None

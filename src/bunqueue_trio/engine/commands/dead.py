@@ -1,5 +1,6 @@
 """Handlers of the commands about dead letters."""
 
+from bunqueue_trio.engine.auto_retrying import outlook
 from bunqueue_trio.engine.cursors import ended_page
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.find import select
@@ -23,9 +24,11 @@ def _list(engine: Engine, command: c.Dlq, now: int, owner: Owner) -> r.Reply:
             reason=reason_of(job),
             error=job.noted().error,
             fingerprint=job.noted().fingerprint,
+            retry_count=job.noted().auto_retries,
+            next_retry_at=outlook(engine, job, now)[1],
         )
         for job in jobs
-    ]  # fmt: skip
+    ]
     return r.DeadReply(entries=entries, total=engine.dead_left(command.queue), next=after)
 
 

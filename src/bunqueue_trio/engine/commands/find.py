@@ -31,7 +31,7 @@ def _act(engine: Engine, command: c.ActOnJobs, now: int, owner: Owner) -> r.Repl
     done = act(engine, command, now, lambda jobs: examples.extend(listed(job) for job in jobs[:_EXAMPLES]))
     engine.acted = done.done > 0 and not command.dry_run
     return r.ActReply(
-        count=done.done, refused=done.refused, scanned=done.selection.scanned, examples=examples, next=done.selection.after
+        count=done.done, ending=done.ending, refused=done.refused, scanned=done.selection.scanned, examples=examples, next=done.selection.after
     )  # fmt: skip
 
 

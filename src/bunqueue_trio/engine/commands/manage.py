@@ -12,6 +12,7 @@ from bunqueue_trio.protocol import replies as r
 
 def _cancel(engine: Engine, command: c.Cancel, now: int, owner: Owner) -> r.Reply:
     job = _there(engine, command.id, now)
+    engine.acted = not engine.is_cancelled_so(job, command, now)
     engine.cancel_as_said(job, command, now)
     cancelled = None if job.lease is None else job.lease.cancelled
     return r.OK if cancelled is None else r.DataReply(data={"until": cancelled.until})

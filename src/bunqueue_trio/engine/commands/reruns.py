@@ -62,7 +62,7 @@ def _stop(engine: Engine, command: c.StopRerun, now: int, owner: Owner) -> r.Rep
         raise c.RERUN_NOT_FOUND.refuse()
     engine.acted = one.is_under_way
     if one.is_under_way:
-        one.end(STOPPED, "it was told to", now)
+        one.end(STOPPED, "somebody stopped it", now)
         engine.reruns.note(one)
     return rr.RerunReply(rerun=_view(engine, one))
 

@@ -211,7 +211,7 @@ def _past(engine: Engine, name: str, before: str | None, limit: int) -> tuple[li
 
 
 def _place(name: str, job_id: str) -> tuple[int, str]:
-    """Return where a job stands among the slots of its schedule: by its slot, or by when it was told to run."""
+    """Return where a job stands among the slots of its schedule: by its slot, or by when somebody let it run."""
     found = RUN.fullmatch(job_id.removeprefix(f"{name}@"))
     assert found is not None
     return int(found[1]), found[2] or ""

@@ -55,7 +55,7 @@ TEXT_MAX = 65_536
 ANY = {"read": "any"}
 """Marks a text that is made of whatever was sent: a failure that cannot be reported is worse than an ugly text."""
 Text = Annotated[str, Meta(max_length=TEXT_MAX, extra=ANY, extra_json_schema=ANY)]
-# Of any JSON client: a tag is a label, a state is none that there is.
+# From any JSON client: a number as a tag is a label; as a state it is unknown.
 Name = Annotated[str, Meta(max_length=1024)]
 Names = Annotated[list[Name], Meta(max_length=100)]
 Dependencies = Annotated[list[Key], Meta(max_length=1000)]

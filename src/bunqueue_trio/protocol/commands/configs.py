@@ -129,11 +129,11 @@ _STALLS = {"enabled": True, "stallInterval": 15000, "maxStalls": 5, "gracePeriod
 SPECS: tuple[Spec, ...] = (
     Spec(
         SetDefaults, Does.CHANGES, Path("PUT", "/queues/:queue/defaults"), refuses=(errors.INVALID_QUEUE, TOO_MANY_CONFIGS),
-        again=Again.FREELY, role=Role.ADMIN, acts=True, example=Example({"maxAttempts": 5, "timeout": 30000}, EXAMPLE_OK),
+        again=Again.FREELY, role=Role.ADMIN, acts="queue --set", example=Example({"maxAttempts": 5, "timeout": 30000}, EXAMPLE_OK),
     ),
     Spec(
         ClearDefaults, Does.CHANGES, Path("DELETE", "/queues/:queue/defaults", optional_body=True), again=Again.FREELY,
-        refuses=(errors.INVALID_QUEUE,), role=Role.ADMIN, acts=True, example=Example(None, EXAMPLE_OK),
+        refuses=(errors.INVALID_QUEUE,), role=Role.ADMIN, acts="queue --reset defaults", example=Example(None, EXAMPLE_OK),
     ),
     Spec(
         GetDefaults, Does.READS, Path("GET", "/queues/:queue/defaults"), refuses=(errors.INVALID_QUEUE,), again=Again.FREELY,
@@ -141,11 +141,11 @@ SPECS: tuple[Spec, ...] = (
     ),
     Spec(
         SetStallConfig, Does.CHANGES, Path("PUT", "/queues/:queue/stall-config"), refuses=(errors.INVALID_QUEUE, TOO_MANY_CONFIGS),
-        again=Again.FREELY, role=Role.ADMIN, acts=True, example=Example({"stallInterval": 15000, "maxStalls": 5}, EXAMPLE_OK),
+        again=Again.FREELY, role=Role.ADMIN, acts="queue --set", example=Example({"stallInterval": 15000, "maxStalls": 5}, EXAMPLE_OK),
     ),
     Spec(
         ClearStallConfig, Does.CHANGES, Path("DELETE", "/queues/:queue/stall-config", optional_body=True), again=Again.FREELY,
-        refuses=(errors.INVALID_QUEUE,), role=Role.ADMIN, acts=True, example=Example(None, EXAMPLE_OK),
+        refuses=(errors.INVALID_QUEUE,), role=Role.ADMIN, acts="queue --reset stalls", example=Example(None, EXAMPLE_OK),
     ),
     Spec(
         GetStallConfig, Does.READS, Path("GET", "/queues/:queue/stall-config"), refuses=(errors.INVALID_QUEUE,), again=Again.FREELY,
@@ -153,12 +153,12 @@ SPECS: tuple[Spec, ...] = (
     ),
     Spec(
         SetDlqConfig, Does.CHANGES, Path("PUT", "/queues/:queue/dlq-config"),
-        refuses=(errors.INVALID_QUEUE, TOO_MANY_CONFIGS), again=Again.FREELY, role=Role.ADMIN, acts=True,
+        refuses=(errors.INVALID_QUEUE, TOO_MANY_CONFIGS), again=Again.FREELY, role=Role.ADMIN, acts="queue --set",
         example=Example({"autoRetry": True, "autoRetryInterval": 60000, "maxEntries": 1000}, EXAMPLE_OK),
     ),
     Spec(
         ClearDlqConfig, Does.CHANGES, Path("DELETE", "/queues/:queue/dlq-config", optional_body=True), again=Again.FREELY,
-        refuses=(errors.INVALID_QUEUE,), role=Role.ADMIN, acts=True, example=Example(None, EXAMPLE_OK),
+        refuses=(errors.INVALID_QUEUE,), role=Role.ADMIN, acts="queue --reset dead", example=Example(None, EXAMPLE_OK),
     ),
     Spec(
         GetDlqConfig, Does.READS, Path("GET", "/queues/:queue/dlq-config"), refuses=(errors.INVALID_QUEUE,), again=Again.FREELY,

@@ -102,7 +102,7 @@ SPECS: tuple[Spec, ...] = (
     Spec(
         Cron, Does.CHANGES, Path("POST", "/crons"),
         refuses=(errors.INVALID_QUEUE, INVALID_SCHEDULE, CRON_IS_UNCLEAR, NO_CRON, NO_ZONE, NEVER_RUNS, TOO_MANY_SCHEDULES),
-        again=Again.GUARDED, fills=True, role=Role.ADMIN, acts=True,
+        again=Again.GUARDED, fills=True, role=Role.ADMIN, acts="schedules put",
         example=Example(
             {
                 "name": "daily", "queue": "reports", "data": {}, "jobName": "report", "schedule": "0 9 * * *",
@@ -121,6 +121,6 @@ SPECS: tuple[Spec, ...] = (
     ),
     Spec(
         CronDelete, Does.CHANGES, Path("DELETE", "/crons/:name", optional_body=True), refuses=_MISSING,
-        again=Again.GUARDED, role=Role.ADMIN, acts=True, example=Example(None, EXAMPLE_OK),
+        again=Again.GUARDED, role=Role.ADMIN, acts="schedules delete", example=Example(None, EXAMPLE_OK),
     ),
 )  # fmt: skip

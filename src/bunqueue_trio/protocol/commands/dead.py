@@ -105,7 +105,7 @@ SPECS: tuple[Spec, ...] = (
                         "job": EXAMPLE_DEAD_JOB,
                         "enteredAt": 1700000001000, "reason": "max_attempts_exceeded",
                         "error": "SMTP connection refused",
-                        "fingerprint": "edd9f12d55e5",
+                        "fingerprint": "edd9f12d55e5", "retryCount": 1, "nextRetryAt": 1700003601000,
                     },
                 ],
                 "total": 42,
@@ -125,16 +125,16 @@ SPECS: tuple[Spec, ...] = (
     ),
     Spec(
         MarkGroup, Does.CHANGES, Path("PUT", "/dead/groups/:fingerprint/mark"), refuses=(NOT_A_GROUP,), again=Again.FREELY,
-        role=Role.ADMIN, acts=True, example=Example({"mark": "fixed"}, {"ok": True}),
+        role=Role.ADMIN, acts="mark", example=Example({"mark": "fixed"}, {"ok": True}),
     ),
     Spec(
         RetryDlq, Does.CHANGES, Path("POST", "/queues/:queue/dlq/retry", optional_body=True),
         refuses=(errors.INVALID_QUEUE, NOT_A_PLACE, NOT_DEAD, KEY_IS_HELD), role=Role.ADMIN, fills=True,
-        acts=True, example=Example({"jobId": EXAMPLE_ID}, {"ok": True, "count": 1, "left": 41, "next": None}),
+        acts="retry", example=Example({"jobId": EXAMPLE_ID}, {"ok": True, "count": 1, "left": 41, "next": None}),
     ),
     Spec(
         PurgeDlq, Does.CHANGES, Path("POST", "/queues/:queue/dlq/purge", optional_body=True),
         refuses=(errors.INVALID_QUEUE, NOT_A_PLACE, NOT_DEAD), role=Role.ADMIN,
-        acts=True, example=Example({"jobId": EXAMPLE_ID}, {"ok": True, "count": 1, "left": 41, "next": None}),
+        acts="purge", example=Example({"jobId": EXAMPLE_ID}, {"ok": True, "count": 1, "left": 41, "next": None}),
     ),
 )  # fmt: skip

@@ -102,11 +102,11 @@ SPECS: tuple[Spec, ...] = (
     ),
     Spec(
         ActOnJobs, Does.CHANGES, Path("POST", "/jobs/act"),
-        refuses=(errors.INVALID_QUEUE, UNKNOWN_STATE, NOT_A_PLACE, EMPTY_FILTER, NO_PRIORITY, ONLY_CANCELLED), role=Role.ADMIN, acts=True, sliced=True,
+        refuses=(errors.INVALID_QUEUE, UNKNOWN_STATE, NOT_A_PLACE, EMPTY_FILTER, NO_PRIORITY, ONLY_CANCELLED), role=Role.ADMIN, acts="act", sliced=True,
         example=Example(
             {"filter": {"queue": "emails", "fingerprint": "2a253bca139c"}, "action": "retry"},
             {
-                "ok": True, "count": 998, "refused": {"key-held": 2}, "scanned": 1000,
+                "ok": True, "count": 998, "ending": 0, "refused": {"key-held": 2}, "scanned": 1000,
                 "examples": [EXAMPLE_DEAD_JOB | {"state": "failed", "error": "SMTP connection refused", "reason": "max_attempts_exceeded"}],
                 "next": "failed|emails|41",
             },

@@ -52,6 +52,6 @@ SPECS: tuple[Spec, ...] = (
     ),
     Spec(
         ClearLogs, Does.CHANGES, Path("DELETE", "/jobs/:id/logs", optional_body=True), refuses=(errors.JOB_NOT_FOUND,),
-        again=Again.FREELY, acts=True, example=Example(None, EXAMPLE_OK),
+        again=Again.FREELY, acts="clear logs", example=Example(None, EXAMPLE_OK),
     ),
 )  # fmt: skip

@@ -55,7 +55,6 @@ _REFUSES = (errors.JOB_NOT_FOUND,)
 SPECS: tuple[Spec, ...] = (
     Spec(
         GetJob, Does.READS, Path("GET", "/jobs/:id"), refuses=_REFUSES, again=Again.FREELY, role=Role.READ,
-        contract=True,
         example=Example(None, {"ok": True, "job": EXAMPLE_JOB}),
     ),
     Spec(GetState, Does.READS, Path("GET", "/jobs/:id/state"), refuses=_REFUSES, again=Again.FREELY, role=Role.READ),
@@ -94,7 +93,7 @@ SPECS: tuple[Spec, ...] = (
         ),
     ),
     Spec(
-        Why, Does.READS, Path("GET", "/jobs/:id/why"), refuses=_REFUSES, again=Again.FREELY, role=Role.READ,
+        Why, Does.READS, Path("GET", "/jobs/:id/why"), refuses=_REFUSES, again=Again.FREELY, role=Role.READ, settled_by="everything",
         example=Example(
             None,
             {

@@ -83,36 +83,36 @@ NEVER_READY = Fault(409, "Job waits for others: only their ends make it ready", 
 SPECS: tuple[Spec, ...] = (
     Spec(
         Cancel, Does.CHANGES, Path("DELETE", "/jobs/:id", optional_body=True), refuses=(errors.JOB_NOT_FOUND,),
-        again=Again.GUARDED, contract=True, acts=True, example=Example(None, EXAMPLE_OK),
+        again=Again.GUARDED, acts="cancel", example=Example(None, EXAMPLE_OK),
     ),
     Spec(
         Promote, Does.CHANGES, Path("POST", "/jobs/:id/promote", optional_body=True), refuses=(NOT_DELAYED,),
-        again=Again.GUARDED, acts=True, example=Example(None, EXAMPLE_OK),
+        again=Again.GUARDED, acts="promote", example=Example(None, EXAMPLE_OK),
     ),
     Spec(
         Discard, Does.CHANGES, Path("POST", "/jobs/:id/discard", optional_body=True), refuses=(errors.JOB_NOT_FOUND,),
-        again=Again.GUARDED, acts=True, example=Example(None, EXAMPLE_OK),
+        again=Again.GUARDED, acts="discard", example=Example(None, EXAMPLE_OK),
     ),
     Spec(
         ChangePriority, Does.CHANGES, Path("PUT", "/jobs/:id/priority"), refuses=(errors.JOB_NOT_FOUND, IS_ACTIVE),
-        again=Again.FREELY, acts=True, example=Example({"priority": 10}, EXAMPLE_OK),
+        again=Again.FREELY, acts="change --priority", example=Example({"priority": 10}, EXAMPLE_OK),
     ),
     Spec(
         ChangeDelay, Does.CHANGES, Path("PUT", "/jobs/:id/delay"), refuses=(errors.JOB_NOT_FOUND, IS_ACTIVE),
-        again=Again.FREELY, acts=True, example=Example({"delay": 60000}, EXAMPLE_OK),
+        again=Again.FREELY, acts="change --delay", example=Example({"delay": 60000}, EXAMPLE_OK),
     ),
     Spec(
         MoveToDelayed, Does.CHANGES, Path("POST", "/jobs/:id/move-to-delayed"),
         refuses=(errors.JOB_NOT_FOUND, errors.NOT_ACTIVE, errors.LOST_LOCK, NEVER_READY), again=Again.GUARDED,
-        acts=True, example=Example({"delay": 60000}, EXAMPLE_OK),
+        acts="change --delay", example=Example({"delay": 60000}, EXAMPLE_OK),
     ),
     Spec(
         MoveToWait, Does.CHANGES, Path("POST", "/jobs/:id/move-to-wait", optional_body=True),
         refuses=(errors.JOB_NOT_FOUND, errors.NOT_ACTIVE, errors.LOST_LOCK, NEVER_READY, KEY_IS_HELD), again=Again.FREELY,
-        again_with_token=Again.GUARDED, fills=True, acts=True, revives_role=Role.ADMIN, example=Example(None, EXAMPLE_OK),
+        again_with_token=Again.GUARDED, fills=True, acts="move to wait", revives_role=Role.ADMIN, example=Example(None, EXAMPLE_OK),
     ),
     Spec(
         Update, Does.CHANGES, Path("PUT", "/jobs/:id/data"), refuses=(errors.JOB_NOT_FOUND, IS_ACTIVE),
-        again=Again.FREELY, fills=True, acts=True, example=Example({"data": {"to": "user@test.com"}}, EXAMPLE_OK),
+        again=Again.FREELY, fills=True, acts="change --data", example=Example({"data": {"to": "user@test.com"}}, EXAMPLE_OK),
     ),
 )  # fmt: skip

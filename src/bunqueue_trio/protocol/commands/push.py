@@ -92,7 +92,6 @@ _REFUSES = (errors.UNKNOWN_DEPENDENCY, errors.FOREIGN_JOB_ID)
 SPECS: tuple[Spec, ...] = (
     Spec(
         Push, Does.CHANGES, Path("POST", "/queues/:queue/jobs"), refuses=_REFUSES, fills=True, timed="push",
-        contract=True,
         example=Example(
             {
                 "data": {"to": "user@test.com", "subject": "Welcome"}, "priority": 10, "delay": 5000, "maxAttempts": 5,

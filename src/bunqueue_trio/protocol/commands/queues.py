@@ -129,11 +129,11 @@ SPECS: tuple[Spec, ...] = (
     Spec(
         Pause, Does.CHANGES, Path("POST", "/queues/:queue/pause", optional_body=True),
         refuses=(errors.UNTIL_IS_PAST, errors.TOO_MANY_GATES), again=Again.FREELY, role=Role.ADMIN,
-        acts=True, example=Example({"reason": "the mail server is down", "until": 1893456000000}, EXAMPLE_OK),
+        acts="pause", example=Example({"reason": "the mail server is down", "until": 1893456000000}, EXAMPLE_OK),
     ),
     Spec(
         Resume, Does.CHANGES, Path("POST", "/queues/:queue/resume", optional_body=True), again=Again.FREELY,
-        role=Role.ADMIN, acts=True, example=Example(None, EXAMPLE_OK),
+        role=Role.ADMIN, acts="resume", example=Example(None, EXAMPLE_OK),
     ),
     Spec(
         IsPaused, Does.READS, Path("GET", "/queues/:queue/paused"), again=Again.FREELY, role=Role.READ,
@@ -148,11 +148,11 @@ SPECS: tuple[Spec, ...] = (
     ),
     Spec(
         SetConcurrency, Does.CHANGES, Path("PUT", "/queues/:queue/concurrency"), refuses=(errors.TOO_MANY_GATES,),
-        again=Again.FREELY, role=Role.ADMIN, acts=True, example=Example({"concurrency": 5}, EXAMPLE_OK),
+        again=Again.FREELY, role=Role.ADMIN, acts="limit", example=Example({"concurrency": 5}, EXAMPLE_OK),
     ),
     Spec(
         ClearConcurrency, Does.CHANGES, Path("DELETE", "/queues/:queue/concurrency", optional_body=True),
-        again=Again.FREELY, role=Role.ADMIN, acts=True, example=Example(None, EXAMPLE_OK),
+        again=Again.FREELY, role=Role.ADMIN, acts="limit", example=Example(None, EXAMPLE_OK),
     ),
     Spec(
         GetConcurrency, Does.READS, Path("GET", "/queues/:queue/concurrency"), again=Again.FREELY, role=Role.READ,
@@ -160,11 +160,11 @@ SPECS: tuple[Spec, ...] = (
     ),
     Spec(
         RateLimit, Does.CHANGES, Path("PUT", "/queues/:queue/rate-limit"), refuses=(errors.TOO_MANY_GATES,),
-        again=Again.FREELY, role=Role.ADMIN, acts=True, example=Example({"limit": 100, "duration": 60000}, EXAMPLE_OK),
+        again=Again.FREELY, role=Role.ADMIN, acts="limit --rate", example=Example({"limit": 100, "duration": 60000}, EXAMPLE_OK),
     ),
     Spec(
         RateLimitClear, Does.CHANGES, Path("DELETE", "/queues/:queue/rate-limit", optional_body=True),
-        again=Again.FREELY, role=Role.ADMIN, acts=True, example=Example(None, EXAMPLE_OK),
+        again=Again.FREELY, role=Role.ADMIN, acts="limit --rate", example=Example(None, EXAMPLE_OK),
     ),
     Spec(
         GetRateLimit, Does.READS, Path("GET", "/queues/:queue/rate-limit"), again=Again.FREELY, role=Role.READ,

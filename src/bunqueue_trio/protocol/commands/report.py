@@ -51,8 +51,8 @@ class AckBatch(Command[r.DataReply], kw_only=True, tag="ACKB"):
 class Fail(Command[r.DataReply], kw_only=True, tag="FAIL"):
     """Report a failed attempt: the job is retried, or goes to the dead-letter queue.
 
-    An ``unrecoverable`` one is the last, whatever attempts are left. ``retry_in`` is the wait before the next one, instead
-    of the backoff; it gives no attempt more. ``stack`` is kept with the attempt.
+    An ``unrecoverable`` one is the last, whatever attempts are left. ``retryIn`` is the ms until the next one, instead of the
+    backoff; it gives no attempt more. Both at once are refused. ``stack`` is kept with the attempt.
     """
 
     id: str = ""
@@ -84,6 +84,7 @@ class FailBatch(Command[r.FailBatchReply], kw_only=True, tag="FAILB"):
     """Report several failed attempts, each as with FAIL; jobs that are not active are named in the answer.
 
     ``runAt`` there says of each, in their order, when its next attempt may begin: null for one that has none, or did not count.
+    ``ignoredIds`` names the jobs that are not active, or not held by the token; without any it is left out.
     """
 
     failures: Annotated[list[Failure], Meta(max_length=FAILURES_MAX)]
@@ -134,7 +135,7 @@ RETRY_EXCLUDED = Fault(400, "unrecoverable and retryIn exclude each other", "ret
 SPECS: tuple[Spec, ...] = (
     Spec(
         Ack, Does.CHANGES, Path("POST", "/jobs/:id/ack", optional_body=True), refuses=_REFUSES, timed="ack",
-        again_with_token=Again.GUARDED, contract=True,
+        again_with_token=Again.GUARDED,
         example=Example({"result": {"sent": True, "messageId": "abc-123"}, "token": EXAMPLE_TOKEN}, EXAMPLE_OK),
     ),
     Spec(
@@ -144,7 +145,7 @@ SPECS: tuple[Spec, ...] = (
     ),
     Spec(
         Fail, Does.CHANGES, Path("POST", "/jobs/:id/fail", optional_body=True), refuses=(*_REFUSES, RETRY_EXCLUDED),
-        again_with_token=Again.GUARDED, contract=True,
+        again_with_token=Again.GUARDED,
         example=Example({"error": "SMTP connection refused", "token": EXAMPLE_TOKEN}, EXAMPLE_OK),
     ),
     Spec(

@@ -60,7 +60,7 @@ SPECS: tuple[Spec, ...] = (
     Spec(
         RerunDlq, Does.CHANGES, Path("POST", "/dead/rerun"),
         refuses=(errors.INVALID_QUEUE, UNKNOWN_STATE, EMPTY_FILTER, NOTHING_DEAD, QUEUE_PAUSED, NOBODY_ASKS, TOO_MANY_RERUNS),
-        role=Role.ADMIN, fills=True, acts=True,
+        role=Role.ADMIN, fills=True, acts="rerun",
         example=Example(
             {"filter": {"queue": "emails", "fingerprint": "2a253bca139c"}, "count": 10, "stopAt": 20},
             {"ok": True, "rerun": _EXAMPLE | {"retried": 0, "open": 0, "died": 0, "refused": {}}},
@@ -72,9 +72,9 @@ SPECS: tuple[Spec, ...] = (
     ),
     Spec(
         StopRerun, Does.CHANGES, Path("POST", "/dead/reruns/:rerun/stop", optional_body=True), refuses=(RERUN_NOT_FOUND,),
-        again=Again.FREELY, role=Role.ADMIN, acts=True,
+        again=Again.FREELY, role=Role.ADMIN, acts="reruns stop",
         example=Example(
-            None, {"ok": True, "rerun": _EXAMPLE | {"state": "stopped", "why": "it was told to", "endedAt": 1700000009000}}
+            None, {"ok": True, "rerun": _EXAMPLE | {"state": "stopped", "why": "somebody stopped it", "endedAt": 1700000009000}}
         ),
     ),
 )  # fmt: skip

@@ -208,7 +208,7 @@ EXAMPLE_REPEAT: dict[str, Any] = {
 SPECS: tuple[Spec, ...] = (
     Spec(
         PutSchedule, Does.CHANGES, Path("POST", "/schedules"),
-        refuses=(errors.INVALID_QUEUE, INVALID_SCHEDULE, *_WHEN, TOO_MANY_SCHEDULES), again=Again.FREELY, fills=True, role=Role.ADMIN, acts=True,
+        refuses=(errors.INVALID_QUEUE, INVALID_SCHEDULE, *_WHEN, TOO_MANY_SCHEDULES), again=Again.FREELY, fills=True, role=Role.ADMIN, acts="schedules put",
         example=Example(
             {
                 "name": "nightly", "queue": "reports", "data": {"kind": "daily"}, "cron": "0 3 * * *",
@@ -219,7 +219,7 @@ SPECS: tuple[Spec, ...] = (
     ),
     Spec(
         ChangeSchedule, Does.CHANGES, Path("PUT", "/schedules/:name"),
-        refuses=(errors.INVALID_QUEUE, SCHEDULE_NOT_FOUND, *_WHEN), again=Again.FREELY, role=Role.ADMIN, acts=True,
+        refuses=(errors.INVALID_QUEUE, SCHEDULE_NOT_FOUND, *_WHEN), again=Again.FREELY, role=Role.ADMIN, acts="schedules change",
         example=Example({"data": {"kind": "weekly"}}, {"ok": True, "schedule": EXAMPLE_SCHEDULE | {"data": {"kind": "weekly"}}, "outcome": "changed"}),
     ),
     Spec(
@@ -250,19 +250,19 @@ SPECS: tuple[Spec, ...] = (
     ),
     Spec(
         DeleteSchedule, Does.CHANGES, Path("DELETE", "/schedules/:name", optional_body=True), refuses=_MISSING,
-        again=Again.GUARDED, role=Role.ADMIN, acts=True, example=Example(None, EXAMPLE_OK),
+        again=Again.GUARDED, role=Role.ADMIN, acts="schedules delete", example=Example(None, EXAMPLE_OK),
     ),
     Spec(
         PauseSchedule, Does.CHANGES, Path("POST", "/schedules/:name/pause", optional_body=True), refuses=_MISSING,
-        again=Again.FREELY, role=Role.ADMIN, acts=True, example=Example(None, EXAMPLE_OK),
+        again=Again.FREELY, role=Role.ADMIN, acts="schedules pause", example=Example(None, EXAMPLE_OK),
     ),
     Spec(
         ResumeSchedule, Does.CHANGES, Path("POST", "/schedules/:name/resume", optional_body=True), refuses=_MISSING,
-        again=Again.FREELY, role=Role.ADMIN, acts=True, example=Example(None, EXAMPLE_OK),
+        again=Again.FREELY, role=Role.ADMIN, acts="schedules resume", example=Example(None, EXAMPLE_OK),
     ),
     Spec(
         RunSchedule, Does.CHANGES, Path("POST", "/schedules/:name/run", optional_body=True), refuses=_MISSING,
-        fills=True, role=Role.ADMIN, acts=True, example=Example(None, {"ok": True, "id": "nightly@1795530000000+01924f5a-7b3c-7def-8a12-3456789abcde"}),
+        fills=True, role=Role.ADMIN, acts="schedules run", example=Example(None, {"ok": True, "id": "nightly@1795530000000+01924f5a-7b3c-7def-8a12-3456789abcde"}),
     ),
     Spec(
         GetScheduleRuns, Does.READS, Path("GET", "/schedules/:name/runs"), refuses=(SCHEDULE_NOT_FOUND, NOT_A_SLOT),

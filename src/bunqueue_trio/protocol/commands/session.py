@@ -28,7 +28,7 @@ class Auth(Command[r.DataReply], kw_only=True, tag="Auth"):
     token: Name
 
 
-class Subscribe(Command[r.DataReply], kw_only=True, tag="Subscribe"):
+class Subscribe(Command[r.SubscribedReply], kw_only=True, tag="Subscribe"):
     """Choose the events this connection gets: names, or ``*`` for all.
 
     With ``own`` false, ``completed`` and ``failed`` do not come for what it reports itself: the answer to that says it already.
@@ -38,7 +38,7 @@ class Subscribe(Command[r.DataReply], kw_only=True, tag="Subscribe"):
     own: bool = True
 
 
-class Unsubscribe(Command[r.DataReply], kw_only=True, tag="Unsubscribe"):
+class Unsubscribe(Command[r.SubscribedReply], kw_only=True, tag="Unsubscribe"):
     """Stop some events on this connection: names, or ``*`` (the default) for all."""
 
     events: Names | Name = "*"
@@ -49,10 +49,10 @@ SessionCommand = Ping | Stats | StorageStatus | StopPull | Auth | Subscribe | Un
 
 SPECS: tuple[Spec, ...] = (
     Spec(Ping, Does.SESSION, Path("GET", "/ping"), again=Again.FREELY, role=Role.READ),
-    Spec(Stats, Does.SESSION, Path("GET", "/stats"), again=Again.FREELY, role=Role.READ, contract=True),
+    Spec(Stats, Does.SESSION, Path("GET", "/stats"), again=Again.FREELY, role=Role.READ),
     Spec(StorageStatus, Does.SESSION, Path("GET", "/storage"), again=Again.FREELY, role=Role.READ),
     Spec(StopPull, Does.SESSION),
-    Spec(Auth, Does.SESSION, role=Role.READ, contract=True),
+    Spec(Auth, Does.SESSION, role=Role.READ),
     Spec(Subscribe, Does.SESSION, role=Role.READ),
     Spec(Unsubscribe, Does.SESSION, role=Role.READ),
 )

@@ -17,7 +17,7 @@ class Does(Enum):
 
     CHANGES = "it changes jobs and is answered when that is committed"
     READS = "it changes nothing and is answered even while the disk is down"
-    NOTES = "it tells the server what that keeps in memory only, and is answered even while the disk is down"
+    NOTES = "it says something that the server keeps in memory only, and is answered even while the disk is down"
     TAKES = "it gives jobs away, and can wait for them"
     SESSION = "the runtime or the connection answers it, without the engine"
 
@@ -83,10 +83,9 @@ class Spec(NamedTuple):
     """With a ``timeout`` it waits for the end of its job."""
     settled_by: Literal["job", "everything", "nothing"] = "job"
     """What a READS command must see committed before it is answered: its job, all that has changed while the disk takes commits, or nothing."""
-    contract: bool = False
-    """The HTTP API reference shows its answers whole, refusals too: those carry no ``code``."""
-    acts: bool = False
-    """An operator does it: what it has done is written down. With the lock token of its job it is that job's worker."""
+    acts: str | None = None
+    """An operator does it: what it has done is written down, and called so, as by the command line. With the lock token of its job
+    it is that job's worker."""
     timed: Literal["push", "pull", "ack"] | None = None
     """The histogram that its answers are counted in."""
 

@@ -116,15 +116,15 @@ SPECS: tuple[Spec, ...] = (
     ),
     Spec(
         QuietWorker, Does.CHANGES, Path("POST", "/workers/:id/quiet", optional_body=True), refuses=(NO_WORKER,),
-        again=Again.FREELY, role=Role.ADMIN, acts=True, example=Example(None, {"ok": True, "data": {"activeJobs": 1}}),
+        again=Again.FREELY, role=Role.ADMIN, acts="workers quiet", example=Example(None, {"ok": True, "data": {"activeJobs": 1}}),
     ),
     Spec(
         UnquietWorker, Does.CHANGES, Path("POST", "/workers/:id/unquiet", optional_body=True), refuses=(NO_WORKER,),
-        again=Again.FREELY, role=Role.ADMIN, acts=True, example=Example(None, {"ok": True, "data": {"quiet": False}}),
+        again=Again.FREELY, role=Role.ADMIN, acts="workers unquiet", example=Example(None, {"ok": True, "data": {"quiet": False}}),
     ),
     Spec(
         ReleaseWorker, Does.CHANGES, Path("POST", "/workers/:id/release", optional_body=True), refuses=(NO_WORKER,),
-        role=Role.ADMIN, acts=True, example=Example(None, {"ok": True, "data": {"count": 1}}),
+        role=Role.ADMIN, acts="workers release", example=Example(None, {"ok": True, "data": {"count": 1}}),
     ),
     Spec(
         UnregisterWorker, Does.CHANGES, Path("DELETE", "/workers/:id", optional_body=True), refuses=(NO_WORKER, HAS_JOBS, IS_QUIET, IS_CONNECTED),

@@ -51,7 +51,7 @@ Kind = Callable[[Sequence[Any]], bytes]
 
 
 def type_of(kind: Kind) -> str:
-    """Return what PostgreSQL calls such an array."""
+    """Return PostgreSQL's name of the type of such an array."""
     return "bigint[]" if kind is ints else "bytea[]" if kind is blobs else "text[]"
 
 

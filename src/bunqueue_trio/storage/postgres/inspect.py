@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from bunqueue_trio.config import STORE_PAGE_ROWS
+from bunqueue_trio.config.spans import span
 from bunqueue_trio.engine.audit import Stored
 from bunqueue_trio.engine.job import State
 from bunqueue_trio.errors import StoreError
@@ -99,7 +100,7 @@ class DatabaseReport(NamedTuple):
 
 
 def examine(place: Place, on_check: Callable[[str], None]) -> DatabaseReport:
-    """Check the store at ``place``; ``on_check`` is told what is looked at next.
+    """Check the store at ``place``; ``on_check`` gets the name of what is looked at next.
 
     Raises:
         StartupError: there is no store of ours, or it is of another version.
@@ -130,7 +131,7 @@ def examine(place: Place, on_check: Callable[[str], None]) -> DatabaseReport:
                 )
         for (seconds,) in ask(_OPEN, OLDEST_S):
             findings.append(
-                f"a transaction is open for {seconds:,.0f} s: what was deleted since stays in the way, also of autovacuum"
+                f"a transaction is open for {span(seconds * 1000)}: what was deleted since stays in the way, also of autovacuum"
             )
         [(size,)] = ask(SIZE, place.schema)
         return DatabaseReport(
@@ -155,7 +156,9 @@ def _leader(rows: list[Row]) -> str:
         return "nobody can: the row of the leader is gone"
     [(term, batch, holder, is_alive, age)] = rows
     who = (
-        "nobody" if age is None else f"{holder}, heard of {age:.1f} s ago" + ("" if is_alive else ", which is too long")
+        "nobody"
+        if age is None
+        else f"{holder}, heard of {span(age * 1000)} ago" + ("" if is_alive else ", which is too long")
     )
     return f"{who}; term {term}, batch {batch:,}"
 

@@ -19,6 +19,7 @@ from psycopg.adapt import Transformer
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from bunqueue_trio.config import STORE_ANSWER_S, STORE_CONNECT_S
+from bunqueue_trio.config.spans import span
 from bunqueue_trio.errors import StartupError, StoreError
 
 _TEXT, _BINARY = 0, 1
@@ -121,7 +122,7 @@ class Link:
             while wanted := self._step():
                 poll.register(descriptor, wanted)
                 if not poll.poll(wait_s * 1000):
-                    raise StoreError(f"the database did not answer within {wait_s:g} s")
+                    raise StoreError(f"the database did not answer within {span(wait_s * 1000)}")
             return self._rows()
         except _Unprepared:
             return self.ask(query, wait_s)
@@ -145,7 +146,7 @@ class Link:
         except _Unprepared:
             return await self.ask_soon(query, wait_s, quick=quick)
         except trio.TooSlowError:
-            error = StoreError(f"the database did not answer within {wait_s:g} s")
+            error = StoreError(f"the database did not answer within {span(wait_s * 1000)}")
             self._end(error)
             raise error from None
         except BaseException as error:
@@ -256,7 +257,7 @@ class Link:
         return StoreError(text)
 
     def _end(self, error: BaseException) -> None:
-        """Close a connection of which nobody knows what comes next; an answer that says no is an answer."""
+        """Close a connection when nobody knows what comes next on it; a refusal is an answer."""
         pgconn = self._connection and self._connection.pgconn
         if isinstance(error, Fenced) or (
             pgconn and pgconn.status == pq.ConnStatus.OK and pgconn.transaction_status == pq.TransactionStatus.IDLE

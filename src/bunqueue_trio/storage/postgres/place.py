@@ -8,7 +8,7 @@ from bunqueue_trio.config import without_password
 from bunqueue_trio.errors import StartupError
 
 SCHEMA = "bunqueue"
-"""The schema of who names none."""
+"""The schema, where the URL names none."""
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,40}", re.ASCII)
 _OURS = re.compile(r"\bbq\.")
 

@@ -76,7 +76,7 @@ class Read(NamedTuple, Generic[T]):
 
 
 class Left(NamedTuple):
-    """How a leader has left its database: its term and life, and the last batch of which it knows."""
+    """How a leader has left its database: its term, its life, and its last batch."""
 
     term: int
     life: str
@@ -140,7 +140,7 @@ class Reads:
             places: list[int] = []
             size = 0
             for _, fin, *row in rows:
-                # By what counts, of which the query knows the large part only.
+                # By the exact order, of which the query knows only the larger part.
                 if size >= REPLAY_BYTES:
                     break
                 found.append(self._rows.finished(_record(row)))
@@ -233,5 +233,5 @@ def _job_as_it_is(row: Row) -> Row:
     try:
         return _job(row)
     except ValueError:
-        # A progress that is none.
+        # There is no progress.
         return (row[0],)

@@ -35,7 +35,7 @@ _AGED_OF = _NAMED.format(
     f"(SELECT fin, finished_at, {_SIZE} FROM bq.finished WHERE queue = $1 AND state = 'failed' ORDER BY fin LIMIT $2::bigint) AS next "
     "WHERE finished_at < $3::bigint"
 )
-# By number and not by their ids, of which takeovers leave some out.
+# By number and not by id: takeovers leave some ids out.
 _PAST_EVENTS = (
     "SELECT last_id, count FROM (SELECT last_id, count, sum(count) OVER (ORDER BY last_id) AS upto FROM "
     "(SELECT last_id, count FROM bq.event_batch ORDER BY last_id LIMIT $1::bigint) AS oldest) AS counted "
@@ -80,12 +80,12 @@ class Pruner:
         """From when on it was known."""
 
     def begin_anew(self) -> None:
-        """Look for what is too much from the front again: what was deleted may be there once more."""
+        """Begin again at the front: rows that were deleted may be there once more."""
         self._pruned_to.clear()
         self._aged_seen = self._events_seen = self._events_aged = 0
 
     def prune(self, keep: Retention, last_event_id: int, tally: Tally) -> int:
-        """Delete some of what is not to be kept; return how many rows, 0 when all is done."""
+        """Delete some rows that are not to be kept; return how many, 0 when all is done."""
         deleted = 0
         # Nothing is locked to find out that there is nothing to do, which is the usual case.
         for state, limit in keep.finished_max().items():

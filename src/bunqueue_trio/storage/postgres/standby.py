@@ -7,7 +7,7 @@ from functools import partial
 import structlog
 import trio
 
-from bunqueue_trio.config import STANDBY_S, STORE_START_S
+from bunqueue_trio.config import BEATS_A_LEASE, STANDBY_S, STORE_START_S
 from bunqueue_trio.errors import StoreError
 from bunqueue_trio.storage.awaited import NoteLeader, nobody_asks
 from bunqueue_trio.storage.cluster import DoorFigures
@@ -20,6 +20,8 @@ _log = structlog.get_logger()
 
 # Times STANDBY_S: between two looks that are further apart the database may have been away.
 _SEEN_S = 2.0
+# Of a leader, between whose words the time of one is.
+_GONE_BEATS = 1.5
 
 
 class Silence:
@@ -44,15 +46,19 @@ class Silence:
         self._seen_at = now
         self._furthest = max(self._furthest, (seen.term, seen.batch))
 
-    def may_follow(self, lease_s: float) -> bool:
+    def may_follow(self, lease_s: float, *, is_gone: bool = False) -> bool:
         """Return whether another server may lead, by what was seen; ``lease_s``: its own lease.
+
+        ``is_gone``: this server has reached the leader, and its machine says now that nobody is there. It gets the time of a word more:
+        its address may only be wrong by now.
 
         Who has let go is followed at once, unless that is only what a database says that has lost a later leader.
         """
         seen = self._last
         if seen is None:
             return False
-        if seen.is_free and (seen.term, seen.batch) >= self._furthest:
+        is_newest = (seen.term, seen.batch) >= self._furthest
+        if is_newest and (seen.is_free or (is_gone and self.seconds >= _GONE_BEATS * seen.lease_s / BEATS_A_LEASE)):
             return True
         return self.seconds >= (lease_s if seen.is_free else seen.lease_s)
 
@@ -61,11 +67,11 @@ class Silence:
         self._seen_at = None
 
 
-async def _ask(store: PostgresStore, silence: Silence) -> str | None:
+async def _ask(store: PostgresStore, silence: Silence, *, is_gone: bool) -> str | None:
     """Lead, if that may be; return who does otherwise."""
     seen = await trio.to_thread.run_sync(store.seen)
     silence.note(seen, trio.current_time())
-    if silence.may_follow(store.lease_s):
+    if silence.may_follow(store.lease_s, is_gone=is_gone):
         return await trio.to_thread.run_sync(store.take)
     return seen.holder
 
@@ -89,7 +95,7 @@ async def take_over(url: str, lease_s: float, on_wait: Callable[[], NoteLeader] 
     try:
         while True:
             try:
-                holder = await _ask(store, silence)
+                holder = await _ask(store, silence, is_gone=doing is not None and doing.is_gone)
                 reached = is_known = True
                 what = "another server leads, waiting"
             except StoreError as error:

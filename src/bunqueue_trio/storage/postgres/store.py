@@ -109,7 +109,7 @@ class PostgresStore:
         return None
 
     def skip_event_ids(self) -> None:
-        """Leave out the ids of events that readers were told and the database may have lost: none means two things.
+        """Leave out the ids of events that readers may have seen and the database may have lost: no id means two things.
 
         They go on at the microseconds of its clock, which no server is quick enough to overtake.
         """
@@ -237,7 +237,7 @@ class PostgresStore:
         return self._commit._replace(values=(*self._leader, number, *values))
 
     async def _write_again(self, fenced: Fenced, *then: Query, patience_s: float = STORE_ANSWER_S) -> list[Row]:
-        """Write what the database has lost, and ``then`` what else there is; return the last answer. The next try finds out who leads."""
+        """Write the batches again that the database has lost, and ``then`` the new one; return the last answer. The next try finds out who leads."""
         rows: list[Row] = []
         try:
             for query in (*self._forgotten(fenced), *then):
@@ -249,7 +249,7 @@ class PostgresStore:
         return rows
 
     def _forgotten(self, fenced: Fenced) -> list[Query]:
-        """Return what writes again what the database has lost, in its order: that this server leads, if need be, and batches.
+        """Return the queries that write again what the database has lost, in order: that this server leads, if need be, then batches.
 
         Raises:
             TakenOver: it is no more the database that this server leads, or they are not remembered.
@@ -287,7 +287,7 @@ class PostgresStore:
             self._tally.add(added, grouped)
 
     def prune(self, keep: Retention) -> int:
-        """Delete some of what is not to be kept; see :class:`Store`."""
+        """Delete some rows that are not to be kept; see :class:`Store`."""
         if self._recounts:
             self._count()
         [(self._size,)] = self._ask(SIZE, self._place.schema)

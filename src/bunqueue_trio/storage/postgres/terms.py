@@ -1,11 +1,11 @@
-"""What is written of who leads, who has led, and who waits; the fence itself is in ``ddl/0001_initial.sql``."""
+"""The rows about who leads, who has led, and who waits; the fence itself is in ``ddl/0001_initial.sql``."""
 
 import os
 import socket
 from typing import NamedTuple
 
 DURABLE = "SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'"
-"""In the transaction of what is not to be lost by a crash, whatever is not waited for otherwise."""
+"""Part of a transaction that a crash must not lose, also where the database does not wait for the disk otherwise."""
 LEAD = "SELECT leader.batch, leader.link FROM bq.lead($1::bigint, $2::uuid), bq.leader"
 _LEADS = (
     "holder = $1, beat = clock_timestamp(), answer = NULL, link = NULL, lease = make_interval(secs => $2::double precision), "
@@ -65,7 +65,7 @@ class Seen(NamedTuple):
     term: int
     batch: int
     beat: str
-    """When it was heard of last, of which life; anything else in this row is a sign of life."""
+    """When the leader was heard of last, and its life; any other change of this row is a sign of life, too."""
     is_free: bool
     """Nobody leads: nobody has yet, or who did has let go."""
     lease_s: float

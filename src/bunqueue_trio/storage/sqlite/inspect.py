@@ -118,7 +118,7 @@ class Report(NamedTuple):
 
 
 def examine(path: Path, on_check: Callable[[str], None]) -> Report:
-    """Check the store in ``path``; ``on_check`` is told what is looked at next.
+    """Check the store in ``path``; ``on_check`` gets the name of what is looked at next.
 
     Raises:
         StartupError: the file is not a store of ours.
@@ -151,7 +151,7 @@ def examine(path: Path, on_check: Callable[[str], None]) -> Report:
 def copy(path: Path, target: Path, on_progress: Callable[[int, int], None], *, overwrite: bool) -> int:
     """Copy the store in ``path`` to ``target`` as it is now, fsynced; return its size in bytes.
 
-    The copy gets its name when it is complete and checked. ``on_progress`` is told pages done and in all.
+    The copy gets its name when it is complete and checked. ``on_progress`` gets the pages done, and in all.
 
     Raises:
         StartupError: the file is not a store of ours.
@@ -275,7 +275,7 @@ def _damage(connection: apsw.Connection) -> Iterator[str]:
             if line != "ok":
                 yield f"the file is damaged: {' '.join(str(line).split())}"
     except apsw.Error as error:
-        # So much that it cannot be told where.
+        # So much that nobody can say where.
         yield f"the file is damaged: {error}"
 
 
@@ -307,7 +307,7 @@ def _offences(connection: apsw.Connection, claim: str, query: str) -> Iterator[s
         offences = [str(row[0]) for row in connection.execute(query)]
     except apsw.Error as error:
         # Damage that stops even the question.
-        yield f"{claim}: cannot be told: {error}"
+        yield f"{claim}: cannot be checked: {error}"
         return
     if offences:
         yield _told(claim, offences)

@@ -43,7 +43,7 @@ class Log:
             connection.execute("PRAGMA synchronous=NORMAL")
             pages, moved = _move(connection, mode)
         if restart or (moved == pages and self.pages <= pages):
-            # All of it is in the file: the next commit begins the log anew.
+            # The whole log is in the file: the next commit begins it anew.
             self.pages = 0
 
 

@@ -16,7 +16,7 @@ _DISK_ERRORS = (
 
 
 class _Translated:
-    """Lets out of its block no error of SQLite, but what it means for the server."""
+    """Raises, in place of an error of SQLite in its block, what that means for the server."""
 
     __slots__ = ()
 

@@ -41,7 +41,7 @@ def migrations() -> list[tuple[int, str]]:
 
 
 def real(path: Path) -> Path:
-    """Return the one name of the file ``path``: SQLite, too, puts what belongs to a file beside what a link leads to.
+    """Return the real name of the file ``path``: SQLite, too, puts its other files beside the target of a link.
 
     Raises:
         StartupError: no file can have it, it is a link to nothing, or the name of a file that lies beside a store.
@@ -160,7 +160,7 @@ def _not_locked(path: Path, error: OSError, how: str = "") -> StartupError:
 
 
 def make_private(path: Path) -> None:
-    """Make the file, for its owner alone, where there is none; what SQLite puts beside it gets the same mode.
+    """Make the file if it is missing, for its owner alone; the files that SQLite puts beside it get the same mode.
 
     Raises:
         OSError: it cannot be made, or it is a link to nothing.
@@ -248,7 +248,7 @@ class Transaction:
         self._connection.execute("COMMIT")
 
     def end(self) -> None:
-        """Let no half of it stay, whatever ended it. SQLite may have rolled back itself."""
+        """Leave no half of the transaction, whatever ended it. SQLite may have rolled back itself."""
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
 

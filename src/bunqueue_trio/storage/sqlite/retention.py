@@ -87,7 +87,7 @@ class Pruner:
         """From when on it was known."""
 
     def prune(self, keep: Retention, last_event_id: int) -> int:
-        """Delete some of what is not to be kept; return how many rows, 0 when all is done."""
+        """Delete some rows that are not to be kept; return how many, 0 when all is done."""
         deleted = 0
         # Nothing is locked to find out that there is nothing to do, which is the usual case.
         for state, limit in keep.finished_max().items():
@@ -130,7 +130,7 @@ class Pruner:
         return self._events_aged
 
     def _listed(self, query: str, values: tuple[int | str, ...]) -> tuple[int, int, str]:
-        """Return how many rows ``query`` names, the last of them (None of none), and their list."""
+        """Return how many rows ``query`` names, the last of them (None if there are none), and their list."""
         [(rows, last, keys)] = self._writer.execute(query, values)
         return rows, last, keys
 

@@ -24,7 +24,7 @@ _BUSY_MS = 1000
 def shrink(path: Path, on_progress: Callable[[int, int], None]) -> tuple[int, int]:
     """Write the store in ``path`` anew, without free pages and able to give them back; return both sizes in bytes.
 
-    ``on_progress`` is told about the bytes written and in all.
+    ``on_progress`` gets the bytes written, and in all.
 
     Raises:
         StartupError: a server has it, or it is no store of ours.

@@ -389,7 +389,7 @@ class SqliteStore:
         return 0 if row is None else int(row[0])
 
     def prune(self, keep: Retention) -> int:
-        """Delete some of what is not to be kept; see :class:`Store`."""
+        """Delete some rows that are not to be kept; see :class:`Store`."""
         with TRANSLATED:
             return self._pruner.prune(keep, self.last_event_id)
 

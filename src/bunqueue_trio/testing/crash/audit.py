@@ -61,7 +61,7 @@ class Verdict:
     answered: int
     durable: int
     lost: int = 0
-    """Answered changes that a power cut took, with right: none of them durable, and none with a successor."""
+    """Answered changes that a power cut was allowed to take: none was durable, and nothing newer survived."""
     lost_ms: float = 0.0
     """How long before the cut the oldest of them was answered."""
 
@@ -253,7 +253,7 @@ def _judge_events(books: Books, found: Found, *, power_cut: bool) -> list[str]:
     all_events = [json.loads(text) for _, text in found.events]
     events = [event for event in all_events if "gap" not in event]
     if len(events) < len(all_events):
-        breaches.append("the events since the round began cannot be told any more")
+        breaches.append("the events since the round began cannot be read any more")
     told = Counter((event["eventType"], event["jobId"]) for event in events)
     runs = Counter(event["eventType"] for event in events if event["queue"] == books.series_queue)
     if runs["pushed"] and runs["pushed"] != 1 + runs["completed"] + runs["failed"]:
@@ -278,7 +278,7 @@ def _judge_events(books: Books, found: Found, *, power_cut: bool) -> list[str]:
 
 
 def judge_slots(slots: list[int]) -> list[str]:
-    """Return what is wrong with the slots that brought a job, in the order in which they did: each does once, none is left out.
+    """Return what is wrong with the slots that brought a job, in their order: each must do so once, and none may be left out.
 
     After a long time without a server only the last of them are made up.
     """
@@ -293,7 +293,7 @@ def judge_slots(slots: list[int]) -> list[str]:
 
 
 def _judge_heard(heard: list[tuple[int, str]], told: list[tuple[int, str]], *, power_cut: bool) -> list[str]:
-    """Return what is wrong with the events that the watcher heard before the end, which are told again after it."""
+    """Return what is wrong with the events that the watcher heard before the end, which come again after it."""
     kept = next(
         (i for i, pair in enumerate(zip(heard, told, strict=False)) if pair[0] != pair[1]), min(len(heard), len(told))
     )

@@ -14,6 +14,7 @@ is a file's size. A name that was made or removed is certain only after a sync o
 import functools
 import os
 import random
+import runpy
 import sys
 import threading
 from collections import defaultdict
@@ -61,7 +62,7 @@ class _File:
         _apply(self.synced, done, lambda _: len(done), len(done))
 
     def survivor(self, rng: random.Random) -> bytes:
-        """Return what a disk may hold of it after a power cut."""
+        """Return the content that a disk may have after a power cut."""
         records = [record for _, record in self.unsynced]
         n = len(records)
         some_moment = rng.randint(0, n)
@@ -257,7 +258,6 @@ class _Handle(apsw.VFSFile):
 
 def main() -> None:
     """Be the server, on a disk that can lose power: `python -m bunqueue_trio.testing.crash.disk LOG honest|lying hasty|calm serve …`."""
-    from bunqueue_trio.cli import main as bunqueue_trio
     from bunqueue_trio.runtime import services
 
     log, disk_kind, pace, *arguments = sys.argv[1:]
@@ -266,7 +266,9 @@ def main() -> None:
     if pace == "hasty":
         for name in [name for name in vars(services) if name.startswith("CHECKPOINT_")]:
             setattr(services, name, getattr(services, name) // HASTE)
-    bunqueue_trio(args=arguments, prog_name="bunqueue-trio")
+    sys.argv[1:] = arguments
+    # As `python -m bunqueue_trio` does: the command line has this file's programs among its own.
+    runpy.run_module("bunqueue_trio")
 
 
 if __name__ == "__main__":

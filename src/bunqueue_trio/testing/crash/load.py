@@ -1,4 +1,4 @@
-"""The load of the crash test, and the books: what every client asked for, and what it was told."""
+"""The load of the crash test, and the books: what every client asked for, and what it was answered."""
 
 import math
 import random

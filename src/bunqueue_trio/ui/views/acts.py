@@ -3,9 +3,9 @@
 from urllib.parse import urlencode
 
 from bunqueue_trio.errors import Refused, StoreError
-from bunqueue_trio.ui.actions import ACTIONS, Action, as_said, back, lines
+from bunqueue_trio.ui.action import Action, Done
+from bunqueue_trio.ui.actions import ACTIONS, as_said, back, lines
 from bunqueue_trio.ui.ask import Ask, Screen, Wrong
-from bunqueue_trio.ui.doing import Done
 
 
 def action_of(ask: Ask) -> Action:
@@ -49,7 +49,7 @@ async def ask_first(ask: Ask, wrong: str = "") -> Screen:
 
 
 async def do(ask: Ask) -> "tuple[str, Done] | Screen":
-    """Do it; return where to go, and what is to be said there; or the page again, with what is wrong."""
+    """Do the act; return where to go and what to say there, or the page again with what is wrong."""
     action = action_of(ask)
     form = as_said(action, dict(ask.form))
     if ask.cannot:

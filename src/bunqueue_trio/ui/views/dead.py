@@ -25,7 +25,7 @@ from bunqueue_trio.ui.views.queues import of
 
 # On the page of all, the fullest.
 QUEUES_LOOKED = 20
-# Letters on the page of one error, or of one queue; on that of all in its queues together: 20 ms.
+# Dead letters on the page of one error, or of one queue; on the page of all errors, in its queues together: 20 ms.
 GROUP_LOOKED = 1000
 GROUPS_SHOWN = 100
 # Each with a chart: 70 KB.
@@ -33,7 +33,7 @@ ROWS_SHOWN = 50
 # Payloads that are compared.
 COMPARED = 100
 SHOWN, SHOWN_MORE = 20, 200
-# Characters of one that are looked for: ours have 12.
+# Characters of a fingerprint that are looked for: ours have 12.
 FINGERPRINT_MAX = 100
 WATCHED = 20
 RERUNS_SHOWN = 10

@@ -23,7 +23,7 @@ from bunqueue_trio.ui.ask import Ask, Screen, Wrong
 from bunqueue_trio.ui.doing import told_of
 
 PAGE = 50
-# Names, with one of which there is no queue.
+# Names that are compared with a name of which there is no queue.
 COMPARED_MAX = 100
 # Of the newest: who has said something longer ago is not told.
 ACTS_LOOKED, ACTS_PAGE = 500, 100
@@ -139,7 +139,7 @@ _FIGURES: tuple[tuple[str, str, str, str], ...] = (
     ("In", "pushed", "ink", ""), ("Done", "completed", "good", ""), ("Failed attempts", "failed", "bad", ""),
     ("Waiting", "waiting", "ink", "jobs"), ("Oldest waiting", "oldest", "ink", "ms"), ("95 % ran at most", "p95", "ink", "ms"),
 )  # fmt: skip
-"""Of each period: what it is called, which figure, its tone, and its unit, which is that of the period where there is none."""
+"""For each figure of a period: its label, its field, its tone and its unit; an empty unit is the period's own."""
 
 
 def _charts(periods: Sequence[FigureView], unit_ms: int, most: int, unit: str, now: int) -> list[tuple[str, Any, str]]:

@@ -1,0 +1,241 @@
+"""What a client asks and tells, but for what takes jobs, adds them and follows events: the command, its answer, and what a cut makes of it.
+
+Owns which command may be sent again; refuses to know how a connection is kept up.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar, cast
+
+import anyio
+import msgspec
+
+from bunqueue_trio.client.info import JobInfo, decode, encoded
+from bunqueue_trio.client.link import Lost
+from bunqueue_trio.client.upkeep import Upkeep
+from bunqueue_trio.errors import JOB_NOT_FOUND, ConnectionLost, Refused, ServerUnavailable
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol import replies as r
+from bunqueue_trio.protocol.catalog import AWAITS, SPECS, TAKES
+from bunqueue_trio.protocol.commands.spec import Again
+from bunqueue_trio.protocol.options import FailureSpec, failure_fields, percent_of, said
+from bunqueue_trio.protocol.request import fields_of, has_tokens
+from bunqueue_trio.protocol.surrogates import read
+from bunqueue_trio.protocol.times import Time, to_ms
+
+# How often a pull asks for which there is no room to wait.
+POLL_AGAIN_S = 1.0
+
+R = TypeVar("R", bound=r.Reply)
+
+
+class Asking:
+    """A client, as far as it only asks."""
+
+    _upkeep: Upkeep
+    _in_flight: int
+
+    def _begin(self) -> None:
+        """Set up what belongs to one block, and to one loop."""
+        self._slots = anyio.Semaphore(self._in_flight)
+        self._polls = anyio.Semaphore(self._in_flight)
+        self._upkeep.begin()
+
+    # --- what becomes of a job --------------------------------------------------------------------
+
+    async def ack(self, job_id: str, result: Any = None, *, token: str | None = None) -> None:
+        """Complete a job; without its token it cannot be repeated, and may end in ConnectionLost."""
+        try:
+            await self._call(c.Ack, id=job_id, token=token, result=encoded(result))
+        except ConnectionLost:
+            if token is None or await self._state_or_none(job_id) != "completed":  # noqa: ASYNC120 - then so be it
+                raise
+
+    async def ack_many(
+        self, ids: Sequence[str], results: Sequence[Any] | None = None, *, tokens: Sequence[str] | None = None
+    ) -> list[str]:
+        """Complete several jobs; return the ids that were not active, or not ours any more.
+
+        When the connection was cut meanwhile, jobs that this very call completed may be among them.
+        """
+        encoded_results = None if results is None else [encoded(result) or r.NULL for result in results]
+        reply = await self._call(c.AckBatch, ids=ids, tokens=tokens, results=encoded_results)
+        return _strings(reply, "ignoredIds")
+
+    async def fail(
+        self, job_id: str, error: str | None = None, *, token: str | None = None, unrecoverable: bool = False,
+        retry_in: Time | None = None, stack: str | None = None,
+    ) -> None:  # fmt: skip
+        """Report a failed attempt: the job is retried after its backoff, or ``retry_in`` seconds, or dead.
+
+        An ``unrecoverable`` one is the last. ``stack`` is kept with the attempt.
+        """
+        how = {"stack": said(stack), "unrecoverable": unrecoverable or None, "retryIn": to_ms("retry_in", retry_in)}
+        await self._call(c.Fail, id=job_id, token=token, error=said(error), **how)
+
+    async def fail_many(self, failures: Iterable[FailureSpec]) -> list[str]:
+        """Report failed attempts, each with the ``id`` of its job and what :meth:`fail` takes; at most 500.
+
+        Return the ids that were not active, or not ours any more. When the connection was cut meanwhile, jobs that this
+        very call reported may be among them, if each has its token; else it may end in ConnectionLost.
+        """
+        return (await self._call(c.FailBatch, failures=failure_fields(failures))).data.ignored_ids or []
+
+    async def release(self, job_id: str, *, token: str | None = None) -> None:
+        """Return a job to its previous position, as if it had not been pulled."""
+        await self._call(c.Release, id=job_id, token=token)
+
+    async def heartbeat(self, job_id: str, *, token: str | None = None, duration: Time | None = None) -> None:
+        """Renew a lease; of a job that was held over a restart of the server, for this connection. Refused when it is lost."""
+        await self._call(c.Heartbeat, id=job_id, token=token, duration=to_ms("duration", duration))
+
+    async def heartbeats(self, ids: Sequence[str], *, tokens: Sequence[str] | None = None) -> list[str]:
+        """Renew several leases; return the ids of those that are lost."""
+        return (await self.renew(ids, tokens=tokens))[0]
+
+    async def renew(self, ids: Sequence[str], *, tokens: Sequence[str] | None = None) -> tuple[list[str], list[str]]:
+        """Renew several leases; return the ids of those that are lost, and of jobs that are cancelled and to be ended."""
+        reply = await self._call(c.HeartbeatBatch, ids=ids, tokens=tokens)
+        return _strings(reply, "lostIds"), _strings(reply, "cancelledIds")
+
+    async def extend_lock(self, job_id: str, token: str, duration: Time) -> None:
+        """Let the lease of a job end ``duration`` seconds from now."""
+        await self._call(c.ExtendLock, id=job_id, token=token, duration=to_ms("duration", duration))
+
+    async def progress(
+        self, job_id: str, percent: float, message: str | None = None, *, token: str | None = None
+    ) -> None:
+        """Report how far an active job is; this renews its lease too."""
+        await self._call(c.Progress, id=job_id, progress=percent_of(percent), message=said(message), token=token)
+
+    # --- everybody --------------------------------------------------------------------------------
+
+    async def get(self, job_id: str) -> JobInfo:
+        """Return a job; Refused (404) when it is unknown, or finished and not kept."""
+        return JobInfo((await self._call(c.GetJob, id=job_id)).job)
+
+    async def state(self, job_id: str) -> str:
+        """Return ``waiting``, ``delayed``, ``waiting-children``, ``active``, ``completed`` or ``failed``."""
+        return (await self.look(job_id)).state
+
+    async def result(self, job_id: str) -> Any:
+        """Return the result of a job; None while it has none."""
+        return decode((await self._call(c.GetResult, id=job_id)).result)
+
+    async def cancel(
+        self, job_id: str, *, reason: str | None = None, by: str | None = None, grace: Time | None = None
+    ) -> None:
+        """Remove an unfinished job, an active one too; Refused (404) when there is none.
+
+        With any of the others a record is kept. Its worker has ``grace`` seconds to end it.
+        """
+        await self._call(c.Cancel, id=job_id, reason=reason, by=by, grace=to_ms("grace", grace))
+
+    async def stats(self) -> dict[str, Any]:
+        """Return the server's statistics."""
+        reply: dict[str, Any] = msgspec.json.decode(await self._answer(c.Stats, {}))
+        return {name: value for name, value in reply.items() if name not in ("ok", "reqId")}
+
+    async def ping(self) -> None:
+        """Return when the server has answered."""
+        await self._answer(c.Ping, {})
+
+    async def run(self, command: c.Command[R]) -> R:
+        """Send any command of :mod:`bunqueue_trio.commands`, with its fields as the server has them; return its reply.
+
+        Times are in ms. Jobs that it takes are ours as with :meth:`pull`. It is repeated where that can do no harm.
+
+        Raises:
+            TypeError: it is no command, or it says something about a connection, which is this client's own business.
+        """
+        fields = fields_of(command)
+        if isinstance(command, c.Pull | c.PullBatch):
+            fields["timeout"] = command.timeout
+        return await self._call(type(command), **fields)
+
+    async def look(self, job_id: str) -> r.StateReply:
+        """Return where a job stands as the server says it; Refused (404) as for :meth:`get`. Times are in ms."""
+        return await self._call(c.GetState, id=job_id)
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    async def _state_or_none(self, job_id: str) -> str | None:
+        try:
+            return await self.state(job_id)
+        except Refused as refused:
+            if refused.code != JOB_NOT_FOUND.code:
+                raise
+            return None
+
+    async def _call(self, kind: type[c.Command[R]], **fields: Any) -> R:
+        """Send a command whose fields have their names and units in JSON."""
+        if kind in TAKES and isinstance(timeout_ms := fields.get("timeout"), int | float) and timeout_ms > 0:
+            # What is no number, the server refuses at once.
+            return await self._call_waiting(kind, fields)
+        if kind in AWAITS and fields.get("timeout", kind is c.WaitJob):
+            async with self._polls:
+                return self._read(kind, await self._ask(kind, fields))
+        return self._read(kind, await self._answer(kind, fields))
+
+    async def _call_waiting(self, kind: type[c.Command[R]], fields: dict[str, Any]) -> R:
+        """Send a pull that waits. Where too many do already it asks again and again, no longer than it may wait."""
+        due = anyio.current_time() + fields["timeout"] / 1000
+        while True:
+            try:
+                self._polls.acquire_nowait()
+                break
+            except anyio.WouldBlock:
+                pass
+            reply = self._read(kind, await self._answer(kind, fields | {"timeout": 0}))
+            left = due - anyio.current_time()
+            if left <= 0 or getattr(reply, "job", None) or getattr(reply, "jobs", None):
+                return reply
+            with anyio.move_on_after(min(left, POLL_AGAIN_S)):
+                await self._polls.acquire()
+                break
+        try:
+            return self._read(kind, await self._ask(kind, fields, due))
+        finally:
+            self._polls.release()
+
+    def _read(self, kind: type[c.Command[R]], answer: bytes) -> R:
+        try:
+            return cast("R", read(answer, SPECS[kind].reply))
+        except (ValueError, RecursionError) as error:
+            raise ConnectionLost(f"the answer to {SPECS[kind].tag} cannot be read: {error}") from None
+
+    async def _answer(self, kind: type[c.Command], fields: dict[str, Any]) -> bytes:
+        try:
+            # The usual case: without a switch of tasks.
+            self._slots.acquire_nowait()
+        except anyio.WouldBlock:
+            await self._slots.acquire()
+        try:
+            return await self._ask(kind, fields)
+        finally:
+            self._slots.release()
+
+    async def _ask(self, kind: type[c.Command], fields: dict[str, Any], due: float | None = None) -> bytes:
+        """Return the answer to a command; to a pull that waits, by ``due``, however often the connection is cut."""
+        spec, sent = SPECS[kind], False
+        again, returns = spec.repeatable(with_token=has_tokens(fields)), kind in TAKES or kind in AWAITS
+        while True:
+            try:
+                link = await self._upkeep.linked()
+                if due is not None and (left := math.ceil((due - anyio.current_time()) * 1000)) < fields["timeout"]:
+                    fields = fields | {"timeout": max(0, left)}
+                return await link.ask(spec.tag, fields, returns=returns)
+            except Lost as lost:
+                sent = sent or lost.sent
+                if sent and again is Again.NEVER:
+                    raise ConnectionLost(f"{spec.tag} was sent, and the connection lost") from None
+            except (Refused, ServerUnavailable) as refused:
+                if sent and (again is Again.GUARDED or isinstance(refused, ServerUnavailable)):
+                    raise ConnectionLost(f"{spec.tag} was sent, and the connection lost: {refused}") from None
+                raise
+
+
+def _strings(reply: r.DataReply, name: str) -> list[str]:
+    data = reply.data
+    found = data.get(name, []) if isinstance(data, dict) else []
+    return [str(item) for item in found] if isinstance(found, list) else []

@@ -1,0 +1,61 @@
+"""One spelling and one word for one thing, wherever the server and its commands speak to people."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bunqueue_trio.config import parse_duration_ms
+from bunqueue_trio.config.spans import span, typed_ms, whole
+
+SRC = Path(__file__).parents[2] / "src" / "bunqueue_trio"
+SPOKEN = ("cli", "engine", "pages", "storage", "ui")
+"""Layers whose sentences an operator reads beside each other; the clients count in seconds, as Python does."""
+_UNIT = re.compile(r"( (ms|s|sec|seconds?|min|minutes?|h|hours?|d)|ms)\b(?! (to|of))")
+OWN_SPELLING = {
+    "engine/holding.py": "the error of a job that took too long, as the API reference has it",
+    "cli/crashtest.py": "a trial of a developer",
+    "cli/remote.py": "a moment later than any calendar",
+    "ui/render.py": "the same",
+    "ui/views/now.py": "a number of minutes",
+}
+
+
+def _spelled(tree: ast.AST) -> Iterator[str]:
+    """Yield the texts in which a number is followed by a unit of time."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            for value, after in zip(node.values, node.values[1:], strict=False):
+                is_number = isinstance(value, ast.FormattedValue) and isinstance(after, ast.Constant)
+                if is_number and _UNIT.match(str(after.value)):
+                    yield ast.unparse(node)
+
+
+def test_every_duration_is_spelled_by_one_function():
+    """Else the same time is ``5m``, ``5 m`` and ``5 min`` on three pages that lie beside each other at night."""
+    own: dict[str, list[str]] = {}
+    for layer in SPOKEN:
+        for file in (SRC / layer).rglob("*.py"):
+            if found := list(_spelled(ast.parse(file.read_text()))):
+                own[str(file.relative_to(SRC))] = found
+    assert own.keys() == OWN_SPELLING.keys(), own
+
+
+@pytest.mark.parametrize(
+    ("ms", "said"),
+    [
+        (0, "0 ms"), (0.34, "0.3 ms"), (71.4, "71 ms"), (999, "999 ms"), (1000, "1 s"), (1560, "1.5 s"), (9990, "9.9 s"),
+        (41_000, "41 s"), (90_000, "1 min 30 s"), (41 * 60_000 + 5000, "41 min"), (80 * 60_000, "1 h 20 min"), (-5, "0 ms"),
+    ],
+)  # fmt: skip
+def test_how_long_something_took(ms: float, said: str):
+    assert span(ms) == said
+
+
+@pytest.mark.parametrize("ms", [0, 1, 999, 1000, 1001, 90_000, 60_000, 5_400_000, 86_400_000, 30 * 86_400_000])
+def test_what_was_set_is_shown_to_the_ms_and_can_be_typed(ms: int):
+    assert parse_duration_ms(whole(ms)) == ms
+    assert parse_duration_ms(typed_ms(ms)) == ms
+    assert whole(ms).replace(" ", "").replace("min", "m") == typed_ms(ms)

@@ -1,0 +1,151 @@
+"""Streams of events in virtual time: slow readers, gaps, buffers and pieces."""
+
+import json
+from contextlib import suppress
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from msgspec import Raw
+
+from bunqueue_trio.api.event_stream import EventStream
+from bunqueue_trio.config import (
+    MIB,
+    RECEIVE_BYTES,
+    SSE_COMMENT_S,
+)
+from bunqueue_trio.errors import StoreError
+from bunqueue_trio.protocol.commands import Push
+from bunqueue_trio.runtime import hub
+from tests.stream.stream_world import World
+from tests.stream.stream_world import world as world
+
+
+async def test_events_that_do_not_fit_are_counted_and_reported(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "READER_EVENTS_MAX", 3)
+    with world.session("q") as slow, world.session("other") as pusher:
+        for n in range(10):
+            await world.ask(pusher, "PUSH", queue="q", data=n)
+        messages = [json.loads(m) for m in slow.outgoing()]
+        assert [m.get("data") for m in messages] == [0, 1, 2, None]
+        assert messages[-1]["missedEvents"] == 7
+        await world.ask(pusher, "PUSH", queue="q", data=10)
+        assert [json.loads(m)["data"] for m in slow.outgoing()] == [10]
+
+
+# --- streams of events ----------------------------------------------------------------------------
+
+
+async def test_an_idle_stream_says_something_now_and_then(world: World) -> None:
+    stream = EventStream(world.server, None, None)
+    assert b'"connected":true' in await anext(stream)
+    for n in range(1, 4):
+        assert await anext(stream) == b": keep-alive\n\n"
+        assert trio.current_time() == pytest.approx(n * SSE_COMMENT_S)
+    await stream.aclose()
+
+
+async def test_a_stream_whose_buffer_overflows_ends(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "READER_EVENTS_MAX", 3)
+    stream = EventStream(world.server, None, None)
+    await anext(stream)
+    with world.session("other") as pusher:
+        for n in range(10):
+            await world.ask(pusher, "PUSH", queue="q", data=n)
+    with pytest.raises(StopAsyncIteration):
+        await anext(stream)
+    await stream.aclose()
+    assert world.server.connections.sse == 0
+    again = EventStream(world.server, None, 0)
+    await anext(again)
+    assert (await anext(again)).count(b"data: ") == 10
+    await again.aclose()
+
+
+async def test_a_stream_is_sent_in_pieces(world: World) -> None:
+    """Each has its time to be taken: a reader of much is not cut for the length of what there is."""
+    stream = EventStream(world.server, None, None)
+    await anext(stream)
+    with world.session("other") as pusher:
+        for _ in range(40):
+            await world.ask(pusher, "PUSH", queue="q", data="x" * 10_000)
+    count, pieces = 0, 0
+    while count < 40:
+        piece = await anext(stream)
+        assert len(piece) < RECEIVE_BYTES + 11_000  # one event may be begun
+        count, pieces = count + piece.count(b"data: "), pieces + 1
+    assert pieces > 5
+    await stream.aclose()
+
+
+async def test_what_readers_do_not_take_is_inside_the_budget(world: World) -> None:
+    """Readers that come back for much and read none of it: each holds a piece of it, and all of them so much."""
+    core, buffers = world.server.core, world.server.buffers
+    for _ in range(8):
+        await core.execute(Push(queue="q", data=Raw(b'"%s"' % (b"x" * (MIB // 2)))))
+    buffers.hold().grow(world.server.settings.buffers_max_bytes - 3 * MIB)
+    before = buffers.held
+    streams = [EventStream(world.server, None, 0) for _ in range(3)]
+    held = []
+    for stream in streams:
+        await anext(stream)
+        with suppress(StopAsyncIteration):
+            held.append(len(await anext(stream)))
+    assert all(MIB <= size < 2 * MIB for size in held)
+    assert buffers.held - before == sum(held) <= 3 * MIB
+    assert len(held) == 2, "the third one is ended, and comes back"
+    for stream in streams:
+        await stream.aclose()
+    assert buffers.held == before
+
+
+async def test_retention_that_overtakes_a_replay_is_a_gap(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "REPLAY_EVENTS", 2)
+    with world.session("other") as pusher:
+        for n in range(10):
+            await world.ask(pusher, "PUSH", queue="q", data=n)
+    stream = EventStream(world.server, None, 1)
+    await anext(stream)
+    assert b"id: 2\n" in await anext(stream)
+    monkeypatch.setattr(world.server.store, "first_event_id", lambda: 8)
+    assert await anext(stream) == b'id: 7\ndata: {"gap":true,"after":3,"oldest":8,"newest":10}\n\n'
+    assert (await anext(stream)).startswith(b"id: 8\n")
+    await stream.aclose()
+
+
+@pytest.mark.parametrize("moment", [0, 1])
+async def test_a_disk_that_cannot_be_read_ends_the_stream_and_no_more(
+    world: World, monkeypatch: pytest.MonkeyPatch, logs: list[Any], moment: int
+) -> None:
+    with world.session("other") as pusher:
+        await world.ask(pusher, "PUSH", queue="q", data=1)
+    stream = EventStream(world.server, None, 0)
+    for _ in range(moment):
+        await anext(stream)
+
+    def unreadable() -> int:
+        raise StoreError("no")
+
+    with monkeypatch.context() as blind:
+        blind.setattr(world.server.store, "first_event_id", unreadable)
+        with pytest.raises(StopAsyncIteration):
+            await anext(stream)
+    await stream.aclose()
+    assert [entry["event"] for entry in logs] == ["read failed"]
+    assert world.server.connections.sse == 0
+    again = EventStream(world.server, None, 0)
+    await anext(again)
+    assert b'"eventType":"pushed"' in await anext(again)
+    await again.aclose()
+
+
+async def test_a_payload_of_many_lines_is_one_line(world: World) -> None:
+    stream = EventStream(world.server, None, None)
+    await anext(stream)
+    with world.session("other") as pusher:
+        pusher.receive(b'{"cmd":"PUSH","queue":"q","data":{\r\n"a":\n1,\r"b":"\\n"}}', world.nursery)
+    chunk = await anext(stream)
+    assert chunk.count(b"\n") == 3
+    assert b'"data":{  "a": 1, "b":"\\n"}' in chunk
+    await stream.aclose()

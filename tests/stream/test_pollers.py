@@ -1,0 +1,76 @@
+"""What tells the hot loop which sockets have something: the real poller and the one of the tests do the same."""
+
+import random
+import socket
+
+import pytest
+import trio
+import trio.testing
+
+from bunqueue_trio.transports.poller import Epoll
+from tests.sim import wire
+from tests.sim.wire import Connection, Pace, Poller
+from tests.stream.hot_world import put
+
+# --- the pollers ------------------------------------------------------------------------------------
+
+
+class Real:
+    """The kernel's poller, and a pair of sockets."""
+
+    def __init__(self) -> None:
+        self.poller = Epoll()
+        self._ours, self._theirs = socket.socketpair()
+        self._ours.setblocking(False)
+        self.stream = trio.SocketStream(trio.socket.from_stdlib_socket(self._ours))
+        self.put, self.end = self._theirs.send, self._theirs.close
+        self.close = self._ours.close
+
+
+class Simulated:
+    """The simulation's, and a connection."""
+
+    def __init__(self) -> None:
+        self.poller = Poller()
+        connection = Connection(random.Random(1), Pace(0, 0, 0))
+        self.stream = connection.server
+        self.put, self.end = lambda data: put(connection.client, data), connection.client.close
+        self.close = self.stream.close
+
+
+@pytest.mark.parametrize("kind", [Real, Simulated])
+async def test_a_poller_tells_of_who_is_watched_and_can_be_read(kind: type[Real] | type[Simulated]) -> None:
+    side = kind()
+    poller, buffer = side.poller, memoryview(bytearray(10))
+    number = poller.descriptor_of(side.stream)
+    poller.watch(number)
+    with pytest.raises(OSError, match=r"."):
+        poller.watch(number)
+    assert poller.ready(9) == []
+    with pytest.raises(BlockingIOError):
+        poller.readv(number, [buffer])
+    side.put(b"ab")
+    with trio.fail_after(60):
+        await poller.wait()
+    assert poller.ready(9) == poller.ready(9) == [number]
+    assert (poller.readv(number, [buffer]), bytes(buffer[:2])) == (2, b"ab")
+    assert poller.write(number, b"x") == 1
+    poller.ignore(number)
+    side.end()
+    assert poller.ready(9) == []  # not even of its end
+    poller.watch(number)
+    assert poller.ready(9) == [number]
+    side.close()
+    assert poller.ready(9) == []
+    assert poller.descriptor_of(side.stream) == -1
+    poller.ignore(number)
+    poller.close()
+    for closed in (number, -1):
+        with pytest.raises((OSError, KeyError)):
+            poller.watch(closed)
+
+
+async def test_only_a_bare_socket_has_a_descriptor() -> None:
+    one, _ = trio.testing.memory_stream_pair()
+    for poller in (Epoll(), wire.Poller()):
+        assert poller.descriptor_of(one) == -1
