@@ -146,7 +146,7 @@ NEAREST = {
     "copying": ("copying", "copying_databases"),
     "findings": ("findings",),
     "queue_findings": ("findings_of_queues",),
-    "frames": ("frames", "frame_streams", "short_texts"),
+    "frames": ("frames", "frame_streams", "frame_ends", "short_texts"),
     "ends": ("wait_job",),
     "rates": ("rate_limits",),
     "queue": ("engine", "listing"),
