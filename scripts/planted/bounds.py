@@ -12,7 +12,6 @@ BOUNDS = [
     Mutant(_RERUNS, "            self._facts.delete(RERUN, rerun_id)\n", "", "a rerun that has made room is back after a restart"),
     Mutant(_RERUNS, "if was_under_way and one.state == STOPPED:", "if one.state == STOPPED:", "a rerun that has stopped is reported at each end"),
     Mutant(_RERUNS, "        job.noted().rerun = self.id\n", "", "a rerun does not hear what becomes of its jobs"),
-    Mutant(_RERUNS, "key=lambda one: (one.started_at, one.id)", "key=lambda one: one.id", "after a restart reruns stand in no order"),
     Mutant("engine/rerunning.py", "            one.refused[code] = one.refused.get(code, 0) + 1\n", "", "a rerun does not say what it could not retry"),
     Mutant("engine/rerunning.py", "one.after, one.exhausted = page.after, page.after is None", "one.exhausted = page.after is None", "a rerun begins anew with each second"),
     Mutant("engine/rerunning.py", "min(one.count, RERUN_SLICE), one.started_at)", "RERUN_SLICE, one.started_at)", "a rerun says of too many that they come first"),

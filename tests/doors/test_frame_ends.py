@@ -230,3 +230,12 @@ async def test_a_leader_that_stops_waits_for_the_last_word_of_doors_of_other_mac
     await ours.send_all(pack(0, LAST) * 2)
     await trio.testing.wait_all_tasks_blocked()
     assert world.server.doors.requests == 0
+
+
+def test_a_large_message_is_put_together_once():
+    """With each piece it would be a copy of all that had come: of 10 MiB in pieces of 64 KiB 800 MB."""
+    unpacker, whole = Unpacker(1 << 20), pack(1, ANSWER, 0, b"x" * 1000)
+    for at in range(0, 1000, 100):
+        assert unpacker.feed(whole[at : at + 100]) == []
+    assert max(map(len, unpacker._chunks)) == 100
+    assert unpacker.feed(whole[1000:]) == [Message(1, ANSWER, 0, b"x" * 1000)]

@@ -140,6 +140,7 @@ def test_an_obliterated_queue_is_done_when_nothing_was_left_to_do(bench: Bench):
         die(bench)
     bench.commit()
     bench.do(c.SetConcurrency(queue="q", concurrency=1))
+    bench.do(c.RateLimit(queue="q", limit=9))
     counts = []
     while not (said := bench.do(c.Obliterate(queue="q", limit=3))).done:
         counts.append(said.count)

@@ -81,12 +81,12 @@ def test_what_is_said_twice_changes_nothing(bench: Bench):
 
 def test_the_oldest_marks_make_room(bench: Bench, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(marks, "MARKS_MAX", 2)
-    for n in (3, 1, 2):
+    for n in (3, 2, 1):
         bench.now += 1
         mark(bench, "muted", f"{n:012}")
-    assert list(bench.engine.marks) == [f"{n:012}" for n in (1, 2)]
+    assert list(bench.engine.marks) == [f"{n:012}" for n in (2, 1)]
     bench.commit()
     bench.restart()
-    assert list(bench.engine.marks) == [f"{n:012}" for n in (1, 2)]
+    assert list(bench.engine.marks) == [f"{n:012}" for n in (2, 1)]
     with pytest.raises(Refused, match="fingerprint must be"):
         mark(bench, "muted", "nothing")

@@ -135,6 +135,15 @@ def test_what_dies_again_is_not_retried_again(bench: Bench):
     assert all(bench.state(job_id).state == "failed" for job_id in ids)
 
 
+def test_only_the_queues_of_the_first_ones_are_looked_at(bench: Bench):
+    dead(bench, 1, "r")
+    dead(bench, 1, "q")
+    bench.do(c.Pause(queue="r"))
+    begin(bench, filter=c.Filter(error="late"), count=1)
+    with pytest.raises(Refused, match="r is paused"):
+        begin(bench, filter=c.Filter(error="late"), count=2)
+
+
 def test_what_dies_after_its_beginning_is_none_of_it(bench: Bench):
     dead(bench, 2, "q")
     begin(bench, filter=c.Filter(error="late"), count=1, stop_at=100)

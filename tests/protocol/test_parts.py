@@ -253,3 +253,11 @@ def test_payloads_stay_as_they_were():
     data = VALUES["surrogates"](parts.LARGE_BYTES)
     command, _ = in_parts(b'{"cmd":"PUSH","queue":"q","data":%s}' % data, None, decode_message)
     assert command.data == Raw(data)
+
+
+def test_failures_of_megabytes_are_refused():
+    """Each error is short enough to be kept whole; together they would be too long to make texts of."""
+    one = b'{"id":"a","error":"%s"}' % (b"x" * 3000)
+    text = b'{"failures":[' + b",".join([one] * 1000) + b"]}"
+    with pytest.raises(BadMessage, match="failures must be at most 2097152 bytes"):
+        in_parts(text, c.FailBatch, partial(decode, c.FailBatch))

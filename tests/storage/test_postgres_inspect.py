@@ -106,6 +106,13 @@ def test_each_fault_is_found(place: Place, claim: str):
         ask(place, "UPDATE bq.link SET key = sha256('1')")  # which no other test makes
 
 
+def test_each_page_of_the_jobs_is_looked_at(place: Place, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(inspect, "STORE_PAGE_ROWS", 2)
+    assert look(place).findings == []
+    ask(place, FAULTS["jobs wait for dependencies and name none"])
+    assert look(place).findings == ["jobs wait for dependencies and name none: 1 (job-6)"]
+
+
 def test_every_check_has_a_fault():
     assert {claim for claim, _ in CHECKS} <= set(FAULTS)
 

@@ -1,0 +1,178 @@
+"""Which tests are looked at first for a fault. A list that lacks one costs time, and lets nothing live."""
+
+# Without test_model.py: it finds nothing that the seeds do not, and would shrink what it finds.
+ENGINE = (
+    "timers", "ready", "listing", "jobs", "dead", "job", "handlers", "dependencies", "engine", "leases", "series", "facts", "gates", "edits", "clear", "why",
+    "line", "bounds", "rate_limits", "actions", "fingerprint", "groups", "attempts", "logs", "find", "many", "bulk", "timing", "schedules", "schedule_limits", "schedule_misfires", "schedule_overlap", "schedule_lists", "cancel", "workers", "reruns", "auto_retries", "figures", "configs", "marks", "seeded",
+)  # fmt: skip
+
+TESTS = {
+    "engine": [f"tests/engine/test_{name}.py" for name in ENGINE],
+    "protocol": ["tests/protocol", "tests/doors/test_again.py"],
+    "runtime": [
+        "tests/runtime", "tests/stream/test_gone.py", "tests/stream/test_reported.py", "tests/ui/test_cluster_findings.py",
+    ],
+    "storage": [
+        "tests/ui/test_cluster.py",
+        "tests/ui/test_cluster_findings.py",
+        "tests/storage/test_memory.py",
+        "tests/storage/test_sqlite.py",
+        "tests/storage/test_opening.py",
+        "tests/storage/test_opening_twice.py",
+        "tests/storage/test_log.py",
+        "tests/operations/test_backup.py",
+        "tests/operations/test_restore.py",
+        "tests/storage/test_copying.py",
+        "tests/storage/test_copying_databases.py",
+        "tests/storage/test_large_rows.py",
+        "tests/engine/test_cancel.py",
+    ],
+    "storage/postgres": [
+        "tests/storage/test_postgres_store.py",
+        "tests/storage/test_postgres_leading.py",
+        "tests/storage/test_postgres_lost_tail.py",
+        "tests/storage/test_postgres_schema.py",
+        "tests/storage/test_postgres_inspect.py",
+        "tests/storage/test_copying.py",
+        "tests/storage/test_copying_databases.py",
+        "tests/storage/test_postgres.py",
+    ],
+    "api": [
+        "tests/stream/test_sessions.py",
+        "tests/stream/test_event_streams.py",
+        "tests/stream/test_undelivered.py",
+        "tests/stream/test_slow_clients.py",
+        "tests/stream/test_bulk.py",
+        "tests/stream/test_roles.py",
+        "tests/stream/test_weight.py",
+        "tests/ui/test_access.py",
+        "tests/stream/test_named_events.py",
+        "tests/stream/test_reported.py",
+        "tests/stream/test_hot.py",
+        "tests/stream/test_hot_ends.py",
+        "tests/runtime/test_bulk.py",
+    ],
+    "config": ["tests/operations/test_spelling.py", "tests/operations/test_config.py"],
+    "doors": ["tests/doors"],
+    "pages": [
+        "tests/ui/test_cluster.py",
+        "tests/ui/test_cluster_findings.py",
+        "tests/ui/test_findings.py",
+        "tests/ui/test_findings_of_queues.py",
+        "tests/ui/test_unsure.py",
+        "tests/ui/test_actions.py",
+        "tests/operations/test_actions.py",
+        "tests/operations/test_findings.py",
+    ],
+    "cli": [
+        "tests/operations/test_sisters.py",
+        "tests/operations/test_findings.py",
+        "tests/ui/test_same_in_a_shell.py",
+    ],
+    "ui": [
+        f"tests/ui/test_{name}.py"
+        for name in (
+            "payload", "access", "actions", "undo", "operating", "hostile", "screens", "incidents", "unsure",
+            "same_in_a_shell", "cluster",
+        )
+    ]
+    + ["tests/operations/test_findings.py"],
+    "transports": [
+        *(
+            f"tests/stream/test_{name}.py"
+            for name in (
+                "hot", "hot_ends", "pollers", "heads", "short_texts", "sessions", "event_streams", "undelivered",
+                "slow_clients", "gone", "bulk",
+            )
+        ),
+        "tests/doors/test_room.py",
+    ],
+    "client": [
+        f"tests/client/test_{name}.py"
+        for name in (
+            "taken_back", "kit", "kit_asyncio", "orderly", "cancelling", "known_workers", "waiting", "says", "traces",
+            "failures", "sizes", "idle_pulls", "given", "names", "fate", "payloads", "run", "outcomes",
+            "no_cost",
+        )
+    ],
+    "sync": ["tests/client/test_kit.py"],
+    "testing": ["tests/client/test_kit.py", "tests/client/test_kit_asyncio.py"],
+    "trials/compat": ["tests/test_compat.py"],
+}  # fmt: skip
+"""Which tests notice a fault, by the directory it is in: those that are looked at first."""
+
+NEAREST = {
+    "answering": ("frames", "frame_ends", "frame_streams"),
+    "asking": ("again", "frames", "frame_ends", "frame_streams", "idle_pulls"),
+    "lane": ("frames", "frame_ends", "room"),
+    "door": ("room",),
+    "remote": ("remote", "hanging"),
+    "moves": ("engine", "leases", "series", "dead", "attempts", "logs", "cancel"),
+    "holding": ("engine", "leases", "dead", "handlers", "attempts"),
+    "push": ("engine", "handlers", "dependencies", "bulk"),
+    "journal": ("bulk", "bulk_reports", "pressure", "reads"),
+    "hub": ("hub", "reported"),
+    "session": ("bulk", "weight", "roles", "reported", "sessions", "undelivered"),
+    "core": ("core", "waiting_pulls", "bulk", "bulk_reports"),
+    "waiting": ("core", "waiting_pulls", "waiting", "handing", "quiet", "gone"),
+    "hot": ("hot", "hot_ends"),
+    "event_stream": ("event_streams",),
+    "express": ("hot", "hot_ends", "undelivered", "slow_clients", "gone"),
+    "websocket": ("short_texts", "bulk", "sessions", "slow_clients", "undelivered", "gone"),
+    "listener": ("room", "sessions", "slow_clients", "gone"),
+    "worker": ("says", "orderly", "sizes", "given", "names"),
+    "client": ("idle_pulls", "names", "no_cost"),
+    "replies": ("faults",),
+    "app": ("names",),
+    "jobs": ("jobs", "no_cost"),
+    "backend": ("given", "orderly"),
+    "pushing": ("fate",),
+    "link": ("taken_back", "sizes", "payloads", "postgres_store", "local"),
+    "options": ("engine", "handlers", "job", "said"),
+    "report": ("handlers", "bulk"),
+    "find": ("find", "many"),
+    "deliver": ("engine", "leases", "handlers"),
+    "queues": ("gates", "listing"),
+    "manage": ("edits", "handlers"),
+    "lookup": ("handlers", "dependencies", "engine"),
+    "inspect": ("backup", "postgres_inspect"),
+    "clock": ("clock_and_alarm",),
+    "slices": ("many",),
+    "rerunning": ("reruns",),
+    "tokens": ("spelling",),
+    "engine": ("engine", "leases", "series"),
+    "dependents": ("dependencies", "engine"),
+    "opening": ("opening", "opening_twice"),
+    "copying": ("copying", "copying_databases"),
+    "findings": ("findings",),
+    "queue_findings": ("findings_of_queues",),
+    "frames": ("frames", "frame_streams", "frame_ends", "short_texts"),
+    "ends": ("wait_job",),
+    "rates": ("rate_limits",),
+    "queue": ("engine", "listing"),
+    "planner": ("schedules", "schedule_limits", "schedule_misfires", "schedule_overlap", "schedule_lists"),
+    "before": ("actions",),
+    "acts": ("actions",),
+    "restoring": ("undo",),
+    "putting": ("schedules", "schedule_limits", "schedule_misfires", "schedule_overlap", "schedule_lists"),
+    "firing": ("schedules", "schedule_limits", "schedule_misfires", "schedule_overlap", "schedule_lists"),
+    "cron": ("timing",),
+    "zones": ("timing",),
+    "store": ("postgres_store", "postgres_lost_tail", "postgres_leading"),
+    "standby": ("postgres_leading",),
+    "announcer": ("postgres_store", "postgres_leading", "postgres_schema"),
+    "leading": ("local",),
+    "terms": ("postgres_store", "postgres_leading", "postgres_lost_tail", "postgres_inspect", "postgres_schema"),
+    "cluster": ("postgres_inspect", "cluster", "cluster_findings"),
+    "statistics": ("cluster_findings", "statistics"),
+    "tail": ("postgres_lost_tail",),
+    "prometheus": ("cluster",),
+    "0001_initial": ("postgres_store", "postgres_leading"),
+    "arrays": ("postgres_schema",),
+    "schema": ("postgres_schema",),
+    "place": ("postgres_schema",),
+}
+"""The tests, without ``test_``, that find most faults in a file; of others those that are called as the file is."""
+
+PLAIN = {"engine", "protocol"}
+"""Directories whose tests need no pytest plugin and no setting of pyproject.toml; loading those costs a second a run."""
