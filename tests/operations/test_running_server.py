@@ -202,7 +202,7 @@ def test_stats_are_a_table_or_the_servers_own_words(server: Running):
     done = ask(server, "stats")
     assert done.code == 0
     rows = dict(line.split(maxsplit=1) for line in done.out.splitlines())
-    assert {"queued", "processing", "dlq", "totalPushed", "heapUsed"} <= set(rows)
+    assert {"waiting", "active", "dead", "totalPushed", "heapUsed"} <= set(rows), "as all commands call them"
     assert rows["rss"].endswith("MB")
     reply = json.loads(ask(server, "stats", "--json").out)
     assert set(reply) == {"ok", "stats", "memory", "collections"}

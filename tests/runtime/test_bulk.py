@@ -1,15 +1,19 @@
 """A bulk command about many jobs takes several steps: refused or done as a whole, and a push on the disk as a whole."""
 
+from functools import partial
+
 import pytest
 import trio
 from msgspec import Raw
 
+from bunqueue_trio.api.bulk import LargeReader
 from bunqueue_trio.config import INLINE_BYTES_MAX
 from bunqueue_trio.engine.commands.push import Bulk
 from bunqueue_trio.engine.job import State
-from bunqueue_trio.errors import Refused, StoreError
+from bunqueue_trio.errors import INVALID_JSON_BODY, Refused, StoreError
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
+from bunqueue_trio.protocol.codec import decode
 from bunqueue_trio.runtime import core
 from tests.runtime.bulk_steps import SLICE, begin, bulk, ids_of, spec
 from tests.runtime.bulk_steps import small_slices as small_slices
@@ -158,6 +162,20 @@ async def test_a_large_request_waits_for_its_end(nursery: trio.Nursery, answers:
     await settled()
     assert "turn" in answers
     assert len(world.engine.jobs) == 10
+
+
+async def test_a_large_push_that_is_read_meanwhile_waits_for_its_end(nursery: trio.Nursery, answers: Answers):
+    """Its turn had come, and it was read in parts, beside the steps of the other one."""
+    world = answers.world = World()
+    begun = begin(world, bulk(10))
+    read, text = partial(decode, c.PushBatch, queue="q"), b'{"jobs":[{"data":1},{"data":2}]}'
+    reading = partial(LargeReader(world.journal).read, c.PushBatch, text, read, INVALID_JSON_BODY)
+    await answers.ask("push", reading, fills=True)
+    assert "push" not in answers
+    add_at_once(world, begun)
+    await world.journal.flush()
+    await settled()
+    assert len(answers["push"].command.jobs) == 2
 
 
 async def test_small_ones_that_gather_are_not_to_wait_for_a_large_one_that_comes(

@@ -146,7 +146,9 @@ def _add(
     data = bytes(spec.data)
     # The same integer where it can be: 32 bytes less for a job that waits.
     run_at = now + spec.delay if spec.delay else now
-    job = engine.add(job_id, queue, data, options, spec.priority, run_at, waiting_on, now)
+    job = engine.add(
+        job_id, queue, data, options, priority=spec.priority, run_at=run_at, waiting_on=waiting_on, now=now
+    )
     for dependency, state in outcomes.items():
         # Not even known: it has failed just now, as an earlier job of this command, and left no record.
         if state is None or state is State.FAILED:
