@@ -284,8 +284,9 @@ class Journal:
             return False
         if self.half.is_there or len(self._engine.changed) > INLINE_ROWS_MAX or not self._store.at_once:
             return False
-        # It need not be taken: nobody else runs before the end of this step.
-        if self.disk.locked():
+        try:
+            self.disk.acquire_nowait()
+        except trio.WouldBlock:
             return False
         try:
             batch, done = self._writing = self._take()
@@ -300,6 +301,8 @@ class Journal:
             # This is no trouble of the client whose request it is: the flusher fails because of it.
             self._not_mine = error
             return False  # noqa: ASYNC104
+        finally:
+            self.disk.release()
         self._finish(batch, done, trio.current_time() - begun)
         return True
 
