@@ -88,7 +88,11 @@ def test_it_stops_by_itself_as_soon_as_too_many_of_the_first_die_again(bench: Be
     assert told(bench) == ("first", 10, 8, 2)
     end(bench, 1, "again")
     [view] = bench.do(c.ListReruns()).reruns
-    assert (view.state, view.why, view.ended_at) == ("stopped", "by then 3 of 10 had died again, more than 20 %", bench.now)
+    assert (view.state, view.why, view.ended_at) == (
+        "stopped",
+        "by then 3 of 10 had died again, more than 20 %",
+        bench.now,
+    )
     assert [one.id for one in bench.engine.reruns.stopped] == [view.id]
     go_on(bench, 3)
     assert told(bench) == ("stopped", 10, 7, 3)

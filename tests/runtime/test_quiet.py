@@ -48,8 +48,8 @@ async def test_a_pull_of_a_quiet_worker_waits_its_time_and_spins_nothing(running
     assert (served, running.core.waiting.declined, running.core.waiting.aside) == ([], {}, {})
 
 
-async def test_who_named_no_queue_and_is_quiet_is_told_of_where_it_asks(running: World, answers: Answers):
-    """Else a job would wait because nobody asks, beside a worker that asks for it and has been told to take no more."""
+async def test_who_named_no_queue_and_is_quiet_is_found_where_it_asks(running: World, answers: Answers):
+    """Else a job would wait because nobody asks, beside a worker that asks for it and is to take no more."""
     await running.core.execute(c.RegisterWorker(name="mail-3", worker_id="one"))
     await answers.ask("mine", running.pull, wait_ms=60_000, owner="one")
     await quiet(running, "one")
