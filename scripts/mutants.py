@@ -113,19 +113,17 @@ def run_unharmed(tests: list[str], hangs_s: float, patience_s: float) -> Verdict
 
 @contextmanager
 def a_copy(mutant: Mutant | None) -> Iterator[Path]:
-    """Make a copy of the source, with the fault in it."""
+    """Make a copy of the source, with the fault in it; for one in trials of these, too, with the documents that they look at."""
     with tempfile.TemporaryDirectory(prefix="mutant-") as name:
         copy = Path(name) / "src"
         copy.parent.chmod(0o755)  # some tests look at it as nobody
         # What is compiled comes along: only the changed file is compiled anew.
         shutil.copytree(ROOT / "src", copy)
-        if mutant is not None and not place_of(mutant.file).is_relative_to(PACKAGE):
-            shutil.copytree(ROOT / "trials", copy.parent / "trials")
-            # They look beside themselves for what else is in a checkout.
-            for beside in ("docs", "examples", "scripts", "tests"):
-                (copy.parent / beside).symlink_to(ROOT / beside)
         if mutant is not None:
             target = copy.parent / place_of(mutant.file)
+            if not target.exists():
+                shutil.copytree(ROOT / "trials", copy.parent / "trials")
+                (copy.parent / "docs").symlink_to(ROOT / "docs")
             target.write_text(target.read_text().replace(mutant.old, mutant.new))
         yield copy
 

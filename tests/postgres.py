@@ -70,11 +70,11 @@ def empty_url(postgres: Cluster) -> str:
 @pytest.fixture
 def url(empty_url: str) -> str:
     """A store with its tables and nothing in them."""
-    from bunqueue_trio.storage.postgres.link import Link
+    from bunqueue_trio.storage.postgres.link import DatabaseLink
     from bunqueue_trio.storage.postgres.place import parse_place
 
     place = parse_place(empty_url)
-    link = Link(place.conninfo)
+    link = DatabaseLink(place.conninfo)
     tables = ("job", "finished", "event_batch", "fact", "trail", "term", "waiting")
     link.run_script(place.qualified("; ".join(f"DELETE FROM bq.{table}" for table in tables)))
     link.run_script(

@@ -101,7 +101,7 @@ def test_types_are_those_of_all_calls():
     assert not compare(pairs)
 
 
-def test_what_is_left_out_in_one_call_is_told_as_such():
+def test_what_is_left_out_in_one_call_is_reported_as_such():
     pairs = [("one", said({"a": 1}), said({"a": 1})), ("two", said({}), said({"a": 1}))]
 
     assert compare(pairs) == Difference(at_times={("a", "there")})
@@ -119,7 +119,7 @@ def test_fields_are_compared_where_both_did_what_was_asked():
     assert both({"ok": True, "id": "x"}, {"ok": False, "error": "x", "code": "y"}).only_there == set()
 
 
-def test_an_empty_list_lacks_nothing_and_one_that_is_never_filled_is_told():
+def test_an_empty_list_lacks_nothing_and_one_that_is_never_filled_is_reported():
     pairs = [("a call", said({"l": [{"a": 1}]}), said({"l": []}))]
 
     assert not compare(pairs)
@@ -127,7 +127,7 @@ def test_an_empty_list_lacks_nothing_and_one_that_is_never_filled_is_told():
     assert never_filled([*pairs, ("another", said({"l": []}), said({"l": [{"a": 1}]}))]) == set()
 
 
-def test_what_is_so_over_one_carrier_only_is_told_apart():
+def test_what_is_so_over_one_carrier_only_stands_apart():
     http = Difference(only_there={"a", "b"}, outcomes={("gone", "400", "404"), ("bad", "200", "400")})
     websocket = Difference(only_there={"a", "c"}, outcomes={("bad", "done", "refused"), ("odd", "refused", "done")})
 
@@ -151,7 +151,7 @@ def test_what_does_not_differ_needs_no_sentence(same: Comparison):
     assert [problem for problem in undeclared(same) if "it differs" in problem] == []
 
 
-def test_what_differs_without_a_sentence_is_told(same: Comparison):
+def test_what_differs_without_a_sentence_is_reported(same: Comparison):
     assert "GET /ping" not in notes.WHY
     same.rows = [
         row._replace(http=Difference(types={("data", "object", "text")})) if row.route == "GET /ping" else row
@@ -169,21 +169,21 @@ def test_what_differs_without_a_sentence_is_told(same: Comparison):
     assert any(problem.startswith("a refusal has other fields") for problem in problems)
 
 
-def test_a_sentence_about_what_is_not_so_is_told(same: Comparison):
+def test_a_sentence_about_what_is_not_so_is_reported(same: Comparison):
     assert "Hello: said to be missing, and it is not" in undeclared(same)
     assert "event drained: a sentence is about it, but it does not differ" in undeclared(same)
     same.rows = [row for row in same.rows if row.route != "GET /crons"]
     assert "GET /crons: a sentence is about it, but nobody asks for it" in undeclared(same)
 
 
-def test_what_the_original_has_and_nobody_asks_for_is_told():
+def test_what_the_original_has_and_nobody_asks_for_is_reported():
     assert unasked({"GET /queues/:", "GET /ping"}, {"PUSH"}) == [
         "GET /queues/:: the original has it, and nobody asks for it"
     ]
     assert unasked(set(), {"Why", "Hello"}) == ["Why: both have the command, and nobody sends it"]
 
 
-def test_events_of_one_alone_are_told():
+def test_events_of_one_alone_are_reported():
     assert compare_shapes({"": "object", "a": "text"}, {"": "object"}) == Difference(only_there={"a"})
     silent: dict[str, Any] = {
         "http": {},
@@ -268,7 +268,7 @@ def test_a_cell_says_where_and_how(same: Comparison):
     assert line == f"| `GET /ping` | `Ping` | HTTP: `a`; `in`: `b`, `c` | | {other} | |"
 
 
-def test_a_job_is_told_by_what_a_job_is_elsewhere(same: Comparison):
+def test_a_row_says_how_its_jobs_differ_from_those_elsewhere(same: Comparison):
     """Forty fields in every row that has a job would hide what is its own."""
     fields = [f"field{n}" for n in range(9)]
     rows = {row.route: row for row in same.rows}

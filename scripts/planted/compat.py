@@ -1,4 +1,4 @@
-"""Faults planted in the comparison with the original: what it would not see, or not ask for."""
+"""Faults planted in the comparison with the original, what it would not see or not ask for, and in fields that are there because of it."""
 
 from planted.row import Mutant
 
@@ -24,10 +24,13 @@ COMPAT = [
     Mutant(_COMPARISON, "        if difference and kind not in notes.EVENTS", "        if False", "nobody need say why an event differs"),
     Mutant(_COMPARISON, "for name in found.missing if name not in told\n", "for name in ()\n", "a command may be missing without a word"),
     Mutant(_COMPARISON, "    if found.refusals != Difference(only_here=notes.REFUSALS):", "    if False:", "refusals may have any fields"),
-    Mutant(_COMPARISON, "for route in sorted(routes - asked)]", "for route in () if route not in asked]", "a route that nobody asks for is not told"),
-    Mutant(_COMPARISON, "for name in sorted(commands & COMMANDS.keys() - sent)\n", "for name in () if name not in sent\n", "a command that nobody sends is not told"),
-    Mutant(_COMPARISON, "    return both, row.http - both, row.websocket - bare\n", "    return both, row.http - both, Difference()\n", "what a WebSocket alone says is not told"),
+    Mutant(_COMPARISON, "for route in sorted(routes - asked)]", "for route in () if route not in asked]", "a route that nobody asks for is not reported"),
+    Mutant(_COMPARISON, "for name in sorted(commands & COMMANDS.keys() - sent)\n", "for name in () if name not in sent\n", "a command that nobody sends is not reported"),
+    Mutant(_COMPARISON, "    return both, row.http - both, row.websocket - bare\n", "    return both, row.http - both, Difference()\n", "what a WebSocket alone says is not reported"),
     Mutant(_PAGE, "<= _ALIKE < len(fields):", "<= _ALIKE:", "every object is a job"),
     Mutant(_PAGE, "        if not place:\n", "        if False:\n", "a table that has no place is dropped"),
     Mutant(_ORIGINAL, '    found = set()\n    for text in _sources(kind, "http*.js", "http-routes/*.js"):', '    found = set()\n    for text in _sources(kind, "http*.js"):', "half of its routes are not read"),
+    Mutant("engine/commands/dead.py", "retry_count=job.noted().auto_retries", "retry_count=0", "a list of dead letters does not say how often they were retried"),
+    Mutant("engine/commands/dead.py", "next_retry_at=outlook(engine, job, now)[1]", "next_retry_at=None", "a list of dead letters does not say when they are retried"),
+    Mutant("api/session.py", "self._subscription.reports.clear()\n                self._reply(0, r.SubscribedReply(subscribed=sorted(self._subscription.types))", "self._subscription.reports.clear()\n                self._reply(0, r.SubscribedReply(subscribed=[])", "who subscribes does not learn to what"),
 ]  # fmt: skip

@@ -6,6 +6,7 @@ ENGINE = [
     Mutant("engine/marks.py", "if mark is not None and mark.mark == FIXED:", "if mark is not None:", "a muted error comes back"),
     Mutant("engine/marks.py", "since = now if mark.back_at is None else mark.back_at", "since = now", "an error is back since its last death"),
     Mutant("engine/marks.py", "elif before is not None and before.mark == mark and before.back_at is None:", "elif before is not None and before.mark == mark:", "an error that is back cannot be fixed again"),
+    Mutant("engine/commands/push.py", "now + spec.delay if spec.delay else now", "now + spec.delay", "each job that waits has its time twice in memory"),
     Mutant("engine/moves.py", "if not self.marks or not self.marks.note_death(job, error, now):", "if True:", "nobody learns that an error is back"),
     Mutant("storage/rows.py", "options is DEFAULT_OPTIONS else _text(options),\n        job.priority", "options is DEFAULT_OPTIONS else _text(options).replace('\"name\":', '\"was\":'),\n        job.priority", "a restart forgets the name of a job"),
     Mutant("engine/job.py", "return replace(options, unique_key=None,", "return replace(options, name=None, unique_key=None,", "the next run of a series has no name"),

@@ -20,7 +20,7 @@ POSTGRES = [
     Mutant(_SQL, "BEGIN\n    PERFORM bq.lead(p_term, p_life);\n    RETURN QUERY", "BEGIN\n    RETURN QUERY", "who was taken over deletes records"),
     Mutant(_SQL, "BEGIN\n    PERFORM bq.lead(p_term, p_life);\n    DELETE FROM bq.event_batch", "BEGIN\n    DELETE FROM bq.event_batch", "who was taken over deletes events"),
     Mutant(_SQL, "    PERFORM bq.lead(p_term, p_life);\n    WITH gone", "    WITH gone", "who was taken over deletes acts"),
-    Mutant(_TERMS, "WHERE leader.beat + leader.lease < clock_timestamp() RETURNING", "RETURNING", "two servers lead"),
+    Mutant(_TERMS, "WHERE {_OVER_NOW} RETURNING", "RETURNING", "two servers lead"),
     Mutant(_TERMS, 'before::text "\n    "FROM taken LEFT JOIN durable ON true', "before::text FROM taken", "a crash takes who leads"),
     Mutant(_TERMS, " FROM (SELECT count(*) FROM durable) AS it", "", "a crash takes where the leader is reached"),
     Mutant("storage/postgres/schema.py", "        link.ask(Query(DURABLE))\n", "", "a crash takes the tables that were said to be made"),

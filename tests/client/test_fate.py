@@ -10,7 +10,7 @@ import trio.testing
 
 from bunqueue_trio.client import Client, ConnectionLost, Job
 from bunqueue_trio.client.connection import Connection
-from bunqueue_trio.client.link import Link
+from bunqueue_trio.client.link import ServerLink
 from bunqueue_trio.client.pushing import SURE_S, push_once
 from bunqueue_trio.testing import Bunqueue
 from bunqueue_trio.testing.lives import Pipe
@@ -220,7 +220,7 @@ async def test_pull_that_is_left_ends_as_it_was_left_whatever_is_answered(
     """Jobs that nobody can name go back with the connection."""
     scope = trio.CancelScope(deadline=trio.current_time() + 1)
     connection = Foreign(answer, scope.cancel)
-    link = Link(connection, lambda event: None)
+    link = ServerLink(connection, lambda event: None)
     if when == "in that moment":
         connection.may.set()
     async with trio.open_nursery() as nursery:

@@ -168,9 +168,9 @@ class Database:
             for row in self._rows()
         ]
 
-    def _take(self, holder: str, lease_s: str, _version: str, _serves: str) -> list[Row]:
+    def _take(self, holder: str, lease_s: str, _version: str, _serves: str, last_word: str) -> list[Row]:
         before, now = self.leader, self._clock()
-        if before.beat + before.lease_s >= now:
+        if before.beat + before.lease_s >= now and f"{before.life} {before.beat!r}" != last_word:
             return []
         life = f"{self._rng.getrandbits(128):032x}"
         after = Leader(before.term + 1, life, before.batch, None, holder, now, float(lease_s), None)

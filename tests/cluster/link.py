@@ -1,4 +1,4 @@
-"""The seam: what stands for a connection to PostgreSQL, in place of :class:`bunqueue_trio.storage.postgres.link.Link`.
+"""The seam: what stands for a connection to PostgreSQL, in place of :class:`bunqueue_trio.storage.postgres.link.DatabaseLink`.
 
 It has the same methods, raises the same errors, and asks the :class:`Database` over a way that may fail: :class:`Way`.
 """

@@ -79,7 +79,7 @@ def _replaced(world: "ClusterWorld", outside: Outside) -> tuple[tuple[Any, str, 
     return (
         (trio.to_thread, "run_sync", world.threads.run_sync), (trio, "open_tcp_stream", outside.open_tcp_stream),
         (clock, "time", SimpleNamespace(time=wall_s)), (store, "_now", boot_s),
-        (store, "Link", links), (announcer, "Link", links), (cluster, "Link", links), (schema, "migrations", lambda: versions),
+        (store, "DatabaseLink", links), (announcer, "DatabaseLink", links), (cluster, "DatabaseLink", links), (schema, "migrations", lambda: versions),
         (terms, "socket", SimpleNamespace(gethostname=lambda: current().name)),
         (terms, "os", SimpleNamespace(getpid=lambda: current().lives)),
         (cluster, "time", SimpleNamespace(monotonic=boot_s)), (announcer, "time", SimpleNamespace(monotonic=boot_s)),

@@ -51,7 +51,7 @@ class OverTheModel:
         opened = Opened()
         links = make_link(lambda: Direct(opened.database))
         for module in (store, announcer):
-            monkeypatch.setattr(module, "Link", links)
+            monkeypatch.setattr(module, "DatabaseLink", links)
         yield opened
         opened.close()
 

@@ -172,7 +172,7 @@ ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
         (b"HTTP/1.1 413 x\r\nConnection: close\r\n\r\n", True, b"HTTP/1.1 413 x\r\nConnection: close\r\n\r\n"),
     ],
 )
-async def test_who_has_no_answer_of_a_leader_that_is_lost_is_told_so(
+async def test_who_has_no_answer_of_a_leader_that_is_lost_gets_an_error(
     autojump_clock: trio.testing.MockClock, said: bytes, asks_again: bool, heard: bytes
 ):
     async with spliced(lost=LOST) as ends:

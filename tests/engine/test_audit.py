@@ -9,7 +9,7 @@ import pytest
 from msgspec import Raw
 
 from bunqueue_trio.engine import audit, commands
-from bunqueue_trio.engine.audit import Fault, Pass, Stored
+from bunqueue_trio.engine.audit import AuditFault, Pass, Stored
 from bunqueue_trio.engine.commands import apply
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.job import Job, Note, State
@@ -55,7 +55,7 @@ class Life:
         self.engine.load(self.store.load(), self.now)
         self.connected = {"socket"}
 
-    def look(self, between: Callable[[], None] = lambda: None, size: int = 3) -> list[Fault]:
+    def look(self, between: Callable[[], None] = lambda: None, size: int = 3) -> list[AuditFault]:
         """Every fault of one pass."""
         self.commit()
         one = Pass(self.engine, self.connected)

@@ -112,3 +112,13 @@ def test_who_takes_the_next_batch_leaves_none_of_the_last_one_in_memory(bench: B
     assert len(bench.engine.jobs) == 5, "the others leave in steps"
     bench.engine.take()
     assert len(bench.engine.jobs) == 0
+
+
+def test_a_job_that_just_waits_has_each_of_its_numbers_once(bench: Bench):
+    """An integer of its own is 32 bytes, of 500 that a job has."""
+    for job_id in (bench.push(), *bench.do(c.PushBatch(queue="q", jobs=[c.JobSpec(data=Raw(b"1"))] * 2)).ids):
+        job = bench.engine.jobs[job_id]
+        assert job.run_at is job.created_at
+        assert job.order is job.seq
+    delayed = bench.engine.jobs[bench.push(delay=5)]
+    assert (delayed.run_at, delayed.created_at) == (bench.now + 5, bench.now)

@@ -26,6 +26,7 @@ async def main():
         placed = await browser.post("/orders/17")
         print(placed.status_code, placed.json())
         print((await browser.get("/bills/bill-17", timeout=60)).json())
+        assert (await browser.get("/bills/nobill")).status_code == 404
 
 asyncio.run(main())
 """
@@ -40,6 +41,7 @@ async def main():
         placed = await browser.post("/orders/17")
         print(placed.status_code, await placed.json)
         print(await (await browser.get("/bills/bill-17")).json)
+        assert (await browser.get("/bills/nobill")).status_code == 404
 
 asyncio.run(main())
 """

@@ -8,6 +8,7 @@ import pytest
 
 from bunqueue_trio.cli import remote
 from bunqueue_trio.protocol.request import request_of
+from bunqueue_trio.protocol.routes import path_of_page
 
 
 def over_http(answer: Callable[..., Any]) -> Callable[..., Any]:
@@ -22,5 +23,10 @@ def over_http(answer: Callable[..., Any]) -> Callable[..., Any]:
 
 def answer_with(monkeypatch: pytest.MonkeyPatch, module: ModuleType, answer: Callable[..., Any]) -> None:
     """Let ``answer`` be the server of the commands in ``module``, and of all that come page by page."""
+
+    def page(url: str, token: str | None, name: str) -> Any:
+        return answer(url, token, "GET", path_of_page(name))
+
     for each in (module, remote):
         monkeypatch.setattr(each, "answer", over_http(answer), raising=False)
+        monkeypatch.setattr(each, "page_of", page, raising=False)

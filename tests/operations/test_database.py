@@ -11,7 +11,7 @@ from trials.lib.postgres import Cluster
 
 pytest.importorskip("psycopg", reason="psycopg is not installed")
 
-from bunqueue_trio.storage.postgres.link import Link, Query
+from bunqueue_trio.storage.postgres.link import DatabaseLink, Query
 from bunqueue_trio.storage.postgres.place import parse_place
 
 
@@ -28,7 +28,7 @@ def new_url(postgres: Cluster) -> Any:
 
 def ask(url: str, text: str) -> None:
     place = parse_place(url)
-    link = Link(place.conninfo)
+    link = DatabaseLink(place.conninfo)
     link.ask(Query(place.qualified(text)))
     link.close()
 

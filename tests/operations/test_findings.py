@@ -68,7 +68,7 @@ async def test_those_of_many_queues_are_folded_as_on_the_page(shell: Shell):
     first, *rows = said.splitlines()
     assert first == "warning   8 queues: jobs wait, and nobody asks"
     assert sum("1 job waits, the oldest for 2 min; since 20" in row for row in rows) == 5
-    assert "          and 3 queues more: --json has all that are told of" in rows
+    assert "          and 3 queues more: --json has all of them" in rows
     assert rows.count("          $ bunqueue-trio workers") == 1, "what helps all of them stands there once"
     assert "            $ bunqueue-trio pause q0" in rows
     assert len((await shell("findings", "--json")).stdout.splitlines()) == 8
@@ -88,7 +88,7 @@ async def test_what_is_over_is_said_to_be(shell: Shell):
     assert "; over since 20" in said
 
 
-async def test_jobs_that_die_are_told_whatever_their_queue_keeps_of_them(shell: Shell):
+async def test_dead_letters_are_reported_whatever_their_queue_keeps_of_them(shell: Shell):
     core = shell.bunqueue.server.core
     await core.execute(c.SetDlqConfig(queue="capped", max_entries=2))
     await core.execute(c.SetDefaults(queue="rof", remove_on_fail=True))

@@ -33,7 +33,7 @@ def test_jobs_are_listed_shown_and_changed(server: Running, tmp_path: Path):
             for n in range(3)
         ]
         done = ask(server, "jobs", "q", "delayed", "--limit", "2")
-        assert [line.split()[2] for line in done.out.splitlines()] == ids[:2]
+        assert [line.split()[2] for line in done.out.splitlines()[1:]] == ids[:2]
         assert done.err == "the first 2; --limit shows more\n"
         done = ask(server, "jobs", "q", "delayed", "--json")
         assert [json.loads(line)["data"] for line in done.out.splitlines()] == [{"n": n} for n in range(3)]
@@ -58,7 +58,10 @@ def test_jobs_are_listed_shown_and_changed(server: Running, tmp_path: Path):
         assert json.loads(ask(server, "job", ids[1], "--json").out)["data"] == {"n": "new"}
         last = client.post("/queues/q/jobs", json={"data": 1}).json()["id"]
         assert ask(server, "discard", last).out == f"{last}: dead\n"
-        assert ask(server, "dead", "q").out.split()[2:4] == [last, "discarded"]
+        for words in (("change", last, "--priority", "3"), ("promote", last), ("discard", last), ("cancel", last)):
+            told = f"{last}: it is a dead letter; `bunqueue-trio retry q --id {last}` lets it wait again"
+            assert told in ask(server, *words).err, "it is there, and Job not found would say that it is not"
+        assert ask(server, "dead", "q").out.splitlines()[1].split()[2:4] == [last, "discarded"]
 
 
 @pytest.mark.parametrize(("limit", "shown", "said"), [(3, 3, "the first 3"), (5, 5, ""), (9, 5, "")])
@@ -83,8 +86,9 @@ def test_jobs_come_page_by_page(monkeypatch: pytest.MonkeyPatch, limit: int, sho
 
     answer_with(monkeypatch, remote, answer)
     done = CliRunner().invoke(main, ["jobs", "q", "active", "--limit", str(limit)])
-    assert len(done.stdout.splitlines()) == shown
-    assert ["  welcome  " in line for line in done.stdout.splitlines()][:3] == [False, True, False]
+    heads, *lines = done.stdout.splitlines()
+    assert (heads.split("  ")[0], len(lines)) == ("began", shown)
+    assert ["  welcome  " in line for line in lines][:3] == [False, True, False]
     assert "\x1b" not in done.stdout
     assert done.stderr.startswith(said)
     assert bool(done.stderr) == bool(said)

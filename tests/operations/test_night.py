@@ -60,7 +60,7 @@ def test_the_night(tmp_path: Path):
             if line.startswith("clean"):
                 assert "reports" in done.out
         assert "6 dead letters in emails wait for a decision" in said["findings"]
-        assert [row.split()[0] for row in said["dead emails --groups"].splitlines()] == ["3", "2", "1"]
+        assert [row.split()[0] for row in said["dead emails --groups"].splitlines()] == ["jobs", "3", "2", "1"]
         assert wanted in said["jobs reports delayed"]
         assert "It is delayed" in said["why ID"]
         assert hanging in said["jobs reports active"]

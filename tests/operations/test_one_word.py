@@ -5,8 +5,13 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
+from click.testing import CliRunner
 
+from bunqueue_trio.cli import COMMANDS, main
+from bunqueue_trio.cli.listing import Listing
+from bunqueue_trio.cli.remote import CALLED, unreachable
 from bunqueue_trio.config import parse_duration_ms
 from bunqueue_trio.config.spans import span, typed_ms, whole
 
@@ -59,3 +64,65 @@ def test_what_was_set_is_shown_to_the_ms_and_can_be_typed(ms: int):
     assert parse_duration_ms(whole(ms)) == ms
     assert parse_duration_ms(typed_ms(ms)) == ms
     assert whole(ms).replace(" ", "").replace("min", "m") == typed_ms(ms)
+
+
+def test_a_list_says_what_its_columns_are(capsys: pytest.CaptureFixture[str]):
+    with Listing("died", "id", "error", as_json=False) as listing:
+        listing.add({}, "now", "a-long-id", "it\x1b broke")
+        listing.add({}, "2 min ago", "b", "")
+    assert capsys.readouterr().out.splitlines() == [
+        "died       id         error", "now        a-long-id  it\\x1b broke", "2 min ago  b",
+    ]  # fmt: skip
+
+
+def test_a_list_of_nothing_and_one_for_programs_have_no_headings(capsys: pytest.CaptureFixture[str]):
+    with Listing("died", "id", as_json=False):
+        pass
+    with Listing("died", "id", as_json=True) as listing:
+        listing.add({"id": "a"}, "now", "a")
+    assert capsys.readouterr().out == '{"id": "a"}\n'
+
+
+def test_what_came_before_a_failure_is_shown(capsys: pytest.CaptureFixture[str]):
+    def listed() -> None:
+        with Listing("id", "error", as_json=False) as listing:
+            listing.add({}, "a", "")
+            raise ValueError("gone")
+
+    with pytest.raises(ValueError, match="gone"):
+        listed()
+    assert capsys.readouterr().out == "id  error\na\n"
+
+
+@pytest.mark.parametrize("command", ["jobs", "dead", "reruns", "schedules", "queues", "workers", "actions"])
+def test_every_list_of_the_command_line_has_headings(command: str):
+    """Else nobody knows whether a time is that of a push or of an end."""
+    source = (SRC / "cli" / f"{command}.py").read_text()
+    assert "Listing(" in source or "add_column(" in source
+
+
+@pytest.mark.parametrize(
+    ("error", "helps"),
+    [
+        (httpx.ConnectError("[Errno 111] Connection refused"), "Connection refused; is the server running, and there? --url or BUNQUEUE_URL"),
+        (httpx.ConnectError("[Errno -2] Name or service not known"), "is the server running"),
+        (httpx.RemoteProtocolError("Server disconnected without sending a response."), "if that port takes TLS, say https://"),
+        (httpx.ConnectError("[SSL: WRONG_VERSION_NUMBER] wrong version number"), "takes no TLS: say http://"),
+        (httpx.ReadTimeout("timed out"), "timed out"),
+    ],
+)  # fmt: skip
+def test_who_reaches_no_server_hears_what_to_look_at(error: Exception, helps: str):
+    said = unreachable("http://127.0.0.1:9", error).message
+    assert helps in said
+    assert "Errno" not in said
+
+
+WORDS_OF_THE_REFERENCE = re.compile(r"\b(dlq|queued|processing)\b", re.IGNORECASE)
+"""The API reference has these for what everything else calls dead letters, waiting and active; where they are fields, they stay."""
+
+
+def test_the_command_line_has_one_word_for_one_thing():
+    for name in COMMANDS:
+        shown = CliRunner().invoke(main, [name, "--help"]).output
+        assert not WORDS_OF_THE_REFERENCE.search(shown), name
+    assert {CALLED[name] for name in ("queued", "processing", "dlq", "failed")} == {"waiting", "active", "dead letters"}

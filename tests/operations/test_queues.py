@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from bunqueue_trio.cli import main, queues, remote
+from bunqueue_trio.protocol import commands as c
 from tests.operations.asked import answer_with
 from tests.operations.processes import Done, Running, bunqueue, serving
 
@@ -78,11 +79,11 @@ def test_a_queue_is_paused_shown_and_resumed(server: Running):
 
 @pytest.mark.slow
 def test_a_queue_is_limited_and_not(server: Running):
-    assert ask(server, "limit", "few", "2").out == "few: 2 at once, 0 now\n"
+    assert ask(server, "limit", "few", "2").out == "few: 2 at once, 0 now; any rate\n"
     assert json.loads(ask(server, "queues", "few", "--json").out)["concurrency"] == 2
-    assert ask(server, "limit", "few", "--rate", "100/60s").out == "few: 2 at once, 0 now; 100 deliveries in 1m\n"
+    assert ask(server, "limit", "few", "--rate", "100/60s").out == "few: 2 at once, 0 now; 100 deliveries in 1 min\n"
     assert "100/1m" in ask(server, "queues", "few").out
-    assert ask(server, "limit", "few", "any", "--rate", "any").out == "few: any number at once, 0 now\n"
+    assert ask(server, "limit", "few", "any", "--rate", "any").out == "few: any number at once, 0 now; any rate\n"
 
 
 @pytest.mark.slow
@@ -129,7 +130,7 @@ def test_a_rate_is_a_number_for_a_time():
         (100, 60_000), (5, 3_600_000), (1, 500), "any",
     ]  # fmt: skip
     assert [queues._per_time(rate) for rate in (None, {"limit": 1500, "duration": 3_600_000})] == [
-        "", "; 1,500 deliveries in 1 h",
+        "; any rate", "; 1,500 deliveries in 1 h",
     ]  # fmt: skip
 
 
@@ -143,7 +144,7 @@ def test_queues_come_page_by_page(monkeypatch: pytest.MonkeyPatch):
     pages = iter(answers)
     asked: list[str] = []
     answer_with(monkeypatch, remote, lambda *call: (asked.append(call[-1]), next(pages))[1])
-    assert [*remote.pages("url", None, "/queues", details="true")] == answers
+    assert [*remote.pages("url", None, c.ListQueues, details=True)] == answers
     assert asked == ["/queues?details=true", "/queues?details=true&after=a%26b"]
 
 

@@ -19,6 +19,7 @@ from click.testing import CliRunner
 
 from bunqueue_trio.cli import main, remote
 from bunqueue_trio.protocol.options import PushOptions, push_fields
+from tests.operations.asked import answer_with
 from tests.operations.processes import Done, Running, bunqueue, environment, serving, until
 from tests.wire.server import free_port
 
@@ -70,7 +71,7 @@ def test_push_has_a_flag_for_every_option(server: Running):
 def test_push_sends_what_the_flags_say(monkeypatch: pytest.MonkeyPatch):
     """Every option of a push from Python is a flag, and arrives under its name and in its unit."""
     sent: list[bytes] = []
-    monkeypatch.setattr(remote, "answer", lambda *call: (sent.append(call[-1]), {"id": "x"})[1])
+    answer_with(monkeypatch, remote, lambda *call: (sent.append(call[-1]), {"id": "x"})[1])
     arguments = [
         "q", "1", "--priority", "1", "--delay", "2ms", "--max-attempts", "3", "--backoff", "4ms", "--ttl", "5ms", "--timeout", "6ms",
         "--unique-key", "u", "--job-id", "j", "--tag", "t", "--group-id", "g", "--lifo", "--remove-on-complete",
@@ -98,7 +99,7 @@ def test_what_is_no_utf_8_is_wrong_usage(arguments: list[str]):
 
 def test_push_says_what_a_backoff_is_like(monkeypatch: pytest.MonkeyPatch):
     sent: list[bytes] = []
-    monkeypatch.setattr(remote, "answer", lambda *call: (sent.append(call[-1]), {"id": "x"})[1])
+    answer_with(monkeypatch, remote, lambda *call: (sent.append(call[-1]), {"id": "x"})[1])
     flags = ["--backoff", "2s", "--backoff-max", "1m"]
     remote.push.main(["q", "1", *flags], standalone_mode=False)
     remote.push.main(["q", "1", *flags, "--backoff-type", "fixed", "--backoff-jitter", "0.5"], standalone_mode=False)
@@ -202,7 +203,7 @@ def test_stats_are_a_table_or_the_servers_own_words(server: Running):
     done = ask(server, "stats")
     assert done.code == 0
     rows = dict(line.split(maxsplit=1) for line in done.out.splitlines())
-    assert {"queued", "processing", "dlq", "totalPushed", "heapUsed"} <= set(rows)
+    assert {"waiting", "active", "dead", "totalPushed", "heapUsed"} <= set(rows), "as all commands call them"
     assert rows["rss"].endswith("MB")
     reply = json.loads(ask(server, "stats", "--json").out)
     assert set(reply) == {"ok", "stats", "memory", "collections"}

@@ -280,7 +280,7 @@ async def test_a_flag_that_makes_no_sense_there_is_refused(shell: Shell, line: s
 
 @pytest.mark.parametrize(
     "line",
-    ["actions --what purg", "jobs q dedd", "jobs --state dedd", "watch --type pusht", "clean q dedd --yes", "mark FP fixt", "queue q --reset stall", "schedules put s q --every 5s --misfire al"],
+    ["actions --what purg", "jobs q dedd", "jobs --state dedd", "watch --type pusht", "clean q dedd --yes", "mark GROUP fixt", "queue q --reset stall", "schedules put s q --every 5s --misfire al"],
 )  # fmt: skip
 async def test_a_word_that_is_none_of_those_there_are_is_refused_with_them(shell: Shell, line: str):
     done = await shell(*line.split())

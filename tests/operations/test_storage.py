@@ -21,6 +21,7 @@ from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.server_replies import StorageReply, StorageView
 from bunqueue_trio.storage.store import Sampled, Space
 from bunqueue_trio.testing.server import Bunqueue
+from tests.operations.asked import answer_with
 from tests.ui.site import Site
 
 GIB = 1024 * MIB
@@ -100,7 +101,7 @@ TOLD: dict[str, Any] = {
 
 
 def run(monkeypatch: pytest.MonkeyPatch, answer: dict[str, Any], *arguments: str) -> tuple[int, str]:
-    monkeypatch.setattr(cli, "answer", lambda *_: answer)
+    answer_with(monkeypatch, cli, lambda *_: answer)
     done = CliRunner().invoke(main, list(arguments))
     return done.exit_code, done.output
 
@@ -145,7 +146,7 @@ async def test_who_answers_and_leads_is_said(bunqueue: Bunqueue, monkeypatch: py
         "link": "10.0.0.7:6791", "leads": True,
     }  # fmt: skip
     health = json.loads(figures.health(server)[1])
-    monkeypatch.setattr(cli, "answer", lambda *call: told if call[3] == "/tasks" else health)
+    answer_with(monkeypatch, cli, lambda *call: told if call[3] == "/tasks" else health)
     said = CliRunner().invoke(main, ["health"]).output.splitlines()[1]
     assert said == (
         f"{here}, at 0.0.0.0:6790; leads (term 3) since {at(since)}; servers that wait reach it at 10.0.0.7:6791; 0 of 2 doors"
@@ -164,6 +165,6 @@ def test_health_needs_no_token_and_asks_an_older_server_for_nothing(monkeypatch:
             raise Refusal("Unauthorized", 401)
         return health
 
-    monkeypatch.setattr(cli, "answer", answer)
+    answer_with(monkeypatch, cli, answer)
     done = CliRunner().invoke(main, ["health"])
     assert (done.exit_code, done.output.count("\n")) == (0, 1)

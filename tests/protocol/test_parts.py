@@ -130,7 +130,7 @@ NO_COMMANDS = [
 
 
 @pytest.mark.parametrize("text", NO_COMMANDS, ids=range(len(NO_COMMANDS)))
-def test_what_is_no_object_is_told_in_the_same_words(text: bytes, small_pieces: None):
+def test_what_is_no_object_is_refused_in_the_same_words(text: bytes, small_pieces: None):
     assert facts(outcome(lambda: in_parts(text)[0])) == facts(outcome(lambda: read_push(text)))
     assert facts(outcome(lambda: in_parts(text, None, decode_message))) == outcome(lambda: decode_message(text))
 
@@ -150,7 +150,7 @@ COMMAND_WORDS = [
 
 
 @pytest.mark.parametrize("text", COMMAND_WORDS, ids=range(len(COMMAND_WORDS)))
-def test_a_command_that_there_is_not_is_told_in_the_same_words(text: bytes, small_pieces: None):
+def test_a_command_that_there_is_not_is_refused_in_the_same_words(text: bytes, small_pieces: None):
     got, expected = (
         outcome(work) for work in (lambda: in_parts(text, None, decode_message)[0], lambda: decode_message(text))
     )

@@ -53,7 +53,7 @@ class World:
         self.engine = Engine(new_id or Ids(), lookups or self.store, Rules(fenced=away_s > 0))
         self.engine.facts.load(self.store.load_facts())
         self.engine.load(self.store.load(), self.clock.now())
-        self.journal = Journal(self.engine, self.store, self.clock, pending_max)
+        self.journal = Journal(self.engine, self.store, self.clock, pending_max=pending_max)
         self.core = (
             Core(self.engine, self.journal, self.clock, pollers_max=pollers_max)
             if lookups is None

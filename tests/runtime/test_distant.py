@@ -45,7 +45,7 @@ async def test_who_is_alone_waits_for_the_store_too(distant: World):
 
 
 async def test_what_a_step_of_many_commands_has_changed_is_left_to_the_flusher(distant: World):
-    """It cannot be committed in the step, and nobody was told of it during the step."""
+    """It cannot be committed in the step, and nobody heard of it during the step."""
     with distant.core.turns.many:
         for _ in range(3):
             begun = distant.core.begin(c.Push(queue="q", data=c.Raw(b"1")))

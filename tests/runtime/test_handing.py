@@ -1,10 +1,10 @@
 """Who has waited for a job can be handed it in the step of its commit; no sooner, and once."""
 
 import trio
-from tests.runtime.world import Answers, VirtualThread, World, settled
 
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
+from tests.runtime.runtime_world import Answers, VirtualThread, World, settled
 
 
 def hand_in(world: World, *, takes: bool = True) -> list[r.Reply]:
@@ -19,7 +19,7 @@ def hand_in(world: World, *, takes: bool = True) -> list[r.Reply]:
 
     def begin_once(command: c.Command, *args, **how):
         begun = begin(command, *args, **how)
-        if begun.polls:
+        if begun.waits:
             begun.hand = hand
         return begun
 

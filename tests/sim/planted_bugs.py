@@ -10,7 +10,7 @@ from weakref import WeakSet
 import pytest
 import trio
 
-from bunqueue_trio.api.event_stream import EventStream
+from bunqueue_trio.api.event_stream import EventFeed
 from bunqueue_trio.api.session import Session
 from bunqueue_trio.engine import firing, job
 from bunqueue_trio.engine.commands import HANDLERS, report
@@ -224,16 +224,16 @@ def forgets_to_wake_a_session(patch: pytest.MonkeyPatch) -> None:
 
 
 def tells_events_twice(patch: pytest.MonkeyPatch) -> None:
-    past = EventStream._next_of_the_past
-    begun: WeakSet[EventStream] = WeakSet()
+    past = EventFeed._next_of_the_past
+    begun: WeakSet[EventFeed] = WeakSet()
 
-    async def again(self: EventStream) -> bytes:
+    async def again(self: EventFeed) -> bytes:
         if self not in begun and self._replayed:
             self._replayed -= 1
         begun.add(self)
         return await past(self)
 
-    patch.setattr(EventStream, "_next_of_the_past", again)
+    patch.setattr(EventFeed, "_next_of_the_past", again)
 
 
 def loses_replies_when_events_come(patch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import trio
 import trio.testing
 from trio._core import _run
 
-from bunqueue_trio.api.event_stream import EventStream
+from bunqueue_trio.api.event_stream import EventFeed
 from bunqueue_trio.api.session import Session
 from bunqueue_trio.engine import engine as steps
 from bunqueue_trio.engine import line as lines
@@ -29,7 +29,7 @@ from bunqueue_trio.transports.websocket import WebSocket
 if TYPE_CHECKING:
     from tests.sim.sim_world import World
 
-OF_CONNECTIONS = frozenset({Session, WebSocket, ExpressConnection, _Connection, EventStream, Subscription, Waiter})
+OF_CONNECTIONS = frozenset({Session, WebSocket, ExpressConnection, _Connection, EventFeed, Subscription, Waiter})
 """What must be gone from memory when nobody is connected."""
 
 

@@ -74,11 +74,11 @@ def taken(url: str, lease_s: float = 10) -> Any:
 
 
 def ask(url: str, text: str) -> Any:
-    from bunqueue_trio.storage.postgres.link import Link, Query
+    from bunqueue_trio.storage.postgres.link import DatabaseLink, Query
     from bunqueue_trio.storage.postgres.place import parse_place
 
     place = parse_place(url)
-    with closing(Link(place.conninfo)) as link:
+    with closing(DatabaseLink(place.conninfo)) as link:
         return link.ask(Query(place.qualified(text)))
 
 

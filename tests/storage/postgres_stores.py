@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 pytest.importorskip("psycopg", reason="psycopg is not installed")
-from bunqueue_trio.storage.postgres.link import Link, Query
+from bunqueue_trio.storage.postgres.link import DatabaseLink, Query
 from bunqueue_trio.storage.postgres.place import Place, parse_place
 from bunqueue_trio.storage.postgres.store import PostgresStore
 
@@ -42,6 +42,6 @@ def store(open_: Open) -> PostgresStore:
 @pytest.fixture
 def sql(place: Place) -> Iterator[Callable[..., Any]]:
     """Asks the database beside every store."""
-    link = Link(place.conninfo)
+    link = DatabaseLink(place.conninfo)
     yield lambda text, *values: link.ask(Query(place.qualified(text), values))
     link.close()

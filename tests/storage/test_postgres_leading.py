@@ -21,7 +21,7 @@ pytest.importorskip("psycopg", reason="psycopg is not installed")
 
 from bunqueue_trio.storage.postgres import standby
 from bunqueue_trio.storage.postgres.announcer import Announcer
-from bunqueue_trio.storage.postgres.link import Link
+from bunqueue_trio.storage.postgres.link import DatabaseLink
 from bunqueue_trio.storage.postgres.place import Place
 from bunqueue_trio.storage.postgres.standby import take_over
 from bunqueue_trio.storage.postgres.store import PostgresStore
@@ -52,6 +52,17 @@ def test_it_leads_when_nothing_was_heard_of_the_first_for_its_lease(open_: Open,
     with pytest.raises(TakenOver, match="another server has taken over"):
         Ledger(first).write([make_job(1)])
     assert loaded(other) == {}
+
+
+def test_who_leads_no_more_as_far_as_anybody_can_tell_is_followed_after_its_last_word(open_: Open):
+    first = open_(lease_s=1000)
+    other = open_(leads=False)
+    last = other.seen().beat
+    Ledger(first).write([make_job(1)])
+    assert other.take(last_word=last) is not None, "it has said something since"
+    assert other.take(last_word=other.seen().beat) is None
+    with pytest.raises(TakenOver, match="another server has taken over"):
+        Ledger(first).write([make_job(2)])
 
 
 def test_a_commit_is_heard_of_too(open_: Open, sql: Any):
@@ -168,7 +179,7 @@ async def test_a_standby_learns_where_the_leader_is_reached(
 
 async def test_the_own_address_is_that_of_the_way_to_the_database(place: Place, monkeypatch: pytest.MonkeyPatch):
     with socket.create_server(("127.0.0.1", 0)) as listening, socket.create_connection(listening.getsockname()) as way:
-        link = Link(place.conninfo)
+        link = DatabaseLink(place.conninfo)
         monkeypatch.setattr(
             link, "_connection", types.SimpleNamespace(pgconn=types.SimpleNamespace(socket=way.fileno()))
         )
@@ -183,7 +194,7 @@ class Watched:
         self.taken_at: list[float] = []
         self._answers = answers
         monkeypatch.setattr(PostgresStore, "seen", lambda _: self._seen())
-        monkeypatch.setattr(PostgresStore, "take", lambda _: self._take())
+        monkeypatch.setattr(PostgresStore, "take", lambda _, last_word="": self._take())
         monkeypatch.setattr(PostgresStore, "skip_event_ids", lambda _: None)
         monkeypatch.setattr(Announcer, "wait", lambda *_: (None, b""))
 

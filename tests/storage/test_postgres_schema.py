@@ -20,7 +20,7 @@ pytest.importorskip("psycopg", reason="psycopg is not installed")
 
 from bunqueue_trio.storage.postgres import schema, standby
 from bunqueue_trio.storage.postgres.arrays import number, numbers, with_nul, without_nul
-from bunqueue_trio.storage.postgres.link import Link, Query
+from bunqueue_trio.storage.postgres.link import DatabaseLink, Query
 from bunqueue_trio.storage.postgres.place import Place, parse_place
 from bunqueue_trio.storage.postgres.store import PostgresStore
 
@@ -34,7 +34,7 @@ def fresh(postgres: Cluster) -> Iterator[Place]:
 
 
 def ask(place: Place, text: str) -> Any:
-    link = Link(place.conninfo)
+    link = DatabaseLink(place.conninfo)
     try:
         return link.ask(Query(place.qualified(text)))
     finally:
@@ -125,14 +125,14 @@ def test_a_migration_leaves_no_lock_in_its_session(fresh: Place, monkeypatch: py
     """A pooler would keep the session."""
     held: list[int] = []
 
-    class Looked(schema.Link):
+    class Looked(schema.DatabaseLink):
         def close(self) -> None:
             if self.is_open:
                 text = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()"
                 held.append(self.ask(schema.Query(text))[0][0])
             super().close()
 
-    monkeypatch.setattr(schema, "Link", Looked)
+    monkeypatch.setattr(schema, "DatabaseLink", Looked)
     schema.migrate(fresh)
     assert held == [0]
 

@@ -19,7 +19,7 @@ pytest.importorskip("psycopg", reason="psycopg is not installed")
 import psycopg
 
 from bunqueue_trio.storage.postgres import link as links
-from bunqueue_trio.storage.postgres.link import Link, Query
+from bunqueue_trio.storage.postgres.link import DatabaseLink, Query
 from bunqueue_trio.storage.postgres.place import Place
 from bunqueue_trio.storage.postgres.store import PostgresStore
 from tests.storage.postgres_stores import Open
@@ -31,9 +31,9 @@ from tests.storage.postgres_stores import store as store
 
 def lose_answers(patch: pytest.MonkeyPatch, times: int = 1) -> None:
     """Let the connection break when the next answers have come, and nobody has heard them."""
-    heard, left = Link._rows, [times]
+    heard, left = DatabaseLink._rows, [times]
 
-    def rows(self: Link) -> Any:
+    def rows(self: DatabaseLink) -> Any:
         found = heard(self)
         if left[0]:
             left[0] -= 1
@@ -41,10 +41,10 @@ def lose_answers(patch: pytest.MonkeyPatch, times: int = 1) -> None:
             raise StoreError("the connection broke")
         return found
 
-    patch.setattr(Link, "_rows", rows)
+    patch.setattr(DatabaseLink, "_rows", rows)
 
 
-def cut(link: Link) -> None:
+def cut(link: DatabaseLink) -> None:
     """Let the connection break, which nobody notices before it is used."""
     assert link._connection is not None
     with socket.socket(fileno=os.dup(link._connection.pgconn.socket)) as end:
@@ -91,16 +91,16 @@ async def test_a_batch_whose_writer_was_cancelled_is_there_once(store: PostgresS
 def test_what_was_deleted_without_an_answer_is_counted_anew(store: PostgresStore, monkeypatch: pytest.MonkeyPatch):
     Ledger(store).completed(5)
     with monkeypatch.context() as patch:
-        ask, lost = Link.ask, []
+        ask, lost = DatabaseLink.ask, []
 
-        def ask_and_lose(self: Link, query: Query, wait_s: float = 10) -> Any:
+        def ask_and_lose(self: DatabaseLink, query: Query, wait_s: float = 10) -> Any:
             rows = ask(self, query, wait_s)
             if "prune_finished" in query.text and not lost:
                 lost.append(1)
                 raise StoreError("the connection broke")
             return rows
 
-        patch.setattr(Link, "ask", ask_and_lose)
+        patch.setattr(DatabaseLink, "ask", ask_and_lose)
         with pytest.raises(StoreError):
             store.prune(keep(completed=2))
     assert store.finished_totals["completed"] == 5
@@ -129,7 +129,7 @@ def test_a_connection_that_is_ended_is_made_anew(store: PostgresStore, sql: Any,
 
 
 async def test_no_wait_is_without_an_end(place: Place):
-    link = Link(place.conninfo)
+    link = DatabaseLink(place.conninfo)
     link.connect()
     with pytest.raises(StoreError, match=r"did not answer within 50 ms"):
         link.ask(Query("SELECT pg_sleep(5)"), 0.05)
@@ -141,7 +141,7 @@ async def test_no_wait_is_without_an_end(place: Place):
 
 
 def test_what_a_connection_needs_first_is_reported_when_it_is_missing(place: Place):
-    link = Link(place.conninfo, Query("SELECT nothing FROM nowhere", name="it"))
+    link = DatabaseLink(place.conninfo, Query("SELECT nothing FROM nowhere", name="it"))
     with pytest.raises(AssertionError, match="nowhere"):
         link.ask(Query("SELECT 1"))
     assert not link.is_open
@@ -173,7 +173,7 @@ def test_a_pooler_that_gives_every_transaction_to_another_session_is_no_trouble(
 
 def test_a_missing_right_is_for_the_operator_to_mend(place: Place, sql: Any):
     sql("CREATE ROLE guest LOGIN")
-    link = Link(place.conninfo.replace("bq@", "guest@"))
+    link = DatabaseLink(place.conninfo.replace("bq@", "guest@"))
     try:
         with pytest.raises(StoreError, match="permission denied"):
             link.ask(Query(place.qualified("SELECT * FROM bq.job")))
@@ -214,7 +214,7 @@ async def test_a_query_too_large_for_one_step_is_sent_in_several(place: Place, m
         await either(descriptor)
 
     monkeypatch.setattr(links, "_wait_either", wait)
-    link = Link(place.conninfo)
+    link = DatabaseLink(place.conninfo)
     size = 30_000_000
     for _ in range(2):
         rows = await link.ask_soon(Query("SELECT octet_length($1::bytea)", (b"x" * size,)))

@@ -9,7 +9,7 @@ import trio
 import trio.testing
 from msgspec import Raw
 
-from bunqueue_trio.api.event_stream import EventStream
+from bunqueue_trio.api.event_stream import EventFeed
 from bunqueue_trio.config import (
     MIB,
     RECEIVE_BYTES,
@@ -38,7 +38,7 @@ async def test_events_that_do_not_fit_are_counted_and_reported(world: World, mon
 
 
 async def test_an_idle_stream_says_something_now_and_then(world: World) -> None:
-    stream = EventStream(world.server, None, None)
+    stream = EventFeed(world.server, None, None)
     assert b'"connected":true' in await anext(stream)
     for n in range(1, 4):
         assert await anext(stream) == b": keep-alive\n\n"
@@ -48,7 +48,7 @@ async def test_an_idle_stream_says_something_now_and_then(world: World) -> None:
 
 async def test_a_stream_whose_buffer_overflows_ends(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "READER_EVENTS_MAX", 3)
-    stream = EventStream(world.server, None, None)
+    stream = EventFeed(world.server, None, None)
     await anext(stream)
     with world.session("other") as pusher:
         for n in range(10):
@@ -57,7 +57,7 @@ async def test_a_stream_whose_buffer_overflows_ends(world: World, monkeypatch: p
         await anext(stream)
     await stream.aclose()
     assert world.server.connections.sse == 0
-    again = EventStream(world.server, None, 0)
+    again = EventFeed(world.server, None, 0)
     await anext(again)
     assert (await anext(again)).count(b"data: ") == 10
     await again.aclose()
@@ -65,7 +65,7 @@ async def test_a_stream_whose_buffer_overflows_ends(world: World, monkeypatch: p
 
 async def test_a_stream_is_sent_in_pieces(world: World) -> None:
     """Each has its time to be taken: a reader of much is not cut for the length of what there is."""
-    stream = EventStream(world.server, None, None)
+    stream = EventFeed(world.server, None, None)
     await anext(stream)
     with world.session("other") as pusher:
         for _ in range(40):
@@ -86,7 +86,7 @@ async def test_what_readers_do_not_take_is_inside_the_budget(world: World) -> No
         await core.execute(Push(queue="q", data=Raw(b'"%s"' % (b"x" * (MIB // 2)))))
     buffers.hold().grow(world.server.settings.buffers_max_bytes - 3 * MIB)
     before = buffers.held
-    streams = [EventStream(world.server, None, 0) for _ in range(3)]
+    streams = [EventFeed(world.server, None, 0) for _ in range(3)]
     held = []
     for stream in streams:
         await anext(stream)
@@ -105,7 +105,7 @@ async def test_retention_that_overtakes_a_replay_is_a_gap(world: World, monkeypa
     with world.session("other") as pusher:
         for n in range(10):
             await world.ask(pusher, "PUSH", queue="q", data=n)
-    stream = EventStream(world.server, None, 1)
+    stream = EventFeed(world.server, None, 1)
     await anext(stream)
     assert b"id: 2\n" in await anext(stream)
     monkeypatch.setattr(world.server.store, "first_event_id", lambda: 8)
@@ -120,7 +120,7 @@ async def test_a_disk_that_cannot_be_read_ends_the_stream_and_no_more(
 ) -> None:
     with world.session("other") as pusher:
         await world.ask(pusher, "PUSH", queue="q", data=1)
-    stream = EventStream(world.server, None, 0)
+    stream = EventFeed(world.server, None, 0)
     for _ in range(moment):
         await anext(stream)
 
@@ -134,14 +134,14 @@ async def test_a_disk_that_cannot_be_read_ends_the_stream_and_no_more(
     await stream.aclose()
     assert [entry["event"] for entry in logs] == ["read failed"]
     assert world.server.connections.sse == 0
-    again = EventStream(world.server, None, 0)
+    again = EventFeed(world.server, None, 0)
     await anext(again)
     assert b'"eventType":"pushed"' in await anext(again)
     await again.aclose()
 
 
 async def test_a_payload_of_many_lines_is_one_line(world: World) -> None:
-    stream = EventStream(world.server, None, None)
+    stream = EventFeed(world.server, None, None)
     await anext(stream)
     with world.session("other") as pusher:
         pusher.receive(b'{"cmd":"PUSH","queue":"q","data":{\r\n"a":\n1,\r"b":"\\n"}}', world.nursery)

@@ -4,6 +4,7 @@ import re
 from collections.abc import AsyncIterator
 
 import pytest
+from structlog.testing import capture_logs
 from trio.testing import MockClock
 
 from bunqueue_trio.api import logins as logins_module
@@ -76,8 +77,11 @@ async def test_nobody_sees_anything_without_a_token(stranger: Site, path: str) -
 
 @pytest.mark.parametrize("token", ["", "wrong", TOKEN + "1", TOKEN[:-1], f"{TOKEN},secret-token-2", "ü", "\ud800"])
 async def test_no_other_token_lets_in(stranger: Site, token: str) -> None:
-    page = await stranger.ask("POST", "/ui/login", b"token=" + token.encode("utf-8", "surrogatepass"), {})
+    with capture_logs() as logs:
+        page = await stranger.ask("POST", "/ui/login", b"token=" + token.encode("utf-8", "surrogatepass"), {})
     assert page.status == 401
+    assert all(entry["client"] for entry in logs if "wrong token" in entry["event"]), "who it was, for a firewall"
+    assert logs
     assert page.said("This token is not one of the server's.")
     assert stranger.cookie == ""
 

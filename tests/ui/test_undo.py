@@ -12,6 +12,7 @@ from msgspec import Raw
 
 from bunqueue_trio.engine.fingerprint import fingerprint
 from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol.caller import By
 from bunqueue_trio.protocol.commands import Command
 from bunqueue_trio.testing.server import Bunqueue
 from tests.ui.night import fail, push
@@ -199,6 +200,17 @@ async def test_an_address_that_no_page_has_made_is_refused(site: Site, bunqueue:
         page = await site.get(f"/ui/act/restore-schedule?name=s&as={said}")
         assert page.status == 400, said
         assert page.said("It is not said how the schedule was"), said
+
+
+async def test_a_job_that_died_of_something_else_was_not_cancelled(bunqueue: Bunqueue, site: Site) -> None:
+    """A cancellation that another end has overtaken is nothing to take back."""
+    core = bunqueue.server.core
+    job_id = await push(bunqueue, "q")
+    await core.execute(c.Pull(queue="q"))
+    await core.execute(c.Cancel(id=job_id, reason="no", grace=60_000), by=By("ana", "10.0.0.7"))
+    await core.execute(c.Discard(id=job_id))
+    assert (await core.execute(c.Why(id=job_id))).code == "failed"  # type: ignore[attr-defined]
+    assert "/ui/act/retry" not in (await site.get("/ui/actions")).html
 
 
 async def test_what_would_come_of_it_is_said_first(site: Site, bunqueue: Bunqueue) -> None:

@@ -23,7 +23,7 @@ from trials.lib.postgres import Cluster, Cutting, Server, why_not
 
 pytest.importorskip("psycopg", reason="psycopg is not installed")
 
-from bunqueue_trio.storage.postgres.link import Link, Query
+from bunqueue_trio.storage.postgres.link import DatabaseLink, Query
 from bunqueue_trio.storage.postgres.place import parse_place
 from bunqueue_trio.storage.postgres.schema import migrate
 
@@ -44,7 +44,7 @@ def made(postgres: Cluster) -> str:
 
 def ask(url: str, text: str) -> Any:
     place = parse_place(url)
-    link = Link(place.conninfo)
+    link = DatabaseLink(place.conninfo)
     try:
         return link.ask(Query(place.qualified(text)))
     finally:

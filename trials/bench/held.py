@@ -59,7 +59,7 @@ SHAPES: dict[str, Callable[[int], bytes]] = {
     "wrong at the end": lambda n: b"[%s}" % _times(b"[1]", n - 2),
     "an open text": lambda n: b'"' + b"a" * (n - 2),
 }
-"""Values of about so many bytes."""
+"""Values of about this many bytes."""
 
 
 class Steps(trio.abc.Instrument):

@@ -127,7 +127,9 @@ def reply(socket: ClientConnection, place: int) -> dict[str, Any]:
 @contextmanager
 def listening(server: Server) -> Iterator[ClientConnection]:
     """Open a WebSocket, which hears all events."""
-    with connect(f"ws://{HOST}:{server.port}/ws", open_timeout=WITHIN_S, max_size=None, proxy=None) as socket:
+    # Nothing waits for a slow machine: pings of ours would end it, and a full buffer would leave the server's unanswered.
+    patient: dict[str, Any] = {"open_timeout": WITHIN_S, "ping_interval": None, "max_queue": None, "max_size": None}
+    with connect(f"ws://{HOST}:{server.port}/ws", proxy=None, **patient) as socket:
         yield socket
 
 

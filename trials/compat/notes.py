@@ -14,7 +14,7 @@ WHY = {
     "GET /queues/:queue/jobs": f"the eight fields of a job, and its lock token, {_DOCUMENTED}; a wrong `timeout` is refused with its status",
     "GET /jobs/:id": f"the sixteen fields of a job, {_DOCUMENTED}; `GET /jobs/:id/state` has more. `name` only of a job that was pushed with one. A dead letter has the time of its end",
     "DELETE /jobs/:id": "a refusal has its status, as documented",
-    "POST /jobs/:id/fail": "`stack` may also be a text; `retryIn` beside it; the reason of an unrecoverable failure is `unrecoverable`",
+    "POST /jobs/:id/fail": "`stack` is a text, and whatever else it is becomes one; `retryIn` beside it; the reason of an unrecoverable failure is `unrecoverable`",
     "GET /stats": f"the names {_DOCUMENTED}; over a WebSocket the same",
     "GET /prometheus": "metrics in ms, with the names of 2.1, and more of them: [operations.md](operations.md) has all",
     "GET /heapstats": f"the collections {_DOCUMENTED}",

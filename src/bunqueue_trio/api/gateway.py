@@ -16,7 +16,7 @@ from bunqueue_trio import errors
 from bunqueue_trio.api.access import ANYBODY, UNKNOWN, Access, Grant, allowed_headers, client_key, preflight
 from bunqueue_trio.api.bulk import LargeReader, ReadCommand
 from bunqueue_trio.api.call import Call, Delivery, ReadBody, Response, Wait, check_role, missing_role, sender
-from bunqueue_trio.api.event_stream import EventStream, parse_event_id
+from bunqueue_trio.api.event_stream import EventFeed, parse_event_id
 from bunqueue_trio.api.logins import TICKET_MS, Logins, cookie_of
 from bunqueue_trio.config import LARGE_BODY_BYTES, RECEIVE_BYTES, SMALL_BODY_BYTES
 from bunqueue_trio.errors import Refused, StoreError
@@ -301,7 +301,7 @@ class Gateway:
             self._core.check_queue(queue)
         after, types = parse_event_id(call.last_event_id), _types(call.query)
         headers = self._headers("text/event-stream", call.origin)
-        return Response(200, (*headers, *_STREAM), EventStream(self._server, queue, after, types))
+        return Response(200, (*headers, *_STREAM), EventFeed(self._server, queue, after, types))
 
     def _match(self, path: str, method: str) -> Match | Refused | None:
         """Return where ``path`` leads. It has one reading, whoever asks: nobody else looks at a path.

@@ -1,12 +1,13 @@
 """Commands about the dead letters of a running server: what they are, and another try for them."""
 
-import json
 from collections.abc import Iterator
+from http import HTTPStatus
 from typing import Any
 
 import click
 
 from bunqueue_trio.cli.canary import Percent, retry_first
+from bunqueue_trio.cli.listing import Listing
 from bunqueue_trio.cli.many import (
     act,
     confirm,
@@ -19,7 +20,7 @@ from bunqueue_trio.cli.many import (
     with_dead_filter,
     yes_option,
 )
-from bunqueue_trio.cli.remote import DURATION, answer, at, json_option, pages, refuse_without, say, with_server
+from bunqueue_trio.cli.remote import DURATION, Refusal, answer, at, json_option, pages, refuse_without, say, with_server
 from bunqueue_trio.cli.slips import refuse_unknown, tell_if_unknown
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.protocol import commands as c
@@ -66,15 +67,17 @@ def dead(
     if queue is None and not wanted:
         raise click.UsageError("say which QUEUE, or a filter; only --groups can be of all queues")
     shown = total = 0
-    for entries, of in _entries(url, token, queue, wanted, min(limit, PAGE_MAX)):
-        for entry in entries[: limit - shown]:
-            where = f"{entry['job']['queue']}  " if queue is None else ""
-            text = f"{at(entry['enteredAt'])}  {entry['job']['id']}  {where}{entry['reason']}  {entry['error'] or ''}"
-            say(text, entry, as_json=as_json)
-            shown += 1
-        total = of
-        if shown == limit:
-            break
+    beside = ("queue",) if queue is None else ()
+    with Listing("died", "id", *beside, "reason", "error", as_json=as_json) as listing:
+        for entries, of in _entries(url, token, queue, wanted, min(limit, PAGE_MAX)):
+            for entry in entries[: limit - shown]:
+                job = entry["job"]
+                cells = (at(entry["enteredAt"]), job["id"], *(job[name] for name in beside), entry["reason"])
+                listing.add(entry, *cells, entry["error"] or "")
+                shown += 1
+            total = of
+            if shown == limit:
+                break
     # Beside the output, which a program may read.
     if total > shown == limit:
         click.echo(f"{shown:,} of {total:,} dead letters; --limit shows more", err=True)
@@ -106,34 +109,32 @@ def _entries(
 
 
 def _show_groups(url: str, token: str | None, queue: str | None, *, limit: int, as_json: bool) -> None:
-    kind, which, shown = (c.DeadGroups, {}, 0) if queue is None else (c.DlqGroups, {"queue": queue}, 0)
-    for page in pages(url, token, kind, **which, limit=min(limit, GROUPS_MAX)):
-        groups = page["groups"][: limit - shown]
-        for group in groups:
-            _show_group(group, where=queue is None, as_json=as_json)
-        shown += len(groups)
-        if shown == limit < page["total"]:
-            click.echo(f"{shown:,} of {page['total']:,} groups; --limit shows more", err=True)
-        if shown == limit:
-            return
+    kind, which = (c.DeadGroups, {}) if queue is None else (c.DlqGroups, {"queue": queue})
+    shown = total = 0
+    with Listing("jobs", "group", "reason", "error", as_json=as_json) as listing:
+        for page in pages(url, token, kind, **which, limit=min(limit, GROUPS_MAX)):
+            groups, total = page["groups"][: limit - shown], page["total"]
+            for group in groups:
+                listing.add(group, *_group_cells(group, where=queue is None))
+            shown += len(groups)
+            if shown == limit:
+                break
+    if total > shown == limit:
+        click.echo(f"{shown:,} of {total:,} groups; --limit shows more", err=True)
     if not (shown or as_json):
         click.echo(printable("no dead letters" if queue is None else f"{queue}: no dead letters"), err=True)
     if not shown:
         tell_if_unknown(url, token, *filter(None, [queue]))
 
 
-def _show_group(group: dict[str, Any], *, where: bool, as_json: bool) -> None:
-    if as_json:
-        click.echo(json.dumps(group))
-        return
-    example = group["example"]
-    told = f"{group['count']:,}  {group['fingerprint']}  {example['reason']}  {group['shape']}"
+def _group_cells(group: dict[str, Any], *, where: bool) -> tuple[str, ...]:
+    example, told = group["example"], group["shape"]
     if where:
         told += "  " + ", ".join(f"{name}: {count:,}" for name, count in group["queues"].items())
     told += f"  [{group['mark']}]" if group["mark"] else ""
     told += _common(group["common"])
     told += f"  ({at(group['firstSeen'])} to {at(group['lastSeen'])}, such as {example['id']})"
-    click.echo(printable(told))
+    return f"{group['count']:,}", group["fingerprint"], example["reason"], told
 
 
 def _common(common: dict[str, Any]) -> str:
@@ -318,13 +319,17 @@ def _tries(url: str, token: str | None, queue: str, job_id: str | None) -> Itera
 
 @click.command()
 @with_server
-@click.argument("group", metavar="FP")
+@click.argument("group", metavar="GROUP")
 @click.argument("what", metavar="WHAT", type=click.Choice(["fixed", "muted", "none"]))
 @json_option
 def mark(url: str, token: str | None, group: str, what: str, *, as_json: bool) -> None:
-    """Say of the errors of group FP that they are `fixed`, and a finding speaks of them when they come back, or `muted`, and none does.
+    """Say of the errors of GROUP that they are `fixed`, and a finding speaks of them when they come back, or `muted`, and none does.
 
     `dead --groups` names the groups, and shows what was said of them; `none` takes it back.
     """
-    reply = answer(url, token, c.MarkGroup, fingerprint=group, mark=what)
+    try:
+        reply = answer(url, token, c.MarkGroup, fingerprint=group, mark=what)
+    except Refusal as refusal:
+        hint = "; `dead --groups` lists the groups" if refusal.status == HTTPStatus.BAD_REQUEST else ""
+        raise click.ClickException(f"{refusal.message}{hint}") from None
     say(f"{group}: {'nothing is said of it any more' if what == 'none' else what}", reply, as_json=as_json)

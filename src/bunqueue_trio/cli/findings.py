@@ -70,7 +70,7 @@ def _show_many(many: Many, now: int) -> None:
             click.echo(f"{_INDENT}  $ {printable(command)}")
     others = len(many.folded) + many.more
     if others:
-        click.echo(f"{_INDENT}and {count(others, 'queue')} more: --json has all that are told of")
+        click.echo(f"{_INDENT}and {count(others, 'queue')} more: --json has all of them")
     if many.remedy:
         click.echo(_INDENT + many.remedy)
     for command in many.shown[0][1].commands:

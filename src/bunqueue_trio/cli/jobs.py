@@ -11,9 +11,11 @@ from typing import Any
 import click
 from msgspec import Raw
 
+from bunqueue_trio.cli.listing import Listing
 from bunqueue_trio.cli.many import STATES, act_on_many, dry_option, rate_option, rated, with_filter, yes_option
 from bunqueue_trio.cli.remote import (
     DURATION,
+    Refusal,
     answer,
     at,
     json_argument,
@@ -26,14 +28,15 @@ from bunqueue_trio.cli.remote import (
 from bunqueue_trio.cli.slips import tell_if_unknown
 from bunqueue_trio.cli.words import told
 from bunqueue_trio.logs.printable import printable
-from bunqueue_trio.pages.words import span
+from bunqueue_trio.pages.words import Given, line, span
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.commands import Command
 
 # A server gives no more at once.
 PAGE_MAX = 1000
-# The time that matters in each state.
+# The time that matters in each state, and what it is.
 _WHEN = {"delayed": "runAt", "active": "startedAt", "completed": "completedAt", "failed": "completedAt"}
+_WHEN_CALLED = {"delayed": "ready at", "active": "began", "completed": "ended", "failed": "ended"}
 
 _FIRST = ("id", "queue", "name", "state", "error")
 """Fields of one job that are shown before the others."""
@@ -58,7 +61,7 @@ def jobs(
     url: str, token: str | None, of_queue: str | None, in_state: str | None, wanted: dict[str, Any], *, limit: int,
     as_json: bool,
 ) -> None:  # fmt: skip
-    """List jobs, of QUEUE in STATE or of all that a filter describes: when, id, name, attempts and last error.
+    """List jobs, of QUEUE in STATE or of all that a filter describes: when, id, name, failed attempts and last error.
 
     STATE is waiting, delayed, waiting-children, active, completed or failed. Waiting jobs come in the order of their delivery,
     delayed ones as they become ready, ended ones newest first. The time is when a delayed job is ready, an active one began, an
@@ -66,17 +69,21 @@ def jobs(
     """
     wanted |= _also(wanted, "queue", of_queue) | _also(wanted, "state", in_state)
     is_one = all(len(wanted.get(name, ())) == 1 for name in ("queue", "state"))
-    shown = 0
-    for page in pages(url, token, c.FindJobs, **wanted, limit=min(limit, PAGE_MAX)):
-        listed = page["jobs"][: limit - shown]
-        for each in listed:
-            _show(each, where=not is_one, as_json=as_json)
-        shown += len(listed)
-        if shown == limit:
-            if page["next"] is not None or len(listed) < len(page["jobs"]):
-                # Beside the output, which a program may read.
-                click.echo(f"the first {shown:,}; --limit shows more", err=True)
-            return
+    when = _WHEN_CALLED.get(wanted["state"][0], "pushed") if len(wanted.get("state", ())) == 1 else "when"
+    where = () if is_one else ("queue", "state")
+    shown, more = 0, False
+    with Listing(when, "id", *where, "name", "attempts failed", "error", as_json=as_json) as listing:
+        for page in pages(url, token, c.FindJobs, **wanted, limit=min(limit, PAGE_MAX)):
+            listed = page["jobs"][: limit - shown]
+            for each in listed:
+                listing.add(each, *_cells(each, where))
+            shown += len(listed)
+            if shown == limit:
+                more = page["next"] is not None or len(listed) < len(page["jobs"])
+                break
+    if more:
+        # Beside the output, which a program may read.
+        click.echo(f"the first {shown:,}; --limit shows more", err=True)
     if not (shown or as_json):
         click.echo(printable(f"{wanted['queue'][0]}: no {wanted['state'][0]} jobs" if is_one else "no jobs"), err=True)
     if not shown:
@@ -87,15 +94,10 @@ def _also(wanted: dict[str, Any], name: str, value: str | None) -> dict[str, Any
     return {} if value is None else {name: [*wanted.get(name, ()), value]}
 
 
-def _show(job: dict[str, Any], *, where: bool, as_json: bool) -> None:
-    if as_json:
-        click.echo(json.dumps(job))
-        return
+def _cells(job: dict[str, Any], where: tuple[str, ...]) -> tuple[str, ...]:
     when = at(job[_WHEN.get(job["state"], "createdAt")] or job["createdAt"])
-    tries = f"{job['attempts']} of {job['maxAttempts']} attempts"
-    place = f"  {job['queue']}  {job['state']}" if where else ""
-    name = f"  {job['name']}" if "name" in job else ""
-    click.echo(printable(f"{when}  {job['id']}{place}{name}  {tries}  {job['error'] or ''}".rstrip()))
+    tries = f"{job['attempts']} of {job['maxAttempts']}"
+    return (when, job["id"], *(job[name] for name in where), job.get("name", ""), tries, job["error"] or "")
 
 
 def _place(name: str) -> int:
@@ -141,12 +143,12 @@ def job(url: str, token: str | None, job_id: str, *, data: bool, as_json: bool) 
 def logs(url: str, token: str | None, job_id: str, *, limit: int | None, as_json: bool) -> None:
     """Show what the workers of the job ID wrote down, oldest line first: when, level and message."""
     lines = (
-        line for page in pages(url, token, c.GetLogs, of="data", id=job_id, limit=PAGE_MAX) for line in page["logs"]
+        entry for page in pages(url, token, c.GetLogs, of="data", id=job_id, limit=PAGE_MAX) for entry in page["logs"]
     )
     shown = False
-    for line in islice(lines, limit):
+    for entry in islice(lines, limit):
         shown = True
-        say(f"{at(line['timestamp'])}  {line['level']}  {line['message']}", line, as_json=as_json)
+        say(f"{at(entry['timestamp'])}  {entry['level']}  {entry['message']}", entry, as_json=as_json)
     if not (shown or as_json):
         click.echo(printable(f"{job_id}: its workers wrote nothing down"), err=True)
 
@@ -155,8 +157,8 @@ def _show_attempt(attempt: dict[str, Any]) -> None:
     by = f"  by {attempt['by']}" if attempt["by"] else ""
     begun, for_ = at(attempt["startedAt"]), span(attempt["duration"])
     click.echo(printable(f"attempt {attempt['attempt']}: {begun}  {for_}  {attempt['reason']}{by}  {attempt['error']}"))
-    for line in (attempt["stack"] or "").splitlines():
-        click.echo(printable(f"    {line}"))
+    for text in (attempt["stack"] or "").splitlines():
+        click.echo(printable(f"    {text}"))
 
 
 @click.command()
@@ -210,7 +212,7 @@ def cancel(
             return "cancelled" if until is None else f"its worker gets the word, and has until {at(until)} to end it"
 
         ask = partial(answer, url, token, c.Cancel, **given)
-        _each(job_ids, said, lambda job_id: ask(id=job_id), as_json=as_json)
+        _each(url, token, job_ids, said, lambda job_id: ask(id=job_id), as_json=as_json)
     else:
         refuse_without(force, "--force: without it active jobs of a filter are left alone", "grace")
         act_on_many(
@@ -235,7 +237,7 @@ def promote(
         raise click.UsageError("--rate is for many jobs: give a filter such as --queue")
     if _are_ids(job_ids, wanted, dry_run=dry_run):
         ask = partial(answer, url, token, c.Promote)
-        _each(job_ids, "ready", lambda job_id: ask(id=job_id), as_json=as_json)
+        _each(url, token, job_ids, "ready", lambda job_id: ask(id=job_id), as_json=as_json)
     else:
         act_on_many(url, token, wanted, "promote", "ready", yes=yes, dry_run=dry_run, as_json=as_json, **rated(rate))
 
@@ -258,7 +260,7 @@ def discard(
     """
     if _are_ids(job_ids, wanted, dry_run=dry_run):
         ask = partial(answer, url, token, c.Discard)
-        _each(job_ids, "dead", lambda job_id: ask(id=job_id), as_json=as_json)
+        _each(url, token, job_ids, "dead", lambda job_id: ask(id=job_id), as_json=as_json)
     else:
         act_on_many(url, token, wanted, "discard", "discarded", yes=yes, dry_run=dry_run, as_json=as_json, force=force)
 
@@ -294,7 +296,10 @@ def change(
     if not given:
         raise click.UsageError("say what to change: --data, --priority or --delay")
     for name, value in given.items():
-        answer(url, token, _CHANGES[name], id=job_id, **{name: value})
+        try:
+            answer(url, token, _CHANGES[name], id=job_id, **{name: value})
+        except Refusal as refusal:
+            raise explained(url, token, job_id, refusal) from None
         say(f"{job_id}: {name} changed", {"id": job_id, "changed": name}, as_json=as_json)
 
 
@@ -308,14 +313,33 @@ def _who() -> str:
     return f"{name}@{node()}"
 
 
+def explained(url: str, token: str | None, job_id: str, refusal: Refusal) -> click.ClickException:
+    """Return why a job is not changed: how it is, where it is there all the same."""
+    try:
+        said = answer(url, token, c.Why, id=job_id)
+    except click.ClickException:
+        return refusal
+    if refusal.status not in (400, 404):
+        return refusal
+    how = {
+        "failed": f"it is a dead letter; `{line('retry', Given(said['queue']), '--id', Given(job_id))}` lets it wait again",
+        "completed": "it has completed",
+    }.get(said["state"], f"it is {said['state']}")
+    return click.ClickException(f"{job_id}: {how}")
+
+
 def _each(
-    job_ids: tuple[str, ...], done: str | Callable[[dict[str, Any]], str], act: Callable[[str], Any], *, as_json: bool
-) -> None:
+    url: str, token: str | None, job_ids: tuple[str, ...], done: str | Callable[[dict[str, Any]], str], act: Callable[[str], Any], *,
+    as_json: bool,
+) -> None:  # fmt: skip
     """Do it to each of the jobs, and say what is ``done`` by the answer; those that refuse it do not keep it from the others."""
     refused = []
     for job_id in job_ids:
         try:
             reply = act(job_id)
+        except Refusal as refusal:
+            said_why = explained(url, token, job_id, refusal).message
+            refused.append(said_why if said_why.startswith(f"{job_id}: ") else f"{job_id}: {said_why}")
         except click.ClickException as error:
             refused.append(f"{job_id}: {error.message}")
         else:

@@ -23,9 +23,9 @@ _WHERE = (
 )  # fmt: skip
 _WHICH = (
     click.option("--tag", metavar="TAG", help="Only with this tag."),
-    click.option("--group-id", metavar="GROUP", help="Only whose groupId is this."),
+    click.option("--group-id", metavar="TEXT", help="Only whose groupId is this, as it was pushed."),
     click.option("--id-prefix", metavar="TEXT", help="Only whose id begins so."),
-    click.option("--group", "fingerprint", metavar="FP", help="Only whose last error is in this group of errors: `dead --groups` has their names."),
+    click.option("--group", "fingerprint", metavar="GROUP", help="Only whose last error is in this group of errors, as `dead --groups` names it."),
     click.option("--error", metavar="TEXT", help="Only whose last error has this text in it."),
     click.option("--text", metavar="TEXT", help="Only with this text in the payload, as it was sent."),
     click.option("--older", type=DURATION, metavar="TIME", help="Only pushed, or ended, at least this long ago: 10m, 2h, 7d."),

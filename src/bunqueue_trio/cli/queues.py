@@ -216,7 +216,7 @@ def _limit(url: str, token: str | None, queue: str, number: str) -> None:
 
 
 def _per_time(rate: dict[str, int] | None) -> str:
-    return "" if rate is None else f"; {rate['limit']:,} deliveries in {whole(rate['duration'])}"
+    return "; any rate" if rate is None else f"; {rate['limit']:,} deliveries in {whole(rate['duration'])}"
 
 
 def _rate(rate: dict[str, int] | None) -> str:

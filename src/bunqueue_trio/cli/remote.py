@@ -37,6 +37,16 @@ DEFAULT_URL = "http://127.0.0.1:6790"
 TIMEOUT_S = 10.0
 # What was probably meant as a string.
 _WORDS = re.compile(r"[\w .,:;!?@/-]+")
+_ERRNO = re.compile(r"^\[Errno -?\d+\] ")
+_WHERE = "; is the server running, and there? --url or BUNQUEUE_URL says where it is"
+_HINTS = {
+    "CERTIFICATE_VERIFY_FAILED": "; SSL_CERT_FILE may name the certificate of an authority of your own",
+    "WRONG_VERSION_NUMBER": "; that port takes no TLS: say http://",
+    "Connection refused": _WHERE, "No such file": _WHERE, "Name or service not known": _WHERE, "No route to host": _WHERE,
+}  # fmt: skip
+"""What an error says → what probably helps."""
+CALLED = {"queued": "waiting", "processing": "active", "dlq": "dead letters", "failed": "dead letters"}
+"""Fields of the API reference → what all commands call it."""
 # How often a server is asked whether its audit is done.
 _POLL_S = 0.5
 
@@ -185,12 +195,11 @@ def at(ms: int) -> str:
 
 def unreachable(url: str, error: Exception) -> click.ClickException:
     """Return the exception that says that ``url`` does not answer."""
-    hint = (
-        "; SSL_CERT_FILE may name the certificate of an authority of your own"
-        if "CERTIFICATE_VERIFY_FAILED" in str(error)
-        else ""
-    )
-    return click.ClickException(f"{masked(url)}: {str(error) or type(error).__name__}{hint}")
+    said = str(error) or type(error).__name__
+    hint = next((hint for part, hint in _HINTS.items() if part in said), "")
+    if isinstance(error, httpx.RemoteProtocolError) and http_url(url).startswith("http:"):
+        hint = "; if that port takes TLS, say https://"
+    return click.ClickException(f"{masked(url)}: {_ERRNO.sub('', said)}{hint}")
 
 
 def _integer(text: str) -> int | str:
@@ -252,9 +261,10 @@ def stats(url: str, token: str | None, *, as_json: bool) -> None:
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold")
     table.add_column(justify="right")
-    for section in ("stats", "memory"):
-        for name, value in reply[section].items():
-            table.add_row(printable(name), f"{value:,} MB" if section == "memory" else f"{value:,}")
+    for name, value in reply["stats"].items():
+        table.add_row(printable(CALLED.get(name, name)), span(value * 1000) if name == "uptime" else f"{value:,}")
+    for name, value in reply["memory"].items():
+        table.add_row(printable(name), f"{value:,} MB")
     Console(file=sys.stdout, highlight=False).print(table)
 
 

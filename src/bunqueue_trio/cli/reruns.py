@@ -1,6 +1,5 @@
 """Commands about reruns: the server itself retries dead letters, a few first, as long as those do well."""
 
-import json
 import time
 from typing import Any
 
@@ -8,6 +7,7 @@ import click
 
 from bunqueue_trio.cli.canary import Percent
 from bunqueue_trio.cli.dead import check_which, is_wanted, told_of
+from bunqueue_trio.cli.listing import Listing
 from bunqueue_trio.cli.many import confirm, dry_option, refuse_unknown_group, try_act, with_dead_filter, yes_option
 from bunqueue_trio.cli.remote import answer, at, json_option, of_list_alone, say, with_server
 from bunqueue_trio.cli.slips import refuse_unknown
@@ -113,13 +113,11 @@ def reruns(ctx: click.Context, url: str, token: str | None, *, limit: int | None
     if ctx.invoked_subcommand is not None:
         return
     found = answer(url, token, c.ListReruns)["reruns"][:limit]
-    for one in found:
-        if as_json:
-            click.echo(json.dumps(one))
-            continue
-        which = ", ".join(f"{CALLED.get(name, name)} {value}" for name, value in one["filter"].items())
-        why = f"  ({one['why']})" if one["why"] else ""
-        click.echo(printable(f"{at(one['startedAt'])}  {one['id']}  {which}  {_fate(one)}{why}"))
+    with Listing("begun", "id", "of", "how it fares", as_json=as_json) as listing:
+        for one in found:
+            which = ", ".join(f"{CALLED.get(name, name)} {value}" for name, value in one["filter"].items())
+            why = f"  ({one['why']})" if one["why"] else ""
+            listing.add(one, at(one["startedAt"]), one["id"], which, _fate(one) + why)
     if not (found or as_json):
         click.echo("no reruns", err=True)
 

@@ -12,6 +12,7 @@ import anyio
 import click
 from msgspec import Raw
 
+from bunqueue_trio.cli.listing import Listing
 from bunqueue_trio.cli.many import dry_option
 from bunqueue_trio.cli.remote import (
     Refusal,
@@ -104,32 +105,38 @@ def list_(url: str, token: str | None, *, limit: int | None, as_json: bool) -> N
 
 
 def _list(url: str, token: str | None, *, limit: int | None, as_json: bool) -> None:
-    shown, lines = 0, (line for page in pages(url, token, c.ListSchedules, limit=_PAGE) for line in _lines(page))
-    for text, each in islice(lines, limit):
-        shown += 1
-        say(text, each, as_json=as_json)
+    shown, found = 0, (cells for page in pages(url, token, c.ListSchedules, limit=_PAGE) for cells in _all_cells(page))
+    with Listing("name", "next", "when", "queue", "brought", as_json=as_json) as listing:
+        for cells, each in islice(found, limit):
+            shown += 1
+            listing.add(each, *cells)
     if not (shown or as_json):
         click.echo("no schedules", err=True)
 
 
-def _lines(page: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    yield from ((_line(each), each) for each in page["schedules"])
-    yield from ((_repeat_line(each), each) for each in page["repeats"])
+def _all_cells(page: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
+    yield from ((_cells(each), each) for each in page["schedules"])
+    yield from ((_repeat_cells(each), each) for each in page["repeats"])
 
 
 def _line(each: dict[str, Any]) -> str:
+    return "  ".join(_cells(each))
+
+
+def _cells(each: dict[str, Any]) -> tuple[str, ...]:
     following = each["state"] if each["nextRun"] is None else _in_zone(each["nextRun"], each["timezone"])
-    return f"{each['name']}  {following}  {_when_of(each)}  {each['queue']}  {_jobs(each['runs'])}"
+    return each["name"], following, _when_of(each), each["queue"], _jobs(each["runs"])
 
 
 def _jobs(count: int) -> str:
     return f"{count:,} job" + ("" if count == 1 else "s")
 
 
-def _repeat_line(each: dict[str, Any]) -> str:
+def _repeat_cells(each: dict[str, Any]) -> tuple[str, ...]:
     runs = f"run {each['run']:,}" + ("" if each["limit"] is None else f" of {each['limit']:,}")
     following = at(each["due"]) if each["state"] == "delayed" else each["state"]
-    return f"{each['name'] or '(repeat)'}  {following}  every {whole(each['every'])}  {each['queue']}  {runs}  job {each['job']}"
+    every = f"every {whole(each['every'])}"
+    return each["name"] or "(repeat)", following, every, each["queue"], f"{runs}  job {each['job']}"
 
 
 def _when_of(each: dict[str, Any]) -> str:
@@ -272,6 +279,9 @@ def change(
     fields = fields_of(url, token, given) | ({} if queue is None else {"queue": queue})
     if data is not None:
         fields["data"] = Raw(json_argument(data))
+    for flag, value in (("--queue", queue), ("--cron", given["cron"])):
+        if value == "none":
+            raise click.UsageError(f"{flag} has no default that `none` could bring back")
     if not fields and not options:
         raise click.UsageError("say what to change: --data, --queue, --cron, --overlap …")
     before = answer(url, token, c.GetSchedule, name=name)["schedule"]
@@ -303,9 +313,20 @@ def _tell_put(said: dict[str, Any], before: dict[str, Any] | None, *, dry_run: b
 def _differences(before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]:
     """Yield what is another than before, of that which is put."""
     for name in _PUT:
-        old, new = (_told(name, each) for each in (before, after))
-        if before[name] != after[name]:
-            yield f"{name}: {old} → {new}" if len(old) + len(new) <= _SHORT else f"{name}: another one"
+        if before[name] == after[name]:
+            continue
+        if name == "options":
+            # One that is too long to be shown does not hide the others.
+            for key in dict.fromkeys([*before[name], *after[name]]):
+                old, new = (told(key, each[name][key]) if key in each[name] else "none" for each in (before, after))
+                if old != new:
+                    yield _difference(f"{name} {key}", old, new)
+        else:
+            yield _difference(name, *(_told(name, each) for each in (before, after)))
+
+
+def _difference(name: str, old: str, new: str) -> str:
+    return f"{name}: {old} → {new}" if len(old) + len(new) <= _SHORT else f"{name}: another one"
 
 
 @schedules.command()

@@ -110,7 +110,8 @@ def or_none(command: Callable[..., Any]) -> Callable[..., Any]:
     """Let each option of one value take `none`, too: as if it had never been given."""
     for param in getattr(command, "__click_params__", ()):
         is_one = isinstance(param, click.Option) and not param.is_flag and not param.multiple
-        if is_one and param.name not in ("url", "token", "queue", "data"):
+        # What has no default cannot be taken back.
+        if is_one and param.name not in ("url", "token", "queue", "data", "cron", "every", "at"):
             param.type = OrNone(param.type)
     return command
 

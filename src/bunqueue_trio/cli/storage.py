@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from bunqueue_trio.cli.remote import Refusal, answer, at, json_option, page_of, with_server
+from bunqueue_trio.cli.remote import CALLED, Refusal, answer, at, json_option, page_of, with_server
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.pages.words import count, size, span, typed_ms
 from bunqueue_trio.protocol import commands as c
@@ -49,7 +49,9 @@ def _rows(told: dict[str, Any]) -> list[tuple[str, str]]:
         ("growth", "not known yet" if grown is None else f"{'-' if grown < 0 else ''}{size(abs(grown))} an hour")
     )
     rows.append(("pending", f"{told['pending']:,} changed jobs wait to be written"))
-    rows.append(("jobs", ", ".join(f"{n:,} {state}" for state, n in told["jobs"].items() if n) or "none"))
+    rows.append(
+        ("jobs", ", ".join(f"{n:,} {CALLED.get(state, state)}" for state, n in told["jobs"].items() if n) or "none")
+    )
     keeps = told["retention"]
     for name, most, age in (
         ("completed", keeps["completedMax"], keeps["age"]), ("dead", keeps["deadMax"], keeps["age"]),
@@ -88,7 +90,7 @@ def health(url: str, token: str | None, *, as_json: bool) -> None:
         more = {} if place is None else {name: place.get(name) for name in ("server", "doors", "cluster")}
         click.echo(json.dumps(told | more))
     else:
-        counts = ", ".join(f"{n:,} {name}" for name, n in told["queues"].items())
+        counts = ", ".join(f"{n:,} {CALLED.get(name, name)}" for name, n in told["queues"].items())
         click.echo(
             printable(f"{told['status']}: up {span(told['uptime'] * 1000)}, version {told['version']}; {counts}")
         )
@@ -110,9 +112,10 @@ def _place(url: str, token: str | None) -> dict[str, Any] | None:
 def _place_line(told: dict[str, Any]) -> str:
     one, doors = told["server"], told["doors"]
     said = [f"{one['host']} process {one['process']}", f"at {', '.join(one['addresses']) or 'no address of its own'}"]
-    leads = "leads" if one["leads"] else "may not lead any more"
-    term = "" if one["term"] is None else f" (term {one['term']:,})"
-    said.append(f"{leads}{term} since {at(one['since'])}")
+    if one["term"] is not None:
+        # With a file there is nobody else who could.
+        leads = "leads" if one["leads"] else "may not lead any more"
+        said.append(f"{leads} (term {one['term']:,}) since {at(one['since'])}")
     said += [f"servers that wait reach it at {one['link']}"] if one["link"] else []
     said += [f"{doors['connected']:,} of {doors['wanted']:,} doors"] if doors["wanted"] else []
     if cluster := told.get("cluster"):

@@ -111,7 +111,7 @@ def _refusal(text: str, code: str | None) -> Exception:
     return Lost(sent=True) if isinstance(error, ConnectionLost) else error
 
 
-class Link:
+class ServerLink:
     """Talks over ``connection`` until it ends. ``on_event`` gets None where events may be missing."""
 
     def __init__(self, connection: Connection, on_event: Callable[[Event | None], None]) -> None:

@@ -9,7 +9,7 @@ import anyio
 from bunqueue_trio.client.backend import Signal, rest
 from bunqueue_trio.client.connection import Connect
 from bunqueue_trio.client.events import Streams
-from bunqueue_trio.client.link import Link
+from bunqueue_trio.client.link import ServerLink
 from bunqueue_trio.client.log import log
 from bunqueue_trio.client.traces import Traces, told
 from bunqueue_trio.errors import Refused, ServerUnavailable
@@ -43,8 +43,8 @@ class Upkeep:
 
     def begin(self) -> None:
         """Set up what belongs to one block, and to one loop."""
-        self.link: Link | None = None
-        self._subscribed: tuple[Link | None, list[str]] = (None, [])
+        self.link: ServerLink | None = None
+        self._subscribed: tuple[ServerLink | None, list[str]] = (None, [])
         # Whether the server has answered something that was asked after it.
         self._is_in_force = False
         self._changed = Signal()
@@ -78,7 +78,7 @@ class Upkeep:
             await ping()
             self._is_in_force = self._subscribed is subscribed
 
-    async def linked(self) -> Link:
+    async def linked(self) -> ServerLink:
         """Return the live connection; wait for it no longer than the patience lasts."""
         if self.link is not None and not self.link.over:
             return self.link
@@ -101,7 +101,7 @@ class Upkeep:
         while not self._is_done():
             try:
                 async with self._connect(self._queue) as connection:
-                    self.link = link = Link(connection, self._heard)
+                    self.link = link = ServerLink(connection, self._heard)
                     self.connections += 1
                     if self._worker is not None:
                         link.post("RegisterWorker", **self._worker())
@@ -144,7 +144,7 @@ class Upkeep:
         else:
             self._streams.publish(event)
 
-    def _ask_for_events(self, link: Link) -> None:
+    def _ask_for_events(self, link: ServerLink) -> None:
         """Ask for the events somebody wants; a server sends all to whoever does not ask."""
         self._subscribed, self._is_in_force = (link, self._streams.wanted), False
         # A worker knows what it reports; the server of before does not know the field, and tells of that, too.

@@ -59,7 +59,7 @@ async def splice(
         except (*_GONE, trio.TooSlowError):
             # The client is gone, or as good as that.
             nursery.cancel_scope.cancel()
-        # Who is told that reads it only if it can still send.
+        # Whoever gets that answer reads it only if it can still send.
         if _is_closed(leader) and not is_lost:
             nursery.cancel_scope.cancel()
         nursery.cancel_scope.deadline = trio.current_time() + _AFTERWARDS_S

@@ -36,7 +36,7 @@ KINDS = (
 them; unique keys; dependencies; and a row that is not there, should not be, differs, or cannot be read."""
 
 
-class Fault(NamedTuple):
+class AuditFault(NamedTuple):
     """Something that must not be."""
 
     kind: str
@@ -71,7 +71,7 @@ class Pass:
         self._seen = array("q")
         self._missing: set[int] = set()
         self._countable = True
-        self.faults: list[Fault] = []
+        self.faults: list[AuditFault] = []
         """What was found; whoever takes it clears it."""
 
     def close(self) -> None:
@@ -79,7 +79,7 @@ class Pass:
         self._engine.queues.recount = None
 
     def _note(self, kind: str, what: str) -> None:
-        self.faults.append(Fault(kind, what))
+        self.faults.append(AuditFault(kind, what))
 
     # --- from the disk to the memory --------------------------------------------------------------
 

@@ -39,7 +39,7 @@ class QueueMinute(NamedTuple):
     runs: Mapping[int, int] = {}
     """How many of them ran for how long, by buckets."""
     died: int = 0
-    """Jobs that failed for good of an error that somebody is to be told of, kept or not."""
+    """Jobs that failed for good of an error that is not muted, kept or not."""
 
 
 # Without the time, the buckets and what stands among them.
@@ -96,7 +96,7 @@ class Figures:
         """How many have died in each queue since a minute ended."""
 
     def note_death(self, queue: str) -> None:
-        """Count a job that has died, of an error that somebody is to be told of."""
+        """Count a job that has died of an error that is not muted."""
         if queue in self.died or len(self.died) < _COUNTED_MAX:
             self.died[queue] = self.died.get(queue, 0) + 1
 

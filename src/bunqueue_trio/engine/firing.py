@@ -38,7 +38,7 @@ def fire(engine: Moves, name: str, now: int) -> int:
         planner.arm(name, first)
         return SLOT_CHORES
     late = now - planner.patience(name, first) - LATE_MS - 1
-    times, following = _due_slots(name, plan, first, late, now)
+    times, following = _due_slots(name, plan, now, first=first, late=late)
     is_another_due = times[-1] > late or (following is not None and following <= now)
     chosen = _chosen(plan, times, late, now, is_another_due=is_another_due)
     missed = [slot for slot in times if not chosen or slot < chosen[0]]
@@ -72,7 +72,7 @@ def run_now(engine: Moves, name: str, now: int) -> str:
     return job_id
 
 
-def _due_slots(name: str, plan: Plan, first: int, late: int, now: int) -> tuple[list[int], int | None]:
+def _due_slots(name: str, plan: Plan, now: int, *, first: int, late: int) -> tuple[list[int], int | None]:
     """Return slots from ``first`` on that are due, and the slot to come; ``first`` is, too.
 
     Of those that are late, which are those up to ``late``, the last; of those in time as many as one step deals with, for the slot to come may be due as well.
@@ -148,5 +148,8 @@ def _was_there(engine: Moves, job_id: str) -> bool:
 
 def _make(engine: Moves, name: str, job_id: str, now: int) -> None:
     plan, progress = engine.planner.plans[name], engine.planner.progress[name]
-    engine.add(job_id, engine.queues.open(plan.queue), bytes(plan.data), plan.options, plan.priority, now, set(), now)
+    engine.add(
+        job_id, engine.queues.open(plan.queue), bytes(plan.data), plan.options,
+        priority=plan.priority, run_at=now, waiting_on=set(), now=now,
+    )  # fmt: skip
     progress.jobs = [*progress.jobs, job_id][-SLOT_JOBS_KEPT:]

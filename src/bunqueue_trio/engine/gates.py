@@ -152,7 +152,7 @@ class Gates(dict[str, Gate]):
         self._drop_if_idle(name)
         return True
 
-    def set_rate(self, name: str, now: int, limit: int, duration: int, until: int | None) -> bool:
+    def set_rate(self, name: str, now: int, *, limit: int, duration: int, until: int | None) -> bool:
         """Let at most ``limit`` jobs of a queue be delivered in any ``duration`` ms; what is known of the last ones counts.
 
         Returns whether that changes anything.

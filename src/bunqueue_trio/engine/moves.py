@@ -167,7 +167,7 @@ class Moves(Telling):
     # --- moves ------------------------------------------------------------------------------------
 
     def add(
-        self, job_id: str, queue: Queue, data: bytes, options: Options, priority: int, run_at: int,
+        self, job_id: str, queue: Queue, data: bytes, options: Options, *, priority: int, run_at: int,
         waiting_on: set[str], now: int,
     ) -> Job:  # fmt: skip
         """Bring a new job into the world, in the state that ``run_at`` and its dependencies ask for."""
@@ -375,7 +375,7 @@ class Moves(Telling):
     def _to_dead_letters(self, job: Job, error: str, now: int) -> None:
         """End ``job`` in the dead-letter queue, or nowhere if it does not want to be kept."""
         self._blame(job, error, now)
-        # Of what is muted nobody is to be told; while nothing is, no error is looked at.
+        # Muted errors are not counted; while none is muted, no error is looked at.
         if not self.marks or not self.marks.note_death(job, error, now):
             self.figures.note_death(job.queue)
         self._end(job, FAILED, now)
@@ -418,4 +418,7 @@ class Moves(Telling):
         options = next_run(job.options, now, expired=expired)
         if options is not None and options.series is not None:
             queue, due = self.queues.open(job.queue), options.series.due
-            self.add(self.new_id(now), queue, job.data, options, job.priority, due, set(), now)
+            self.add(
+                self.new_id(now), queue, job.data, options,
+                priority=job.priority, run_at=due, waiting_on=set(), now=now,
+            )  # fmt: skip

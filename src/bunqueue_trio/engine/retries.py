@@ -32,4 +32,5 @@ def requeue(engine: Engine, dead: Job, now: int) -> Job:
         options = replace(options, series=None)
     waits = {job_id for job_id in options.depends_on if engine.standing(job_id) is not None}
     engine.replace(dead.id, dead.queue)
-    return engine.add(dead.id, engine.queues.open(dead.queue), data, options, dead.priority, now, waits, now)
+    queue = engine.queues.open(dead.queue)
+    return engine.add(dead.id, queue, data, options, priority=dead.priority, run_at=now, waiting_on=waits, now=now)

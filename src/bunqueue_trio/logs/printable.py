@@ -13,9 +13,11 @@ name_of: Callable[[type], str] = type.__dict__["__name__"].__get__
 
 def printable(text: object, *, keep: str = "") -> str:
     r"""Return ``text`` with each control character as ``\x1b`` or ``\u2028``, except those in ``keep``."""
-    plain = str(text)
+    plain = bare = str(text)
+    for character in keep:
+        bare = bare.replace(character, "")
     # What that takes for printable is so to us, too.
-    if plain.isprintable():
+    if bare.isprintable():
         return plain
     return _UNPRINTABLE.sub(lambda found: found[0] if found[0] in keep else _escaped(found[0]), plain)
 

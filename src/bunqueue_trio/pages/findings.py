@@ -189,7 +189,7 @@ def _storage(picture: Picture) -> Iterator[Finding]:
 def _disk(picture: Picture) -> Iterator[Finding]:
     space, now = picture.told.storage.space, picture.told.now
     if not space.disk or picture.told.storage.is_failing:
-        # It was not looked at yet, or there is none; or it is told above.
+        # It was not looked at yet, or there is none; or it is a finding above.
         return
     ends = full_in_ms(picture.past, now, space.disk_free)
     if space.disk_free >= DISK_FREE_MIN and (ends is None or ends > DISK_FULL_WITHIN_MS):

@@ -13,7 +13,7 @@ import trio
 from msgspec import Struct
 
 from bunqueue_trio.config import AUDIT_FINDINGS_MAX, AUDIT_PAUSE_MS, AUDIT_SLICE
-from bunqueue_trio.engine.audit import KINDS, Fault, Pass, Stored
+from bunqueue_trio.engine.audit import KINDS, AuditFault, Pass, Stored
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.job import Job
 from bunqueue_trio.errors import StoreError
@@ -71,7 +71,7 @@ class Auditor:
             try:
                 await self._pass()
             except StoreError as error:
-                _log.warning("the self-audit could not read the disk", error=str(error))
+                _log.warning("the self-audit could not read", error=str(error))
             await trio.sleep(AUDIT_PAUSE_MS / 1000)
 
     async def _pass(self) -> None:
@@ -121,7 +121,7 @@ class Auditor:
             owing, self._owing = self._owing, 0
             await trio.sleep(owing / self.per_second)
 
-    def _found(self, fault: Fault) -> None:
+    def _found(self, fault: AuditFault) -> None:
         now = self._clock.now()
         self.faults[fault.kind] += 1
         known = self.findings.get(fault.what)

@@ -1,5 +1,8 @@
 """Bulk commands, which take several steps; a push is to be in one commit all the same."""
 
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
 import trio
 
 from bunqueue_trio.config import INLINE_ROWS_MAX, WRITTEN_S
@@ -11,20 +14,31 @@ from bunqueue_trio.protocol import commands as c
 Bulky = Bulk | Acks | Failures | Heartbeats
 """What does the work of a bulk command, some jobs in a step."""
 
-BULKS = frozenset({c.PushBatch, c.AckBatch, c.FailBatch, c.HeartbeatBatch})
+
+class _Work(NamedTuple):
+    """What is known of a bulk command."""
+
+    begin: Callable[[Engine, Any, str | None], Bulky]
+    size: Callable[[Any], int]
+    """Returns how many pushes or acks its work is."""
+
+
+_WORKS: dict[type[c.Command], _Work] = {
+    c.PushBatch: _Work(lambda engine, command, _: Bulk(engine, command), lambda command: len(command.jobs)),
+    c.FailBatch: _Work(
+        lambda engine, command, _: Failures(engine, command), lambda command: sum(map(acks_of, command.failures))
+    ),
+    c.AckBatch: _Work(lambda engine, command, _: Acks(engine, command), lambda command: len(command.ids)),
+    c.HeartbeatBatch: _Work(Heartbeats, lambda command: len(command.ids)),
+}
+
+BULKS = _WORKS.keys()
+"""Commands that are done in steps where they are large."""
 
 
 def work_of(command: c.Command) -> int:
     """Return how many pushes or acks the work of a bulk command is."""
-    match command:
-        case c.PushBatch():
-            return len(command.jobs)
-        case c.FailBatch():
-            return sum(map(acks_of, command.failures))
-        case c.AckBatch() | c.HeartbeatBatch():
-            return len(command.ids)
-        case _:
-            raise AssertionError(command)
+    return _WORKS[type(command)].size(command)
 
 
 def is_durable(command: c.Command) -> bool:
@@ -40,17 +54,7 @@ def begin_bulk(engine: Engine, command: c.Command, owner: str | None) -> Bulky:
     Raises:
         Refused: it is not.
     """
-    match command:
-        case c.PushBatch():
-            return Bulk(engine, command)
-        case c.FailBatch():
-            return Failures(engine, command)
-        case c.AckBatch():
-            return Acks(engine, command)
-        case c.HeartbeatBatch():
-            return Heartbeats(engine, command, owner)
-        case _:
-            raise AssertionError(command)
+    return _WORKS[type(command)].begin(engine, command, owner)
 
 
 def added_by(command: c.Command) -> int:

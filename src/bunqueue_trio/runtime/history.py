@@ -130,9 +130,9 @@ class History:
     async def note(
         self, minute: Minute, queues: Sequence[QueueLook], died: Mapping[str, int]
     ) -> dict[str, QueueMinute]:
-        """End a minute, at which the server and its queues were so, and so many had died; lets others run in between.
+        """End a minute: keep how the server and its queues were, and how many jobs ``died``; lets others run in between.
 
-        Returns that of each queue in which anything was or went on.
+        Returns the minute of each queue that had jobs or activity.
         """
         self._minutes.append(minute)
         counted, self._counted = self._counted, {}
@@ -175,7 +175,7 @@ class History:
         return told
 
     def past(self, died: Mapping[str, int]) -> Past:
-        """Return what is known by now; so many have died since the last minute ended."""
+        """Return what is known by now; ``died`` counts the jobs since the last minute ended."""
         return Past(tuple(self._minutes), {name: tuple(line) for name, line in self._lines.items()}, dict(died))
 
 

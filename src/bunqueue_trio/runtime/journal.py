@@ -64,7 +64,7 @@ class Journal:
     """The changes of an engine on their way to a store."""
 
     def __init__(
-        self, engine: Engine, store: Store, clock: Clock, pending_max: int, pending_max_bytes: int = 64 * MIB,
+        self, engine: Engine, store: Store, clock: Clock, *, pending_max: int, pending_max_bytes: int = 64 * MIB,
         stamp: Callable[[int], int] | None = None,
     ) -> None:  # fmt: skip
         self._stamp = stamp

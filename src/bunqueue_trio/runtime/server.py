@@ -93,8 +93,9 @@ class Server:
         lookups = None if store.at_once else Lookups(cast("AwaitedStore", store))
         self.engine: Engine = Engine(new_id or ids, lookups or store, rules)
         self.journal: Journal = Journal(
-            self.engine, store, clock, settings.pending_max, settings.pending_max_bytes, ids.stamp
-        )
+            self.engine, store, clock, pending_max=settings.pending_max, pending_max_bytes=settings.pending_max_bytes,
+            stamp=ids.stamp,
+        )  # fmt: skip
         self.core: Core = (
             Core(self.engine, self.journal, clock, pollers_max=settings.pollers_max)
             if lookups is None

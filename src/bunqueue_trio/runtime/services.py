@@ -148,7 +148,7 @@ class _Disk(_Periodic):
         now = trio.current_time()
         self._untold += 1
         if error != self._told or now - self._told_at >= MAINTENANCE_TOLD_MS / 1000:
-            _log.warning("the disk refused maintenance", work=type(self).__name__, error=error, times=self._untold)
+            _log.warning("maintenance was refused", work=type(self).__name__, error=error, times=self._untold)
             self._told, self._told_at, self._untold = error, now, 0
 
     async def _work(self) -> None:
@@ -297,10 +297,11 @@ class RetentionSweeper(_Disk):
         """Delete in small transactions, letting commits in between, until nothing is left to delete."""
         settings, now = self._settings, self._clock.now()
         keep = Retention(
-            settings.retention_completed_max, settings.retention_dead_max, now - settings.retention_age_ms,
-            settings.retention_events_max, now - settings.retention_events_age_ms,
-            settings.retention_actions_max, now - settings.retention_actions_age_ms,
-            {} if self._configs is None else self._configs.dead_kept(now),
+            completed_max=settings.retention_completed_max, dead_max=settings.retention_dead_max,
+            finished_since=now - settings.retention_age_ms,
+            events_max=settings.retention_events_max, events_since=now - settings.retention_events_age_ms,
+            actions_max=settings.retention_actions_max, actions_since=now - settings.retention_actions_age_ms,
+            dead_of={} if self._configs is None else self._configs.dead_kept(now),
         )  # fmt: skip
         while True:
             async with self._journal.disk:

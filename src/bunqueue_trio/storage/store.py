@@ -79,11 +79,17 @@ class Batch(Struct):
     def bytes(self) -> int:
         """Return about how many bytes of payloads it writes."""
         # What is pushed is in its event too; what ends is written once more, with its result.
-        pushed = sum(map(len, self.events))
-        noted = sum(len(value or b"") for _, _, value in self.facts)
-        noted += sum(len(row.data) for row in self.rewritten)
-        noted += sum(len(change.body) for change in self.trails if isinstance(change, Line))
-        return pushed + noted + sum(len(row.data) + len(row.result or b"") for row in self.finished)
+        size = sum(map(len, self.events))
+        # Most have none of these, and a loop over nothing costs as much as all of the above.
+        if self.facts:
+            size += sum(len(value or b"") for _, _, value in self.facts)
+        if self.rewritten:
+            size += sum(len(row.data) for row in self.rewritten)
+        if self.trails:
+            size += sum(len(change.body) for change in self.trails if isinstance(change, Line))
+        if self.finished:
+            size += sum(len(row.data) + len(row.result or b"") for row in self.finished)
+        return size
 
     def data_bytes(self) -> int:
         """Return how long the payloads of its jobs are: a row whose length changes is written anew, payload and all."""

@@ -7,7 +7,7 @@ import httpx
 import trio
 
 from bunqueue_trio.api.call import Response
-from bunqueue_trio.api.event_stream import EventStream
+from bunqueue_trio.api.event_stream import EventFeed
 from bunqueue_trio.api.gateway import Gateway
 from bunqueue_trio.protocol.standin import Awaited
 from bunqueue_trio.testing.across import Gone, Home
@@ -32,7 +32,7 @@ class Transport(httpx.BaseTransport):
         """Answer ``request``; see httpx."""
         body = request.read()
         status, headers, content = self.ask(self._answer, request, body)
-        if isinstance(content, EventStream):
+        if isinstance(content, EventFeed):
             return httpx.Response(status, headers=headers, stream=_Stream(self, content))
         return httpx.Response(status, headers=headers, content=content)
 
@@ -98,7 +98,7 @@ class Transport(httpx.BaseTransport):
 
 
 class _Stream(httpx.SyncByteStream):
-    def __init__(self, transport: Transport, events: EventStream) -> None:
+    def __init__(self, transport: Transport, events: EventFeed) -> None:
         self._transport = transport
         self._events = events
 

@@ -332,7 +332,7 @@ _ROWS = (
         lambda f: ("promote", f["id"]), doing.of_job, doing.once("{id} is ready."), about=("queue", "id"), goes_back="job",
     ),
     Action(
-        "discard", "Give up", lambda f: f"Make a dead letter of the job {f['id']}", c.Discard, _job,
+        "discard", "Discard", lambda f: f"Make a dead letter of the job {f['id']}", c.Discard, _job,
         lambda f: ("discard", f["id"]), doing.of_job, doing.once("{id} is a dead letter."), about=("queue", "id"),
         goes_back="job",
     ),

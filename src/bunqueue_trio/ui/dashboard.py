@@ -10,6 +10,7 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Mapping
 from functools import cache, partial
+from http import HTTPStatus
 from importlib.resources import files
 from typing import Any
 from urllib.parse import parse_qsl, quote
@@ -101,7 +102,7 @@ class Dashboard:
             form = _pairs((await read_body(FORM_BYTES_MAX)).decode("utf-8", "replace"))
         cookie = cookie_of(headers.get("cookie", ""), self._gateway.cookie)
         if route.target == "login":
-            return await self._sign_in(method, headers, _pairs(query), form)
+            return await self._sign_in(method, headers, _pairs(query), form, call.client)
         viewer = self._viewer(cookie)
         if viewer is None:
             return await self._stranger(headers, target, method)
@@ -133,7 +134,8 @@ class Dashboard:
             else:
                 made = await VIEWS[target](ask)
         except Wrong as wrong:
-            made = Screen("message.html", "That does not work", "", {"text": str(wrong)}, wrong.status)
+            title = "There is no such thing" if wrong.status == HTTPStatus.NOT_FOUND else "That does not work"
+            made = Screen("message.html", title, "", {"text": str(wrong)}, wrong.status)
         if isinstance(made, Leads):
             return _lead(made.where)
         return await self._page(ask, made, headers, fresh)
@@ -182,7 +184,7 @@ class Dashboard:
         return _lead(f"/ui/login?next={quote(target if method == 'GET' else '/ui', safe='')}")
 
     async def _sign_in(
-        self, method: str, headers: Mapping[str, str], query: Mapping[str, str], form: Mapping[str, str]
+        self, method: str, headers: Mapping[str, str], query: Mapping[str, str], form: Mapping[str, str], client: str
     ) -> Response:
         where = (form or query).get("next", "/ui")
         where = where if _WITHIN.fullmatch(where) and not where.startswith("/ui/login") else "/ui"
@@ -195,7 +197,7 @@ class Dashboard:
             if grant is not None:
                 value = self._gateway.logins.sign_in(grant, self._server.clock.now())
                 return _lead(where, self._set_cookie(headers, value, LOGIN_MS // 1000))
-            _log.warning("a browser has sent a wrong token", client=headers.get("x-forwarded-for", "")[:100])
+            _log.warning("a browser has sent a wrong token", client=client[:100])
             wrong = "This token is not one of the server's."
         context = {"next": where, "wrong": wrong, "css": _mark("app.css"), "version": __version__}
         return _html(await render("login.html", context), 401 if wrong else 200)

@@ -35,9 +35,9 @@ def show(raw: Raw | bytes, mask: Collection[str], chars: int | None = SHOWN_CHAR
 
     Keys of ``mask`` are in lower case.
     """
+    if (size := len(memoryview(raw))) > (WHOLE_BYTES if chars is None else PARSED_BYTES):
+        return Shown("", size, is_cut=True, is_too_large=True)
     data = bytes(raw)
-    if len(data) > (WHOLE_BYTES if chars is None else PARSED_BYTES):
-        return Shown("", len(data), is_cut=True, is_too_large=True)
     try:
         text = msgspec.json.format(data, indent=2).decode("utf-8", "replace")
     except (msgspec.DecodeError, RecursionError):

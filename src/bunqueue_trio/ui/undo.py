@@ -115,7 +115,8 @@ def _job(ask: Ask, act: Action, was: Mapping[str, Any]) -> tuple[str, dict[str, 
         return None
     about = {"queue": job.queue, "id": job.id}
     if act.command == "Cancel":
-        return ("retry", about) if state in ("failed", "removed") else None
+        # In its grace a job may still have died of something else, and then it was not this act.
+        return ("retry", about) if ask.look(c.Why(id=job.id)).code == "cancelled" else None
     moved = "lifo" in was and was["lifo"] != act.fields.get("lifo")
     if (
         act.command == "ChangePriority"

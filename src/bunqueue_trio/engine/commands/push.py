@@ -144,7 +144,11 @@ def _add(
     options = options_of(spec, now, engine.shared_options, defaults.get(queue_name, STANDARD) if defaults else STANDARD)
     job_id = spec.job_id or engine.new_id(now)
     data = bytes(spec.data)
-    job = engine.add(job_id, queue, data, options, spec.priority, now + spec.delay, waiting_on, now)
+    # The same integer where it can be: 32 bytes less for a job that waits.
+    run_at = now + spec.delay if spec.delay else now
+    job = engine.add(
+        job_id, queue, data, options, priority=spec.priority, run_at=run_at, waiting_on=waiting_on, now=now
+    )
     for dependency, state in outcomes.items():
         # Not even known: it has failed just now, as an earlier job of this command, and left no record.
         if state is None or state is State.FAILED:

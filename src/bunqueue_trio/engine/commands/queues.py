@@ -70,7 +70,9 @@ def _get_concurrency(engine: Engine, command: c.GetConcurrency, now: int, owner:
 def _set_rate(engine: Engine, command: c.RateLimit, now: int, owner: Owner) -> r.Reply:
     engine.queues.check(command.queue)
     until = None if command.ttl is None else now + command.ttl
-    engine.acted = engine.gates.set_rate(command.queue, now, command.limit, command.duration, until)
+    engine.acted = engine.gates.set_rate(
+        command.queue, now, limit=command.limit, duration=command.duration, until=until
+    )
     engine.woken[command.queue] = None
     return r.OK
 

@@ -88,7 +88,7 @@ class PutSchedule(Command[ScheduleReply], kw_only=True, tag="PutSchedule", forbi
 class ChangeSchedule(Command[ScheduleReply], kw_only=True, tag="ChangeSchedule", forbid_unknown_fields=True):
     """Change a schedule that is there; what is left out stays as it was, null is as if it had never been said.
 
-    One of ``cron``, ``every`` and ``at`` takes the place of the others. ``options`` are said anew as a whole. All else is as with
+    One of ``cron``, ``every`` and ``at`` takes the place of the others; null says nothing of these three, nor of the queue. ``options`` are said anew as a whole. All else is as with
     ``PutSchedule``: another payload moves no slot, and nothing runs because of this.
     """
 

@@ -8,7 +8,7 @@ from bunqueue_trio import __version__
 from bunqueue_trio.config import WAITING_SAID_S
 from bunqueue_trio.errors import StoreError
 from bunqueue_trio.storage.cluster import DoorFigures
-from bunqueue_trio.storage.postgres.link import Link, Query
+from bunqueue_trio.storage.postgres.link import DatabaseLink, Query
 from bunqueue_trio.storage.postgres.place import Place
 from bunqueue_trio.storage.postgres.terms import LOOK, WAIT, WAITS_NO_MORE, own_name
 
@@ -19,7 +19,7 @@ class Announcer:
     def __init__(self, place: Place, tells: Callable[[str], Query] | None = None) -> None:
         self._place = place
         self._tells = tells
-        self._link = Link(place.conninfo)
+        self._link = DatabaseLink(place.conninfo)
         self._said_at = -math.inf
 
     def wait(self, doing: DoorFigures | None = None) -> tuple[str | None, bytes]:

@@ -4,7 +4,7 @@ import time
 
 from bunqueue_trio.errors import StartupError, StoreError
 from bunqueue_trio.storage.cluster import Cluster, Replica, Table, Term, Waiting, failover
-from bunqueue_trio.storage.postgres.link import Link, Query, Row
+from bunqueue_trio.storage.postgres.link import DatabaseLink, Query, Row
 from bunqueue_trio.storage.postgres.place import Place
 from bunqueue_trio.storage.postgres.schema import check_schema
 
@@ -49,7 +49,7 @@ def look_at_cluster(place: Place) -> Cluster:
         StartupError: there is no store of ours, or it is of another version, or nobody can lead there.
         StoreError: it cannot be read.
     """
-    link = Link(place.conninfo)
+    link = DatabaseLink(place.conninfo)
 
     def ask(query: Query) -> list[Row]:
         return link.ask(query, 60)
@@ -76,7 +76,7 @@ class Watcher:
 
     def __init__(self, place: Place) -> None:
         self._place = place
-        self._link = Link(place.conninfo)
+        self._link = DatabaseLink(place.conninfo)
 
     async def look(self, jobs: int) -> Cluster:
         """Return what is there; ``jobs``: how many are unfinished.

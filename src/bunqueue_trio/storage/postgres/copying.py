@@ -23,7 +23,7 @@ from bunqueue_trio.storage.postgres.arrays import (
     with_nul,
     without_nul,
 )
-from bunqueue_trio.storage.postgres.link import Link, Query, Row
+from bunqueue_trio.storage.postgres.link import DatabaseLink, Query, Row
 from bunqueue_trio.storage.postgres.parameters import EVENT, FACT, FINISHED, NEW
 from bunqueue_trio.storage.postgres.place import Place
 from bunqueue_trio.storage.postgres.store import PostgresStore
@@ -100,7 +100,7 @@ class Lead:
         if self._lost or not self._store.leads():
             raise StoreError(f"{self.place}: a server may lead there again: end all that serve it, and begin anew")
 
-    def stay_until_commit(self, link: Link) -> None:
+    def stay_until_commit(self, link: DatabaseLink) -> None:
         """Raise StoreError if another one leads, and let nobody until the transaction of ``link`` ends."""
         try:
             self._store.lead(link)
@@ -121,7 +121,7 @@ class DatabaseHeld:
     def __init__(self, lead: Lead) -> None:
         self._lead = lead
         self._place = lead.place
-        self._link = Link(self._place.conninfo)
+        self._link = DatabaseLink(self._place.conninfo)
 
     def begin(self, text: str) -> None:
         """Begin its only transaction, which may take long."""

@@ -11,7 +11,7 @@ from bunqueue_trio.errors import StoreError
 from bunqueue_trio.storage.cluster import OLDEST_S, Table, is_bloated
 from bunqueue_trio.storage.postgres.arrays import with_nul
 from bunqueue_trio.storage.postgres.cluster import OLDEST
-from bunqueue_trio.storage.postgres.link import Link, Query, Row
+from bunqueue_trio.storage.postgres.link import DatabaseLink, Query, Row
 from bunqueue_trio.storage.postgres.place import Place
 from bunqueue_trio.storage.postgres.reads import SIZE, Reads
 from bunqueue_trio.storage.postgres.schema import check_schema
@@ -106,7 +106,7 @@ def examine(place: Place, on_check: Callable[[str], None]) -> DatabaseReport:
         StartupError: there is no store of ours, or it is of another version.
         StoreError: it cannot be read.
     """
-    link = Link(place.conninfo)
+    link = DatabaseLink(place.conninfo)
 
     def ask(text: str, *values: str | int) -> list[Row]:
         return link.ask(Query(place.qualified(text), values), wait_s=3600)

@@ -60,7 +60,7 @@ class Query(NamedTuple):
     """Of one that was prepared."""
 
 
-class Link:
+class DatabaseLink:
     """A connection to the database ``place``, made when it is needed.
 
     Raises:

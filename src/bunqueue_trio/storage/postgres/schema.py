@@ -4,7 +4,7 @@ import re
 from importlib.resources import files
 
 from bunqueue_trio.errors import StartupError, StoreError
-from bunqueue_trio.storage.postgres.link import Link, Query
+from bunqueue_trio.storage.postgres.link import DatabaseLink, Query
 from bunqueue_trio.storage.postgres.place import Place
 from bunqueue_trio.storage.postgres.terms import DURABLE
 
@@ -31,7 +31,7 @@ def migrations() -> list[tuple[int, str]]:
     )
 
 
-def version_of(link: Link, place: Place) -> int:
+def version_of(link: DatabaseLink, place: Place) -> int:
     """Return the version of the schema, 0 where there is none yet.
 
     Raises:
@@ -53,7 +53,7 @@ def version_of(link: Link, place: Place) -> int:
     return int(have)
 
 
-def check_schema(link: Link, place: Place) -> int:
+def check_schema(link: DatabaseLink, place: Place) -> int:
     """Return the version of the schema, which is this one's.
 
     Raises:
@@ -75,7 +75,7 @@ def migrate(place: Place) -> tuple[int, int]:
         StartupError: as :func:`version_of`.
         StoreError: the database cannot be reached, or refused it.
     """
-    link = Link(place.conninfo)
+    link = DatabaseLink(place.conninfo)
     try:
         # The lock is the transaction's: a pooler would keep the session, and with it one that is the session's.
         link.ask(Query("BEGIN ISOLATION LEVEL READ COMMITTED"))

@@ -72,7 +72,7 @@ async def _ask(store: PostgresStore, silence: Silence, *, is_gone: bool) -> str 
     seen = await trio.to_thread.run_sync(store.seen)
     silence.note(seen, trio.current_time())
     if silence.may_follow(store.lease_s, is_gone=is_gone):
-        return await trio.to_thread.run_sync(store.take)
+        return await trio.to_thread.run_sync(partial(store.take, last_word=seen.beat if is_gone else ""))
     return seen.holder
 
 

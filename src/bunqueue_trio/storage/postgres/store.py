@@ -33,7 +33,7 @@ from bunqueue_trio.errors import StartupError, StoreError
 from bunqueue_trio.storage.awaited import Leading, Question
 from bunqueue_trio.storage.postgres.announcer import Announcer
 from bunqueue_trio.storage.postgres.cluster import Watcher
-from bunqueue_trio.storage.postgres.link import Fenced, Link, Query, Row
+from bunqueue_trio.storage.postgres.link import DatabaseLink, Fenced, Query, Row
 from bunqueue_trio.storage.postgres.parameters import COMMIT, Values, values_of
 from bunqueue_trio.storage.postgres.place import Place
 from bunqueue_trio.storage.postgres.reads import SIZE, Left, Read, Reads, T
@@ -64,11 +64,11 @@ class PostgresStore:
         self._place = place
         self.lease_s: float = lease_s
         self._commit = Query(place.qualified(COMMIT), name=f"commit_1_{place.schema}")
-        self._writer = Link(place.conninfo, self._commit)
-        self._reader = Link(place.conninfo)
+        self._writer = DatabaseLink(place.conninfo, self._commit)
+        self._reader = DatabaseLink(place.conninfo)
         self._reading = trio.Lock()
-        self._auditor = Link(place.conninfo)
-        self._looker = Link(place.conninfo)
+        self._auditor = DatabaseLink(place.conninfo)
+        self._looker = DatabaseLink(place.conninfo)
         """For those few in the event loop who cannot wait."""
         self._reads = Reads(place.qualified)
         self._leader = (0, "")
@@ -82,10 +82,10 @@ class PostgresStore:
         self._size = 0
         self.ids_skipped = 0
 
-    def take(self, *, name: str = "", serves: bool = True) -> str | None:
+    def take(self, *, name: str = "", serves: bool = True, last_word: str = "") -> str | None:
         """Lead from now on, under ``name``, unless another server does: return its name then.
 
-        Who only copies ``serves`` nobody, and is not counted among those who have led.
+        One that has ended, as far as anybody can tell, leads no more if ``last_word`` is its last one. Who only copies ``serves`` nobody, and is not counted among those who have led.
 
         Raises:
             StartupError: the database cannot be used.
@@ -94,7 +94,7 @@ class PostgresStore:
         check_schema(self._auditor, self._place)
         sent_at = _now()
         self._says = (name or own_name(), str(self.lease_s), __version__, "true" if serves else "false")
-        taken = self._ask(TAKE, *self._says)
+        taken = self._ask(TAKE, *self._says, last_word)
         if not taken:
             return self.seen().holder
         [(term, life, self._batch, epoch_ms, life_before)] = taken
@@ -200,7 +200,7 @@ class PostgresStore:
             self.lead(self._writer)
             self._beat_at = sent_at
 
-    def lead(self, link: Link) -> None:
+    def lead(self, link: DatabaseLink) -> None:
         """Raise TakenOver if another one leads, and let nobody until the transaction of ``link`` ends."""
         try:
             link.ask(self._here(Query(LEAD, self._leader)))
@@ -435,7 +435,7 @@ class PostgresStore:
             for link in (self._writer, self._reader, self._auditor, self._looker):
                 link.close()
 
-    def _answer(self, read: Read[T], link: Link | None = None) -> T:
+    def _answer(self, read: Read[T], link: DatabaseLink | None = None) -> T:
         led = self._reads.as_left(read, Left(*self._leader, self._batch))
         return led.answer((link or self._looker).ask(led.query))
 

@@ -18,15 +18,17 @@ _NOTED = (
     "ON CONFLICT (term) DO UPDATE SET holder = excluded.holder, version = excluded.version, since = excluded.since, until = NULL, ended = NULL), "
     "old AS (DELETE FROM bq.term USING taken WHERE bq.term.term <= taken.term - 20) "
 )
+_OVER = "(beat + lease < clock_timestamp() OR concat_ws(' ', life, beat) = $5::text)"
+_OVER_NOW = "(leader.beat + leader.lease < clock_timestamp() OR concat_ws(' ', leader.life, leader.beat) = $5::text)"
 TAKE = (
     f"WITH durable AS ({DURABLE}), "  # noqa: S608
-    "before AS (SELECT term, life, beat FROM bq.leader WHERE beat + lease < clock_timestamp() FOR UPDATE), "
+    f"before AS (SELECT term, life, beat FROM bq.leader WHERE {_OVER} FOR UPDATE), "
     f"taken AS (UPDATE bq.leader SET term = leader.term + 1, life = gen_random_uuid(), {_LEADS} FROM before "
-    "WHERE leader.beat + leader.lease < clock_timestamp() RETURNING leader.term, leader.life, leader.batch, leader.since, before.life AS before), "
+    f"WHERE {_OVER_NOW} RETURNING leader.term, leader.life, leader.batch, leader.since, before.life AS before), "
     f"{_NOTED}SELECT term, life::text, batch, (extract(epoch FROM clock_timestamp()) * 1000)::bigint, before::text "
     "FROM taken LEFT JOIN durable ON true"
 )
-"""Begins a term, unless another one leads. That of a copy is not noted: it serves nobody."""
+"""Begins a term, unless another one leads, which has said more than $5. That of a copy is not noted: it serves nobody."""
 TAKE_AGAIN = (
     f"WITH durable AS ({DURABLE}), "  # noqa: S608
     "before AS (SELECT term, life, beat FROM bq.leader), "

@@ -32,11 +32,15 @@ _NOTE = f"REPLACE INTO fact ({', '.join(FactRow._fields)}) VALUES (?, ?, ?)"  # 
 _UNNOTE = "DELETE FROM fact WHERE kind=? AND key=?"
 _EVENTS = "INSERT INTO event_batch VALUES (?, ?, ?, ?, ?)"
 
+_NONE: FinishedCounts = Counter()
+"""Of a batch that adds and replaces no records; nobody writes to it."""
+
 
 def counts(batch: Batch) -> tuple[FinishedCounts, FinishedCounts]:
     """Return how many records ``batch`` adds, by queue and state, and by queue and group of errors."""
     if not batch.finished:
-        return Counter(), Counter()
+        # Only what is replaced is counted there.
+        return (Counter(), Counter()) if batch.reused_ids else (_NONE, _NONE)
     ended = Counter((row.queue, row.state) for row in batch.finished)
     return ended, Counter((row.queue, row.fingerprint) for row in batch.finished if row.fingerprint is not None)
 

@@ -21,8 +21,8 @@ from bunqueue_trio.testing.crash.load import (
     SERIES_EVERY_MS,
     SLOT_EVERY_MS,
     SLOTS_MADE_UP,
+    BookedJob,
     Books,
-    Job,
     Op,
     hear_mark,
     note_delivery,
@@ -41,12 +41,12 @@ HOLD_MS = 60_000
 class Found:
     """What the server says."""
 
-    states: dict[Job, str] = field(default_factory=dict)
-    attempts: dict[Job, int] = field(default_factory=dict)
-    results: dict[Job, object] = field(default_factory=dict)
+    states: dict[BookedJob, str] = field(default_factory=dict)
+    attempts: dict[BookedJob, int] = field(default_factory=dict)
+    results: dict[BookedJob, object] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
     """Of dead jobs, by their ids."""
-    drained: list[Job] = field(default_factory=list)
+    drained: list[BookedJob] = field(default_factory=list)
     events: list[tuple[int, str]] = field(default_factory=list)
     """All since the round began."""
     series_runs: int = 0
@@ -189,14 +189,14 @@ def compare(books: Books, found: Found, *, power_cut: bool, ended_at: float) -> 
     return Verdict(breaches, books.answered, len(durable), len(set(lost)), (ended_at - first) * 1000)
 
 
-def _there(job: Job, found: Found) -> list[Op]:
+def _there(job: BookedJob, found: Found) -> list[Op]:
     """Return what certainly has happened, if only one of several can have brought a job to where it is: the first."""
     state = found.states.get(job, GONE)
     first = {"completed": job.acks, "failed": [op for op in job.fails if op.final]}.get(state, [])
     return [*([job.push] if state != GONE else []), *([min(first, key=lambda op: op.sent)] if first else [])]
 
 
-def _judge(job: Job, found: Found, sure: set[Op]) -> tuple[str | None, list[Op]]:
+def _judge(job: BookedJob, found: Found, sure: set[Op]) -> tuple[str | None, list[Op]]:
     """Return what is wrong with a job, if anything, and which answered changes are not there, whether sure or not."""
     state = found.states.get(job)
     # Nobody knows its id: the push was not answered, and nobody got it.
@@ -227,7 +227,7 @@ def _judge(job: Job, found: Found, sure: set[Op]) -> tuple[str | None, list[Op]]
     return None, answered
 
 
-def _judge_death(job: Job, found: Found, final: list[Op]) -> str | None:
+def _judge_death(job: BookedJob, found: Found, final: list[Op]) -> str | None:
     if not final:
         return "failed for good by nobody"
     reasons = {"unrecoverable" if op.unrecoverable else "max_attempts_exceeded" for op in final}
@@ -235,7 +235,7 @@ def _judge_death(job: Job, found: Found, final: list[Op]) -> str | None:
     return None if reason in reasons else f"dead for {reason}, which nobody gave"
 
 
-def _deed(job: Job, ops: set[Op]) -> str:
+def _deed(job: BookedJob, ops: set[Op]) -> str:
     for name, done in (("pushed", [job.push]), ("acked", job.acks), ("failed", job.fails), ("cancelled", job.cancels)):
         if ops & set(done):
             return f"{name} with an answer"

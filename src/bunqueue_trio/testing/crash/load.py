@@ -39,7 +39,7 @@ class Op:
 
 
 @dataclass(eq=False)
-class Job:
+class BookedJob:
     """A job, known by its payload, which is unique: its id may never have reached anybody."""
 
     payload: str
@@ -65,8 +65,8 @@ class Books:
 
     queue: str
     durable_share: float
-    jobs: dict[str, Job] = field(default_factory=dict)
-    by_id: dict[str, Job] = field(default_factory=dict)
+    jobs: dict[str, BookedJob] = field(default_factory=dict)
+    by_id: dict[str, BookedJob] = field(default_factory=dict)
     series: Op | None = None
     schedule: Op | None = None
     begun_at: int = 0
@@ -87,7 +87,7 @@ class Books:
         """The queue of the jobs of a schedule, and its name."""
         return f"{self.queue}-slots"
 
-    def name(self, job: Job, job_id: str) -> None:
+    def name(self, job: BookedJob, job_id: str) -> None:
         """Note the id of a job; it never changes, and belongs to no other."""
         if job.job_id not in {None, job_id} or self.by_id.get(job_id, job) is not job:
             self.strange.append(f"{job_id} is an id of two jobs")
@@ -116,13 +116,13 @@ async def change(ops: list[Op], call: Awaitable[Body], *, final: bool = True, un
 
 async def produce(peer: Peer, books: Books, rng: random.Random) -> None:
     """Push jobs of all kinds, one by one and in bulk, and cancel some."""
-    mine: list[Job] = []
+    mine: list[BookedJob] = []
     while True:
         count = BULK if rng.random() < 0.1 else 1
         durable = rng.random() < books.durable_share
         specs = [_spec(rng, durable=durable) for _ in range(count)]
         op = Op(time.monotonic())
-        jobs = [Job(spec["data"], op, durable, spec["maxAttempts"]) for spec in specs]
+        jobs = [BookedJob(spec["data"], op, durable, spec["maxAttempts"]) for spec in specs]
         books.jobs |= {job.payload: job for job in jobs}
         for job, spec in zip(jobs, specs, strict=True):
             if "jobId" in spec:
@@ -207,7 +207,7 @@ def note_delivery(books: Books, delivered: Body, sent: float) -> None:
     job = books.jobs.get(delivered["data"])
     if job is None:
         books.strange.append(f"delivered and never pushed: {delivered['id']}")
-        job = books.jobs[delivered["data"]] = Job(delivered["data"], Op(0), durable=False, max_attempts=1)
+        job = books.jobs[delivered["data"]] = BookedJob(delivered["data"], Op(0), durable=False, max_attempts=1)
     books.name(job, delivered["id"])
     job.pulled = True
     if any(op.answered < sent for op in job.ends):

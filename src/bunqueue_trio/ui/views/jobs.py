@@ -12,7 +12,7 @@ from bunqueue_trio.protocol.request import segment_of
 from bunqueue_trio.ui.actions import bind
 from bunqueue_trio.ui.ask import Ask, Leads, Screen, Wrong
 from bunqueue_trio.ui.commands import curl
-from bunqueue_trio.ui.payload import show
+from bunqueue_trio.ui.payload import Shown, show
 from bunqueue_trio.ui.views.queues import STATES, of
 
 PAGE = 50
@@ -76,9 +76,17 @@ async def one(ask: Ask) -> Screen:
     """Return the page of a job."""
     await trio.lowlevel.checkpoint()
     job_id = ask.values["id"]
+    result: Shown | None = None
     try:
-        job, state = ask.look(c.GetJob(id=job_id)).job, ask.look(c.GetState(id=job_id))
+        # Each reads all of a job that has ended: its payload and its result, of 10 MiB each.
+        job = ask.look(c.GetJob(id=job_id)).job
+        await trio.lowlevel.checkpoint()
+        state = ask.look(c.GetState(id=job_id))
+        await trio.lowlevel.checkpoint()
         why = ask.look(c.Why(id=job_id))
+        if state.state == "completed":
+            await trio.lowlevel.checkpoint()
+            result = show(ask.look(c.GetResult(id=job_id)).result, ask.mask)
     except Refused as refused:
         if refused.code != errors.JOB_NOT_FOUND.code:
             raise
@@ -87,7 +95,6 @@ async def one(ask: Ask) -> Screen:
             404,
         ) from None
     with_token = bool(ask.server.settings.auth_tokens)
-    result = show(ask.look(c.GetResult(id=job_id)).result, ask.mask) if state.state == "completed" else None
     return Screen(
         "job.html", job_id, "jobs",
         {

@@ -20,7 +20,7 @@ FULLEST = 8
 MINUTES = 60
 
 
-class Link(NamedTuple):
+class PageLink(NamedTuple):
     """A way to another page."""
 
     href: str
@@ -31,7 +31,7 @@ class Told(NamedTuple):
     """A finding with what helps."""
 
     finding: Finding
-    links: Sequence[Link]
+    links: Sequence[PageLink]
     actions: Sequence[Bound]
     commands: Sequence[str]
     """Those of its lines that are no button."""
@@ -47,14 +47,14 @@ class Tile(NamedTuple):
 
 
 _PAGES = {
-    "not-sure": Link("/ui/server", "Server"),
-    "storage-failing": Link("/ui/storage", "Storage"), "disk-fills": Link("/ui/storage", "Storage"),
-    "log-grows": Link("/ui/storage", "Storage"), "commits-slow": Link("/ui/storage", "Storage"),
-    "audit-faults": Link("/ui/server", "Server"), "task-failing": Link("/ui/server", "Server"),
-    "loop-lags": Link("/ui/server", "Server"), "clock-off": Link("/ui/server", "Server"),
-    "no-tokens": Link("/ui/server", "Server"), "events-missed": Link("/ui/server", "Server"),
-    "dead-letters": Link("/ui/errors", "Look at the errors"),
-    **dict.fromkeys(OF_CLUSTER, Link("/ui/cluster", "Cluster")),
+    "not-sure": PageLink("/ui/server", "Server"),
+    "storage-failing": PageLink("/ui/storage", "Storage"), "disk-fills": PageLink("/ui/storage", "Storage"),
+    "log-grows": PageLink("/ui/storage", "Storage"), "commits-slow": PageLink("/ui/storage", "Storage"),
+    "audit-faults": PageLink("/ui/server", "Server"), "task-failing": PageLink("/ui/server", "Server"),
+    "loop-lags": PageLink("/ui/server", "Server"), "clock-off": PageLink("/ui/server", "Server"),
+    "no-tokens": PageLink("/ui/server", "Server"), "events-missed": PageLink("/ui/server", "Server"),
+    "dead-letters": PageLink("/ui/errors", "Look at the errors"),
+    **dict.fromkeys(OF_CLUSTER, PageLink("/ui/cluster", "Cluster")),
 }  # fmt: skip
 """Finding → the page that has the evidence; those of a queue lead to the queue."""
 
@@ -80,16 +80,16 @@ async def show(ask: Ask) -> Screen:
     )  # fmt: skip
 
 
-def _links(finding: Finding) -> list[Link]:
+def _links(finding: Finding) -> list[PageLink]:
     links = []
     if finding.job:
-        links.append(Link(f"/ui/jobs/{segment_of(finding.job)}", "Open the job"))
+        links.append(PageLink(f"/ui/jobs/{segment_of(finding.job)}", "Open the job"))
     if finding.queue is not None:
         if finding.code in {"jobs-die", "dead-letters"}:
-            links.append(Link(f"/ui/errors?queue={segment_of(finding.queue)}", "Look at the errors"))
-        links.append(Link(f"/ui/queues/{segment_of(finding.queue)}", "Open the queue"))
+            links.append(PageLink(f"/ui/errors?queue={segment_of(finding.queue)}", "Look at the errors"))
+        links.append(PageLink(f"/ui/queues/{segment_of(finding.queue)}", "Open the queue"))
     elif finding.schedule is not None:
-        links.append(Link(f"/ui/schedules/{segment_of(finding.schedule)}", "See what became of its slots"))
+        links.append(PageLink(f"/ui/schedules/{segment_of(finding.schedule)}", "See what became of its slots"))
     elif finding.code in _PAGES:
         links.append(_PAGES[finding.code])
     return links
