@@ -253,3 +253,9 @@ def test_payloads_stay_as_they_were():
     data = VALUES["surrogates"](parts.LARGE_BYTES)
     command, _ = in_parts(b'{"cmd":"PUSH","queue":"q","data":%s}' % data, None, decode_message)
     assert command.data == Raw(data)
+
+
+def test_many_jobs_are_read_some_in_a_step():
+    pieces = len(body(*["{}"] * 1000)) // walk.PIECE + 1
+    _, steps = in_parts(body(*['{"data":1}'] * 1000))
+    assert steps >= 1000 // parts._PART + pieces
