@@ -256,6 +256,5 @@ def test_payloads_stay_as_they_were():
 
 
 def test_many_jobs_are_read_some_in_a_step():
-    pieces = len(body(*["{}"] * 1000)) // walk.PIECE + 1
-    _, steps = in_parts(body(*['{"data":1}'] * 1000))
-    assert steps >= 1000 // parts._PART + pieces
+    _, steps = in_parts(body(*['{"data":1}'] * 8000))
+    assert steps >= 8000 // parts._PART
