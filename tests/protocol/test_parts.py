@@ -261,3 +261,8 @@ def test_failures_of_megabytes_are_refused():
     text = b'{"failures":[' + b",".join([one] * 1000) + b"]}"
     with pytest.raises(BadMessage, match="failures must be at most 2097152 bytes"):
         in_parts(text, c.FailBatch, partial(decode, c.FailBatch))
+
+
+def test_many_jobs_are_read_some_in_a_step():
+    _, steps = in_parts(body(*['{"data":1}'] * 8000))
+    assert steps >= 8000 // parts._PART

@@ -133,3 +133,20 @@ def test_a_value_keeps_nothing_large_beside_it():
     data = run(walk.members(Fields, text))["data"]
     assert len(memoryview(data)) == 200_002
     assert sys.getrefcount(text) == before
+
+
+@pytest.mark.parametrize(
+    "text", [b'{"%sdata":1}', b"[%s[1 .2]]", b'{"data":%s1 .2}'], ids=["a name", "an item", "a member"]
+)
+def test_what_is_cut_anywhere_is_not_taken_for_something_else(monkeypatch: pytest.MonkeyPatch, text: bytes):
+    monkeypatch.setattr(walk, "PIECE", 60)
+    monkeypatch.setattr(walk, "_LONG", 13)
+    for n in range(40, 130):
+        made = text % ((b"k" if b"sdata" in text else b" ") * n)
+        assert outcome(by_pieces, made) == outcome(whole, made), made
+
+
+def test_what_is_too_deep_is_not_read():
+    text = b'{"data":[%s%s,"%s"]}' % (b"[" * 600, b"]" * 600, b"x" * walk.PIECE)
+    with pytest.raises(walk.TooDeepError):
+        by_pieces(text)

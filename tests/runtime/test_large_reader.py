@@ -40,4 +40,4 @@ async def test_it_rests_after_each_step_in_whose_round_others_change_something(
     found = await LargeReader(journal).read(None, MESSAGE, decode_message, errors.INVALID_JSON, fills=fills)
     assert isinstance(found.command, c.Ping)
     rested = trio.current_time() - begun
-    assert rested >= 0.001 * len(MESSAGE) // walk.PIECE if is_busy else rested == 0
+    assert rested >= 0.001 * (len(MESSAGE) // walk.PIECE) if is_busy else rested == 0
