@@ -51,6 +51,8 @@ BOUNDS = [
     Mutant("doors/frames.py", "                self._wanted = end - at\n", "", "a large message is put together anew with each piece"),
     Mutant("protocol/cutting.py", "        if end - begin <= CUT_BYTES:\n", "        if False:\n", "a text that is short enough is cut"),
     Mutant("protocol/cutting.py", "    if _is_escape(head, len(head)):\n        head = head[:-1]\n    elif", "    if", "an escape is cut in two at the end of what is kept"),
+    Mutant("protocol/walk.py", '    if begun.endswith(b"."):\n        return b"1."\n', "", "a long number that ends with its point is one where it is cut behind that"),
+    Mutant("protocol/walk.py", '        return b"1e+"\n', '        return b"1e1"\n', "a long number that ends with its sign is one where it is cut behind that"),
     Mutant("protocol/parts.py", '                found.append(read_part(kind, masked(item), f"{name}[{i}]"))\n        yield', "                raise\n        yield", "what is wrong with one of many jobs is not said in words"),
     Mutant("protocol/parts.py", "if kind is FailBatch and size > FAILURES_BYTES:", "if False:", "failures of megabytes are read in parts, errors and all"),
     Mutant(_INSPECT, "after, rows = 0, STORE_PAGE_ROWS\n    while rows == STORE_PAGE_ROWS:", "after, rows = 0, STORE_PAGE_ROWS\n    for _ in (1,):", "`doctor` looks at the first page of the jobs in a database"),

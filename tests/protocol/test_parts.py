@@ -125,6 +125,7 @@ def test_what_is_not_as_usual_of_a_job_is_said_in_the_same_words(job: str, paddi
 NO_COMMANDS = [
     b"[1]", b"{", b'{"jobs":[1]}\xff', b"", b"x" * 100, b"[" * 600, b'{"jobs":[1]} x', b'{"jobs":[1]}' + b" " * 900 + b"1", b'"x', b"7", b"[[1}",
     b" " * 500 + b'{"jobs":[{"data":1}]}', b'{"jobs":[{"data":1}]}' + b" " * 500, b"\xef\xbb\xbf" + b'{"jobs":[{"data":1}]}',
+    b"\xef\xbb\xbf" * 2 + b'{"jobs":[{"data":1}]}' + b" " * 500, b"\xef\xbb\xbf", b"\xef\xbb\xbf" * 2,
     b" " * 500, b"null" + b" " * 500, b'{"jobs":[1}', b'{"jobs":[' + b"{" * 600,
 ]  # fmt: skip
 

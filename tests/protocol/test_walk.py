@@ -146,6 +146,27 @@ def test_what_is_cut_anywhere_is_not_taken_for_something_else(monkeypatch: pytes
         assert outcome(by_pieces, made) == outcome(whole, made), made
 
 
+NUMBERS = (
+    "", ".", ".5", ".5.5", ".e5", "e", "E", "e5", "e05", "e5.", "e+", "e-", "e+5", "E-5", "e+-5", "e5e5", ".5e", ".5e+", ".5e+5", "-5", "+5", "x",
+)  # fmt: skip
+"""How a number may end, or may not."""
+
+
+@pytest.mark.parametrize("begun", ["", "-", "0.", "1e", "1e-", "."])
+@pytest.mark.parametrize("text", ["[%s]", "[%s ,2]", '{"data":%s}', '{"x":[%s],"data":1}'])
+def test_a_number_is_one_or_none_wherever_it_is_cut(monkeypatch: pytest.MonkeyPatch, text: str, begun: str):
+    monkeypatch.setattr(walk, "PIECE", 60)
+    monkeypatch.setattr(walk, "_LONG", 13)
+    right = 0
+    for n in range(40, 130):
+        for end in NUMBERS:
+            made = (text % f"{begun}{'1' * n}{end}").encode()
+            expected = outcome(whole, made)
+            assert outcome(by_pieces, made) == expected, made
+            right += expected is not None
+    assert (right > 0) == (begun != ".")
+
+
 def test_what_is_too_deep_is_not_read():
     text = b'{"data":[%s%s,"%s"]}' % (b"[" * 600, b"]" * 600, b"x" * walk.PIECE)
     with pytest.raises(walk.TooDeepError):

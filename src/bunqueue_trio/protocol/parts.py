@@ -93,6 +93,8 @@ def _no_object(kind: type[Command] | None, text: bytes, read: Callable[[bytes], 
     """
     if not text:
         return read(b"")
+    if text.startswith(BOM):
+        raise ValueError("one at the beginning is enough")
     if kind is not None:
         # It may be nothing: null, with much behind it.
         if len(text) > LARGE_BYTES:

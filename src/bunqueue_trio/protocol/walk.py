@@ -374,7 +374,13 @@ def _begins_key(before: bytes, place: _Place | None, stack: bytes) -> bool:
 
 
 def _number(begun: bytes) -> bytes:
-    """Return a short number of which as much has come."""
+    """Return a short number of which as much has come: what may follow it may follow the other one, and nothing else may."""
+    if begun.endswith((b"+", b"-")):
+        return b"1e+"
+    if begun.endswith((b"e", b"E")):
+        return b"1e"
+    if begun.endswith(b"."):
+        return b"1."
     return b"1e1" if b"e" in begun.lower() else b"1.1" if b"." in begun else b"1"
 
 
