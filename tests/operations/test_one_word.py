@@ -9,11 +9,12 @@ import httpx
 import pytest
 from click.testing import CliRunner
 
-from bunqueue_trio.cli import COMMANDS, main
+from bunqueue_trio.cli import COMMANDS, main, remote
 from bunqueue_trio.cli.listing import Listing
 from bunqueue_trio.cli.remote import CALLED, unreachable
 from bunqueue_trio.config import parse_duration_ms
 from bunqueue_trio.config.spans import span, typed_ms, whole
+from bunqueue_trio.pages.words import reached
 
 SRC = Path(__file__).parents[2] / "src" / "bunqueue_trio"
 SPOKEN = ("cli", "engine", "pages", "storage", "ui")
@@ -46,6 +47,32 @@ def test_every_duration_is_spelled_by_one_function():
             if found := list(_spelled(ast.parse(file.read_text()))):
                 own[str(file.relative_to(SRC))] = found
     assert own.keys() == OWN_SPELLING.keys(), own
+
+
+_MANY = re.compile(
+    r" (acts|deliveries|dead letters|entries|events|jobs|passes|pushes|queues|schedules|slots|times|workers)\b"
+)
+
+
+def _uncounted(tree: ast.AST) -> Iterator[str]:
+    """Yield the texts in which a number is followed by a plural, whatever the number."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            for value, after in zip(node.values, node.values[1:], strict=False):
+                is_number = isinstance(value, ast.FormattedValue) and value.format_spec is not None
+                if is_number and isinstance(after, ast.Constant) and _MANY.match(str(after.value)):
+                    yield ast.unparse(node)
+
+
+@pytest.mark.parametrize("layer", ["cli", "pages", "ui"])
+def test_one_is_no_plural(layer: str):
+    """``count`` says ``1 dead letter``."""
+    found = {
+        str(file): said
+        for file in (SRC / layer).rglob("*.py")
+        if (said := list(_uncounted(ast.parse(file.read_text()))))
+    }
+    assert not found
 
 
 @pytest.mark.parametrize(
@@ -126,3 +153,41 @@ def test_the_command_line_has_one_word_for_one_thing():
         shown = CliRunner().invoke(main, [name, "--help"]).output
         assert not WORDS_OF_THE_REFERENCE.search(shown), name
     assert {CALLED[name] for name in ("queued", "processing", "dlq", "failed")} == {"waiting", "active", "dead letters"}
+
+
+@pytest.mark.parametrize("words", [("jobs", "q"), ("clean", "q"), ("cancel", "--state")])
+@pytest.mark.parametrize(("said", "called"), [("dead", "failed"), ("DLQ", "failed"), ("queued", "waiting")])
+def test_who_says_another_word_for_a_state_hears_which_it_is(words: tuple[str, ...], said: str, called: str):
+    done = CliRunner().invoke(main, [*words, said])
+    assert (done.exit_code, f"'{called}' is what '{said.lower()}' is called here" in done.output) == (2, True)
+
+
+def test_another_word_is_no_state_where_its_own_is_none():
+    assert "is not one of" in CliRunner().invoke(main, ["clean", "q", "running"]).output
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "helps"),
+    [
+        (("why", "nix"), "Job not found", "nix; `bunqueue-trio jobs`"), (("job", "nix"), "Job not found", "nix; `bunqueue-trio jobs`"),
+        (("logs", "nix"), "Job not found", "nix; `bunqueue-trio jobs`"), (("cancel", "nix"), "Job not found", "nix; `bunqueue-trio jobs`"),
+        (("change", "nix", "--priority", "1"), "Job not found", "nix; `bunqueue-trio jobs`"),
+        (("reruns", "stop", "9"), "Rerun not found", "9; `bunqueue-trio reruns`"),
+    ],
+)  # fmt: skip
+def test_what_is_not_there_is_named_with_where_to_look(
+    monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], error: str, helps: str
+):
+    gone = httpx.MockTransport(lambda _: httpx.Response(404, json={"ok": False, "error": error}))
+    monkeypatch.setattr(remote, "connect", lambda *_: httpx.Client(base_url="http://gone", transport=gone))
+    done = CliRunner().invoke(main, list(words))
+    assert done.exit_code == 1
+    assert done.output.count("nix") <= 1, "it is named once"
+    assert f"{error} (404): {helps}" in done.output
+
+
+def test_an_address_is_said_that_can_be_reached():
+    listens = ("http://0.0.0.0:7610", "https://[::]:7611", "http://10.0.0.7:80", "unix:/run/q", "http://10.0.0.0:80")
+    said = reached(listens, "mill").split(", ")
+    assert said[:2] == [f"http{s}://mill:761{i} and any other address of that machine" for i, s in enumerate(("", "s"))]
+    assert tuple(said[2:]) == listens[2:]

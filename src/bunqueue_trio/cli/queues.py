@@ -15,7 +15,7 @@ from bunqueue_trio.cli.remote import answer, at, json_option, now_ms, pages, say
 from bunqueue_trio.cli.slips import refuse_unknown, tell_unknown
 from bunqueue_trio.config import parse_duration_ms, parse_typed_ms
 from bunqueue_trio.logs.printable import printable
-from bunqueue_trio.pages.words import span, typed_ms, whole
+from bunqueue_trio.pages.words import count, span, typed_ms, whole
 from bunqueue_trio.protocol import commands as c
 
 # A number of ms as large as that is a moment; as a duration it would be three years.
@@ -216,7 +216,11 @@ def _limit(url: str, token: str | None, queue: str, number: str) -> None:
 
 
 def _per_time(rate: dict[str, int] | None) -> str:
-    return "; any rate" if rate is None else f"; {rate['limit']:,} deliveries in {whole(rate['duration'])}"
+    return (
+        "; any rate"
+        if rate is None
+        else f"; {count(rate['limit'], 'delivery', 'deliveries')} in {whole(rate['duration'])}"
+    )
 
 
 def _rate(rate: dict[str, int] | None) -> str:

@@ -33,7 +33,7 @@ from bunqueue_trio.cli.words import told
 from bunqueue_trio.engine import zones
 from bunqueue_trio.errors import ConnectionLost, Refused, ServerUnavailable
 from bunqueue_trio.logs.printable import printable
-from bunqueue_trio.pages.words import span, whole
+from bunqueue_trio.pages.words import count, span, whole
 from bunqueue_trio.protocol import commands as c
 
 # A server gives no more at once.
@@ -183,7 +183,7 @@ def show(url: str, token: str | None, name: str, *, next_: int, limit: int, as_j
     for past in runs["past"]:
         click.echo(printable(_past(past, each["timezone"])))
     if runs["next"] is not None:
-        click.echo(f"the last {limit:,} slots; --limit shows more", err=True)
+        click.echo(f"the last {count(limit, 'slot')}; --limit shows more", err=True)
 
 
 def _told(key: str, each: dict[str, Any]) -> str:
