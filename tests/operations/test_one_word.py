@@ -1,16 +1,20 @@
 """One spelling and one word for one thing, wherever the server and its commands speak to people."""
 
 import ast
+import json
 import re
+import sys
 from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
 
 import httpx
 import pytest
 from click.testing import CliRunner
+from rich.table import Table
 
 from bunqueue_trio.cli import COMMANDS, main, remote
-from bunqueue_trio.cli.listing import Listing
+from bunqueue_trio.cli.listing import Listing, show_table
 from bunqueue_trio.cli.remote import CALLED, unreachable
 from bunqueue_trio.config import parse_duration_ms
 from bunqueue_trio.config.spans import span, typed_ms, whole
@@ -191,3 +195,59 @@ def test_an_address_is_said_that_can_be_reached():
     said = reached(listens, "mill").split(", ")
     assert said[:2] == [f"http{s}://mill:761{i} and any other address of that machine" for i, s in enumerate(("", "s"))]
     assert tuple(said[2:]) == listens[2:]
+
+
+class Narrow(StringIO):
+    """A terminal that is too narrow for most tables."""
+
+    def isatty(self) -> bool:
+        """Return what a program asks that wants to know."""
+        return True
+
+
+def test_a_narrow_terminal_cuts_nothing(monkeypatch: pytest.MonkeyPatch):
+    """A queue whose column `paused` is left out looks as if it were open."""
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setattr(sys, "stdout", Narrow())
+    table = Table("queue", *(f"column-{n}" for n in range(20)), box=None)
+    table.add_row("emails-of-the-north", *map(str, range(1000, 1020)))
+    show_table(table)
+    heads, row = sys.stdout.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert heads.split() == ["queue", *(f"column-{n}" for n in range(20))]
+    assert row.split() == ["emails-of-the-north", *map(str, range(1000, 1020))]
+
+
+@pytest.mark.parametrize("command", ["actions", "queues", "workers"])
+def test_tables_are_shown_as_a_whole(command: str):
+    source = (SRC / "cli" / f"{command}.py").read_text()
+    assert ("show_table(" in source, "Console(" in source) == (True, False)
+
+
+@pytest.mark.parametrize(("flag", "value"), [("ttl", "0s"), ("timeout", "0s")])
+def test_a_time_of_nothing_is_refused_where_it_would_be_none(flag: str, value: str):
+    done = CliRunner().invoke(main, ["push", "q", "1", f"--{flag}", value])
+    assert (done.exit_code, f"--{flag} must be at least 1 ms" in done.output) == (2, True)
+
+
+def test_a_push_says_all_that_was_said(monkeypatch: pytest.MonkeyPatch):
+    """The server refuses 0 attempts; a command that leaves them out pushes a job with three."""
+    sent: list[bytes] = []
+
+    def take(request: httpx.Request) -> httpx.Response:
+        sent.append(request.content)
+        return httpx.Response(200, json={"ok": True, "id": "1"})
+
+    there = httpx.MockTransport(take)
+    monkeypatch.setattr(remote, "connect", lambda *_: httpx.Client(base_url="http://there", transport=there))
+    assert CliRunner().invoke(main, ["push", "q", "1", "--max-attempts", "0", "--delay", "0"]).exit_code == 0
+    assert json.loads(sent[0]) == {"data": 1, "maxAttempts": 0, "delay": 0}
+
+
+def test_what_is_left_out_of_a_change_has_no_default():
+    put, change = (CliRunner().invoke(main, ["schedules", verb, "--help"]).output for verb in ("put", "change"))
+    assert ("[default: once]" in put, "[default: once]" in change) == (True, False)
+    for shown in (put, change):
+        assert "skip, once or all" in " ".join(shown.split())
+        assert "allow, skip, queue or cancel" in " ".join(shown.split())

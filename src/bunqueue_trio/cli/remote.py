@@ -292,8 +292,8 @@ def stats(url: str, token: str | None, *, as_json: bool) -> None:
     # A server in Python has none.
     reply["memory"].pop("arrayBuffers", None)
     for name, value in reply["memory"].items():
-        table.add_row(printable(name), f"{value:,} MB")
-    Console(file=sys.stdout, highlight=False).print(table)
+        table.add_row(printable(CALLED.get(name, name)), f"{value:,} MB")
+    Console(file=sys.stdout, highlight=False, width=10_000, height=100).print(table)
 
 
 class Duration(click.ParamType[int]):
@@ -355,7 +355,10 @@ def push(
     JSON can be `-`, which is standard input, or `@FILE`. A string needs quotes of its own: '"hello"'. A TIME
     has a unit: 500ms, 5s, 10m, 2h, 1d.
     """
-    body = {"data": Raw(json_argument(data))} | {_camel(k): v for k, v in options.items() if v not in (None, False, ())}
+    body = {"data": Raw(json_argument(data))} | {
+        _camel(k): v for k, v in options.items() if v is not None and v is not False and v != ()
+    }
+    refuse_no_time(options)
     backoff_how = {"type": backoff_type, "maxDelay": backoff_max, "jitter": backoff_jitter}
     given = {name: value for name, value in backoff_how.items() if value is not None}
     refuse_without(backoff is not None, "--backoff", "backoff_type", "backoff_max", "backoff_jitter")
@@ -366,6 +369,17 @@ def push(
         body["repeat"] = {"every": repeat_every, "limit": repeat_limit} | ({"name": repeat_name} if repeat_name else {})
     reply = answer(url, token, c.Push, queue=queue, **body)
     say(reply["id"], reply, as_json=as_json)
+
+
+def refuse_no_time(options: dict[str, Any]) -> None:
+    """Refuse a time of 0 where the API takes it as none: nobody says it for that.
+
+    Raises:
+        UsageError: there is one.
+    """
+    for name in ("ttl", "timeout"):
+        if options[name] == 0:
+            raise click.UsageError(f"--{name} must be at least 1 ms; without it there is no limit")
 
 
 def refuse_without(is_there: bool, needed: str, *names: str) -> None:  # noqa: FBT001 - what is needed stands beside it

@@ -155,6 +155,8 @@ def _waits(queue: QueueLook, lately: Sequence[QueueMinute], now: int) -> Fields:
     helps: tuple[str, ...] = (line("workers"), line("pause", Given(queue.name)))
     if nobody:
         title += ", and nobody asks"
+        # To pause it helps nobody: nobody takes a job of it.
+        helps = (line("workers"),)
         cause = "No worker asks for jobs of this queue: none runs, or they ask under another name."
         if queue.quiet:
             cause = f"Those who work on it are quiet, since somebody has told them to take no more jobs: {', '.join(queue.quiet)}."
@@ -175,10 +177,16 @@ def _waits(queue: QueueLook, lately: Sequence[QueueMinute], now: int) -> Fields:
         "code": "nobody-asks" if nobody else "queue-waits" if age >= WAITS_MS else "queue-grows",
         "severity": "warning", "queue": queue.name, "title": title, "cause": cause,
         "remedy": _ASK.format(queue.name) if nobody and not queue.quiet else "", "commands": helps,
-        "alert": "BunqueueJobsWaitTooLong" if age >= WAITS_MS else None, "since": queue.oldest_ready_at,
+        "alert": "BunqueueJobsWaitTooLong" if age >= WAITS_MS else None, "since": _asked_last(queue, lately) if nobody else queue.oldest_ready_at,
         "evidence": f"{flow}{count(queue.active, 'job is', 'jobs are')} active, {count(queue.pulls_waiting, 'pull waits', 'pulls wait')}.",
         "numbers": {"waiting": queue.waiting, "oldestMs": age, "active": queue.active, "pullsWaiting": queue.pulls_waiting},
     }  # fmt: skip
+
+
+def _asked_last(queue: QueueLook, lately: Sequence[QueueMinute]) -> int | None:
+    """Return since when nobody asks for jobs that wait, by what workers have done."""
+    busy = [minute.at for minute in lately if minute.completed or minute.failed or minute.stalled]
+    return max(filter(None, (queue.oldest_ready_at, *busy)), default=None)
 
 
 _ASK = (
