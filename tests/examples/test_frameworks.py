@@ -5,13 +5,14 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
 
 from bunqueue_trio.sync import SyncClient
 from tests.examples.conftest import ROOT
-from tests.wire.server import Server
+from tests.wire.server import Server, free_port
 
 pytestmark = pytest.mark.slow
 
@@ -72,6 +73,7 @@ assert browser.post("/broken/18").status_code == 500
 placed = browser.post("/orders/17")
 print(placed.status_code, placed.json())
 print(browser.get("/bills/bill-17").json())
+assert browser.get("/bills/nobill").status_code == 404
 """
 
 FLASK = """
@@ -80,7 +82,31 @@ browser = app.test_client()
 placed = browser.post("/orders/17")
 print(placed.status_code, placed.json)
 print(queue.wait("bill-17", 30))
+assert browser.get("/bills/nobill").status_code == 404
 """
+
+AWAY = {
+    "fastapi_app": """
+        async def main():
+            inside = httpx.ASGITransport(app)
+            async with app.router.lifespan_context(app), httpx.AsyncClient(transport=inside, base_url="http://shop") as browser:
+                print((await browser.post("/orders/17", timeout=60)).status_code)
+        import asyncio, fastapi_app, httpx
+        app = fastapi_app.app
+        asyncio.run(main())
+    """,
+    "quart_app": """
+        async def main():
+            async with app.test_app() as running:
+                print((await running.test_client().post("/orders/17")).status_code)
+        import asyncio
+        from quart_app import app
+        asyncio.run(main())
+    """,
+    "django_views": DJANGO.partition("assert browser")[0] + 'print(browser.post("/orders/17").status_code)',
+    "shop": "from shop import app; print(app.test_client().post('/orders/17').status_code)",
+}
+"""Recipe → a program that places an order while no server is there."""
 
 
 def written(folder: Path, name: str, server: Server) -> str:
@@ -91,6 +117,21 @@ def written(folder: Path, name: str, server: Server) -> str:
     code = found[1].replace("localhost:6790", f"127.0.0.1:{server.port}")
     (folder / f"{name}.py").write_text(code)
     return code
+
+
+@pytest.mark.parametrize("recipe", AWAY)
+def test_while_the_server_is_away_a_browser_is_asked_to_try_again(tmp_path: Path, recipe: str):
+    page = (ROOT / "docs" / "recipes.md").read_text()
+    found = re.search(rf"```python\n# {recipe}\.py\n(.*?)```", page, re.DOTALL)
+    assert found
+    code = found[1].replace("localhost:6790", f"127.0.0.1:{free_port()}").replace("patience=5", "patience=1")
+    (tmp_path / f"{recipe}.py").write_text(code)
+    (tmp_path / "program.py").write_text(textwrap.dedent(AWAY[recipe]))
+    done = subprocess.run(
+        [sys.executable, "program.py"], cwd=tmp_path, env=os.environ | {"NO_PROXY": "*"}, capture_output=True, text=True,
+        timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "503\n"), done.stderr
 
 
 @pytest.mark.parametrize(
