@@ -115,7 +115,9 @@ FOREIGN_JOB_ID = Fault(400, "Job ID is in use by a job of another queue: {}", "f
 UNTIL_IS_PAST = Fault(400, "until must be later than now", "until-is-past")
 TOO_MANY_GATES = Fault(409, "More than {} queues would be paused or limited", "too-many-gates")
 STORAGE_DOWN = Fault(503, "Storage unavailable: changes are refused until it is back", "storage-down")
-STORAGE_FULL = Fault(503, "Storage is nearly full: new jobs are refused, all else goes on", "storage-full")
+STORAGE_FULL = Fault(
+    503, "Storage is nearly full: what would add to it is refused, what empties it goes on", "storage-full"
+)
 NOT_COMMITTED = Fault(
     503,
     "Storage unavailable: this change is not committed, and may still be when it is back; look before repeating it",

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from click import ClickException, Context
 from click.testing import CliRunner
 from rich.table import Table
 
@@ -251,3 +252,23 @@ def test_what_is_left_out_of_a_change_has_no_default():
     for shown in (put, change):
         assert "skip, once or all" in " ".join(shown.split())
         assert "allow, skip, queue or cancel" in " ".join(shown.split())
+
+
+GROUPED = [
+    (name, verb) for name in ("reruns", "workers") for verb in main.get_command(Context(main), name).commands  # type: ignore[union-attr]
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "verb"), GROUPED)
+def test_each_command_of_a_group_says_where_the_server_is_said(monkeypatch: pytest.MonkeyPatch, name: str, verb: str):
+    shown = CliRunner().invoke(main, [name, verb, "--help"]).output
+    assert ("--url URL" in shown, "--token TOKEN" in shown) == (True, True)
+    asked: list[tuple[str, str | None]] = []
+
+    def connect(url: str, token: str | None) -> httpx.Client:
+        asked.append((url, token))
+        raise ClickException("seen")
+
+    monkeypatch.setattr(remote, "connect", connect)
+    CliRunner().invoke(main, [name, "--token", "far", verb, "x", "--url", "http://near"])
+    assert asked == [("http://near", "far")], "what stands nearer counts"

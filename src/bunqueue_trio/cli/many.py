@@ -154,7 +154,8 @@ class Sum:
     def why_not(self) -> str:
         """What forbade it to the others, in brackets."""
         told = ", ".join(f"{code}: {n:,}" for code, n in sorted(self.refused.items()))
-        return f" (not {told})" if told else ""
+        forced = "; --force takes active ones, too" if "is-active" in self.refused else ""
+        return f" (not {told}{forced})" if told else ""
 
 
 def try_act(url: str, token: str | None, wanted: dict[str, Any], action: str, **how: Any) -> Sum:

@@ -90,6 +90,21 @@ def with_server(command: Callable[..., Any]) -> Callable[..., Any]:
     )(with_token)  # fmt: skip
 
 
+def with_servers_group(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --url and --token to a command of a group that has them, too, and pass on the ``server``: what stands nearer counts."""
+
+    @with_server
+    @wraps(command)
+    def placed(*, url: str, token: str | None, **values: Any) -> Any:
+        ctx = click.get_current_context()
+        of_group: tuple[str, str | None] = ctx.obj
+        is_said = [ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in ("url", "token")]
+        return command((url if is_said[0] else of_group[0], token if is_said[1] else of_group[1]), **values)
+
+    decorated: Callable[..., Any] = placed
+    return decorated
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print what the server says: an object a line.")
 
 

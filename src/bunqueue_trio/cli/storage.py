@@ -82,12 +82,18 @@ def _rows(told: dict[str, Any]) -> list[tuple[str, str]]:
 def health(url: str, token: str | None, *, as_json: bool) -> None:
     """Ask whether a running server takes work: exit code 0 if it does, 1 if it does not or cannot be reached.
 
-    For probes; it needs no token. Who may look (`read`) also sees which server answers, whether it leads and since when.
+    For probes; it needs no token. Who may look (`read`) also sees which server answers, whether it leads and since when, and hears where
+    the disk is so full that new jobs are refused: `/health` and `/ready` of such a server are as ever, for it goes on with those it has.
     """
     told = page_of(url, token, "health")
     place = _place(url, token)
+    full = place is not None and _is_full(url, token)
     if as_json:
-        more = {} if place is None else {name: place.get(name) for name in ("server", "doors", "cluster")}
+        more = (
+            {}
+            if place is None
+            else {name: place.get(name) for name in ("server", "doors", "cluster")} | {"diskFull": full}
+        )
         click.echo(json.dumps(told | more))
     else:
         counts = ", ".join(f"{n:,} {CALLED.get(name, name)}" for name, n in told["queues"].items())
@@ -96,8 +102,16 @@ def health(url: str, token: str | None, *, as_json: bool) -> None:
         )
         if place is not None:
             click.echo(printable(_place_line(place)))
-    if told["status"] != "healthy":
+        if full:
+            click.echo("the disk is nearly full: new jobs are refused; `bunqueue-trio storage` shows what takes room")
+    if full or told["status"] != "healthy":
         sys.exit(1)
+
+
+def _is_full(url: str, token: str | None) -> bool:
+    """Return whether new jobs are refused for want of room."""
+    told: dict[str, Any] = answer(url, token, c.StorageStatus)
+    return bool(told.get("data", {}).get("diskFull"))
 
 
 def _place(url: str, token: str | None) -> dict[str, Any] | None:

@@ -11,7 +11,16 @@ from rich.table import Table
 
 from bunqueue_trio.cli.listing import show_table
 from bunqueue_trio.cli.many import confirm, dry_option, yes_option
-from bunqueue_trio.cli.remote import answer, json_option, now_ms, of_list_alone, pages, say, with_server
+from bunqueue_trio.cli.remote import (
+    answer,
+    json_option,
+    now_ms,
+    of_list_alone,
+    pages,
+    say,
+    with_server,
+    with_servers_group,
+)
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.pages.words import count, span
 from bunqueue_trio.protocol import commands as c
@@ -73,7 +82,7 @@ def _status(worker: dict[str, Any]) -> str:
 @workers.command()
 @_name
 @json_option
-@click.pass_obj
+@with_servers_group
 def quiet(server: tuple[str, str | None], name: str, *, as_json: bool) -> None:
     """Give workers NAME no more jobs, until they are unquieted or leave; they keep those that they have."""
     _act(
@@ -88,7 +97,7 @@ def quiet(server: tuple[str, str | None], name: str, *, as_json: bool) -> None:
 @workers.command()
 @_name
 @json_option
-@click.pass_obj
+@with_servers_group
 def unquiet(server: tuple[str, str | None], name: str, *, as_json: bool) -> None:
     """Give workers NAME jobs again."""
     _act(server, name, c.UnquietWorker, lambda said: "gets jobs", as_json=as_json)
@@ -99,7 +108,7 @@ def unquiet(server: tuple[str, str | None], name: str, *, as_json: bool) -> None
 @dry_option
 @yes_option
 @json_option
-@click.pass_obj
+@with_servers_group
 def release(server: tuple[str, str | None], name: str, *, dry_run: bool, yes: bool, as_json: bool) -> None:
     """Return the jobs of workers NAME, at no attempt.
 
@@ -117,7 +126,7 @@ def release(server: tuple[str, str | None], name: str, *, dry_run: bool, yes: bo
 @workers.command()
 @_name
 @json_option
-@click.pass_obj
+@with_servers_group
 def forget(server: tuple[str, str | None], name: str, *, as_json: bool) -> None:
     """Forget workers NAME, which are gone.
 

@@ -371,7 +371,7 @@ def _stuck(queue: QueueLook, hour: Sequence[QueueMinute], now: int) -> Fields:
         "title": f"{queue.name}: {title}",
         "cause": "The handler hangs, or has far more to do than with others. The worker says that it lives, so nobody else gets the job.",
         "evidence": f"{named} {count(runs.total(), 'other')} completed within the hour, the slowest in {span(slowest)}.",
-        "remedy": "Cancelling ends a job at its worker, and gives it up; a worker whose jobs are taken back loses all of them, and they run again.",
+        "remedy": "`cancel` ends the job at its worker, and gives it up. `bunqueue-trio workers release NAME` takes all jobs of a worker back, and they run again.",
         "numbers": {"activeMs": age, "usualMs": usual, "slowestMs": slowest, "jobs": len(hang)},
         "commands": (
             line("why", Given(queue.active_id)), line("jobs", Given(queue.name), "active"), line("cancel", *map(Given, hang)),
