@@ -41,7 +41,7 @@ def settings_table() -> list[str]:
 def _default(f: Any) -> str:
     if f.metadata["shown"]:
         return str(f.metadata["shown"])
-    if f.default is None or f.default == ():
+    if f.default in (None, (), ""):
         return "none"
     if isinstance(f.default, tuple):
         return f"`{','.join(f.default)}`"

@@ -276,7 +276,7 @@ def test_a_rerun_is_followed_to_its_end(monkeypatch: pytest.MonkeyPatch, capsys:
     told = capsys.readouterr()
     assert told.out == "done: 1 retried, 0 not ended, 0 died again (not key-held: 2)\n"
     assert told.err.splitlines() == [
-        "first: 1 retried, 1 not ended, 0 died again", "rest: 3 retried, 1 not ended, 0 died again: queue q is paused",
+        "the first: 1 retried, 1 not ended, 0 died again", "the others: 3 retried, 1 not ended, 0 died again: queue q is paused",
     ]  # fmt: skip
     end |= {"state": "stopped", "why": "3 of 10 died again"}
     with pytest.raises(click.ClickException, match="it has stopped: 3 of 10 died again; the others stay dead"):

@@ -46,6 +46,8 @@ def test_jobs_are_listed_shown_and_changed(server: Running, tmp_path: Path):
         assert (taken["job"]["id"], taken["job"]["data"]) == (ids[1], {"n": "new"})
         done = ask(server, "change", ids[1], "--delay", "1h")
         assert (done.code, "Job is active (409)" in done.err) == (1, True)
+        assert f"{ids[1]}: " in done.err
+        assert f"`bunqueue-trio cancel {ids[1]}` ends it" in done.err
         client.post(f"/jobs/{ids[1]}/ack", json={"token": taken["token"], "result": {"ok": "\x9b"}})
         done = ask(server, "cancel", ids[0], ids[1], ids[2])
         assert (done.code, done.out) == (1, f"{ids[0]}: cancelled\n{ids[2]}: cancelled\n")

@@ -7,12 +7,13 @@ import pytest
 import trio
 from msgspec import Raw
 
-from bunqueue_trio.config import QUEUES_A_TURN
+from bunqueue_trio.config import QUEUES_A_TURN, Settings
 from bunqueue_trio.engine.planner import LATE, Notice
 from bunqueue_trio.errors import StoreError
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.testing.server import Bunqueue
 from bunqueue_trio.ui.table import NAVIGATION, VIEWS
+from bunqueue_trio.ui.views import house
 from tests.ui.night import fail, night, push, take, work
 from tests.ui.site import Page, Site, minutes
 
@@ -441,3 +442,9 @@ async def test_a_schedule_that_was_late_leads_to_what_became_of_its_slots(site: 
 async def test_a_word_that_there_is_not_finds_no_empty_list(site: Site, path: str) -> None:
     assert (await site.get(path)).status == 404
     assert (await site.get(path.replace("purg", "purge").replace("pusht", "pushed"))).status == 200
+
+
+def test_no_setting_is_shown_as_nothing():
+    shown = {variable: value for _, rows in house._settings(Settings()) for variable, value, *_ in rows}
+    assert (shown["STORE"], shown["LINK_BIND"]) == ("none", "next to the API, on its port + 1")
+    assert all(value.strip() for value in shown.values())

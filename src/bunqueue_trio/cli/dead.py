@@ -333,5 +333,5 @@ def mark(url: str, token: str | None, group: str, what: str, *, as_json: bool) -
         reply = answer(url, token, c.MarkGroup, fingerprint=group, mark=what)
     except Refusal as refusal:
         hint = "; `dead --groups` lists the groups" if refusal.status == HTTPStatus.BAD_REQUEST else ""
-        raise click.ClickException(f"{refusal.message}{hint}") from None
+        raise click.ClickException(f"{refusal.message.replace('fingerprint', 'GROUP')}{hint}") from None
     say(f"{group}: {'nothing is said of it any more' if what == 'none' else what}", reply, as_json=as_json)

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from functools import partial
 from getpass import getuser
+from http import HTTPStatus
 from itertools import islice
 from platform import node
 from typing import Any
@@ -319,6 +320,11 @@ def explained(url: str, token: str | None, job_id: str, refusal: Refusal) -> cli
         said = answer(url, token, c.Why, id=job_id)
     except click.ClickException:
         return refusal
+    if said["state"] == "active" and refusal.status == HTTPStatus.CONFLICT:
+        ends = line("cancel", Given(job_id))
+        return click.ClickException(
+            f"{job_id}: {refusal.message}: its worker has it, and keeps what it was given; `{ends}` ends it"
+        )
     if refusal.status not in (400, 404):
         return refusal
     how = {

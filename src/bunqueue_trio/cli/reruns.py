@@ -17,7 +17,9 @@ from bunqueue_trio.protocol import commands as c
 
 # How often a rerun is looked at.
 POLL_S = 1.0
-_UNDER_WAY = frozenset({"first", "rest"})
+_PHASES = {"first": "the first", "rest": "the others"}
+"""States of a rerun that is under way, as people call them."""
+_UNDER_WAY = _PHASES.keys()
 
 
 @click.command()
@@ -98,7 +100,7 @@ def _follow(url: str, token: str | None, one: dict[str, Any], *, as_json: bool) 
 def _fate(one: dict[str, Any]) -> str:
     refused = ", ".join(f"{code}: {n:,}" for code, n in sorted(one["refused"].items()))
     left = f" (not {refused})" if refused else ""
-    return f"{one['state']}: {one['retried']:,} retried, {one['open']:,} not ended, {one['died']:,} died again{left}"
+    return f"{_PHASES.get(one['state'], one['state'])}: {one['retried']:,} retried, {one['open']:,} not ended, {one['died']:,} died again{left}"
 
 
 @click.group(invoke_without_command=True)

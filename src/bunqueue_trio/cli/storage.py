@@ -40,7 +40,7 @@ def _rows(told: dict[str, Any]) -> list[tuple[str, str]]:
         if told["fullIn"] is not None:
             ends = f", full in {span(told['fullIn'])} at the rate of the last hour"
         elif told["diskFull"]:
-            ends = ", nearly full"
+            ends = ", full" if told["error"] is not None else ", nearly full"
         else:
             ends = "" if told["growth"] is None else ", not filling up in the last hour"
         rows.append(("disk", f"{size(told['diskFree'])} of {size(told['disk'])} free{ends}"))

@@ -92,7 +92,9 @@ def _settings(settings: Settings) -> list[tuple[str, list[tuple[str, str, bool, 
     for f in fields(settings):
         value = getattr(settings, f.name)
         is_secret = f.metadata["secret"] and value
-        shown = _value(f.name, value) if not is_secret else "set" if isinstance(value, str) else f"{len(value)} set"
+        # What nothing stands for is said in words.
+        shown = str(f.metadata["shown"] or "none") if value == "" else _value(f.name, value)
+        shown = shown if not is_secret else "set" if isinstance(value, str) else f"{len(value)} set"
         found[f.metadata["group"]].append((f.metadata["env"], shown, value != f.default, f.metadata["help"]))
     return list(found.items())
 
