@@ -31,6 +31,7 @@ ENGINE = [
     Mutant("engine/moves.py", "if not self.marks or not self.marks.note_death(job, error, now):", "if not self.marks:", "what dies while errors are marked is not counted"),
     Mutant("engine/marks.py", "return key in self.muted", "return False", "what is muted counts as died"),
     Mutant("engine/figures.py", "if i < over or", "if", "minutes are kept without a bound"),
+    Mutant("engine/auto_retrying.py", "takewhile(lambda job: autos.due_of(job) <= now, page.jobs)", "(job for job in page.jobs if autos.due_of(job) <= now)", "a clock that is set back costs a dead letter its retry"),
     Mutant("engine/auto_retrying.py", "note.auto_retries >= engine", "note.auto_retries > engine", "a dead letter is retried by its queue once too often"),
     Mutant("engine/auto_retrying.py", "note.auto_retries, note.logged = count, True", "note.logged = True", "a queue retries its dead letters for ever"),
     Mutant("engine/auto_retrying.py", " or reason_of(job) in FINAL:", ":", "a job that was cancelled comes back by itself"),
