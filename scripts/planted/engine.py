@@ -36,7 +36,7 @@ ENGINE = [
     Mutant("engine/auto_retrying.py", "note.auto_retries, note.logged = count, True", "note.logged = True", "a queue retries its dead letters for ever"),
     Mutant("engine/auto_retrying.py", " or reason_of(job) in FINAL:", ":", "a job that was cancelled comes back by itself"),
     Mutant("engine/auto_retrying.py", "(note.finished_at or 0) >= engine", "(note.finished_at or 0) > 0 * engine", "a queue that is to retry by itself begins with what died before"),
-    Mutant("engine/auto_retrying.py", "if autos.due_of(job) <= now]", "if autos.due_of(job) <= now + 1]", "a dead letter comes back a ms too soon"),
+    Mutant("engine/auto_retrying.py", "autos.due_of(job) <= now, page.jobs", "autos.due_of(job) <= now + 1, page.jobs", "a dead letter comes back a ms too soon"),
     Mutant("engine/auto_retrying.py", " and not_retried(engine, job, outcomes) is None", "", "a dead letter comes back whose unique key another job has"),
     Mutant("engine/auto_retrying.py", "    elif page.before is not None:\n        autos.look_at(name, now)\n", "", "of many dead letters only a few come back"),
     Mutant("engine/auto_retrying.py", "        autos.look_at(name, autos.due_of(page.jobs[len(due)]))", "        pass", "who dies a while after another one does not come back"),
