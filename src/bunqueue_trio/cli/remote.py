@@ -27,6 +27,7 @@ from bunqueue_trio.pages.words import span
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.address import http_url, masked
 from bunqueue_trio.protocol.commands import Command
+from bunqueue_trio.protocol.numbers import integer
 from bunqueue_trio.protocol.request import Request, request_of
 from bunqueue_trio.protocol.routes import path_of_page
 
@@ -116,10 +117,6 @@ def connect(url: str, token: str | None, timeout_s: float | None = TIMEOUT_S) ->
     return httpx.Client(base_url=url, headers=headers, timeout=timeout_s, trust_env=False, verify=verify)
 
 
-# Of a number that is read as one.
-_DIGITS_MAX = 1000
-
-
 class Refusal(click.ClickException):
     """What the server refused, in its own words, with its status."""
 
@@ -202,11 +199,6 @@ def unreachable(url: str, error: Exception) -> click.ClickException:
     return click.ClickException(f"{masked(url)}: {_ERRNO.sub('', said)}{hint}")
 
 
-def _integer(text: str) -> int | str:
-    """Return a number, or its text: one of thousands of digits in a payload takes long to read, and is shown as it is."""
-    return int(text) if len(text) <= _DIGITS_MAX else text
-
-
 def accepted(url: str, status: int, content: bytes) -> Any:
     """Return the content of a response with status 200.
 
@@ -215,7 +207,7 @@ def accepted(url: str, status: int, content: bytes) -> Any:
         ClickException: it is none, or something stands in between.
     """
     try:
-        reply = json.loads(content, parse_int=_integer)
+        reply = json.loads(content, parse_int=integer)
     except ValueError:
         reply = None
     if isinstance(reply, dict) and reply.get("ok") is True and status == 200:
