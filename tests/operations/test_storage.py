@@ -149,11 +149,12 @@ async def test_who_answers_and_leads_is_said(bunqueue: Bunqueue, monkeypatch: py
     answer_with(monkeypatch, cli, lambda *call: told if call[3] == "/tasks" else health)
     said = CliRunner().invoke(main, ["health"]).output.splitlines()[1]
     assert said == (
-        f"{here}, at 0.0.0.0:6790; leads (term 3) since {at(since)}; servers that wait reach it at 10.0.0.7:6791; 0 of 2 doors"
+        f"{here}, at {socket.gethostname()}:6790 and any other address of that machine; leads (term 3) since {at(since)}; servers that wait reach it at 10.0.0.7:6791; 0 of 2 doors"
     )
     page = await Site(bunqueue).get("/ui/server")
     assert page.said("Leads since 2023-11-14 22:13:20 UTC, term 3")
     assert page.said(f"Host and process {socket.gethostname()}, {os.getpid()}")
+    assert page.said(f"Clients reach it at {socket.gethostname()}:6790 and any other address of that machine")
     assert page.said("Servers that wait reach it at 10.0.0.7:6791")
 
 

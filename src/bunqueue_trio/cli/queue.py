@@ -12,6 +12,7 @@ from bunqueue_trio.cli.remote import answer, at, json_option, pages, refuse_with
 from bunqueue_trio.cli.slips import refuse_unknown, tell_unknown
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.pages.queue_settings import GROUPS, NAMED, Told, parse, tell, tell_limits
+from bunqueue_trio.pages.words import count
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.catalog import COMMANDS
 
@@ -93,10 +94,10 @@ def queue(
     leaving = _leaving(url, token, queue, dict(said))
     if dry_run:
         would = {"dryRun": True, "set": dict(said), "reset": list(reset), "leaving": leaving}
-        say(f"{queue}: {leaving:,} dead letters would be deleted for good", would, as_json=as_json)
+        say(f"{queue}: {count(leaving, 'dead letter')} would be deleted for good", would, as_json=as_json)
         return
     if leaving:
-        confirm(f"{queue}: delete {leaving:,} dead letters for good", yes=yes)
+        confirm(f"{queue}: delete {count(leaving, 'dead letter')} for good", yes=yes)
     for name in reset:
         for kind in (c.ClearConcurrency, c.RateLimitClear) if name == "limits" else (GROUPS[name].clears,):
             answer(url, token, kind, queue=queue)

@@ -23,7 +23,7 @@ from rich.table import Table
 from bunqueue_trio.config import parse_typed_ms
 from bunqueue_trio.errors import WRONG_TOKEN
 from bunqueue_trio.logs.printable import printable
-from bunqueue_trio.pages.words import span
+from bunqueue_trio.pages.words import count, span
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.address import http_url, masked
 from bunqueue_trio.protocol.commands import Command
@@ -46,8 +46,21 @@ _HINTS = {
     "Connection refused": _WHERE, "No such file": _WHERE, "Name or service not known": _WHERE, "No route to host": _WHERE,
 }  # fmt: skip
 """What an error says → what probably helps."""
-CALLED = {"queued": "waiting", "processing": "active", "dlq": "dead letters", "failed": "dead letters"}
+CALLED = {
+    "queued": "waiting", "processing": "active", "dlq": "dead letters", "failed": "dead letters",
+    "totalPushed": "pushed since the start", "totalPulled": "delivered since the start", "totalCompleted": "completed since the start",
+    "totalFailed": "died since the start", "pushPerSec": "pushed a second", "pullPerSec": "delivered a second", "uptime": "runs for",
+    "heapUsed": "memory in use", "heapTotal": "memory held", "external": "outside Python's own", "rss": "memory resident",
+}  # fmt: skip
 """Fields of the API reference → what all commands call it."""
+_ABSENT = {
+    "Job not found (404)": (
+        "id",
+        "`bunqueue-trio jobs` lists those that there are, and of a job that was removed nothing is kept",
+    ),
+    "Rerun not found (404)": ("rerun", "`bunqueue-trio reruns` lists those that there are"),
+}
+"""What a server says of what is not there → the field that names it, and what helps."""
 # How often a server is asked whether its audit is done.
 _POLL_S = 0.5
 
@@ -133,9 +146,20 @@ def connection(url: str, token: str | None) -> Iterator[Ask]:
         def ask(kind: type[Command], /, **fields: object) -> Any:
             known = {field.encode_name for field in msgspec.structs.fields(kind)}
             assert fields.keys() <= known, f"{kind.__name__} has no {', '.join(fields.keys() - known)}"
-            return _sent(client, url, request_of(kind, fields))
+            try:
+                return _sent(client, url, request_of(kind, fields))
+            except Refusal as refusal:
+                raise _naming(refusal, fields) from None
 
         yield ask
+
+
+def _naming(refusal: Refusal, fields: dict[str, object]) -> Refusal:
+    """Return a refusal that names what was asked for and is not there, and where to look for it."""
+    for said, (field, helps) in _ABSENT.items():
+        if said in refusal.message and fields.get(field) is not None:
+            return Refusal(printable(f"{refusal.message}: {fields[field]}; {helps}"), refusal.status)
+    return refusal
 
 
 def _sent(client: httpx.Client, url: str, request: Request) -> Any:
@@ -235,10 +259,12 @@ def live_audit(url: str, token: str | None, *, wait: bool) -> list[str]:
         time.sleep(_POLL_S)
         audit = page_of(url, token, "audit")["audit"]
     click.echo(
-        f"{masked(url)}: {audit['checked']:,} jobs and entries looked at in {audit['passesDone']:,} passes; "
+        f"{masked(url)}: {count(audit['checked'], 'job or entry', 'jobs and entries')} looked at in {count(audit['passesDone'], 'pass', 'passes')}; "
         f"the last took {span(audit['lastMs'])}"
     )
-    return [printable(f"{each['kind']}: {each['what']} (met {each['times']:,} times)") for each in audit["findings"]]
+    return [
+        printable(f"{each['kind']}: {each['what']} (met {count(each['times'], 'time')})") for each in audit["findings"]
+    ]
 
 
 @click.command()
@@ -255,9 +281,11 @@ def stats(url: str, token: str | None, *, as_json: bool) -> None:
     table.add_column(justify="right")
     for name, value in reply["stats"].items():
         table.add_row(printable(CALLED.get(name, name)), span(value * 1000) if name == "uptime" else f"{value:,}")
+    # A server in Python has none.
+    reply["memory"].pop("arrayBuffers", None)
     for name, value in reply["memory"].items():
-        table.add_row(printable(name), f"{value:,} MB")
-    Console(file=sys.stdout, highlight=False).print(table)
+        table.add_row(printable(CALLED.get(name, name)), f"{value:,} MB")
+    Console(file=sys.stdout, highlight=False, width=10_000, height=100).print(table)
 
 
 class Duration(click.ParamType[int]):
@@ -319,7 +347,10 @@ def push(
     JSON can be `-`, which is standard input, or `@FILE`. A string needs quotes of its own: '"hello"'. A TIME
     has a unit: 500ms, 5s, 10m, 2h, 1d.
     """
-    body = {"data": Raw(json_argument(data))} | {_camel(k): v for k, v in options.items() if v not in (None, False, ())}
+    body = {"data": Raw(json_argument(data))} | {
+        _camel(k): v for k, v in options.items() if v is not None and v is not False and v != ()
+    }
+    refuse_no_time(options)
     backoff_how = {"type": backoff_type, "maxDelay": backoff_max, "jitter": backoff_jitter}
     given = {name: value for name, value in backoff_how.items() if value is not None}
     refuse_without(backoff is not None, "--backoff", "backoff_type", "backoff_max", "backoff_jitter")
@@ -330,6 +361,17 @@ def push(
         body["repeat"] = {"every": repeat_every, "limit": repeat_limit} | ({"name": repeat_name} if repeat_name else {})
     reply = answer(url, token, c.Push, queue=queue, **body)
     say(reply["id"], reply, as_json=as_json)
+
+
+def refuse_no_time(options: dict[str, Any]) -> None:
+    """Refuse a time of 0 where the API takes it as none: nobody says it for that.
+
+    Raises:
+        UsageError: there is one.
+    """
+    for name in ("ttl", "timeout"):
+        if options[name] == 0:
+            raise click.UsageError(f"--{name} must be at least 1 ms; without it there is no limit")
 
 
 def refuse_without(is_there: bool, needed: str, *names: str) -> None:  # noqa: FBT001 - what is needed stands beside it

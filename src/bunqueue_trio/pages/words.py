@@ -1,17 +1,26 @@
 """Numbers, times and commands as people read them, and type them."""
 
+import re
 import shlex
+from collections.abc import Iterable
 
 from bunqueue_trio.config.spans import span as span
 from bunqueue_trio.config.spans import typed_ms as typed_ms
 from bunqueue_trio.config.spans import whole as whole
 
+# Addresses that stand for all of a machine.
+_ANYWHERE = re.compile(r"^(https?://|)(?:0\.0\.0\.0|\[::\])(:\d+)$")
 _BYTES = ((1024**4, "TiB"), (1024**3, "GiB"), (1024**2, "MiB"), (1024, "KiB"))
 
 
 def count(n: int, one: str, many: str | None = None) -> str:
     """Return how many there are of something: ``1 job``, ``1,667 jobs``."""
     return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def reached(addresses: Iterable[str], host: str) -> str:
+    """Return where clients reach a server that listens at these addresses: nobody reaches the one that stands for all of a machine."""
+    return ", ".join(_ANYWHERE.sub(rf"\g<1>{host}\2 and any other address of that machine", each) for each in addresses)
 
 
 def size(n: float) -> str:

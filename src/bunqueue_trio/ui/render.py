@@ -73,7 +73,14 @@ def _environment() -> Environment:
     made.filters |= {
         "n": number, "size": words.size, "span": words.span, "at": clock_time, "segment": segment_of, "plain": plain, "coded": coded,
     }  # fmt: skip
-    made.globals |= {"count": words.count, "rate": words.rate, "area": charts.area, "bar": charts.bar, "ago": ago}
+    made.globals |= {
+        "count": words.count,
+        "rate": words.rate,
+        "reached": words.reached,
+        "area": charts.area,
+        "bar": charts.bar,
+        "ago": ago,
+    }
     return made
 
 
