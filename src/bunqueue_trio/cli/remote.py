@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bunqueue_trio.config import parse_typed_ms
-from bunqueue_trio.errors import WRONG_TOKEN
+from bunqueue_trio.errors import STORAGE_DOWN, STORAGE_FULL, WRONG_TOKEN
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.pages.words import span
 from bunqueue_trio.protocol import commands as c
@@ -45,6 +45,11 @@ _HINTS = {
     "Connection refused": _WHERE, "No such file": _WHERE, "Name or service not known": _WHERE, "No route to host": _WHERE,
 }  # fmt: skip
 """What an error says → what probably helps."""
+_HELPS = {
+    STORAGE_DOWN.message: "; see `bunqueue-trio storage`, which says why",
+    STORAGE_FULL.message: "; make room on its disk, see `bunqueue-trio storage`",
+}
+"""What a server says → what helps whoever meets it at a command line."""
 CALLED = {"queued": "waiting", "processing": "active", "dlq": "dead letters", "failed": "dead letters"}
 """Fields of the API reference → what all commands call it."""
 # How often a server is asked whether its audit is done.
@@ -222,7 +227,7 @@ def accepted(url: str, status: int, content: bytes) -> Any:
         return reply
     said = reply.get("error") if isinstance(reply, dict) else None
     if said:
-        hint = WRONG_TOKEN if status == 401 else ""
+        hint = WRONG_TOKEN if status == 401 else _HELPS.get(said, "")
         raise Refusal(f"{masked(url)}: {said} ({status}){hint}", status)
     raise click.ClickException(f"{masked(url)}: is no bunqueue server ({status})")
 
