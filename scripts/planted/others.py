@@ -289,6 +289,7 @@ OTHERS = [
     Mutant("engine/commands/clear.py", "islice(queue.delayed, command.count)", "islice(reversed(list(queue.delayed)), command.count)", "those are promoted first whose time is last"),
     Mutant("engine/commands/manage.py", "        _retry(engine, command.id, now)\n", "        raise errors.JOB_NOT_FOUND.refuse()\n", "a dead letter cannot be moved"),
     Mutant("engine/commands/manage.py", "    if key_is_held(engine, dead):\n        raise c.KEY_IS_HELD.refuse()\n", "", "a moved dead letter shares its key"),
+    Mutant("cli/remote.py", "value is not None and value is not False and value != ()", "value not in (None, False, ())", "a 0 that was said to push is not sent"),
     Mutant("cli/storage.py", 'if disk is not None and (disk["diskFull"] or', "if disk is not None and (", "health is silent about a disk that is nearly full"),
     Mutant("runtime/journal.py", "            if nearly_full:\n", "            if not nearly_full:\n", "the log tells of a full disk when it has room"),
     Mutant("runtime/journal.py", "if nearly_full is not (self.nearly_full_since is not None):", "if True:", "a disk is full since the last look only"),

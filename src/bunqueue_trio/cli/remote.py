@@ -85,6 +85,22 @@ def with_server(command: Callable[..., Any]) -> Callable[..., Any]:
 json_option = click.option("--json", "as_json", is_flag=True, help="Print what the server says: an object a line.")
 
 
+def with_server_of_group(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--url` and `--token` to a command of a group that has them, too; what is not said behind the command is as before it.
+
+    The command gets both as ``server``, in front of all else.
+    """
+
+    @wraps(command)
+    def asked(url: str, token: str | None, **values: Any) -> Any:
+        ctx = click.get_current_context()
+        of_group: tuple[str, str | None] = ctx.obj
+        said = [ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in ("url", "token")]
+        return command((url if said[0] else of_group[0], token if said[1] else of_group[1]), **values)
+
+    return with_server(asked)
+
+
 def say(text: str, reply: Any, *, as_json: bool) -> None:
     """Print what came of it: in words, or as a program reads it."""
     click.echo(json.dumps(reply) if as_json else printable(text))
@@ -332,7 +348,7 @@ def push(
     JSON can be `-`, which is standard input, or `@FILE`. A string needs quotes of its own: '"hello"'. A TIME
     has a unit: 500ms, 5s, 10m, 2h, 1d.
     """
-    body = {"data": Raw(json_argument(data))} | {_camel(k): v for k, v in options.items() if v not in (None, False, ())}
+    body = {"data": Raw(json_argument(data))} | {_camel(k): v for k, v in options.items() if _is_said(v)}
     backoff_how = {"type": backoff_type, "maxDelay": backoff_max, "jitter": backoff_jitter}
     given = {name: value for name, value in backoff_how.items() if value is not None}
     refuse_without(backoff is not None, "--backoff", "backoff_type", "backoff_max", "backoff_jitter")
@@ -343,6 +359,11 @@ def push(
         body["repeat"] = {"every": repeat_every, "limit": repeat_limit} | ({"name": repeat_name} if repeat_name else {})
     reply = answer(url, token, c.Push, queue=queue, **body)
     say(reply["id"], reply, as_json=as_json)
+
+
+def _is_said(value: object) -> bool:
+    """Return whether a flag was given; 0 is a value as others are, and for the server to judge."""
+    return value is not None and value is not False and value != ()
 
 
 def refuse_without(is_there: bool, needed: str, *names: str) -> None:  # noqa: FBT001 - what is needed stands beside it

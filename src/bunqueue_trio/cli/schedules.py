@@ -33,7 +33,7 @@ from bunqueue_trio.cli.words import told
 from bunqueue_trio.engine import zones
 from bunqueue_trio.errors import ConnectionLost, Refused, ServerUnavailable
 from bunqueue_trio.logs.printable import printable
-from bunqueue_trio.pages.words import span, whole
+from bunqueue_trio.pages.words import count, span, whole
 from bunqueue_trio.protocol import commands as c
 
 # A server gives no more at once.
@@ -97,7 +97,7 @@ def schedules(ctx: click.Context, url: str, token: str | None, *, limit: int | N
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Show at most N; all unless you say.")
 @_as_json
 def list_(url: str, token: str | None, *, limit: int | None, as_json: bool) -> None:
-    """List the schedules: name, next run or state, when, queue, and how many jobs each has brought.
+    """List the schedules: name, next run or state, when, queue, and how many jobs its slots have brought; those of `run` are beside them.
 
     Behind them the jobs that were pushed with a repeat: name, due, how often, queue, which run it is, and its id.
     """
@@ -128,8 +128,9 @@ def _cells(each: dict[str, Any]) -> tuple[str, ...]:
     return each["name"], following, _when_of(each), each["queue"], _jobs(each["runs"])
 
 
-def _jobs(count: int) -> str:
-    return f"{count:,} job" + ("" if count == 1 else "s")
+def _jobs(slots: int) -> str:
+    """Return how many jobs have come of slots; those of `run` do not count against a limit."""
+    return f"{count(slots, 'job')} by slots"
 
 
 def _repeat_cells(each: dict[str, Any]) -> tuple[str, ...]:
