@@ -114,8 +114,12 @@ UNKNOWN_DEPENDENCY = Fault(400, "Dependency job not found: {}", "unknown-depende
 FOREIGN_JOB_ID = Fault(400, "Job ID is in use by a job of another queue: {}", "foreign-job-id")
 UNTIL_IS_PAST = Fault(400, "until must be later than now", "until-is-past")
 TOO_MANY_GATES = Fault(409, "More than {} queues would be paused or limited", "too-many-gates")
-STORAGE_DOWN = Fault(503, "Storage unavailable: changes are refused until it is back", "storage-down")
-STORAGE_FULL = Fault(503, "Storage is nearly full: new jobs are refused, all else goes on", "storage-full")
+STORAGE_DOWN = Fault(
+    503, "Storage unavailable: changes are refused until it is back; nothing was changed", "storage-down"
+)
+STORAGE_FULL = Fault(
+    503, "Storage is nearly full: what brings jobs or data is refused, all else goes on", "storage-full"
+)
 NOT_COMMITTED = Fault(
     503,
     "Storage unavailable: this change is not committed, and may still be when it is back; look before repeating it",

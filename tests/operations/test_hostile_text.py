@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 import pytest
 import structlog
-from bunqueue_trio.cli import main
 from click.testing import CliRunner
 
+from bunqueue_trio.cli import main
 from bunqueue_trio.cli import watch as watching
 from bunqueue_trio.client.client import Job
 from bunqueue_trio.protocol.replies import DeliveredJob

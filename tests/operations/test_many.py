@@ -40,7 +40,10 @@ def test_many_jobs_are_found_and_acted_on(tmp_path: Path):
         assert bunqueue("promote", "--tag", "x", env=env).code == 2  # there is nobody to ask
         assert bunqueue("promote", "--tag", "x", "--yes", env=env).out == "2 jobs ready\n"
         client.get("/queues/q1/jobs")
-        assert bunqueue("cancel", "--queue", "q1", "--yes", env=env).out == "0 jobs cancelled (not is-active: 1)\n"
+        assert (
+            bunqueue("cancel", "--queue", "q1", "--yes", env=env).out
+            == "0 jobs cancelled (not is-active: 1; --force takes active ones, too)\n"
+        )
         assert bunqueue("cancel", "--queue", "q1", "--force", "--yes", env=env).out == "1 job cancelled\n"
         assert bunqueue("discard", "--state", "delayed", "--yes", env=env).out == "2 jobs discarded\n"
         assert bunqueue("cancel", env=env).code == 2

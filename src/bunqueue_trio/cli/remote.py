@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bunqueue_trio.config import parse_typed_ms
-from bunqueue_trio.errors import WRONG_TOKEN
+from bunqueue_trio.errors import STORAGE_DOWN, STORAGE_FULL, WRONG_TOKEN
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.pages.words import count, span
 from bunqueue_trio.protocol import commands as c
@@ -52,6 +52,11 @@ CALLED = {
     "totalFailed": "died since the start", "pushPerSec": "pushed a second", "pullPerSec": "delivered a second", "uptime": "runs for",
     "heapUsed": "memory in use", "heapTotal": "memory held", "external": "outside Python's own", "rss": "memory resident",
 }  # fmt: skip
+_HELPS = {
+    STORAGE_DOWN.message: "; see `bunqueue-trio storage`, which says why",
+    STORAGE_FULL.message: "; make room on its disk, see `bunqueue-trio storage`",
+}
+"""What a server says → what helps whoever meets it at a command line."""
 """Fields of the API reference → what all commands call it."""
 _ABSENT = {
     "Job not found (404)": (
@@ -92,6 +97,22 @@ def with_server(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print what the server says: an object a line.")
+
+
+def with_server_of_group(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--url` and `--token` to a command of a group that has them, too; what is not said behind the command is as before it.
+
+    The command gets both as ``server``, in front of all else.
+    """
+
+    @wraps(command)
+    def asked(url: str, token: str | None, **values: Any) -> Any:
+        ctx = click.get_current_context()
+        of_group: tuple[str, str | None] = ctx.obj
+        said = [ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in ("url", "token")]
+        return command((url if said[0] else of_group[0], token if said[1] else of_group[1]), **values)
+
+    return with_server(asked)
 
 
 def say(text: str, reply: Any, *, as_json: bool) -> None:
@@ -238,7 +259,7 @@ def accepted(url: str, status: int, content: bytes) -> Any:
         return reply
     said = reply.get("error") if isinstance(reply, dict) else None
     if said:
-        hint = WRONG_TOKEN if status == 401 else ""
+        hint = WRONG_TOKEN if status == 401 else _HELPS.get(said, "")
         raise Refusal(f"{masked(url)}: {said} ({status}){hint}", status)
     raise click.ClickException(f"{masked(url)}: is no bunqueue server ({status})")
 
@@ -347,9 +368,7 @@ def push(
     JSON can be `-`, which is standard input, or `@FILE`. A string needs quotes of its own: '"hello"'. A TIME
     has a unit: 500ms, 5s, 10m, 2h, 1d.
     """
-    body = {"data": Raw(json_argument(data))} | {
-        _camel(k): v for k, v in options.items() if v is not None and v is not False and v != ()
-    }
+    body = {"data": Raw(json_argument(data))} | {_camel(k): v for k, v in options.items() if _is_said(v)}
     refuse_no_time(options)
     backoff_how = {"type": backoff_type, "maxDelay": backoff_max, "jitter": backoff_jitter}
     given = {name: value for name, value in backoff_how.items() if value is not None}
@@ -372,6 +391,11 @@ def refuse_no_time(options: dict[str, Any]) -> None:
     for name in ("ttl", "timeout"):
         if options[name] == 0:
             raise click.UsageError(f"--{name} must be at least 1 ms; without it there is no limit")
+
+
+def _is_said(value: object) -> bool:
+    """Return whether a flag was given; 0 is a value as others are, and for the server to judge."""
+    return value is not None and value is not False and value != ()
 
 
 def refuse_without(is_there: bool, needed: str, *names: str) -> None:  # noqa: FBT001 - what is needed stands beside it

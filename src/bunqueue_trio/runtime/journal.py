@@ -143,6 +143,10 @@ class Journal:
         """Note whether the disk has its last room left."""
         if nearly_full is not (self.nearly_full_since is not None):
             self.nearly_full_since = self._clock.now() if nearly_full else None
+            if nearly_full:
+                _log.warning("the disk is nearly full: what brings jobs or data is refused")
+            else:
+                _log.info("the disk has room again")
 
     def note_failure(self, error: StoreError) -> None:
         """Note why nothing can be written now."""
