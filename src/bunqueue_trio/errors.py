@@ -114,9 +114,11 @@ UNKNOWN_DEPENDENCY = Fault(400, "Dependency job not found: {}", "unknown-depende
 FOREIGN_JOB_ID = Fault(400, "Job ID is in use by a job of another queue: {}", "foreign-job-id")
 UNTIL_IS_PAST = Fault(400, "until must be later than now", "until-is-past")
 TOO_MANY_GATES = Fault(409, "More than {} queues would be paused or limited", "too-many-gates")
-STORAGE_DOWN = Fault(503, "Storage unavailable: changes are refused until it is back", "storage-down")
+STORAGE_DOWN = Fault(
+    503, "Storage unavailable: changes are refused until it is back; nothing was changed", "storage-down"
+)
 STORAGE_FULL = Fault(
-    503, "Storage is nearly full: what would add to it is refused, what empties it goes on", "storage-full"
+    503, "Storage is nearly full: what brings jobs or data is refused, all else goes on", "storage-full"
 )
 NOT_COMMITTED = Fault(
     503,

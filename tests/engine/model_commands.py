@@ -254,13 +254,15 @@ class Model(Jobs):
             "position": line.index(job) + 1, "exact": True, "active": active, "pullsWaiting": 0,
             "higher": sum(other.spec.priority > job.spec.priority for other in line),
         }  # fmt: skip
+        # Who waits is the runtime's; beside a job that may leave nobody does.
+        held = place | {"pullsWaiting": ANY}
         pause = self.pauses.get(job.queue)
         if pause:
-            return place | {"code": "paused", "since": pause[0], "until": pause[2]}
+            return held | {"code": "paused", "since": pause[0], "until": pause[2]}
         if job.queue in self.full:
-            return place | {"code": "rate-limit", "limit": self.rates[job.queue].limit, "until": self.full[job.queue]}
+            return held | {"code": "rate-limit", "limit": self.rates[job.queue].limit, "until": self.full[job.queue]}
         if active >= self.limits.get(job.queue, active + 1):
-            return place | {"code": "concurrency", "limit": self.limits[job.queue]}
+            return held | {"code": "concurrency", "limit": self.limits[job.queue]}
         if not active:
             quiet = any(hand.quiet is not None and job.queue in hand.queues for hand in self.hands.values())
             return place | {"code": "workers-quiet" if quiet else "nobody-asks"}

@@ -137,7 +137,7 @@ def return_dead(self: Any, queue: str, now: int, order: list[str], most: int = 1
     dead = [job for job in dead if (job.id, job.serial) in known]
     for job in sorted(dead, key=lambda job: order.index(job.id))[:most]:
         if job.finished + said["auto_retry_interval"] > now:
-            continue
+            break
         may = returns_at(self, job) is not None
         passed(self, job)
         if not may or (job.key is not None and any((j.queue, j.key) == (queue, job.key) for j in self.jobs)):

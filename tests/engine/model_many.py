@@ -83,7 +83,7 @@ def act(model: Any, command: c.ActOnJobs, now: int, owner: str | None) -> Reply:
         raise No(400, "reason, by and grace are for the action cancel")
     states = listed(command.filter.state) or USUAL[command.action]
     jobs, looked, more = chosen(model, command.filter, states, command.limit, now)
-    examples = [view(model, job) for job in jobs[:3]]
+    examples: list[Any] = []
     done, ending, refused = 0, 0, dict[str, int]()
     for job in jobs:
         if command.action == "priority" and job.spec.priority == command.priority:
@@ -98,6 +98,7 @@ def act(model: Any, command: c.ActOnJobs, now: int, owner: str | None) -> Reply:
             refused[code] = refused.get(code, 0) + 1
             continue
         done += 1
+        examples += [view(model, job)] if done <= 3 else []
         ending += bool(command.grace and job.state == "active")
         if not command.dry_run:
             DO[command.action](model, job, command, now)

@@ -328,3 +328,14 @@ def test_it_says_when_one_is_about_to_be_retried(bench: Bench):
     job_id = dead(bench)
     bench.sleep(1500)
     assert "for 1.5 s, which the server is about to retry (1 of 2): boom" in why(bench, job_id)[0]
+
+
+def test_a_clock_that_is_set_back_costs_nobody_its_retry(bench: Bench):
+    """Who died before has its time behind those that died since; it is waited for, and not passed."""
+    begin(bench)
+    bench.now += 600_000
+    first = dead(bench)
+    bench.now -= 300_000
+    second = dead(bench)
+    assert go_on(bench, 1000) == []
+    assert go_on(bench, 300_000) == [first, second]

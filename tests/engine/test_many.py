@@ -48,6 +48,14 @@ def test_examples_are_three_as_they_were(bench: Bench):
     assert [job.state for job in examples] == ["delayed"] * 3
 
 
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_no_example_is_of_what_is_left_alone(bench: Bench, dry_run: bool):
+    first, second = bench.push(), bench.push()
+    assert bench.pull_id("q") == first
+    reply = act(bench, "cancel", {"dry_run": dry_run}, queue="q", state=["active", "waiting"])
+    assert (reply.refused, [job.id for job in reply.examples]) == ({"is-active": 1}, [second])
+
+
 def test_of_many_that_are_cancelled_with_a_reason_a_record_is_kept(bench: Bench):
     waiting, active, rest = bench.push(), bench.push(), bench.push("r")
     assert bench.pull_id("q") == waiting

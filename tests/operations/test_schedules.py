@@ -90,7 +90,7 @@ def test_a_schedule_is_put_listed_shown_and_deleted(server: Running):
     done = ask(server, *put, "--priority", "3", "--misfire", "all", "--misfire-max", "5")
     assert (done.code, done.err) == (0, "")
     assert done.out.startswith("created: nightly  20")
-    assert "0 3 * * * Europe/Berlin  reports  0 jobs" in done.out
+    assert "0 3 * * * Europe/Berlin  reports  0 jobs by slots" in done.out
     assert ask(server, *put, "--priority", "3", "--misfire", "all", "--misfire-max", "5").out.startswith("unchanged: ")
     other = ("put", "nightly", "reports", '{"n": 2}', "--every", "90s", "--start", "2034-01-01T08:00Z", "--limit", "7")
     changed = ask(server, *other, "--misfire", "all", "--misfire-max", "5")

@@ -54,7 +54,7 @@ def flags(name: str) -> set[str | None]:
 
 
 def test_every_answer_of_a_server_can_be_had_as_json():
-    asking = {name for name, command in ALL.items() if "url" in flags(name) or name.startswith(("workers ", "reruns "))}
+    asking = {name for name in ALL if "url" in flags(name)}
     assert {name for name in asking if "as_json" not in flags(name)} == WITHOUT_JSON
     assert len(asking) > 40
 
@@ -341,3 +341,86 @@ async def test_a_setting_is_known_however_it_is_written_and_where_else_one_is_se
     assert (await shell("limit", "q", "5", "--rate", "3/1s")).exit_code == 0
     told = json.loads((await shell("queue", "q", "--reset", "limits", "--json")).stdout)
     assert (told["defaults"]["set"], told["limits"]) == (["maxAttempts"], {"concurrency": None, "rateLimit": None})
+
+
+def test_every_command_of_a_group_that_asks_a_server_takes_one_of_its_own():
+    """Its help is where somebody looks for the flag."""
+    groups = [name for name, command in ALL.items() if isinstance(command, click.Group) and "url" in flags(name)]
+    assert {
+        name
+        for name in ALL
+        if name.startswith(tuple(f"{group} " for group in groups)) and not {"url", "token"} <= flags(name)
+    } == set()
+
+
+@pytest.mark.parametrize("place", ["before", "behind"])
+async def test_the_server_of_a_group_can_stand_before_its_command_or_behind(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, place: str
+):
+    asked: list[tuple[str, str | None]] = []
+    connect = remote.connect
+    monkeypatch.setattr(
+        remote, "connect", lambda url, token, *more: (asked.append((url, token)), connect(url, token, *more))[1]
+    )
+    own = ("--url", "http://there:1", "--token", "secret")
+    words = ("workers", *own, "quiet", "mail") if place == "before" else ("workers", "quiet", "mail", *own)
+    assert (await shell(*words)).exit_code == 0
+    assert set(asked) == {("http://there:1", "secret")}
+
+
+TIMES = {param.opts[-1] for param in ALL["push"].params if param.type is remote.DURATION}
+NUMBERS = {param.opts[-1] for param in ALL["push"].params if param.type in (click.INT, click.FLOAT)}
+
+
+@pytest.mark.parametrize("flag", sorted(TIMES | NUMBERS))
+async def test_a_value_of_push_that_is_none_at_all_is_sent_as_it_was_said(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, flag: str
+):
+    """The server judges a 0 as it does over HTTP; it does not become the default by itself."""
+    sent: list[dict[str, Any]] = []
+    monkeypatch.setattr(remote, "answer", lambda *_, **fields: (sent.append(fields), {"id": "x"})[1])
+    needed = {"--repeat-limit": "--repeat-every", "--backoff-max": "--backoff", "--backoff-jitter": "--backoff"}
+    more = (needed[flag], "1s") if flag in needed else ()
+    done = await shell("push", "q", "1", flag, "0s" if flag in TIMES else "0", *more)
+    assert done.exit_code == 0, done.output
+    said = {
+        name: each
+        for fields in (sent[0], *(each for each in sent[0].values() if isinstance(each, dict)))
+        for name, each in fields.items()
+    }
+    assert 0 in [each for name, each in said.items() if not isinstance(each, bool)], said
+
+
+def test_a_change_shows_what_none_brings_back_and_no_default():
+    """What is not said stays as it is."""
+    helps = {
+        param.opts[-1]: param.help or "" for param in ALL["schedules change"].params if isinstance(param, click.Option)
+    }
+    assert [flag for flag, said in helps.items() if "[default" in said or "unless you say" in said] == []
+    assert "[none: once]" in helps["--misfire"]
+    shown = click.Context(ALL["schedules change"]).get_help()
+    assert "[skip|once|all|none]" in shown
+    assert "[allow|skip|queue|cancel|none]" in shown
+
+
+async def test_a_dry_run_of_settings_says_what_they_would_be(shell: Shell):
+    done = await shell(
+        "queue",
+        "q",
+        "--set",
+        "maxAttempts=7",
+        "--set",
+        "timeout=30s",
+        "--set",
+        "ttl=none",
+        "--reset",
+        "stalls",
+        "--dry-run",
+    )
+    for words in (
+        "maxAttempts would be 7",
+        "timeout would be 30",
+        "ttl would be as everywhere",
+        "stalls would be as everywhere",
+    ):
+        assert words in done.stdout

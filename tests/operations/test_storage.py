@@ -11,9 +11,10 @@ import trio
 from click.testing import CliRunner
 from msgspec.structs import replace
 
+from bunqueue_trio import errors
 from bunqueue_trio.cli import main
 from bunqueue_trio.cli import storage as cli
-from bunqueue_trio.cli.remote import Refusal, at
+from bunqueue_trio.cli.remote import Refusal, accepted, at
 from bunqueue_trio.config import MIB
 from bunqueue_trio.pages import figures
 from bunqueue_trio.pages.storage import shorter, storage
@@ -146,7 +147,8 @@ async def test_who_answers_and_leads_is_said(bunqueue: Bunqueue, monkeypatch: py
         "link": "10.0.0.7:6791", "leads": True,
     }  # fmt: skip
     health = json.loads(figures.health(server)[1])
-    answer_with(monkeypatch, cli, lambda *call: told if call[3] == "/tasks" else health)
+    pages = {"/tasks": told, "/health": health, "/storage": {"ok": True, "data": TOLD}}
+    answer_with(monkeypatch, cli, lambda *call: pages[call[3]])
     said = CliRunner().invoke(main, ["health"]).output.splitlines()[1]
     assert said == (
         f"{here}, at {socket.gethostname()}:6790 and any other address of that machine; leads (term 3) since {at(since)}; servers that wait reach it at 10.0.0.7:6791; 0 of 2 doors"
@@ -161,6 +163,32 @@ async def test_who_answers_and_leads_is_said(bunqueue: Bunqueue, monkeypatch: py
     assert page.said(f"Host and process {socket.gethostname()}, {os.getpid()}")
     assert page.said(f"Clients reach it at {socket.gethostname()}:6790 and any other address of that machine")
     assert page.said("Servers that wait reach it at 10.0.0.7:6791")
+
+
+@pytest.mark.parametrize(
+    ("trouble", "words"),
+    [
+        ({}, ""), ({"diskFull": True}, "its disk: nearly full since 1970"),
+        ({"error": "disk is full"}, "its disk: refuses changes since 1970"),
+    ],
+)  # fmt: skip
+async def test_health_says_that_the_disk_is_nearly_full_though_all_else_is_well(
+    bunqueue: Bunqueue, monkeypatch: pytest.MonkeyPatch, trouble: dict[str, Any], words: str
+):
+    """The jobs that are there are still worked on, so the exit code does not have the server restarted."""
+    health = {"ok": True, "status": "healthy", "uptime": 90, "version": "1", "queues": {"waiting": 3}}
+    tasks, disk = json.loads(figures.tasks(bunqueue.server)[1]), TOLD | {"since": 0 if trouble else None} | trouble
+    pages = {"/tasks": tasks, "/health": health, "/storage": {"ok": True, "data": disk}}
+    answer_with(monkeypatch, cli, lambda *call: pages[call[3]])
+    done = CliRunner().invoke(main, ["health"])
+    assert (done.exit_code, "its disk" in done.output, words in done.output) == (0, bool(trouble), True)
+    assert json.loads(CliRunner().invoke(main, ["health", "--json"]).output)["diskFull"] is disk["diskFull"]
+
+
+@pytest.mark.parametrize("fault", [errors.STORAGE_DOWN, errors.STORAGE_FULL], ids=lambda fault: fault.code)
+def test_a_command_that_the_disk_refuses_says_where_to_look(fault: errors.Fault):
+    with pytest.raises(Refusal, match="`bunqueue-trio storage`"):
+        accepted("localhost", 503, json.dumps({"ok": False, "error": fault.message}).encode())
 
 
 def test_health_needs_no_token_and_asks_an_older_server_for_nothing(monkeypatch: pytest.MonkeyPatch):

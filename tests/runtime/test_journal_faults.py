@@ -88,6 +88,16 @@ async def test_the_log_tells_of_the_start_and_the_end_of_a_failure_once(nursery:
     ]  # fmt: skip
 
 
+async def test_the_log_tells_that_the_disk_is_nearly_full_and_that_it_has_room_again_once_each(logs):
+    """Nothing else changes at that moment but the answers to pushes."""
+    journal = World().journal
+    for nearly_full in (False, True, True, False, False):
+        journal.note_room(nearly_full=nearly_full)
+    assert [(entry["event"].partition(":")[0], entry["log_level"]) for entry in logs] == [
+        ("the disk is nearly full", "warning"), ("the disk has room again", "info"),
+    ]  # fmt: skip
+
+
 async def test_deadlines_that_pass_meanwhile_are_written_afterwards(nursery: trio.Nursery):
     world = World([Fault.NONE, *[REFUSED] * 8])
     world.start(nursery)

@@ -104,7 +104,7 @@ def browser(server: Server, tmp_path: Path) -> Iterator[Browser]:
 
 def test_the_story_of_a_night(browser: Browser, server: Server) -> None:
     # What is wrong may be a few seconds old on the first page; it mends itself.
-    browser.until("document.body.innerText.includes('12 dead letters in orders wait for a decision')")
+    browser.until("document.body.innerText.includes('orders: 12 jobs died')")
     browser.click("Look at the errors")
     assert "PaymentError: order … refused" in browser.text()
     browser.run(

@@ -168,17 +168,25 @@ def test_the_body_that_is_sent_to_a_waiting_pull_is_not_kept(tmp_path: Path, que
 
 
 REFUSED = {
-    b"GET /ping HTTP/1.1\r\n\r\n": (400, "Malformed HTTP request"),
-    b"\xff\xfe\xfd\r\n\r\n": (400, "Malformed HTTP request"),
-    b"POST /queues/q/jobs HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n": (501, "Unknown transfer coding"),
-    b"GET /ping HTTP/1.1\r\nHost: x\r\nX: %s\r\n\r\n" % (b"a" * 300_000): (431, "Request headers too large"),
+    b"GET /ping HTTP/1.1\r\n\r\n": (400, "Malformed HTTP request", "malformed-request"),
+    b"\xff\xfe\xfd\r\n\r\n": (400, "Malformed HTTP request", "malformed-request"),
+    b"POST /queues/q/jobs HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n": (
+        501,
+        "Unknown transfer coding",
+        "unknown-transfer-coding",
+    ),
+    b"GET /ping HTTP/1.1\r\nHost: x\r\nX: %s\r\n\r\n" % (b"a" * 300_000): (
+        431,
+        "Request headers too large",
+        "headers-too-large",
+    ),
 }
 
 
 @pytest.mark.slow
 def test_what_is_no_request_is_refused_in_the_documented_words(small: Server) -> None:
     first = raw.request_bytes("GET", "/ping")
-    for sent, (status, error) in REFUSED.items():
+    for sent, (status, error, code) in REFUSED.items():
         for before in (b"", first):  # the second request of a connection too
             with raw.connected(small.address) as sock:
                 sock.sendall(before)
@@ -187,7 +195,9 @@ def test_what_is_no_request_is_refused_in_the_documented_words(small: Server) ->
                 with suppress(ConnectionError):  # it is refused before it has been sent
                     sock.sendall(sent)
                 answer = raw.read_response(sock)
-            assert (answer.status_code, answer.json()) == (status, {"ok": False, "error": error}), sent[:60]
+            assert (answer.status_code, answer.json()) == (status, {"ok": False, "error": error, "code": code}), sent[
+                :60
+            ]
             assert answer.headers["Connection"] == "close"
 
 

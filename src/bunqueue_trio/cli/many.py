@@ -154,8 +154,14 @@ class Sum:
     def why_not(self) -> str:
         """What forbade it to the others, in brackets."""
         told = ", ".join(f"{code}: {n:,}" for code, n in sorted(self.refused.items()))
-        forced = "; --force takes active ones, too" if "is-active" in self.refused else ""
+        # The flag is refused for a command that has none.
+        forced = "; --force takes active ones, too" if c.IS_ACTIVE.code in self.refused and _has_force() else ""
         return f" (not {told}{forced})" if told else ""
+
+
+def _has_force() -> bool:
+    ctx = click.get_current_context(silent=True)
+    return ctx is not None and any(param.name == "force" for param in ctx.command.params)
 
 
 def try_act(url: str, token: str | None, wanted: dict[str, Any], action: str, **how: Any) -> Sum:

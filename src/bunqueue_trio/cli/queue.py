@@ -11,7 +11,7 @@ from bunqueue_trio.cli.many import confirm, dry_option, yes_option
 from bunqueue_trio.cli.remote import answer, at, json_option, pages, refuse_without, say, with_server
 from bunqueue_trio.cli.slips import refuse_unknown, tell_unknown
 from bunqueue_trio.logs.printable import printable
-from bunqueue_trio.pages.queue_settings import GROUPS, NAMED, Told, parse, tell, tell_limits
+from bunqueue_trio.pages.queue_settings import GROUPS, NAMED, Told, parse, tell, tell_limits, written
 from bunqueue_trio.pages.words import count
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.catalog import COMMANDS
@@ -94,7 +94,11 @@ def queue(
     leaving = _leaving(url, token, queue, dict(said))
     if dry_run:
         would = {"dryRun": True, "set": dict(said), "reset": list(reset), "leaving": leaving}
-        say(f"{queue}: {count(leaving, 'dead letter')} would be deleted for good", would, as_json=as_json)
+        changes = [f"{name} would be {_wanted(name, value)}" for name, value in said]
+        changes += [f"{name} would be as everywhere" for name in reset]
+        # What cannot be taken back is said also where there is nothing of it.
+        changes.append(f"{count(leaving, 'dead letter')} would be deleted for good")
+        say(f"{queue}: {'; '.join(changes)}", would, as_json=as_json)
         return
     if leaving:
         confirm(f"{queue}: delete {count(leaving, 'dead letter')} for good", yes=yes)
@@ -130,6 +134,10 @@ def _show(
     for told in rows:
         line = f"{told.setting.group:<9} {told.setting.name:<17} {told.value:<{width}}  {_source(told)}"
         click.echo(printable(line.rstrip()))
+
+
+def _wanted(name: str, value: Any) -> str:
+    return "as everywhere" if value is None else written(NAMED[name], value)
 
 
 def _leaving(url: str, token: str | None, queue: str, said: Mapping[str, Any]) -> int:

@@ -21,12 +21,13 @@ from rich.console import Console
 from rich.table import Table
 
 from bunqueue_trio.config import parse_typed_ms
-from bunqueue_trio.errors import WRONG_TOKEN
+from bunqueue_trio.errors import STORAGE_DOWN, STORAGE_FULL, WRONG_TOKEN
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.pages.words import count, span
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.address import http_url, masked
 from bunqueue_trio.protocol.commands import Command
+from bunqueue_trio.protocol.numbers import integer
 from bunqueue_trio.protocol.request import Request, request_of
 from bunqueue_trio.protocol.routes import path_of_page
 
@@ -51,6 +52,11 @@ CALLED = {
     "totalFailed": "died since the start", "pushPerSec": "pushed a second", "pullPerSec": "delivered a second", "uptime": "runs for",
     "heapUsed": "memory in use", "heapTotal": "memory held", "external": "outside Python's own", "rss": "memory resident",
 }  # fmt: skip
+_HELPS = {
+    STORAGE_DOWN.message: "; see `bunqueue-trio storage`, which says why",
+    STORAGE_FULL.message: "; make room on its disk, see `bunqueue-trio storage`",
+}
+"""What a server says → what helps whoever meets it at a command line."""
 """Fields of the API reference → what all commands call it."""
 _ABSENT = {
     "Job not found (404)": (
@@ -108,6 +114,22 @@ def with_servers_group(command: Callable[..., Any]) -> Callable[..., Any]:
 json_option = click.option("--json", "as_json", is_flag=True, help="Print what the server says: an object a line.")
 
 
+def with_server_of_group(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--url` and `--token` to a command of a group that has them, too; what is not said behind the command is as before it.
+
+    The command gets both as ``server``, in front of all else.
+    """
+
+    @wraps(command)
+    def asked(url: str, token: str | None, **values: Any) -> Any:
+        ctx = click.get_current_context()
+        of_group: tuple[str, str | None] = ctx.obj
+        said = [ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in ("url", "token")]
+        return command((url if said[0] else of_group[0], token if said[1] else of_group[1]), **values)
+
+    return with_server(asked)
+
+
 def say(text: str, reply: Any, *, as_json: bool) -> None:
     """Print what came of it: in words, or as a program reads it."""
     click.echo(json.dumps(reply) if as_json else printable(text))
@@ -142,10 +164,6 @@ def connect(url: str, token: str | None, timeout_s: float | None = TIMEOUT_S) ->
     # Reading the certificates of the system takes longer than a request. SSL_CERT_FILE is heard, as by the clients.
     verify = False if url.startswith("http:") else ssl.create_default_context()
     return httpx.Client(base_url=url, headers=headers, timeout=timeout_s, trust_env=False, verify=verify)
-
-
-# Of a number that is read as one.
-_DIGITS_MAX = 1000
 
 
 class Refusal(click.ClickException):
@@ -241,11 +259,6 @@ def unreachable(url: str, error: Exception) -> click.ClickException:
     return click.ClickException(f"{masked(url)}: {_ERRNO.sub('', said)}{hint}")
 
 
-def _integer(text: str) -> int | str:
-    """Return a number, or its text: one of thousands of digits in a payload takes long to read, and is shown as it is."""
-    return int(text) if len(text) <= _DIGITS_MAX else text
-
-
 def accepted(url: str, status: int, content: bytes) -> Any:
     """Return the content of a response with status 200.
 
@@ -254,14 +267,14 @@ def accepted(url: str, status: int, content: bytes) -> Any:
         ClickException: it is none, or something stands in between.
     """
     try:
-        reply = json.loads(content, parse_int=_integer)
+        reply = json.loads(content, parse_int=integer)
     except ValueError:
         reply = None
     if isinstance(reply, dict) and reply.get("ok") is True and status == 200:
         return reply
     said = reply.get("error") if isinstance(reply, dict) else None
     if said:
-        hint = WRONG_TOKEN if status == 401 else ""
+        hint = WRONG_TOKEN if status == 401 else _HELPS.get(said, "")
         raise Refusal(f"{masked(url)}: {said} ({status}){hint}", status)
     raise click.ClickException(f"{masked(url)}: is no bunqueue server ({status})")
 
@@ -370,9 +383,7 @@ def push(
     JSON can be `-`, which is standard input, or `@FILE`. A string needs quotes of its own: '"hello"'. A TIME
     has a unit: 500ms, 5s, 10m, 2h, 1d.
     """
-    body = {"data": Raw(json_argument(data))} | {
-        _camel(k): v for k, v in options.items() if v is not None and v is not False and v != ()
-    }
+    body = {"data": Raw(json_argument(data))} | {_camel(k): v for k, v in options.items() if _is_said(v)}
     refuse_no_time(options)
     backoff_how = {"type": backoff_type, "maxDelay": backoff_max, "jitter": backoff_jitter}
     given = {name: value for name, value in backoff_how.items() if value is not None}
@@ -395,6 +406,11 @@ def refuse_no_time(options: dict[str, Any]) -> None:
     for name in ("ttl", "timeout"):
         if options[name] == 0:
             raise click.UsageError(f"--{name} must be at least 1 ms; without it there is no limit")
+
+
+def _is_said(value: object) -> bool:
+    """Return whether a flag was given; 0 is a value as others are, and for the server to judge."""
+    return value is not None and value is not False and value != ()
 
 
 def refuse_without(is_there: bool, needed: str, *names: str) -> None:  # noqa: FBT001 - what is needed stands beside it

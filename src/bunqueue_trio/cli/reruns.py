@@ -9,7 +9,7 @@ from bunqueue_trio.cli.canary import Percent
 from bunqueue_trio.cli.dead import check_which, is_wanted, told_of
 from bunqueue_trio.cli.listing import Listing
 from bunqueue_trio.cli.many import confirm, dry_option, refuse_unknown_group, try_act, with_dead_filter, yes_option
-from bunqueue_trio.cli.remote import answer, at, json_option, of_list_alone, say, with_server, with_servers_group
+from bunqueue_trio.cli.remote import answer, at, json_option, of_list_alone, say, with_server, with_server_of_group
 from bunqueue_trio.cli.slips import refuse_unknown
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.pages.acts import CALLED
@@ -125,9 +125,9 @@ def reruns(ctx: click.Context, url: str, token: str | None, *, limit: int | None
 
 
 @reruns.command()
+@with_server_of_group
 @click.argument("rerun_id", metavar="ID")
 @json_option
-@with_servers_group
 def stop(server: tuple[str, str | None], rerun_id: str, *, as_json: bool) -> None:
     """Stop the rerun ID: it retries no more, and what it has retried stays so."""
     url, token = server

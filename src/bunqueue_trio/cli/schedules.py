@@ -137,8 +137,9 @@ def _cells(each: dict[str, Any]) -> tuple[str, ...]:
     return each["name"], following, _when_of(each), each["queue"], _jobs(each["runs"])
 
 
-def _jobs(count: int) -> str:
-    return f"{count:,} job" + ("" if count == 1 else "s")
+def _jobs(slots: int) -> str:
+    """Return how many jobs have come of slots; those of `run` do not count against a limit."""
+    return f"{count(slots, 'job')} by slots"
 
 
 def _repeat_cells(each: dict[str, Any]) -> tuple[str, ...]:

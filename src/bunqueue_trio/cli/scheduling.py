@@ -42,6 +42,11 @@ class OrNone(click.ParamType[Any]):
         self._kind = kind
         self.name: str = kind.name
 
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str | None:
+        """Return the choices, where there are some, and `none`."""
+        shown = self._kind.get_metavar(param, ctx)
+        return None if shown is None else f"{shown[:-1]}|none{shown[-1]}"
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return what the other type makes of it, or that there is nothing."""
         return NOTHING if value == "none" or value is NOTHING else self._kind.convert(value, param, ctx)
@@ -56,7 +61,7 @@ def when(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--timezone",
             metavar="ZONE",
-            help="Of the expression, and of dates, such as Europe/Berlin; an expression is in UTC unless you say, a date as the clock here.",
+            help="Of the expression, and of dates, such as Europe/Berlin.  [default: UTC; of dates the clock here]",
         ),
         click.option("--every", type=DURATION, metavar="TIME", help="Each 10s, 5m, 2h …, counted from 1970 on."),
         click.option(
@@ -82,7 +87,7 @@ _HOW = (
     ),
     click.option("--job-name", metavar="NAME", help="Of the jobs, as of `push --name`."),
     click.option("--priority", type=int, help="Of the jobs, as all that follow."),
-    click.option("--max-attempts", type=int, metavar="N", help="3 unless you say."),
+    click.option("--max-attempts", type=int, metavar="N", help="Tries in all, then it is a dead letter.  [default: 3]"),
     click.option("--backoff", type=DURATION, metavar="TIME", help="Before the second try; doubles with each further one."),
     click.option("--ttl", type=DURATION, metavar="TIME", help="Drop one that was not taken by then."),
     click.option("--timeout", type=DURATION, metavar="TIME", help="A try that takes longer has failed."),

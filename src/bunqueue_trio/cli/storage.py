@@ -25,14 +25,17 @@ def storage(url: str, token: str | None, *, as_json: bool) -> None:
         click.echo(printable(f"{name:<10} {value}"))
 
 
-def _rows(told: dict[str, Any]) -> list[tuple[str, str]]:
+def _state(told: dict[str, Any]) -> str:
+    """Return whether the disk takes changes, and since when it does not."""
     since = "" if told["since"] is None else f" since {at(told['since'])}"
     if told["error"] is not None:
-        state = f"refuses changes{since}: {told['error']}"
-    else:
-        state = f"nearly full{since}: new jobs are refused" if told["diskFull"] else "takes changes"
+        return f"refuses changes{since}: {told['error']}"
+    return f"nearly full{since}: what brings jobs or data is refused" if told["diskFull"] else "takes changes"
+
+
+def _rows(told: dict[str, Any]) -> list[tuple[str, str]]:
     rows = [
-        ("state", state),
+        ("state", _state(told)),
         ("file", f"{size(told['file'])}, {size(told['free'])} of it free"),
         ("log", size(told["log"])),
     ]
@@ -82,18 +85,15 @@ def _rows(told: dict[str, Any]) -> list[tuple[str, str]]:
 def health(url: str, token: str | None, *, as_json: bool) -> None:
     """Ask whether a running server takes work: exit code 0 if it does, 1 if it does not or cannot be reached.
 
-    For probes; it needs no token. Who may look (`read`) also sees which server answers, whether it leads and since when, and hears where
-    the disk is so full that new jobs are refused: `/health` and `/ready` of such a server are as ever, for it goes on with those it has.
+    For probes; it needs no token. Who may look (`read`) also sees which server answers, whether it leads and since when, and
+    whether its disk is nearly full: then it takes no new jobs, but all else, so the exit code stays 0.
     """
     told = page_of(url, token, "health")
     place = _place(url, token)
-    full = place is not None and _is_full(url, token)
+    disk = None if place is None else answer(url, token, c.StorageStatus)["data"]
     if as_json:
-        more = (
-            {}
-            if place is None
-            else {name: place.get(name) for name in ("server", "doors", "cluster")} | {"diskFull": full}
-        )
+        more = {} if place is None else {name: place.get(name) for name in ("server", "doors", "cluster")}
+        more |= {} if disk is None else {"diskFull": disk["diskFull"]}
         click.echo(json.dumps(told | more))
     else:
         counts = ", ".join(f"{n:,} {CALLED.get(name, name)}" for name, n in told["queues"].items())
@@ -102,9 +102,9 @@ def health(url: str, token: str | None, *, as_json: bool) -> None:
         )
         if place is not None:
             click.echo(printable(_place_line(place)))
-        if full:
-            click.echo("the disk is nearly full: new jobs are refused; `bunqueue-trio storage` shows what takes room")
-    if full or told["status"] != "healthy":
+        if disk is not None and (disk["diskFull"] or disk["error"] is not None):
+            click.echo(printable(f"its disk: {_state(disk)}"))
+    if told["status"] != "healthy":
         sys.exit(1)
 
 

@@ -19,7 +19,7 @@ from bunqueue_trio.cli.remote import (
     pages,
     say,
     with_server,
-    with_servers_group,
+    with_server_of_group,
 )
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.pages.words import count, span
@@ -80,9 +80,9 @@ def _status(worker: dict[str, Any]) -> str:
 
 
 @workers.command()
+@with_server_of_group
 @_name
 @json_option
-@with_servers_group
 def quiet(server: tuple[str, str | None], name: str, *, as_json: bool) -> None:
     """Give workers NAME no more jobs, until they are unquieted or leave; they keep those that they have."""
     _act(
@@ -95,20 +95,20 @@ def quiet(server: tuple[str, str | None], name: str, *, as_json: bool) -> None:
 
 
 @workers.command()
+@with_server_of_group
 @_name
 @json_option
-@with_servers_group
 def unquiet(server: tuple[str, str | None], name: str, *, as_json: bool) -> None:
     """Give workers NAME jobs again."""
     _act(server, name, c.UnquietWorker, lambda said: "gets jobs", as_json=as_json)
 
 
 @workers.command()
+@with_server_of_group
 @_name
 @dry_option
 @yes_option
 @json_option
-@with_servers_group
 def release(server: tuple[str, str | None], name: str, *, dry_run: bool, yes: bool, as_json: bool) -> None:
     """Return the jobs of workers NAME, at no attempt.
 
@@ -124,9 +124,9 @@ def release(server: tuple[str, str | None], name: str, *, dry_run: bool, yes: bo
 
 
 @workers.command()
+@with_server_of_group
 @_name
 @json_option
-@with_servers_group
 def forget(server: tuple[str, str | None], name: str, *, as_json: bool) -> None:
     """Forget workers NAME, which are gone.
 

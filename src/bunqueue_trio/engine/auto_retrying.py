@@ -1,5 +1,7 @@
 """What a queue does that retries its dead letters by itself: those whose time has come wait again, some in each step."""
 
+from itertools import takewhile
+
 import msgspec
 
 from bunqueue_trio.config import AUTO_RETRY_SLICE
@@ -30,7 +32,8 @@ def auto_slice(engine: Engine, name: str, now: int) -> None:
         # Told not to meanwhile.
         return
     page = engine.ended(name, State.FAILED, one.after, AUTO_RETRY_SLICE, oldest=True)
-    due = [job for job in page.jobs if autos.due_of(job) <= now]
+    # In the order in which they died: where the clock was set back, one that died before has its time behind others, and is not passed.
+    due = [*takewhile(lambda job: autos.due_of(job) <= now, page.jobs)]
     outcomes = archived_dependencies(engine, due)
     is_whole = len(due) == len(page.jobs)
     if due:

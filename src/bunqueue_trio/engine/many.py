@@ -116,10 +116,10 @@ class Slice(NamedTuple):
     refused: dict[str, int]
 
 
-def act(engine: Engine, command: "c.ActOnJobs", now: int, show: Callable[[list[Job]], object]) -> Slice:
+def act(engine: Engine, command: "c.ActOnJobs", now: int, show: Callable[[Job], object]) -> Slice:
     """Do the next slice of the work of ``command``; in a dry run, say what would be done.
 
-    ``show`` is given the jobs as they are before.
+    ``show`` is given each job that it is done to, as it is before.
 
     Raises:
         Refused: as :func:`select`, or there is no such state; nothing was changed.
@@ -128,7 +128,6 @@ def act(engine: Engine, command: "c.ActOnJobs", now: int, show: Callable[[list[J
     states = states_of(wanted.state, action.states)
     most = command.limit if command.dry_run else min(command.limit, SLICE, command.rate or SLICE)
     selection = select(engine, wanted, states, command.after, most, now)
-    show(selection.jobs)
     retries = command.action == "retry"
     doing = Doing(engine, command, archived_dependencies(engine, selection.jobs) if retries else {}, now)
     count, ending, refused = 0, 0, dict[str, int]()
@@ -142,6 +141,7 @@ def act(engine: Engine, command: "c.ActOnJobs", now: int, show: Callable[[list[J
             refused[code] = refused.get(code, 0) + 1
             continue
         count += 1
+        show(job)
         ending += bool(command.grace) and job.state is State.ACTIVE
         if not command.dry_run:
             action.act(doing, job)

@@ -199,7 +199,7 @@ def _disk(picture: Picture) -> Iterator[Finding]:
         code="disk-fills", severity="critical", alert="BunqueueDiskFillsUp", title=soon, weight=900 * 10**5,
         cause="Jobs come faster than they leave, finished ones are kept for long, or something else fills the disk.",
         evidence=f"{size(space.disk_free)} of {size(space.disk)} are free{'' if ends else f', less than {size(DISK_FREE_MIN)}'}; the queue's file has {size(space.file)}."
-        + (" New jobs are refused; what empties the queues goes on." if picture.told.storage.full_since is not None else "")
+        + (" What brings jobs or data is refused; what empties the queues goes on." if picture.told.storage.full_since is not None else "")
         + _fullest(picture),
         since=picture.told.storage.full_since,
         numbers={"diskFree": space.disk_free, "file": space.file} | ({"fullInMs": int(ends)} if ends else {}),

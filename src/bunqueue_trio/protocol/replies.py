@@ -160,7 +160,7 @@ class FoundReply(Reply, kw_only=True):
 class ActReply(Reply, kw_only=True):
     """To how many jobs it was done, to how many not, by the code of what forbade it, how many were looked at, and where to go on.
 
-    ``examples`` are the first three, as they were before. Where a cancellation has a grace, ``ending`` are those of ``count`` that their
+    ``examples`` are the first three that it is done to, as they were before. Where a cancellation has a grace, ``ending`` are those of ``count`` that their
     workers have time to end: they are active still.
     """
 

@@ -27,7 +27,7 @@ class StorageView(Struct, kw_only=True, rename="camel"):
     """What the disk holds: bytes, and times in ms."""
 
     disk_full: bool
-    """New jobs are refused: the last room is for what empties the queues."""
+    """What brings jobs or data is refused: the last room is for what empties the queues."""
     error: str | None
     """What the disk says, while it refuses changes."""
     since: int | None

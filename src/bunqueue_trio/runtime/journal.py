@@ -143,6 +143,10 @@ class Journal:
         """Note whether the disk has its last room left."""
         if nearly_full is not (self.nearly_full_since is not None):
             self.nearly_full_since = self._clock.now() if nearly_full else None
+            if nearly_full:
+                _log.warning("the disk is nearly full: what brings jobs or data is refused")
+            else:
+                _log.info("the disk has room again")
 
     def note_failure(self, error: StoreError) -> None:
         """Note why nothing can be written now."""
@@ -228,6 +232,11 @@ class Journal:
     def note_size(self, size: int) -> None:
         """Count the bytes of a request whose changes gather now."""
         self._bytes += size
+
+    def forget_size(self) -> None:
+        """Count no bytes where nothing gathers: what came may have changed nothing, and no commit would forget it."""
+        if not self.gathering:
+            self._bytes = 0
 
     def note(self, *, durable: bool = False) -> None:
         """Let what the engine just did be committed; fsynced if it is ``durable``."""

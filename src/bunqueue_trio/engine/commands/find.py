@@ -3,6 +3,7 @@
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.find import select, states_of
 from bunqueue_trio.engine.handler import Handlers, Owner
+from bunqueue_trio.engine.job import Job
 from bunqueue_trio.engine.lookup import listed
 from bunqueue_trio.engine.many import act
 from bunqueue_trio.protocol import commands as c
@@ -28,7 +29,12 @@ def _act(engine: Engine, command: c.ActOnJobs, now: int, owner: Owner) -> r.Repl
     if says_why and command.action != "cancel":
         raise c.ONLY_CANCELLED.refuse()
     examples: list[r.ListedJob] = []
-    done = act(engine, command, now, lambda jobs: examples.extend(listed(job) for job in jobs[:_EXAMPLES]))
+
+    def show(job: Job) -> None:
+        if len(examples) < _EXAMPLES:
+            examples.append(listed(job))
+
+    done = act(engine, command, now, show)
     engine.acted = done.done > 0 and not command.dry_run
     return r.ActReply(
         count=done.done, ending=done.ending, refused=done.refused, scanned=done.selection.scanned, examples=examples, next=done.selection.after

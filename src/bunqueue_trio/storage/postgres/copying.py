@@ -172,7 +172,9 @@ class DatabaseTarget(DatabaseHeld):
         """Raise StoreError if there is anything."""
         for table in TABLES:
             if self._ask(f"SELECT 1 FROM bq.{table.name} LIMIT 1"):  # noqa: S608 - ours
-                raise StoreError(f"{self}: holds something already: its table {table.name} is not empty")
+                raise StoreError(
+                    f"{self}: holds something already: its table {table.name} is not empty; name a schema that has no queue"
+                )
 
     def fill(self, table: Table, rows: Iterable[Row]) -> None:
         """Write all rows of a table; see :class:`Target`."""

@@ -196,4 +196,6 @@ def _refuse_full(path: Path) -> None:
         have = {str(name) for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
         for table in TABLES:
             if table.name in have and connection.execute(f"SELECT 1 FROM {table.name} LIMIT 1").fetchall():  # noqa: S608 - ours
-                raise StoreError(f"{path}: holds something already: its table {table.name} is not empty")
+                raise StoreError(
+                    f"{path}: holds something already: its table {table.name} is not empty; name a new file"
+                )
