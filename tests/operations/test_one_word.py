@@ -226,12 +226,6 @@ def test_tables_are_shown_as_a_whole(command: str):
     assert ("show_table(" in source, "Console(" in source) == (True, False)
 
 
-@pytest.mark.parametrize(("flag", "value"), [("ttl", "0s"), ("timeout", "0s")])
-def test_a_time_of_nothing_is_refused_where_it_would_be_none(flag: str, value: str):
-    done = CliRunner().invoke(main, ["push", "q", "1", f"--{flag}", value])
-    assert (done.exit_code, f"--{flag} must be at least 1 ms" in done.output) == (2, True)
-
-
 def test_a_push_says_all_that_was_said(monkeypatch: pytest.MonkeyPatch):
     """The server refuses 0 attempts; a command that leaves them out pushes a job with three."""
     sent: list[bytes] = []

@@ -153,11 +153,6 @@ async def test_who_answers_and_leads_is_said(bunqueue: Bunqueue, monkeypatch: py
     assert said == (
         f"{here}, at {socket.gethostname()}:6790 and any other address of that machine; leads (term 3) since {at(since)}; servers that wait reach it at 10.0.0.7:6791; 0 of 2 doors"
     )
-    full = {"ok": True, "data": {"diskFull": True}}
-    answer_with(monkeypatch, cli, lambda *call: {"/tasks": told, "/health": health}.get(call[3], full))
-    done = CliRunner().invoke(main, ["health"])
-    assert (done.exit_code, "the disk is nearly full: new jobs are refused" in done.output) == (1, True)
-    assert json.loads(CliRunner().invoke(main, ["health", "--json"]).output)["diskFull"] is True
     page = await Site(bunqueue).get("/ui/server")
     assert page.said("Leads since 2023-11-14 22:13:20 UTC, term 3")
     assert page.said(f"Host and process {socket.gethostname()}, {os.getpid()}")

@@ -96,21 +96,6 @@ def with_server(command: Callable[..., Any]) -> Callable[..., Any]:
     )(with_token)  # fmt: skip
 
 
-def with_servers_group(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --url and --token to a command of a group that has them, too, and pass on the ``server``: what stands nearer counts."""
-
-    @with_server
-    @wraps(command)
-    def placed(*, url: str, token: str | None, **values: Any) -> Any:
-        ctx = click.get_current_context()
-        of_group: tuple[str, str | None] = ctx.obj
-        is_said = [ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in ("url", "token")]
-        return command((url if is_said[0] else of_group[0], token if is_said[1] else of_group[1]), **values)
-
-    decorated: Callable[..., Any] = placed
-    return decorated
-
-
 json_option = click.option("--json", "as_json", is_flag=True, help="Print what the server says: an object a line.")
 
 
@@ -361,8 +346,8 @@ DURATION = Duration()
 )
 @click.option("--backoff-max", type=DURATION, metavar="TIME", help="The longest wait; else an hour, or the backoff.")
 @click.option("--backoff-jitter", type=float, metavar="SHARE", help="Waits are up to so much shorter: 0 to 1.")
-@click.option("--ttl", type=DURATION, metavar="TIME", help="Drop it if it was not taken by then.")
-@click.option("--timeout", type=DURATION, metavar="TIME", help="A try that takes longer has failed.")
+@click.option("--ttl", type=DURATION, metavar="TIME", help="Drop it if it was not taken by then; 0s: never.")
+@click.option("--timeout", type=DURATION, metavar="TIME", help="A try that takes longer has failed; 0s: none does.")
 @click.option("--tag", "tags", multiple=True, metavar="TAG", help="May be repeated.")
 @click.option("--group-id", metavar="GROUP", help="Kept with the job, for its readers.")
 @click.option("--lifo", is_flag=True, help="Before older ones of its priority.")
@@ -384,7 +369,6 @@ def push(
     has a unit: 500ms, 5s, 10m, 2h, 1d.
     """
     body = {"data": Raw(json_argument(data))} | {_camel(k): v for k, v in options.items() if _is_said(v)}
-    refuse_no_time(options)
     backoff_how = {"type": backoff_type, "maxDelay": backoff_max, "jitter": backoff_jitter}
     given = {name: value for name, value in backoff_how.items() if value is not None}
     refuse_without(backoff is not None, "--backoff", "backoff_type", "backoff_max", "backoff_jitter")
@@ -395,17 +379,6 @@ def push(
         body["repeat"] = {"every": repeat_every, "limit": repeat_limit} | ({"name": repeat_name} if repeat_name else {})
     reply = answer(url, token, c.Push, queue=queue, **body)
     say(reply["id"], reply, as_json=as_json)
-
-
-def refuse_no_time(options: dict[str, Any]) -> None:
-    """Refuse a time of 0 where the API takes it as none: nobody says it for that.
-
-    Raises:
-        UsageError: there is one.
-    """
-    for name in ("ttl", "timeout"):
-        if options[name] == 0:
-            raise click.UsageError(f"--{name} must be at least 1 ms; without it there is no limit")
 
 
 def _is_said(value: object) -> bool:

@@ -108,12 +108,6 @@ def health(url: str, token: str | None, *, as_json: bool) -> None:
         sys.exit(1)
 
 
-def _is_full(url: str, token: str | None) -> bool:
-    """Return whether new jobs are refused for want of room."""
-    told: dict[str, Any] = answer(url, token, c.StorageStatus)
-    return bool(told.get("data", {}).get("diskFull"))
-
-
 def _place(url: str, token: str | None) -> dict[str, Any] | None:
     """Return which server answers, as `/tasks` has it; None where a token is missing for that, or an older one does not say it."""
     try:
