@@ -430,7 +430,7 @@ ENGINE = [
     Mutant("engine/many.py", "    if job.state not in UNFINISHED:\n        return errors.JOB_NOT_FOUND.code\n    return c.IS_ACTIVE.code if job.state is State.ACTIVE and", "    return c.IS_ACTIVE.code if job.state is State.ACTIVE and", "what ended with another is ended again"),
     Mutant("engine/many.py", "    if key_is_held(engine, job):\n        return c.KEY_IS_HELD.code\n", "", "two jobs of one unique key"),
     Mutant("engine/many.py", "        if not command.dry_run:\n            action.act", "        if True:\n            action.act", "a dry run does it"),
-    Mutant("engine/many.py", "    show(selection.jobs)\n", "", "no examples"),
+    Mutant("engine/many.py", "        show(job)\n", "", "no examples"),
     Mutant("engine/many.py", "return job.priority == doing.command.priority", "return False", "what has its priority is written again"),
     Mutant("engine/many.py", "reversed(selection.jobs) if retries else", "selection.jobs if retries else", "the last to die is retried first"),
     Mutant("engine/many.py", "if command.dry_run else min(command.limit, SLICE, command.rate or SLICE)", "if True else 0", "all in one step"),

@@ -15,10 +15,20 @@ from tests.wire.server import Server
 
 pytestmark = pytest.mark.slow
 
-FASTAPI = """
+AWAY = """
+from bunqueue_trio import ServerUnavailable
+
+def away(*_, **__):
+    raise ServerUnavailable("the server is away")
+"""
+"""How it is for a recipe when no server answers: a 503, which its browsers understand."""
+
+FASTAPI = (
+    AWAY
+    + """
 import asyncio
 import httpx
-from fastapi_app import app
+from fastapi_app import app, queue
 
 async def main():
     inside = httpx.ASGITransport(app)
@@ -27,13 +37,19 @@ async def main():
         print(placed.status_code, placed.json())
         print((await browser.get("/bills/bill-17", timeout=60)).json())
         assert (await browser.get("/bills/nobill")).status_code == 404
+        type(queue).push = type(queue).wait = away
+        assert (await browser.post("/orders/18")).status_code == 503
+        assert (await browser.get("/bills/bill-17")).status_code == 503
 
 asyncio.run(main())
 """
+)
 
-QUART = """
+QUART = (
+    AWAY
+    + """
 import asyncio
-from quart_app import app
+from quart_app import app, queue
 
 async def main():
     async with app.test_app() as running:
@@ -42,19 +58,25 @@ async def main():
         print(placed.status_code, await placed.json)
         print(await (await browser.get("/bills/bill-17")).json)
         assert (await browser.get("/bills/nobill")).status_code == 404
+        type(queue).push = type(queue).wait = away
+        assert (await browser.post("/orders/18")).status_code == 503
+        assert (await browser.get("/bills/bill-17")).status_code == 503
 
 asyncio.run(main())
 """
+)
 
 QUART_TRIO = QUART.replace("import asyncio", "import trio").replace("asyncio.run(main())", "trio.run(main)")
 
-DJANGO = """
+DJANGO = (
+    AWAY
+    + """
 import django
 from django.conf import settings
 from django.db import transaction
 from django.test import Client
 from django.urls import path
-from django_views import bill, place
+from django_views import bill, place, queue
 
 @transaction.atomic
 def broken(request, order):
@@ -72,15 +94,26 @@ assert browser.post("/broken/18").status_code == 500
 placed = browser.post("/orders/17")
 print(placed.status_code, placed.json())
 print(browser.get("/bills/bill-17").json())
+assert browser.get("/bills/nobill").status_code == 404
+type(queue).wait = away
+assert browser.get("/bills/bill-17").status_code == 503
 """
+)
 
-FLASK = """
+FLASK = (
+    AWAY
+    + """
 from shop import app, queue
 browser = app.test_client()
 placed = browser.post("/orders/17")
 print(placed.status_code, placed.json)
 print(queue.wait("bill-17", 30))
+assert browser.get("/bills/nobill").status_code == 404
+type(queue).push = type(queue).state = away
+assert browser.post("/orders/18").status_code == 503
+assert browser.get("/bills/bill-17").status_code == 503
 """
+)
 
 
 def written(folder: Path, name: str, server: Server) -> str:

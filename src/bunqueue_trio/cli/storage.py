@@ -8,7 +8,7 @@ import click
 
 from bunqueue_trio.cli.remote import CALLED, Refusal, answer, at, json_option, page_of, with_server
 from bunqueue_trio.logs.printable import printable
-from bunqueue_trio.pages.words import count, size, span, typed_ms
+from bunqueue_trio.pages.words import address, count, size, span, typed_ms
 from bunqueue_trio.protocol import commands as c
 
 
@@ -119,7 +119,10 @@ def _place(url: str, token: str | None) -> dict[str, Any] | None:
 
 def _place_line(told: dict[str, Any]) -> str:
     one, doors = told["server"], told["doors"]
-    said = [f"{one['host']} process {one['process']}", f"at {', '.join(one['addresses']) or 'no address of its own'}"]
+    said = [
+        f"{one['host']} process {one['process']}",
+        f"at {', '.join(map(address, one['addresses'])) or 'no address of its own'}",
+    ]
     if one["term"] is not None:
         # With a file there is nobody else who could.
         leads = "leads" if one["leads"] else "may not lead any more"

@@ -1,17 +1,25 @@
 """Numbers, times and commands as people read them, and type them."""
 
+import re
 import shlex
 
 from bunqueue_trio.config.spans import span as span
 from bunqueue_trio.config.spans import typed_ms as typed_ms
 from bunqueue_trio.config.spans import whole as whole
 
+_EVERYWHERE = re.compile(r"(?P<scheme>https?)://(?:0\.0\.0\.0|\[::\]):(?P<port>\d+)")
 _BYTES = ((1024**4, "TiB"), (1024**3, "GiB"), (1024**2, "MiB"), (1024, "KiB"))
 
 
 def count(n: int, one: str, many: str | None = None) -> str:
     """Return how many there are of something: ``1 job``, ``1,667 jobs``."""
     return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def address(url: str) -> str:
+    """Return at which address a server is reached; one that stands for all of a machine is none that anybody can ask."""
+    found = _EVERYWHERE.fullmatch(url)
+    return url if found is None else f"port {found['port']} ({found['scheme']}) of every address of its machine"
 
 
 def size(n: float) -> str:

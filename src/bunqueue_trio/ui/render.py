@@ -71,7 +71,7 @@ def _environment() -> Environment:
         auto_reload=False,
     )  # fmt: skip
     made.filters |= {
-        "n": number, "size": words.size, "span": words.span, "at": clock_time, "segment": segment_of, "plain": plain, "coded": coded,
+        "n": number, "address": words.address, "size": words.size, "span": words.span, "at": clock_time, "segment": segment_of, "plain": plain, "coded": coded,
     }  # fmt: skip
     made.globals |= {"count": words.count, "rate": words.rate, "area": charts.area, "bar": charts.bar, "ago": ago}
     return made
