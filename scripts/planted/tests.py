@@ -40,7 +40,8 @@ TESTS = {
         "tests/operations/test_actions.py", "tests/operations/test_findings.py",
     ],
     "cli": [
-        "tests/operations/test_sisters.py", "tests/operations/test_findings.py", "tests/ui/test_same_in_a_shell.py",
+        "tests/operations/test_one_word.py", "tests/operations/test_sisters.py", "tests/operations/test_findings.py",
+        "tests/ui/test_same_in_a_shell.py",
     ],
     "ui": [
         f"tests/ui/test_{name}.py"

@@ -295,6 +295,33 @@ async def test_a_leader_that_was_not_reached_once_is_not_tried_by_everybody(
         await link.open("127.0.0.1")
 
 
+async def test_only_a_leader_that_was_reached_once_is_taken_for_dead(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+):
+    """The address of another one may just be wrong, or a machine in between refuses."""
+    monkeypatch.setattr("bunqueue_trio.doors.remote.LINK_LOOK_S", 0.01)
+    leader = await start_leader(nursery)
+    reached, never = RemoteLink(), RemoteLink()
+    looked, note_down = trio.Event(), never._note_down
+    monkeypatch.setattr(never, "_note_down", lambda: (note_down(), looked.set()))
+    reached.note_leader(leader.where, KEY)
+    never.note_leader(f"127.0.0.1:{free_port()}", KEY)
+    nursery.start_soon(reached.watch)
+    assert await reached.wait_up(60)
+    assert not reached.is_gone
+    leader.server.stop.set()
+    nursery.start_soon(never.watch)
+    with trio.fail_after(60):
+        await leader.over.wait()
+        while not reached.is_gone:  # noqa: ASYNC110 - nobody tells
+            await trio.sleep(0.01)
+        await looked.wait()
+    for _ in range(20):
+        await trio.lowlevel.checkpoint()
+        assert not never.is_gone
+    nursery.cancel_scope.cancel()
+
+
 async def test_where_the_link_listens():
     assert link_bind(Settings()) == Bind("0.0.0.0", 6791)
     assert link_bind(Settings(host="10.0.0.1", http_port=80)) == Bind("10.0.0.1", 81)

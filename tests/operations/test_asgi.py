@@ -81,7 +81,7 @@ def test_a_store_that_cannot_be_opened_stops_hypercorn_with_the_reason(tmp_path:
     with serving(tmp_path) as first:
         other = {"DATA_PATH": str(first.data_path)}
         with (
-            pytest.raises(RuntimeError, match="is in use by a running server"),
+            pytest.raises(RuntimeError, match="is in use by a server"),
             serving(tmp_path, env=other, module="hypercorn", command=HYPERCORN),
         ):
             pass  # it does not get here

@@ -50,7 +50,7 @@ def test_much_is_removed_for_good(server: Running):
         assert client.get(f"/jobs/{later}/state").json()["state"] == "delayed"
         assert ask(server, "clean", "q", "delayed", "--older", "1h", "--yes").out == "q: 0 removed\n"
         assert (
-            ask(server, "clean", "q", "delayed", "--dry-run").out == "q: 1 delayed jobs, about 201 B would be removed\n"
+            ask(server, "clean", "q", "delayed", "--dry-run").out == "q: 1 delayed job, about 201 B would be removed\n"
         )
         assert ask(server, "drain", "q", "--delayed", "--yes").out == "q: 1 removed\n"
         push()

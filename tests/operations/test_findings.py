@@ -1,6 +1,8 @@
 """`bunqueue-trio findings`: what is wrong, for people, programs and cron."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 import trio
@@ -25,6 +27,15 @@ async def test_when_nothing_is_wrong_it_says_so_in_one_sentence(shell: Shell):
     done = await shell("findings")
     assert (done.exit_code, done.stdout, done.stderr) == (0, "Nothing needs you.\n", "")
     assert (await shell("findings", "--json")).stdout == ""
+
+
+async def test_the_tutorial_shows_what_stats_print_today(shell: Shell):
+    page = (Path(__file__).parents[2] / "docs" / "tutorial.md").read_text()
+    sample = page.partition("bunqueue-trio stats\n```\n```text\n")[2].partition("```")[0]
+    done = await shell("stats")
+    assert done.exit_code == 0, done.output
+    shown = [re.split("  +", line)[0] for line in done.stdout.splitlines()]
+    assert [line.partition(" …")[0] for line in sample.splitlines()] == shown
 
 
 async def test_a_notice_wakes_nobody(shell: Shell):
@@ -53,7 +64,7 @@ async def test_the_worst_is_first_with_all_that_is_known_of_it(shell: Shell):
     assert "No worker asks" in cause
     assert "0 jobs are active" in evidence
     assert "bunqueue-trio worker MODULE:NAME" in remedy
-    assert lines == ["          $ bunqueue-trio workers", "          $ bunqueue-trio pause bills"]
+    assert lines == ["          $ bunqueue-trio workers"]
     assert done.stdout.index("old: paused") > done.stdout.index("bills:")
     cut = await shell("findings", "--limit", "1", "--json")
     assert (cut.exit_code, cut.stderr) == (1, "the worst 1 of 2; --limit shows more\n")
@@ -70,7 +81,8 @@ async def test_those_of_many_queues_are_folded_as_on_the_page(shell: Shell):
     assert sum("1 job waits, the oldest for 2 min; since 20" in row for row in rows) == 5
     assert "          and 3 queues more: --json has all of them" in rows
     assert rows.count("          $ bunqueue-trio workers") == 1, "what helps all of them stands there once"
-    assert "            $ bunqueue-trio pause q0" in rows
+    assert not any("pause" in row for row in rows), "that helps nobody where nobody asks"
+    assert any("bunqueue-trio worker MODULE:NAME" in row for row in rows)
     assert len((await shell("findings", "--json")).stdout.splitlines()) == 8
 
 

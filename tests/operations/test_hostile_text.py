@@ -11,7 +11,10 @@ from typing import Any
 import msgspec
 import pytest
 import structlog
+from click.testing import CliRunner
 
+from bunqueue_trio.cli import main
+from bunqueue_trio.cli import watch as watching
 from bunqueue_trio.client.client import Job
 from bunqueue_trio.protocol.replies import DeliveredJob
 from tests.operations.processes import bunqueue, environment
@@ -110,3 +113,10 @@ def test_a_jobs_logger_names_it_printably():
     with structlog.testing.capture_logs() as entries:
         job.log.info("begun")
     assert entries[0]["job"].isprintable()
+
+
+def test_a_number_longer_than_python_reads_ends_no_watch(monkeypatch: pytest.MonkeyPatch):
+    body = b'{"eventType":"pushed","queue":"q","jobId":"j","timestamp":1,"data":%s}' % (b"7" * 5000)
+    monkeypatch.setattr(watching, "_events", lambda *_: iter([body]))
+    done = CliRunner().invoke(main, ["watch", "--data", "--count", "1"])
+    assert (done.exit_code, done.output.count("7" * 5000)) == (0, 1)

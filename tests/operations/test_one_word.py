@@ -1,19 +1,24 @@
 """One spelling and one word for one thing, wherever the server and its commands speak to people."""
 
 import ast
+import json
 import re
+import sys
 from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
 
 import httpx
 import pytest
 from click.testing import CliRunner
+from rich.table import Table
 
-from bunqueue_trio.cli import COMMANDS, main
-from bunqueue_trio.cli.listing import Listing
+from bunqueue_trio.cli import COMMANDS, main, remote
+from bunqueue_trio.cli.listing import Listing, show_table
 from bunqueue_trio.cli.remote import CALLED, unreachable
 from bunqueue_trio.config import parse_duration_ms
 from bunqueue_trio.config.spans import span, typed_ms, whole
+from bunqueue_trio.pages.words import reached
 
 SRC = Path(__file__).parents[2] / "src" / "bunqueue_trio"
 SPOKEN = ("cli", "engine", "pages", "storage", "ui")
@@ -46,6 +51,32 @@ def test_every_duration_is_spelled_by_one_function():
             if found := list(_spelled(ast.parse(file.read_text()))):
                 own[str(file.relative_to(SRC))] = found
     assert own.keys() == OWN_SPELLING.keys(), own
+
+
+_MANY = re.compile(
+    r" (acts|deliveries|dead letters|entries|events|jobs|passes|pushes|queues|schedules|slots|times|workers)\b"
+)
+
+
+def _uncounted(tree: ast.AST) -> Iterator[str]:
+    """Yield the texts in which a number is followed by a plural, whatever the number."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            for value, after in zip(node.values, node.values[1:], strict=False):
+                is_number = isinstance(value, ast.FormattedValue) and value.format_spec is not None
+                if is_number and isinstance(after, ast.Constant) and _MANY.match(str(after.value)):
+                    yield ast.unparse(node)
+
+
+@pytest.mark.parametrize("layer", ["cli", "pages", "ui"])
+def test_one_is_no_plural(layer: str):
+    """``count`` says ``1 dead letter``."""
+    found = {
+        str(file): said
+        for file in (SRC / layer).rglob("*.py")
+        if (said := list(_uncounted(ast.parse(file.read_text()))))
+    }
+    assert not found
 
 
 @pytest.mark.parametrize(
@@ -126,3 +157,97 @@ def test_the_command_line_has_one_word_for_one_thing():
         shown = CliRunner().invoke(main, [name, "--help"]).output
         assert not WORDS_OF_THE_REFERENCE.search(shown), name
     assert {CALLED[name] for name in ("queued", "processing", "dlq", "failed")} == {"waiting", "active", "dead letters"}
+
+
+@pytest.mark.parametrize("words", [("jobs", "q"), ("clean", "q"), ("cancel", "--state")])
+@pytest.mark.parametrize(("said", "called"), [("dead", "failed"), ("DLQ", "failed"), ("queued", "waiting")])
+def test_who_says_another_word_for_a_state_hears_which_it_is(words: tuple[str, ...], said: str, called: str):
+    done = CliRunner().invoke(main, [*words, said])
+    assert (done.exit_code, f"'{called}' is what '{said.lower()}' is called here" in done.output) == (2, True)
+
+
+def test_another_word_is_no_state_where_its_own_is_none():
+    assert "is not one of" in CliRunner().invoke(main, ["clean", "q", "running"]).output
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "helps"),
+    [
+        (("why", "nix"), "Job not found", "nix; `bunqueue-trio jobs`"), (("job", "nix"), "Job not found", "nix; `bunqueue-trio jobs`"),
+        (("logs", "nix"), "Job not found", "nix; `bunqueue-trio jobs`"), (("cancel", "nix"), "Job not found", "nix; `bunqueue-trio jobs`"),
+        (("change", "nix", "--priority", "1"), "Job not found", "nix; `bunqueue-trio jobs`"),
+        (("reruns", "stop", "9"), "Rerun not found", "9; `bunqueue-trio reruns`"),
+    ],
+)  # fmt: skip
+def test_what_is_not_there_is_named_with_where_to_look(
+    monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], error: str, helps: str
+):
+    gone = httpx.MockTransport(lambda _: httpx.Response(404, json={"ok": False, "error": error}))
+    monkeypatch.setattr(remote, "connect", lambda *_: httpx.Client(base_url="http://gone", transport=gone))
+    done = CliRunner().invoke(main, list(words))
+    assert done.exit_code == 1
+    assert done.output.count("nix") <= 1, "it is named once"
+    assert f"{error} (404): {helps}" in done.output
+
+
+def test_an_address_is_said_that_can_be_reached():
+    listens = ("http://0.0.0.0:7610", "https://[::]:7611", "http://10.0.0.7:80", "unix:/run/q", "http://10.0.0.0:80")
+    said = reached(listens, "mill").split(", ")
+    assert said[:2] == [f"http{s}://mill:761{i} and any other address of that machine" for i, s in enumerate(("", "s"))]
+    assert tuple(said[2:]) == listens[2:]
+
+
+class Narrow(StringIO):
+    """A terminal that is too narrow for most tables."""
+
+    def isatty(self) -> bool:
+        """Return what a program asks that wants to know."""
+        return True
+
+
+def test_a_narrow_terminal_cuts_nothing(monkeypatch: pytest.MonkeyPatch):
+    """A queue whose column `paused` is left out looks as if it were open."""
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setattr(sys, "stdout", Narrow())
+    table = Table("queue", *(f"column-{n}" for n in range(20)), box=None)
+    table.add_row("emails-of-the-north", *map(str, range(1000, 1020)))
+    show_table(table)
+    heads, row = sys.stdout.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert heads.split() == ["queue", *(f"column-{n}" for n in range(20))]
+    assert row.split() == ["emails-of-the-north", *map(str, range(1000, 1020))]
+
+
+@pytest.mark.parametrize("command", ["actions", "queues", "workers"])
+def test_tables_are_shown_as_a_whole(command: str):
+    source = (SRC / "cli" / f"{command}.py").read_text()
+    assert ("show_table(" in source, "Console(" in source) == (True, False)
+
+
+@pytest.mark.parametrize(("flag", "value"), [("ttl", "0s"), ("timeout", "0s")])
+def test_a_time_of_nothing_is_refused_where_it_would_be_none(flag: str, value: str):
+    done = CliRunner().invoke(main, ["push", "q", "1", f"--{flag}", value])
+    assert (done.exit_code, f"--{flag} must be at least 1 ms" in done.output) == (2, True)
+
+
+def test_a_push_says_all_that_was_said(monkeypatch: pytest.MonkeyPatch):
+    """The server refuses 0 attempts; a command that leaves them out pushes a job with three."""
+    sent: list[bytes] = []
+
+    def take(request: httpx.Request) -> httpx.Response:
+        sent.append(request.content)
+        return httpx.Response(200, json={"ok": True, "id": "1"})
+
+    there = httpx.MockTransport(take)
+    monkeypatch.setattr(remote, "connect", lambda *_: httpx.Client(base_url="http://there", transport=there))
+    assert CliRunner().invoke(main, ["push", "q", "1", "--max-attempts", "0", "--delay", "0"]).exit_code == 0
+    assert json.loads(sent[0]) == {"data": 1, "maxAttempts": 0, "delay": 0}
+
+
+def test_what_is_left_out_of_a_change_has_no_default():
+    put, change = (CliRunner().invoke(main, ["schedules", verb, "--help"]).output for verb in ("put", "change"))
+    assert ("[default: once]" in put, "[default: once]" in change) == (True, False)
+    for shown in (put, change):
+        assert "skip, once or all" in " ".join(shown.split())
+        assert "allow, skip, queue or cancel" in " ".join(shown.split())

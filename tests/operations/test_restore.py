@@ -66,7 +66,7 @@ def test_what_stands_in_the_way_leaves_the_file_as_it_was(file: Path, backup: Pa
     link = tmp_path / "link.db"
     link.symlink_to(file)
     for name in (file, link):
-        with pytest.raises(StartupError, match="is in use by a running server"):
+        with pytest.raises(StartupError, match="is in use by a server"):
             restore(backup, name, ignore, overwrite=True)
     server.close()
     assert holds(file, "later")

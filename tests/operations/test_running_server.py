@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import signal
 import socket
 import subprocess
@@ -202,9 +203,12 @@ def test_another_program_at_the_address_is_noticed():
 def test_stats_are_a_table_or_the_servers_own_words(server: Running):
     done = ask(server, "stats")
     assert done.code == 0
-    rows = dict(line.split(maxsplit=1) for line in done.out.splitlines())
-    assert {"waiting", "active", "dead", "totalPushed", "heapUsed"} <= set(rows), "as all commands call them"
-    assert rows["rss"].endswith("MB")
+    rows = dict(re.split("  +", line) for line in done.out.splitlines())
+    assert {"waiting", "active", "dead letters", "pushed since the start", "memory in use"} <= set(rows), (
+        "as all commands call them"
+    )
+    assert rows["memory resident"].endswith("MB")
+    assert not re.search("[a-z][A-Z]", done.out), "those are names of fields"
     reply = json.loads(ask(server, "stats", "--json").out)
     assert set(reply) == {"ok", "stats", "memory", "collections"}
 

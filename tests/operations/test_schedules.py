@@ -104,7 +104,7 @@ def test_a_schedule_is_put_listed_shown_and_deleted(server: Running):
     assert changed.count("\n") == 2
     ask(server, *put, "--priority", "3", "--misfire", "all", "--misfire-max", "5")
     heads, listed = ask(server, "list").out.splitlines()
-    assert heads.split() == ["name", "next", "when", "queue", "brought"]
+    assert heads.split() == ["name", "next", "when", "queue", "by", "slots"]
     assert listed.split() == done.out.removeprefix("created: ").split()
     job_id = ask(server, "run", "nightly").out.strip()
     assert job_id.startswith("nightly@")
@@ -241,7 +241,8 @@ def test_a_put_may_be_tried_and_says_whose_schedule_it_takes(server: Running):
 def test_what_is_refused_is_one_line(server: Running):
     for arguments, code, complaint in (
         (("put", "a b", "q", "--every", "5s"), 1, "Schedule name must be"),
-        (("put", "s", "q"), 1, "Exactly one of cron, every and at must be given (400)"),
+        (("put", "s", "q"), 2, "say when it runs: one of --cron, --every and --at"),
+        (("preview",), 2, "say when it runs: one of --cron, --every and --at"),
         (("put", "s", "q", "hello", "--every", "5s"), 2, "a string needs quotes"),
         (
             ("put", "s", "q", "--cron", "61 * * * *"),

@@ -60,7 +60,7 @@ def test_what_is_in_it_stays_and_what_nothing_uses_goes(file: Path, monkeypatch:
 @pytest.mark.slow
 def test_a_file_that_a_server_has_is_refused(file: Path):
     store = SqliteStore(file)
-    with pytest.raises(StartupError, match="is in use by a running server"):
+    with pytest.raises(StartupError, match="is in use by a server"):
         shrink(file, ignore)
     store.close()
     done = bunqueue("shrink", str(file))

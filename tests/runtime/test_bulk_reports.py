@@ -6,7 +6,7 @@ import pytest
 import trio
 from msgspec import Raw
 
-from bunqueue_trio.config import INLINE_ROWS_MAX, WRITTEN_S
+from bunqueue_trio.config import INLINE_ROWS_MAX, LARGE_BODY_BYTES, MIB, WRITTEN_S
 from bunqueue_trio.engine.commands.report import FAILURE_ACKS
 from bunqueue_trio.engine.job import State
 from bunqueue_trio.errors import Refused
@@ -51,6 +51,18 @@ async def test_a_disk_that_refuses_the_last_acks_refuses_the_answer(nursery: tri
     with pytest.raises(Refused) as refused:
         await world.core.finish(begun)
     assert refused.value.code == "not-committed"
+
+
+async def test_one_that_has_changed_nothing_is_not_in_the_way_of_others(nursery: trio.Nursery):
+    """No commit follows it, which would forget how large it was."""
+    world = World()
+    world.start(nursery)
+    nobody = [f"nobody{n}" for n in range(10)]
+    begun = world.core.begin(c.AckBatch(ids=nobody), size=63 * MIB, sliced=True)
+    await world.core.finish(begun)
+    await settled()
+    world.journal.check(MIB)
+    assert not world.journal.must_wait(LARGE_BODY_BYTES)
 
 
 async def test_nobody_waits_for_all_the_acks_of_others(nursery: trio.Nursery, answers: Answers):

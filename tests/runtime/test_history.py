@@ -100,6 +100,9 @@ async def test_a_server_notes_what_was_the_case(autojump_clock: object):
             await core.execute(c.Push(queue="q", data=Raw(b"1")))
         await core.execute(c.Pause(queue="q", reason="why"))
         await core.execute(c.SetConcurrency(queue="limited", concurrency=2))
+        (going_on,) = bunqueue.server.past().with_now("q", [], 7)
+        assert (going_on.at, going_on.pushed) == (7, 3), "before its minute has ended"
+        assert bunqueue.server.past().with_now("other", [], 7) == []
         await bunqueue.server.note_minute()
         (noted,) = bunqueue.server.past().minutes
         assert (noted.pushed, noted.waiting, noted.is_failing) == (3, 3, False)

@@ -109,12 +109,12 @@ def test_what_cannot_be_copied_or_copied_to_is_one_line_and_nothing_changes(full
 def test_a_server_at_either_end_is_named(full: Path, tmp_path: Path):
     store = SqliteStore(full)
     try:
-        assert f"{full}: is in use by a running server" in run(full, tmp_path / "new.db").stderr
+        assert f"{full}: is in use by a server" in run(full, tmp_path / "new.db").stderr
     finally:
         store.close()
     store = SqliteStore(tmp_path / "new.db")
     try:
-        assert f"{tmp_path / 'new.db'}: is in use by a running server" in run(full, tmp_path / "new.db").stderr
+        assert f"{tmp_path / 'new.db'}: is in use by a server" in run(full, tmp_path / "new.db").stderr
     finally:
         store.close()
 

@@ -34,7 +34,7 @@ def test_a_file_in_use_by_another_server_is_refused_until_that_has_ended(tmp_pat
     path = tmp_path / "queue.db"
     first = SqliteStore(path)
     Ledger(first).write([make_job(1)])
-    with pytest.raises(StartupError, match=f"^{re.escape(str(path))}: is in use by a running server; stop that first$"):
+    with pytest.raises(StartupError, match=f"^{re.escape(str(path))}: is in use by a server: stop that one first$"):
         SqliteStore(path)
     Ledger(first).write([make_job(2)])
     first.close()
@@ -129,7 +129,7 @@ def test_a_file_in_use_is_in_use_by_each_of_its_names(tmp_path: Path):
     linked.symlink_to(path)
     store = SqliteStore(linked)
     assert Path(f"{path}.lock").exists()
-    with pytest.raises(StartupError, match=r"queue\.db: is in use by a running server"):
+    with pytest.raises(StartupError, match=r"queue\.db: is in use by a server"):
         SqliteStore(path)
     hard.hardlink_to(path)
     for name in (path, hard):
@@ -150,7 +150,7 @@ def test_a_file_in_use_is_in_use_by_the_name_that_it_gets(tmp_path: Path, is_new
     Ledger(store).write([make_job(5)])
     path.rename(moved)
     with pytest.raises(
-        StartupError, match=r"moved\.db: is in use by a running server that opened it by another name; stop that first$"
+        StartupError, match=r"moved\.db: is in use by a server that opened it by another name: stop that one first$"
     ):
         SqliteStore(moved)
     with pytest.raises(StartupError, match=r"moved\.db: is in use"):
@@ -160,7 +160,7 @@ def test_a_file_in_use_is_in_use_by_the_name_that_it_gets(tmp_path: Path, is_new
     moved.rename(path)
     copy(path, tmp_path / "copy.db", lambda done, total: None, overwrite=False)
     Path(f"{path}.lock").unlink()
-    with pytest.raises(StartupError, match=r"queue\.db: is in use by a running server"):
+    with pytest.raises(StartupError, match=r"queue\.db: is in use by a server"):
         SqliteStore(path)
     store.close()
     again = SqliteStore(path)

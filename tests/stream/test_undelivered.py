@@ -189,3 +189,27 @@ async def test_a_job_for_a_client_that_has_gone_returns(world: World, express: b
         await trio.testing.wait_all_tasks_blocked()
         state = await world.ask(session, "GetState", id=job_id)
     assert (state["state"], state["stalls"]) == ("waiting", 0)
+
+
+@pytest.mark.parametrize("waits", [True, False], ids=["waited for", "there"])
+@pytest.mark.parametrize("read", [0, 1, 1000], ids="{} bytes read".format)
+@pytest.mark.parametrize("express", [True, False], ids=["express", "hypercorn"])
+async def test_a_large_job_returns_when_its_client_goes_in_the_middle_of_it(
+    world: World, express: bool, read: int, waits: bool
+) -> None:
+    """Hypercorn goes on as if what it could not send had been sent."""
+    world.http._express = express
+    if not waits:
+        await pushed(world, MIB)
+    client = await world.connect()
+    await client.send_all(request_bytes("GET", "/queues/q/jobs?timeout=1000"))
+    await trio.testing.wait_all_tasks_blocked()
+    if waits:
+        await pushed(world, MIB)
+    if read:
+        await client.receive_some(read)
+    await trio.testing.wait_all_tasks_blocked()
+    assert world.server.engine.counts["active"] == 1
+    await trio.aclose_forcefully(client)
+    await trio.testing.wait_all_tasks_blocked()
+    assert is_waiting(world)

@@ -141,7 +141,11 @@ def test_the_rest_of_the_server():
     assert found(Picture(replace(GOOD, events_dropped=5), [], Past([minute(5, dropped=2)]))) == ["events-missed"]
     assert found(Picture(replace(GOOD, events_dropped=5), [], Past([minute(5, dropped=5)]))) == []
     assert found(Picture(replace(GOOD, clock_offset_ms=-5000), [], Past())) == ["clock-off"]
-    assert found(Picture(GOOD, [], Past(), is_guarded=False)) == ["no-tokens"]
+    (finding,) = find(Picture(GOOD, [], Past(), is_guarded=False))
+    assert finding.code == "no-tokens"
+    place = GOOD.place._replace(addresses=("https://0.0.0.0:7601", "http://[::]:7601", "unix:/run/q"))
+    (finding,) = find(Picture(replace(GOOD, place=place), [], Past(), is_guarded=False))
+    assert "`BIND=127.0.0.1:7601,unix:/run/q`" in finding.remedy, "clients on this machine go on as they are"
 
 
 def test_the_worst_comes_first_and_there_is_an_end():

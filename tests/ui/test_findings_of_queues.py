@@ -71,7 +71,10 @@ def test_jobs_that_die_since_they_began_to():
     )
     (finding,) = find(Picture(GOOD, [queue(dead=60)], Past(queues={"q": dies})))
     assert (finding.code, finding.since, finding.numbers) == ("jobs-die", NOW - 3 * MINUTE, {"died": 55, "dead": 60})
-    assert finding.title == "q: 55 jobs died within 3 min"
+    assert finding.title == "q: 55 jobs died within 2 min"
+    assert finding.evidence.startswith(
+        "55 attempts failed and 0 jobs completed in that time; 0 attempts failed and 0 jobs completed in the 1 min since; "
+    )
     # Those that were dead before are only mentioned.
     assert found(Picture(GOOD, [queue(dead=60)], Past(queues={"q": line({"dead": 55}, {"dead": 60})}))) == [
         "dead-letters"
@@ -133,7 +136,8 @@ def test_what_is_over_is_said_in_the_past():
     (finding,) = find(Picture(GOOD, [queue(dead=12)], Past(queues={"q": died})))
     assert (finding.code, finding.until) == ("jobs-die", NOW - 4 * MINUTE)
     assert "failed" in finding.cause
-    assert finding.evidence.startswith("Within 4 min 0 attempts failed")
+    assert finding.title == "q: 12 jobs died within 1 min"
+    assert "; 0 attempts failed and 0 jobs completed in the 4 min since; " in finding.evidence
     (finding,) = find(Picture(GOOD, [queue(dead=13)], Past(queues={"q": died}, died={"q": 1})))
     assert (finding.until, "fails" in finding.cause) == (None, True)
 
@@ -211,14 +215,15 @@ def test_attempts_that_fail_are_reported_as_they_fail_now():
     began = line(
         *({"completed": 900} for _ in range(10)), {"failed": 50, "completed": 5}, {"failed": 40, "completed": 2}
     )
-    (finding,) = find(Picture(GOOD, [queue(delayed=7)], Past(queues={"q": began})))
+    going_on = {"q": [0, 3, 45, 0, 0]}
+    (finding,) = find(Picture(GOOD, [queue(delayed=7)], Past(queues={"q": began}, counted=going_on)))
     assert finding.title == "q: most attempts fail, 45 a minute"
     assert finding.since == NOW - 3 * MINUTE, "a minute is noted at its end"
-    assert finding.numbers == {"failed": 90, "completed": 7, "delayed": 7}
+    assert finding.numbers == {"failed": 135, "completed": 10, "delayed": 7}
     wanes = line({"failed": 600}, *({"failed": 60} for _ in range(10)), *({"failed": 6} for _ in range(3)))
-    (finding,) = find(Picture(GOOD, [queue(delayed=7)], Past(queues={"q": wanes})))
+    (finding,) = find(Picture(GOOD, [queue(delayed=7)], Past(queues={"q": wanes}, counted={"q": [0, 0, 6, 0, 0]})))
     assert finding.title == "q: most attempts fail, 6 a minute"
-    assert finding.evidence.startswith("Within 3 min 12 attempts failed")
+    assert finding.evidence.startswith("Within 3 min 18 attempts failed")
     heals = line({"failed": 600, "completed": 1}, *({"failed": 2, "completed": 50} for _ in range(4)))
     (finding,) = find(Picture(GOOD, [queue(delayed=7)], Past(queues={"q": heals})))
     assert (finding.title, finding.until) == (
@@ -226,6 +231,29 @@ def test_attempts_that_fail_are_reported_as_they_fail_now():
         NOW - 5 * MINUTE,
     )
     assert "; 8 attempts failed and 200 jobs completed in the 5 min since" in finding.evidence
+
+
+def test_what_is_said_of_deaths_is_of_the_same_minutes():
+    """A server that has run for a few seconds has seen nothing die before, and what goes well since then is counted, too."""
+    young = replace(GOOD, started_at=NOW - 23_000)
+    look, at_once = queue(dead=5000), Past(died={"q": 5000}, counted={"q": [0, 200, 9500, 0, 0]})
+    (finding,) = find(Picture(young, [look], at_once))
+    assert (finding.since, finding.title) == (NOW - 23_000, "q: 5,000 jobs died within 23 s")
+    assert finding.evidence == "9,500 attempts failed and 200 jobs completed in that time; 5,000 dead letters are kept."
+    assert "fails each time" in finding.cause
+    # The minute has ended, and the next one goes well.
+    died, well = line({"failed": 9500, "completed": 200, "died": 5000}), {"q": [0, 1770, 0, 0, 0]}
+    (finding,) = find(Picture(GOOD, [look], Past(queues={"q": died}, counted=well)))
+    assert finding.title == "q: 5,000 jobs died within 1 min", "it does not grow with the clock"
+    assert finding.evidence == (
+        "9,500 attempts failed and 200 jobs completed in that time; 0 attempts failed and 1,770 jobs completed in the 1 min since; "
+        "5,000 dead letters are kept."
+    )
+    assert finding.cause.startswith("What they ask for failed each time")
+    assert finding.cause.endswith("Most others complete by now.")
+    (finding,) = find(Picture(GOOD, [queue(delayed=9)], Past(queues={"q": line({"failed": 40})}, counted=well)))
+    assert finding.evidence.startswith("Within 2 min 40 attempts failed and 1,770 jobs completed;")
+    assert finding.title == "q: most attempts fail, 20 a minute"
 
 
 def test_nobody_is_advised_to_pause_what_is_paused():

@@ -339,7 +339,7 @@ async def test_an_error_is_marked_as_fixed_and_a_finding_says_when_it_is_back(si
     await fail(bunqueue, "q", 2, "DiskError: no space on {}")
     page = await follow(site, await site.get("/ui/errors"), "/ui/errors/q?")
     (href,) = set(links(page, "/ui/act/fix-group"))
-    assert (await site.get(href)).said("2 dead letters of q have it, which stay.")
+    assert (await site.get(href)).said("2 dead letters of q with this error stay.")
     page = await site.do("fix-group", queue="q", fingerprint=href.rpartition("=")[2])
     assert page.said("It is marked as fixed.")
     assert page.said("Marked as fixed")

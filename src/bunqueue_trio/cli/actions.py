@@ -1,16 +1,15 @@
 """The command that shows what operators of a running server have done."""
 
 import json
-import sys
 from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import Any
 
 import click
 import msgspec
-from rich.console import Console
 from rich.table import Table
 
+from bunqueue_trio.cli.listing import show_table
 from bunqueue_trio.cli.many import refuse_no_time
 from bunqueue_trio.cli.remote import DURATION, at, json_option, now_ms, pages, with_server
 from bunqueue_trio.logs.printable import printable
@@ -105,5 +104,4 @@ def _show(found: Iterator[Action]) -> None:
         who = act.who if act.who == act.address else f"{act.who} ({act.address})"
         told = (at(act.at), who, acts.what(act), acts.of(act), acts.how(act, at), f"{act.count:,}")
         table.add_row(*map(printable, told))
-    # A pipe has no width: what reads it wants whole lines.
-    Console(file=sys.stdout, highlight=False, markup=False, width=None if sys.stdout.isatty() else 10_000).print(table)
+    show_table(table)

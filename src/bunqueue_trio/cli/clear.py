@@ -7,6 +7,7 @@ import click
 
 from bunqueue_trio.cli.dead import check_which, is_wanted, told_of
 from bunqueue_trio.cli.many import (
+    State,
     act,
     confirm,
     dry_option,
@@ -51,7 +52,7 @@ def purge(
     if wanted or limit is not None:
         total = try_act(url, token, which, "purge", **how).count
         did = act(url, token, which, "purge", total, "deleted", **how)
-        say(f"{told_of(queue, wanted, f'{did.count:,} of {total:,}')} deleted", did.told(), as_json=as_json)
+        say(f"{told_of(queue, wanted, did.count, total)} deleted", did.told(), as_json=as_json)
         return
     assert queue is not None
     body = {} if job_id is None else {"jobId": job_id}
@@ -99,7 +100,7 @@ def drain(
 @click.command()
 @with_server
 @click.argument("queue")
-@click.argument("state", type=click.Choice(_STATES), metavar="STATE")
+@click.argument("state", type=State(_STATES), metavar="STATE")
 @click.option(
     "--older", "grace", type=DURATION, default=0, metavar="TIME",
     help="Only those that are older: 10m, 2h, 7d. The age counts from the push, or from the end of completed and failed ones.",
@@ -120,7 +121,7 @@ def clean(
         count = taken = 0
         for page in pages(url, token, c.Clean, **wanted, dryRun=True):
             count, taken = count + page["count"], taken + page["bytes"]
-        told = f"{count:,} {state} jobs, about {words.size(taken)}"
+        told = f"{words.count(count, f'{state} job')}, about {words.size(taken)}"
         if not _is_wanted(
             url, token, queue, f"{told},", count, dry_run=dry_run, yes=yes, as_json=as_json, more={"bytes": taken}
         ):
@@ -143,7 +144,7 @@ def obliterate(
     refuse_unknown(url, token, queue)
     view = answer(url, token, c.GetQueue, queue=queue)["queue"]
     total = sum(view["counts"].values())
-    told = f"all {total:,} jobs and records"
+    told = f"all of it, {words.count(total, 'job or record', 'jobs and records')},"
     if not _is_wanted(url, token, queue, told, total, dry_run=dry_run, yes=yes, as_json=as_json):
         return
 

@@ -23,6 +23,7 @@ from bunqueue_trio.cli.many import (
 from bunqueue_trio.cli.remote import DURATION, Refusal, answer, at, json_option, pages, refuse_without, say, with_server
 from bunqueue_trio.cli.slips import refuse_unknown, tell_if_unknown
 from bunqueue_trio.logs.printable import printable
+from bunqueue_trio.pages.words import count
 from bunqueue_trio.protocol import commands as c
 
 # A server gives no more at once.
@@ -80,7 +81,7 @@ def dead(
                 break
     # Beside the output, which a program may read.
     if total > shown == limit:
-        click.echo(f"{shown:,} of {total:,} dead letters; --limit shows more", err=True)
+        click.echo(f"{shown:,} of {count(total, 'dead letter')}; --limit shows more", err=True)
     elif not (shown or as_json):
         where = "" if queue is None else f"{queue}: "
         like = _WITH_THIS.get(next(iter(wanted)), " like that") if wanted else ""
@@ -130,7 +131,7 @@ def _show_groups(url: str, token: str | None, queue: str | None, *, limit: int, 
 def _group_cells(group: dict[str, Any], *, where: bool) -> tuple[str, ...]:
     example, told = group["example"], group["shape"]
     if where:
-        told += "  " + ", ".join(f"{name}: {count:,}" for name, count in group["queues"].items())
+        told += "  " + ", ".join(f"{name}: {n:,}" for name, n in group["queues"].items())
     told += f"  [{group['mark']}]" if group["mark"] else ""
     told += _common(group["common"])
     told += f"  ({at(group['firstSeen'])} to {at(group['lastSeen'])}, such as {example['id']})"
@@ -224,7 +225,7 @@ def is_wanted(
         return True
     tried = try_act(url, token, which, action, **how)
     refuse_unknown_group(which, tried)
-    told = told_of(queue, which, f"{tried.count:,}")
+    told = told_of(queue, which, tried.count)
     if dry_run:
         say(f"{told} would be {done}{tried.why_not}", tried.told(dry_run=True), as_json=as_json)
         if not as_json:
@@ -245,11 +246,12 @@ def check_which(queue: str | None, job_id: str | None, wanted: dict[str, Any]) -
         raise click.UsageError("say which QUEUE, or which dead letters: --group, --error, --tag …")
 
 
-def told_of(queue: str | None, which: dict[str, Any], how_many: str) -> str:
+def told_of(queue: str | None, which: dict[str, Any], how_many: int, of: int | None = None) -> str:
     """Return how dead letters are spoken of."""
     where = "all queues" if queue is None else queue
     is_one = {"queue"} < which.keys() | {"queue"} <= {"queue", "error", "fingerprint"}
-    return f"{where}: {how_many} dead letters{' with this error' if is_one else ''}"
+    told = count(how_many, "dead letter") if of is None else f"{how_many:,} of {count(of, 'dead letter')}"
+    return f"{where}: {told}{' with this error' if is_one else ''}"
 
 
 def _retry_which(
@@ -263,23 +265,23 @@ def _retry_which(
     while again.count and "dependency-dead" in again.refused and did.count < total and "limit" not in how:
         again = act(url, token, which, "retry", total - did.count, "retried", **how)
         did.count, did.refused = did.count + again.count, again.refused
-    text = f"{told_of(queue, which, f'{did.count:,} of {total:,}')} retried{did.why_not}"
+    text = f"{told_of(queue, which, did.count, total)} retried{did.why_not}"
     say(text, did.told(), as_json=as_json)
 
 
 def _retry_all(url: str, token: str | None, queue: str, job_id: str | None, *, as_json: bool) -> None:
-    count, left = 0, 0
+    again, left = 0, 0
     try:
         for reply in _tries(url, token, queue, job_id):
-            count, left = count + reply["count"], reply["left"]
+            again, left = again + reply["count"], reply["left"]
     except click.ClickException as gone:
-        if not count:
+        if not again:
             raise
-        raise click.ClickException(f"{gone.message}; {count:,} were retried before") from None
-    said = f"{queue}: {count:,} retried, {left:,} still dead"
+        raise click.ClickException(f"{gone.message}; {again:,} were retried before") from None
+    said = f"{queue}: {again:,} retried, {left:,} still dead"
     if left and job_id is None:
         said += f" ({_why_still(url, token, queue)})"
-    say(said, {"count": count, "left": left}, as_json=as_json)
+    say(said, {"count": again, "left": left}, as_json=as_json)
 
 
 def _why_still(url: str, token: str | None, queue: str) -> str:

@@ -12,7 +12,7 @@ import click
 from msgspec import Raw
 
 from bunqueue_trio.cli.listing import Listing
-from bunqueue_trio.cli.many import STATES, act_on_many, dry_option, rate_option, rated, with_filter, yes_option
+from bunqueue_trio.cli.many import STATES, State, act_on_many, dry_option, rate_option, rated, with_filter, yes_option
 from bunqueue_trio.cli.remote import (
     DURATION,
     Refusal,
@@ -51,7 +51,7 @@ _force = click.option("--force", is_flag=True, help="With a filter: active ones,
 @click.command()
 @with_server
 @click.argument("of_queue", required=False, metavar="[QUEUE]")
-@click.argument("in_state", required=False, type=click.Choice(STATES), metavar="[STATE]")
+@click.argument("in_state", required=False, type=State(STATES), metavar="[STATE]")
 @with_filter
 @click.option(
     "--limit", type=click.IntRange(min=1), default=100, show_default=True, metavar="N", help="Show at most N."
@@ -63,7 +63,7 @@ def jobs(
 ) -> None:  # fmt: skip
     """List jobs, of QUEUE in STATE or of all that a filter describes: when, id, name, failed attempts and last error.
 
-    STATE is waiting, delayed, waiting-children, active, completed or failed. Waiting jobs come in the order of their delivery,
+    STATE is waiting, delayed, waiting-children, active, completed or failed (dead). Waiting jobs come in the order of their delivery,
     delayed ones as they become ready, ended ones newest first. The time is when a delayed job is ready, an active one began, an
     ended one ended, and any other was pushed. Of several queues or states, each job has its own beside it.
     """
@@ -339,7 +339,8 @@ def _each(
             reply = act(job_id)
         except Refusal as refusal:
             said_why = explained(url, token, job_id, refusal).message
-            refused.append(said_why if said_why.startswith(f"{job_id}: ") else f"{job_id}: {said_why}")
+            is_named = said_why.startswith(f"{job_id}: ") or f": {job_id}; " in said_why
+            refused.append(said_why if is_named else f"{job_id}: {said_why}")
         except click.ClickException as error:
             refused.append(f"{job_id}: {error.message}")
         else:

@@ -1,14 +1,22 @@
 """Lists of commands: rows under headings that say what each column is; for programs an object a line."""
 
 import json
+import sys
 from typing import Any, Self
 
 import click
+from rich.console import Console
+from rich.table import Table
 
 from bunqueue_trio.logs.printable import printable
 
 # Rows that say how wide the columns are: what comes later may be wider.
 _FIRST = 1000
+
+
+def show_table(table: Table) -> None:
+    """Print all of a table, however narrow the terminal, which folds its lines: what is cut is lost without a word."""
+    Console(file=sys.stdout, highlight=False, markup=False, width=10_000, height=100).print(table)
 
 
 class Listing:

@@ -17,9 +17,27 @@ STATES = ("waiting", "delayed", "waiting-children", "active", "completed", "fail
 # Jobs in one request: about a second at most, so that the bar moves.
 ACT_MAX = 1000
 
+_ALSO_CALLED = {
+    "dead": "failed", "died": "failed", "dlq": "failed", "dead-letter": "failed", "dead-letters": "failed", "queued": "waiting",
+    "ready": "waiting", "processing": "active", "running": "active", "scheduled": "delayed", "done": "completed",
+}  # fmt: skip
+"""What a state is called elsewhere → what it is called as a state of a job."""
+
+
+class State(click.Choice[str]):
+    """A state of a job; who says another word for one hears which it is."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the state."""
+        called = _ALSO_CALLED.get(str(value).lower(), "")
+        if called in self.choices and value not in self.choices:
+            self.fail(f"{called!r} is what {str(value).lower()!r} is called here", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 _WHERE = (
     click.option("--queue", "queue", multiple=True, metavar="QUEUE", help="Only of this queue; may be repeated."),
-    click.option("--state", "state", multiple=True, type=click.Choice(STATES), metavar="STATE", help="Only in this state; may be repeated."),
+    click.option("--state", "state", multiple=True, type=State(STATES), metavar="STATE", help="Only in this state; may be repeated."),
 )  # fmt: skip
 _WHICH = (
     click.option("--tag", metavar="TAG", help="Only with this tag."),

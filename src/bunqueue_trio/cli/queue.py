@@ -12,6 +12,7 @@ from bunqueue_trio.cli.remote import answer, at, json_option, pages, refuse_with
 from bunqueue_trio.cli.slips import refuse_unknown, tell_unknown
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.pages.queue_settings import GROUPS, NAMED, Told, parse, tell, tell_limits, written
+from bunqueue_trio.pages.words import count
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.catalog import COMMANDS
 
@@ -96,11 +97,11 @@ def queue(
         changes = [f"{name} would be {_wanted(name, value)}" for name, value in said]
         changes += [f"{name} would be as everywhere" for name in reset]
         # What cannot be taken back is said also where there is nothing of it.
-        changes.append(f"{leaving:,} dead letters would be deleted for good")
+        changes.append(f"{count(leaving, 'dead letter')} would be deleted for good")
         say(f"{queue}: {'; '.join(changes)}", would, as_json=as_json)
         return
     if leaving:
-        confirm(f"{queue}: delete {leaving:,} dead letters for good", yes=yes)
+        confirm(f"{queue}: delete {count(leaving, 'dead letter')} for good", yes=yes)
     for name in reset:
         for kind in (c.ClearConcurrency, c.RateLimitClear) if name == "limits" else (GROUPS[name].clears,):
             answer(url, token, kind, queue=queue)

@@ -1,21 +1,20 @@
 """Commands about the queues of a running server: what is in them, and whether they are paused or limited."""
 
 import json
-import sys
 from collections.abc import Iterable
 from datetime import datetime
 from itertools import islice
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
+from bunqueue_trio.cli.listing import show_table
 from bunqueue_trio.cli.remote import answer, at, json_option, now_ms, pages, say, with_server
 from bunqueue_trio.cli.slips import refuse_unknown, tell_unknown
 from bunqueue_trio.config import parse_duration_ms, parse_typed_ms
 from bunqueue_trio.logs.printable import printable
-from bunqueue_trio.pages.words import span, typed_ms, whole
+from bunqueue_trio.pages.words import count, span, typed_ms, whole
 from bunqueue_trio.protocol import commands as c
 
 # A number of ms as large as that is a moment; as a duration it would be three years.
@@ -111,8 +110,7 @@ def queues(url: str, token: str | None, queue: str | None, *, limit: int | None,
             "" if oldest is None else span(now - oldest), f"{each['pullsWaiting']:,}",
             "" if each["concurrency"] is None else f"{each['concurrency']:,}", _rate(each["rateLimit"]), printable(_why(each["pause"])),
         )  # fmt: skip
-    # A pipe has no width: what reads it wants whole lines.
-    Console(file=sys.stdout, highlight=False, markup=False, width=None if sys.stdout.isatty() else 10_000).print(table)
+    show_table(table)
 
 
 @click.command()
@@ -216,7 +214,11 @@ def _limit(url: str, token: str | None, queue: str, number: str) -> None:
 
 
 def _per_time(rate: dict[str, int] | None) -> str:
-    return "; any rate" if rate is None else f"; {rate['limit']:,} deliveries in {whole(rate['duration'])}"
+    return (
+        "; any rate"
+        if rate is None
+        else f"; {count(rate['limit'], 'delivery', 'deliveries')} in {whole(rate['duration'])}"
+    )
 
 
 def _rate(rate: dict[str, int] | None) -> str:

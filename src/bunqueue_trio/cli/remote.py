@@ -23,10 +23,11 @@ from rich.table import Table
 from bunqueue_trio.config import parse_typed_ms
 from bunqueue_trio.errors import STORAGE_DOWN, STORAGE_FULL, WRONG_TOKEN
 from bunqueue_trio.logs.printable import printable
-from bunqueue_trio.pages.words import span
+from bunqueue_trio.pages.words import count, span
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.address import http_url, masked
 from bunqueue_trio.protocol.commands import Command
+from bunqueue_trio.protocol.numbers import integer
 from bunqueue_trio.protocol.request import Request, request_of
 from bunqueue_trio.protocol.routes import path_of_page
 
@@ -45,13 +46,26 @@ _HINTS = {
     "Connection refused": _WHERE, "No such file": _WHERE, "Name or service not known": _WHERE, "No route to host": _WHERE,
 }  # fmt: skip
 """What an error says → what probably helps."""
+CALLED = {
+    "queued": "waiting", "processing": "active", "dlq": "dead letters", "failed": "dead letters",
+    "totalPushed": "pushed since the start", "totalPulled": "delivered since the start", "totalCompleted": "completed since the start",
+    "totalFailed": "died since the start", "pushPerSec": "pushed a second", "pullPerSec": "delivered a second", "uptime": "runs for",
+    "heapUsed": "memory in use", "heapTotal": "memory held", "external": "outside Python's own", "rss": "memory resident",
+}  # fmt: skip
+"""Fields of the API reference → what all commands call it."""
 _HELPS = {
     STORAGE_DOWN.message: "; see `bunqueue-trio storage`, which says why",
     STORAGE_FULL.message: "; make room on its disk, see `bunqueue-trio storage`",
 }
 """What a server says → what helps whoever meets it at a command line."""
-CALLED = {"queued": "waiting", "processing": "active", "dlq": "dead letters", "failed": "dead letters"}
-"""Fields of the API reference → what all commands call it."""
+_ABSENT = {
+    "Job not found (404)": (
+        "id",
+        "`bunqueue-trio jobs` lists those that there are, and of a job that was removed nothing is kept",
+    ),
+    "Rerun not found (404)": ("rerun", "`bunqueue-trio reruns` lists those that there are"),
+}
+"""What a server says of what is not there → the field that names it, and what helps."""
 # How often a server is asked whether its audit is done.
 _POLL_S = 0.5
 
@@ -137,10 +151,6 @@ def connect(url: str, token: str | None, timeout_s: float | None = TIMEOUT_S) ->
     return httpx.Client(base_url=url, headers=headers, timeout=timeout_s, trust_env=False, verify=verify)
 
 
-# Of a number that is read as one.
-_DIGITS_MAX = 1000
-
-
 class Refusal(click.ClickException):
     """What the server refused, in its own words, with its status."""
 
@@ -157,9 +167,20 @@ def connection(url: str, token: str | None) -> Iterator[Ask]:
         def ask(kind: type[Command], /, **fields: object) -> Any:
             known = {field.encode_name for field in msgspec.structs.fields(kind)}
             assert fields.keys() <= known, f"{kind.__name__} has no {', '.join(fields.keys() - known)}"
-            return _sent(client, url, request_of(kind, fields))
+            try:
+                return _sent(client, url, request_of(kind, fields))
+            except Refusal as refusal:
+                raise _naming(refusal, fields) from None
 
         yield ask
+
+
+def _naming(refusal: Refusal, fields: dict[str, object]) -> Refusal:
+    """Return a refusal that names what was asked for and is not there, and where to look for it."""
+    for said, (field, helps) in _ABSENT.items():
+        if said in refusal.message and fields.get(field) is not None:
+            return Refusal(printable(f"{refusal.message}: {fields[field]}; {helps}"), refusal.status)
+    return refusal
 
 
 def _sent(client: httpx.Client, url: str, request: Request) -> Any:
@@ -223,11 +244,6 @@ def unreachable(url: str, error: Exception) -> click.ClickException:
     return click.ClickException(f"{masked(url)}: {_ERRNO.sub('', said)}{hint}")
 
 
-def _integer(text: str) -> int | str:
-    """Return a number, or its text: one of thousands of digits in a payload takes long to read, and is shown as it is."""
-    return int(text) if len(text) <= _DIGITS_MAX else text
-
-
 def accepted(url: str, status: int, content: bytes) -> Any:
     """Return the content of a response with status 200.
 
@@ -236,7 +252,7 @@ def accepted(url: str, status: int, content: bytes) -> Any:
         ClickException: it is none, or something stands in between.
     """
     try:
-        reply = json.loads(content, parse_int=_integer)
+        reply = json.loads(content, parse_int=integer)
     except ValueError:
         reply = None
     if isinstance(reply, dict) and reply.get("ok") is True and status == 200:
@@ -264,10 +280,12 @@ def live_audit(url: str, token: str | None, *, wait: bool) -> list[str]:
         time.sleep(_POLL_S)
         audit = page_of(url, token, "audit")["audit"]
     click.echo(
-        f"{masked(url)}: {audit['checked']:,} jobs and entries looked at in {audit['passesDone']:,} passes; "
+        f"{masked(url)}: {count(audit['checked'], 'job or entry', 'jobs and entries')} looked at in {count(audit['passesDone'], 'pass', 'passes')}; "
         f"the last took {span(audit['lastMs'])}"
     )
-    return [printable(f"{each['kind']}: {each['what']} (met {each['times']:,} times)") for each in audit["findings"]]
+    return [
+        printable(f"{each['kind']}: {each['what']} (met {count(each['times'], 'time')})") for each in audit["findings"]
+    ]
 
 
 @click.command()
@@ -284,9 +302,11 @@ def stats(url: str, token: str | None, *, as_json: bool) -> None:
     table.add_column(justify="right")
     for name, value in reply["stats"].items():
         table.add_row(printable(CALLED.get(name, name)), span(value * 1000) if name == "uptime" else f"{value:,}")
+    # A server in Python has none.
+    reply["memory"].pop("arrayBuffers", None)
     for name, value in reply["memory"].items():
-        table.add_row(printable(name), f"{value:,} MB")
-    Console(file=sys.stdout, highlight=False).print(table)
+        table.add_row(printable(CALLED.get(name, name)), f"{value:,} MB")
+    Console(file=sys.stdout, highlight=False, width=10_000, height=100).print(table)
 
 
 class Duration(click.ParamType[int]):
@@ -349,6 +369,7 @@ def push(
     has a unit: 500ms, 5s, 10m, 2h, 1d.
     """
     body = {"data": Raw(json_argument(data))} | {_camel(k): v for k, v in options.items() if _is_said(v)}
+    refuse_no_time(options)
     backoff_how = {"type": backoff_type, "maxDelay": backoff_max, "jitter": backoff_jitter}
     given = {name: value for name, value in backoff_how.items() if value is not None}
     refuse_without(backoff is not None, "--backoff", "backoff_type", "backoff_max", "backoff_jitter")
@@ -359,6 +380,17 @@ def push(
         body["repeat"] = {"every": repeat_every, "limit": repeat_limit} | ({"name": repeat_name} if repeat_name else {})
     reply = answer(url, token, c.Push, queue=queue, **body)
     say(reply["id"], reply, as_json=as_json)
+
+
+def refuse_no_time(options: dict[str, Any]) -> None:
+    """Refuse a time of 0 where the API takes it as none: nobody says it for that.
+
+    Raises:
+        UsageError: there is one.
+    """
+    for name in ("ttl", "timeout"):
+        if options[name] == 0:
+            raise click.UsageError(f"--{name} must be at least 1 ms; without it there is no limit")
 
 
 def _is_said(value: object) -> bool:

@@ -60,7 +60,7 @@ def rerun(
         return
     tried = try_act(url, token, which, "retry")
     refuse_unknown_group(which, tried)
-    what = told_of(queue, which, f"{tried.count:,}")
+    what = told_of(queue, which, tried.count)
     if tried.count:
         confirm(f"rerun {what}, {min(count, tried.count):,} first", yes=yes)
     how = {"count": count, "rate": rate, "stopAt": stop_at, "force": force}

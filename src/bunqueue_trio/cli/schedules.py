@@ -26,7 +26,16 @@ from bunqueue_trio.cli.remote import (
     say,
     with_server,
 )
-from bunqueue_trio.cli.scheduling import NOTHING, TIMES, fields_of, how, or_none, refuse_of_no_effect, when
+from bunqueue_trio.cli.scheduling import (
+    NOTHING,
+    TIMES,
+    fields_of,
+    how,
+    or_none,
+    refuse_of_no_effect,
+    refuse_unclear,
+    when,
+)
 from bunqueue_trio.cli.words import told
 
 # The rules of zones are those of the server.
@@ -97,7 +106,7 @@ def schedules(ctx: click.Context, url: str, token: str | None, *, limit: int | N
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Show at most N; all unless you say.")
 @_as_json
 def list_(url: str, token: str | None, *, limit: int | None, as_json: bool) -> None:
-    """List the schedules: name, next run or state, when, queue, and how many jobs its slots have brought; those of `run` are beside them.
+    """List the schedules: name, next run or state, when, queue, and how many of its slots have brought a job (`run` is no slot).
 
     Behind them the jobs that were pushed with a repeat: name, due, how often, queue, which run it is, and its id.
     """
@@ -106,7 +115,7 @@ def list_(url: str, token: str | None, *, limit: int | None, as_json: bool) -> N
 
 def _list(url: str, token: str | None, *, limit: int | None, as_json: bool) -> None:
     shown, found = 0, (cells for page in pages(url, token, c.ListSchedules, limit=_PAGE) for cells in _all_cells(page))
-    with Listing("name", "next", "when", "queue", "brought", as_json=as_json) as listing:
+    with Listing("name", "next", "when", "queue", "by slots", as_json=as_json) as listing:
         for cells, each in islice(found, limit):
             shown += 1
             listing.add(each, *cells)
@@ -184,7 +193,7 @@ def show(url: str, token: str | None, name: str, *, next_: int, limit: int, as_j
     for past in runs["past"]:
         click.echo(printable(_past(past, each["timezone"])))
     if runs["next"] is not None:
-        click.echo(f"the last {limit:,} slots; --limit shows more", err=True)
+        click.echo(f"the last {count(limit, 'slot')}; --limit shows more", err=True)
 
 
 def _told(key: str, each: dict[str, Any]) -> str:
@@ -223,6 +232,7 @@ def _past(past: dict[str, Any], zone: str) -> str:
 @_as_json
 def preview(url: str, token: str | None, *, next_: int, as_json: bool, **given: Any) -> None:
     """Show when a schedule would run, without storing it; `put --dry-run` tries all the rest of it."""
+    refuse_unclear(given)
     told = answer(url, token, c.PreviewSchedule, next=next_, **fields_of(url, token, given))
     if as_json:
         click.echo(json.dumps(told))
@@ -244,9 +254,10 @@ def put(
 ) -> None:
     """Create the schedule NAME, or replace it: it brings jobs with the payload JSON to QUEUE.
 
-    Nothing runs because of this; one that is the same already stays as it is, and what is another than before is shown: what is not
-    said is as if there had been none; `change` leaves that as it is. JSON can be `-` or `@FILE`, as of `push`.
+    Nothing runs because of this. One that is there is replaced, and it is shown what has changed: what you leave out is then not set, while
+    `change` leaves it as it was. One that is the same already stays. JSON can be `-` or `@FILE`, as of `push`.
     """
+    refuse_unclear(given)
     refuse_of_no_effect(given)
     fields: dict[str, Any] = {"name": name, "queue": queue, "data": Raw(json_argument(data)), "dryRun": dry_run}
     fields |= fields_of(url, token, given)

@@ -78,12 +78,12 @@ def when(command: Callable[..., Any]) -> Callable[..., Any]:
 _HOW = (
     click.option("--limit", type=int, metavar="N", help="At most N jobs."),
     click.option("--jitter", type=DURATION, metavar="TIME", help="Run up to this much later, always the same for a slot."),
-    click.option("--misfire", type=click.Choice(["skip", "once", "all"]), help="What is done about missed slots.  [default: once]"),
+    click.option("--misfire", type=click.Choice(["skip", "once", "all"]), help="What is done about missed slots: skip, once or all.  [default: once]"),
     click.option("--misfire-max", type=int, metavar="N", help="Of `all`: at most N of them.  [default: 10]"),
     click.option("--window", type=DURATION, metavar="TIME", help="Slots older than that are not made up for."),
     click.option(
         "--overlap", type=click.Choice(["allow", "skip", "queue", "cancel"]),
-        help="What is done while a job before has not ended.  [default: skip]",
+        help="What is done while a job before has not ended: allow, skip, queue or cancel.  [default: skip]",
     ),
     click.option("--job-name", metavar="NAME", help="Of the jobs, as of `push --name`."),
     click.option("--priority", type=int, help="Of the jobs, as all that follow."),
@@ -118,9 +118,16 @@ def or_none(command: Callable[..., Any]) -> Callable[..., Any]:
         # What has no default cannot be taken back.
         if is_one and param.name not in ("url", "token", "queue", "data", "cron", "every", "at"):
             param.type = OrNone(param.type)
-            # What is not said stays as it is: it is `none` that brings the default back.
-            param.help = (param.help or "").replace("[default: ", "[none: ")
+        if is_one and param.help:
+            # What is left out stays as it is.
+            param.help = re.sub(r"  \[default: (.*)\]$", r"  [none: \1]", param.help)
     return command
+
+
+def refuse_unclear(given: dict[str, Any]) -> None:
+    """Raise ``UsageError`` unless exactly one flag says when a schedule runs."""
+    if sum(given[name] is not None for name in ("cron", "every", "at")) != 1:
+        raise click.UsageError("say when it runs: one of --cron, --every and --at")
 
 
 def refuse_of_no_effect(given: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ import click
 
 from bunqueue_trio.cli.remote import CALLED, Refusal, answer, at, json_option, page_of, with_server
 from bunqueue_trio.logs.printable import printable
-from bunqueue_trio.pages.words import address, count, size, span, typed_ms
+from bunqueue_trio.pages.words import count, reached, size, span, typed_ms
 from bunqueue_trio.protocol import commands as c
 
 
@@ -67,7 +67,7 @@ def _rows(told: dict[str, Any]) -> list[tuple[str, str]]:
     rows += [
         (
             "shorter",
-            f"RETENTION_AGE_MS={typed_ms(each['age'])} would free about {each['jobs']:,} jobs, {size(each['bytes'])}",
+            f"RETENTION_AGE_MS={typed_ms(each['age'])} would free about {count(each['jobs'], 'job')}, {size(each['bytes'])}",
         )
         for each in told.get("shorter") or ()
     ]
@@ -123,7 +123,7 @@ def _place_line(told: dict[str, Any]) -> str:
     one, doors = told["server"], told["doors"]
     said = [
         f"{one['host']} process {one['process']}",
-        f"at {', '.join(map(address, one['addresses'])) or 'no address of its own'}",
+        f"at {reached(one['addresses'], one['host']) or 'no address of its own'}",
     ]
     if one["term"] is not None:
         # With a file there is nobody else who could.

@@ -15,6 +15,7 @@ from bunqueue_trio.cli.remote import accepted, connect, json_option, unreachable
 from bunqueue_trio.cli.slips import tell_if_unknown
 from bunqueue_trio.logs.printable import printable, printable_json
 from bunqueue_trio.protocol.events import ALL_TYPES, EVENT_TYPES
+from bunqueue_trio.protocol.numbers import integer
 from bunqueue_trio.protocol.routes import path_of_page
 
 # The server says something every 15 s; three times nothing is a dead connection.
@@ -53,7 +54,7 @@ def watch(
     shown = 0
     try:
         for body in _events(url, token, path):
-            event = json.loads(body)
+            event = json.loads(body, parse_int=integer)
             if "gap" in event:
                 click.echo(f"events {event['after'] + 1} to {event['oldest'] - 1} are not kept any more", err=True)
             if "eventType" not in event or (types and event["eventType"] not in types):

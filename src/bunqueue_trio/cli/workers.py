@@ -1,16 +1,15 @@
 """Commands about those who work for a running server: who they are, what they have, and taking it from them."""
 
 import json
-import sys
 from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from itertools import islice
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
+from bunqueue_trio.cli.listing import show_table
 from bunqueue_trio.cli.many import confirm, dry_option, yes_option
 from bunqueue_trio.cli.remote import (
     answer,
@@ -72,9 +71,7 @@ def workers(ctx: click.Context, url: str, token: str | None, *, limit: int | Non
             printable(", ".join(worker["queues"])),
         )  # fmt: skip
     if not as_json:
-        Console(file=sys.stdout, highlight=False, markup=False, width=None if sys.stdout.isatty() else 10_000).print(
-            table
-        )
+        show_table(table)
 
 
 def _status(worker: dict[str, Any]) -> str:

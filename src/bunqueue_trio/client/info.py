@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
+from bunqueue_trio.protocol.numbers import integer
 from bunqueue_trio.protocol.options import Backoff, backoff_of
 from bunqueue_trio.protocol.replies import JobView
 
@@ -15,7 +16,7 @@ def decode(raw: Raw | bytes) -> Any:
     try:
         return msgspec.json.decode(raw)
     except (ValueError, RecursionError):
-        return json.loads(bytes(raw))
+        return json.loads(bytes(raw), parse_int=integer)
 
 
 def encoded(value: Any) -> Raw | None:

@@ -167,7 +167,7 @@ def _doors(told: Statistics) -> Iterator[Fields]:
             "code": "door-queue", "severity": "warning", "alert": "BunqueueDoorQueue", "weight": 440 * 10**5,
             "title": f"{fullest[1]:,} requests wait at door {fullest[0]}",
             "cause": "More is asked than this server answers, or its store is slow.",
-            "evidence": f"{told.pushes_per_s:,} pushes and {told.pulls_per_s:,} pulls a second. A door refuses more than 50,000 requests.",
+            "evidence": f"{count(told.pushes_per_s, 'push', 'pushes')} and {count(told.pulls_per_s, 'pull')} a second. A door refuses more than 50,000 requests.",
             "remedy": "More doors do not help: all of them wait for this server. Push in bulk, or divide the queues.",
             "numbers": {"requests": fullest[1]},
         }  # fmt: skip

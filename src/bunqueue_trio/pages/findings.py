@@ -313,7 +313,7 @@ def _slow(picture: Picture) -> Iterator[Finding]:
             code="loop-lags", severity="warning", alert="BunqueueLoopLags", weight=400 * 10**5, until=until,
             title=f"The server {is_late}: its event loop {lags} by up to {span(lag)}",
             cause="More work than one processor does, or a machine that is busy with something else.",
-            evidence=f"{told.pushes_per_s:,} pushes and {told.pulls_per_s:,} pulls a second.",
+            evidence=f"{count(told.pushes_per_s, 'push', 'pushes')} and {count(told.pulls_per_s, 'pull')} a second.",
             numbers={"p99Ms": int(lag)}, commands=(line("stats"),),
         )  # fmt: skip
 
@@ -417,8 +417,14 @@ def _rest(picture: Picture) -> Iterator[Finding]:
             code="no-tokens", severity="notice", weight=1,
             title="Whoever reaches this address can push, take and delete jobs",
             cause="No tokens are set.", evidence="The server listens on more than this machine, and asks nobody who he is.",
-            remedy="Set `AUTH_TOKENS_FILE`, or `BIND=127.0.0.1:6790`, and start it again.",
+            remedy=f"Set `AUTH_TOKENS_FILE`, or `BIND={_at_home(told.place.addresses)}`, and start it again.",
         )  # fmt: skip
+
+
+def _at_home(addresses: Sequence[str]) -> str:
+    """Return what lets only this machine reach a server: no client on it is to hear of another port."""
+    places = (each if each.startswith("unix:") else f"127.0.0.1:{each.rpartition(':')[2]}" for each in addresses)
+    return ",".join(dict.fromkeys(places)) or "127.0.0.1:6790"
 
 
 def _cluster(picture: Picture) -> Iterator[Finding]:

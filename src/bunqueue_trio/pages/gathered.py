@@ -12,7 +12,7 @@ MANY = 2
 MANY_SHOWN = 5
 
 _SAYS = {
-    "nobody-asks": ("{}: jobs wait, and nobody asks", "`bunqueue-trio workers` shows which queues are asked for, and by whom."),
+    "nobody-asks": ("{}: jobs wait, and nobody asks", "Start workers for them: `bunqueue-trio worker MODULE:NAME`. `bunqueue-trio workers` shows which queues are asked for, and by whom."),
     "queue-waits": ("{}: jobs wait for long", ""), "queue-grows": ("{} are growing", ""), "jobs-die": ("{}: jobs die", ""),
     "job-stuck": ("{}: a job hangs", ""), "attempts-fail": ("{}: most attempts fail", ""), "paused": ("{} are paused", ""), "error-back": ("{}: errors that were fixed are back", ""),
 }  # fmt: skip

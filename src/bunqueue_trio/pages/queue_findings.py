@@ -71,8 +71,8 @@ class Candidates:
         """Yield the fields of the findings about all queues that were looked at."""
         rules = (
             (self.waits, _waits),
-            (self.dies, partial(_dies, past.died)),
-            (self.fails, _fails),
+            (self.dies, partial(_dies, past, told.started_at)),
+            (self.fails, partial(_fails, past, told.started_at)),
             (self.paused, _paused),
             (self.stuck, _stuck),
         )
@@ -122,10 +122,10 @@ def _per_minute(minutes: Sequence[QueueMinute], name: str) -> float:
     return sum(getattr(minute, name) for minute in minutes) / len(minutes) if minutes else 0
 
 
-def _tally(minutes: Sequence[QueueMinute], now: int) -> str:
-    """Say how attempts have ended in some minutes up to now."""
-    span_ms = now - minutes[0].at + MINUTE_MS if minutes else OVER_MS
-    return f"Within {span(span_ms)} {_ended(minutes)}"
+def _begin(minutes: Sequence[QueueMinute], place: int, started_at: int) -> int:
+    """Return when one of the minutes of a queue began: what is noted at its end has happened in it, and since the server started."""
+    at, before = minutes[place].at, minutes[place - 1].at if place else 0
+    return max(at - MINUTE_MS, before, started_at if started_at < at else 0)
 
 
 def _ended(minutes: Sequence[QueueMinute]) -> str:
@@ -155,6 +155,8 @@ def _waits(queue: QueueLook, lately: Sequence[QueueMinute], now: int) -> Fields:
     helps: tuple[str, ...] = (line("workers"), line("pause", Given(queue.name)))
     if nobody:
         title += ", and nobody asks"
+        # To pause it helps nobody: nobody takes a job of it.
+        helps = (line("workers"),)
         cause = "No worker asks for jobs of this queue: none runs, or they ask under another name."
         if queue.quiet:
             cause = f"Those who work on it are quiet, since somebody has told them to take no more jobs: {', '.join(queue.quiet)}."
@@ -175,10 +177,16 @@ def _waits(queue: QueueLook, lately: Sequence[QueueMinute], now: int) -> Fields:
         "code": "nobody-asks" if nobody else "queue-waits" if age >= WAITS_MS else "queue-grows",
         "severity": "warning", "queue": queue.name, "title": title, "cause": cause,
         "remedy": _ASK.format(queue.name) if nobody and not queue.quiet else "", "commands": helps,
-        "alert": "BunqueueJobsWaitTooLong" if age >= WAITS_MS else None, "since": queue.oldest_ready_at,
+        "alert": "BunqueueJobsWaitTooLong" if age >= WAITS_MS else None, "since": _asked_last(queue, lately) if nobody else queue.oldest_ready_at,
         "evidence": f"{flow}{count(queue.active, 'job is', 'jobs are')} active, {count(queue.pulls_waiting, 'pull waits', 'pulls wait')}.",
         "numbers": {"waiting": queue.waiting, "oldestMs": age, "active": queue.active, "pullsWaiting": queue.pulls_waiting},
     }  # fmt: skip
+
+
+def _asked_last(queue: QueueLook, lately: Sequence[QueueMinute]) -> int | None:
+    """Return since when nobody asks for jobs that wait, by what workers have done."""
+    busy = [minute.at for minute in lately if minute.completed or minute.failed or minute.stalled]
+    return max(filter(None, (queue.oldest_ready_at, *busy)), default=None)
 
 
 _ASK = (
@@ -212,13 +220,21 @@ def _died(queue: QueueLook, lately: Sequence[QueueMinute], died_now: Mapping[str
     return 0 if is_hushed else died_now.get(queue.name, 0) + sum(minute.died for minute in lately)
 
 
-def _dies(died_now: Mapping[str, int], queue: QueueLook, lately: Sequence[QueueMinute], now: int) -> Fields:
+def _dies(past: Past, started_at: int, queue: QueueLook, lately: Sequence[QueueMinute], now: int) -> Fields:
     """Tell how many died, by what was counted: what is kept of them, and for how long, is another matter."""
-    died, fatal = _died(queue, lately, died_now), [minute.at for minute in lately if minute.died]
-    # What is noted at the end of a minute has happened in it.
-    since = fatal[0] - MINUTE_MS if fatal else now - MINUTE_MS
-    until = None if died_now.get(queue.name) else _over(fatal, now)
-    after = _present(lately, now) if until is None else [minute for minute in lately if minute.at > until]
+    minutes = past.with_now(queue.name, lately, now)
+    fatal = [place for place, minute in enumerate(minutes) if minute.died]
+    first, last = fatal[0], fatal[-1]
+    died, since, end = _died(queue, lately, past.died), _begin(minutes, first, started_at), minutes[last].at
+    until = _over([end], now)
+    meanwhile, after = minutes[first : last + 1], minutes[last + 1 :]
+    evidence = f"{_ended(meanwhile)} in that time"
+    if end < now:
+        evidence += f"; {_ended(after)} in the {span(now - end)} since"
+    # What is said of now is of now.
+    present = after or meanwhile[-1:]
+    goes_well = sum(minute.completed for minute in present) > sum(minute.failed for minute in present)
+    cause = f"What they ask for {'fails' if until is None and not goes_well else 'failed'} each time: look at what their errors have in common."
     kept = f"{count(queue.died, 'dead letter is', 'dead letters are')} kept" if queue.died else "none of them is kept"
     looks = (
         line("dead", Given(queue.name), "--groups")
@@ -227,9 +243,9 @@ def _dies(died_now: Mapping[str, int], queue: QueueLook, lately: Sequence[QueueM
     )
     return {
         "code": "jobs-die", "severity": "warning", "queue": queue.name, "alert": "BunqueueJobsDie", "since": since, "until": until,
-        "title": f"{queue.name}: {count(died, 'job')} died within {span(now - since)}",
-        "cause": f"What they ask for {'fails' if until is None else 'failed'} each time: look at what their errors have in common.",
-        "evidence": f"{_tally(after, now)}; {kept}.",
+        "title": f"{queue.name}: {count(died, 'job')} died within {span(end - since)}",
+        "cause": f"{cause} Most others complete by now." if goes_well else cause,
+        "evidence": f"{evidence}; {kept}.",
         "numbers": {"died": died, "dead": queue.died},
         "commands": (looks, *_pausing(queue)),
     }  # fmt: skip
@@ -251,15 +267,19 @@ def _fails_weight(lately: Sequence[QueueMinute]) -> int:
     return 10**5 + failed if failed >= FAILS_MIN else 0
 
 
-def _fails(queue: QueueLook, lately: Sequence[QueueMinute], now: int) -> Fields:
-    bad = _bad(lately)
+def _fails(past: Past, started_at: int, queue: QueueLook, lately: Sequence[QueueMinute], now: int) -> Fields:
+    bad, minutes = _bad(lately), past.with_now(queue.name, lately, now)
     until = _over([minute.at for minute in bad], now)
     # What is said of now is of now: the quarter of an hour before it may have been another matter.
-    told = _present(lately, now) if until is None else bad
+    told = _present(minutes, now) if until is None else bad
     fail, lasted = ("fail", "") if until is None else ("failed", " while that lasted")
-    evidence = _tally(told, now)
-    if until is not None:
-        after = [minute for minute in lately if minute.at > until]
+    if until is None:
+        begin = _begin(minutes, minutes.index(told[0]), started_at)
+        often = sum(minute.failed for minute in told) * MINUTE_MS / (now - begin)
+        evidence = f"Within {span(now - begin)} {_ended(told)}"
+    else:
+        often = _per_minute(told, "failed")
+        after = [minute for minute in minutes if minute.at > until]
         evidence = f"{_ended(told)} while that lasted; {_ended(after)} in the {span(now - until)} since"
     looks = [line("jobs", Given(queue.name), "delayed")] if queue.delayed else []
     looks += [line("dead", Given(queue.name), "--groups")] if queue.died else []
@@ -268,8 +288,8 @@ def _fails(queue: QueueLook, lately: Sequence[QueueMinute], now: int) -> Fields:
     )
     return {
         "code": "attempts-fail", "severity": "warning", "queue": queue.name, "until": until,
-        "title": f"{queue.name}: most attempts {fail}, {rate(_per_minute(told, 'failed'))}{lasted}",
-        "since": bad[0].at - MINUTE_MS,
+        "title": f"{queue.name}: most attempts {fail}, {rate(often)}{lasted}",
+        "since": _begin(lately, lately.index(bad[0]), started_at),
         "cause": f"What the jobs need is down, or the workers are of a new version. {waits}"
         if until is None
         else "What the jobs need was down, or the workers were of another version.",

@@ -2,12 +2,14 @@
 
 import re
 import shlex
+from collections.abc import Iterable
 
 from bunqueue_trio.config.spans import span as span
 from bunqueue_trio.config.spans import typed_ms as typed_ms
 from bunqueue_trio.config.spans import whole as whole
 
-_EVERYWHERE = re.compile(r"(?P<scheme>https?)://(?:0\.0\.0\.0|\[::\]):(?P<port>\d+)")
+# Addresses that stand for all of a machine.
+_ANYWHERE = re.compile(r"^(https?://|)(?:0\.0\.0\.0|\[::\])(:\d+)$")
 _BYTES = ((1024**4, "TiB"), (1024**3, "GiB"), (1024**2, "MiB"), (1024, "KiB"))
 
 
@@ -16,10 +18,9 @@ def count(n: int, one: str, many: str | None = None) -> str:
     return f"{n:,} {one if n == 1 else many or one + 's'}"
 
 
-def address(url: str) -> str:
-    """Return at which address a server is reached; one that stands for all of a machine is none that anybody can ask."""
-    found = _EVERYWHERE.fullmatch(url)
-    return url if found is None else f"port {found['port']} ({found['scheme']}) of every address of its machine"
+def reached(addresses: Iterable[str], host: str) -> str:
+    """Return where clients reach a server that listens at these addresses: nobody reaches the one that stands for all of a machine."""
+    return ", ".join(_ANYWHERE.sub(rf"\g<1>{host}\2 and any other address of that machine", each) for each in addresses)
 
 
 def size(n: float) -> str:

@@ -307,6 +307,7 @@ class Core:
                 # 0: acks of nothing change nothing.
                 begun.epoch = self.journal.last_epoch
                 self.journal.half.end(begun.command)
+                self.journal.forget_size()
             self.journal.note()
 
     def _look(self, command: Any, owner: str | None) -> Begun:

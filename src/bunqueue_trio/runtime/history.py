@@ -65,12 +65,21 @@ class Minute(NamedTuple):
 
 
 class Past(Struct, frozen=True):
-    """What the history knows, oldest minute first; never changed."""
+    """What the history knows, oldest minute first; never changed, but for what is counted of the minute that goes on."""
 
     minutes: Sequence[Minute] = ()
     queues: Mapping[str, Sequence[QueueMinute]] = {}
     died: Mapping[str, int] = {}
     """How many died in each queue since the last minute ended."""
+    counted: Mapping[str, Sequence[int]] = {}
+    """What else happened in each queue since then, in the order of the fields of a minute."""
+
+    def with_now(self, queue: str, minutes: Sequence[QueueMinute], now: int) -> list[QueueMinute]:
+        """Return minutes of a queue, and behind them the one that goes on, if anything has happened in it."""
+        counts, died = self.counted.get(queue, _NOTHING), self.died.get(queue, 0)
+        if not (died or any(counts)):
+            return list(minutes)
+        return [*minutes, QueueMinute._make((now, *counts, 0, 0, 0, 0, {}, died))]
 
     def since(self, at: int) -> Minute | None:
         """Return the oldest minute that is not before ``at``; None when there is none yet."""
@@ -176,7 +185,8 @@ class History:
 
     def past(self, died: Mapping[str, int]) -> Past:
         """Return what is known by now; ``died`` counts the jobs since the last minute ended."""
-        return Past(tuple(self._minutes), {name: tuple(line) for name, line in self._lines.items()}, dict(died))
+        lines = {name: tuple(line) for name, line in self._lines.items()}
+        return Past(tuple(self._minutes), lines, dict(died), self._counted)
 
 
 class Minutes:

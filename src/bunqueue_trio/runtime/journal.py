@@ -233,6 +233,11 @@ class Journal:
         """Count the bytes of a request whose changes gather now."""
         self._bytes += size
 
+    def forget_size(self) -> None:
+        """Count no bytes where nothing gathers: what came may have changed nothing, and no commit would forget it."""
+        if not self.gathering:
+            self._bytes = 0
+
     def note(self, *, durable: bool = False) -> None:
         """Let what the engine just did be committed; fsynced if it is ``durable``."""
         self._durable = self._durable or durable

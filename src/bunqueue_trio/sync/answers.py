@@ -5,11 +5,13 @@ from typing import Any
 
 import httpx
 
+from bunqueue_trio.protocol.numbers import integer
+
 
 def reply_of(response: httpx.Response) -> dict[str, Any] | None:
     """Return the JSON object of an answer; None when it is no object."""
     try:
-        reply = response.json()
+        reply = response.json(parse_int=integer)
     except ValueError:
         # A page of HTML, or nothing.
         return None

@@ -35,6 +35,8 @@ AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
 
 # In a scope: is called when the request begins to last, as a waiting pull or a stream.
 LASTS = "bunqueue.lasts"
+# In a scope: returns whether what was sent could not leave, of which Hypercorn says nothing.
+IS_BROKEN = "bunqueue.is-broken"
 # In the state of a scope: returns whether the host of the application stops.
 HOST_STOPS = "bunqueue.host-stops"
 _GOING_AWAY = 1001
@@ -203,7 +205,8 @@ def _shielded(app: AsgiApp, buffers: Budget, *, hosted: bool) -> AsgiApp:
         async def send_noting(message: Any) -> None:
             await send(message)
             delivery = scope.get(_DELIVERY)
-            if delivery is not None and message["type"] == "http.response.body" and not message.get("more_body"):
+            is_last = message["type"] == "http.response.body" and not message.get("more_body")
+            if delivery is not None and is_last and not scope.get(IS_BROKEN, bool)():
                 delivery.sent()
 
         async def send_shielded(message: Any) -> None:

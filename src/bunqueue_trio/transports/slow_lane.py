@@ -34,7 +34,7 @@ from bunqueue_trio.protocol.catalog import TAKES
 from bunqueue_trio.runtime.budget import Hold
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.transports.http1 import Http1Connection
-from bunqueue_trio.transports.quart_app import LASTS, make_app
+from bunqueue_trio.transports.quart_app import IS_BROKEN, LASTS, make_app
 from bunqueue_trio.transports.wire import Wire, make_buffer
 
 _REFUSAL = re.compile(
@@ -82,6 +82,8 @@ class PassedStream(trio.abc.Stream):
         self.delivers: bool = False
         """The answer brings jobs, which return to their queue if it cannot be sent."""
         self._half_closed = False
+        self.is_broken: bool = False
+        """Something could not be sent."""
         self._gone = False
         """Closed, as it turned out, not half."""
         self.is_whole: Callable[[], bool] = lambda: False
@@ -128,6 +130,7 @@ class PassedStream(trio.abc.Stream):
             try:
                 await self._stream.send_all(data)
             except trio.BrokenResourceError:
+                self.is_broken = True
                 if self._half_closed and not self.delivers:
                     self._gone = True
                     # Hypercorn hears of the end now, and drops the rest.
@@ -216,7 +219,7 @@ class SlowLane:
         self, stream: PassedStream, run: Callable[..., Awaitable[None]], scope: dict[str, Any], *channels: Any
     ) -> None:
         answering = stream.answering
-        scope[LASTS] = answering.set
+        scope[LASTS], scope[IS_BROKEN] = answering.set, lambda: stream.is_broken
         scope["client"] = (stream.address, 0)
         try:
             await run(self._app, scope, *channels)

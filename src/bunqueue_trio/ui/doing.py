@@ -154,12 +154,16 @@ async def before_group(ask: Ask, form: Form) -> Preview:
     return Preview(says, tuple(ids[:EXAMPLES_MAX]), not ids)
 
 
+def _letters(n: int, more: str) -> str:
+    return f"{n:,}{more} dead letters" if more else count(n, "dead letter")
+
+
 async def before_rerun(ask: Ask, form: Form) -> Preview:
     """Say how many have this error, and what would forbid it."""
     ids = [letter.job.id for letter in await dead_letters(ask, form["queue"], LOOKED_MAX, form["fingerprint"])]
     queue = ask.look(c.GetQueue(queue=form["queue"])).queue
     more = " or more" if len(ids) >= LOOKED_MAX else ""
-    says = f"{len(ids):,}{more} dead letters with this error."
+    says = f"{_letters(len(ids), more)} with this error."
     if queue.paused:
         return Preview(f"{says} The queue is paused: resume it first.", tuple(ids[:EXAMPLES_MAX]), is_nothing=True)
     return Preview(says, tuple(ids[:EXAMPLES_MAX]), not ids)
@@ -173,7 +177,8 @@ async def before_mark(ask: Ask, form: Form) -> Preview:
     ids = [letter.job.id for letter in await dead_letters(ask, form["queue"], LOOKED_MAX, form["fingerprint"])]
     more = " or more" if len(ids) >= LOOKED_MAX else ""
     return Preview(
-        f"{len(ids):,}{more} dead letters of {form['queue']} have it, which stay.", tuple(ids[:EXAMPLES_MAX])
+        f"{_letters(len(ids), more)} of {form['queue']} with this error stay{'s' if len(ids) == 1 else ''}.",
+        tuple(ids[:EXAMPLES_MAX]),
     )
 
 

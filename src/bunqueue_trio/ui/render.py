@@ -71,9 +71,16 @@ def _environment() -> Environment:
         auto_reload=False,
     )  # fmt: skip
     made.filters |= {
-        "n": number, "address": words.address, "size": words.size, "span": words.span, "at": clock_time, "segment": segment_of, "plain": plain, "coded": coded,
+        "n": number, "size": words.size, "span": words.span, "at": clock_time, "segment": segment_of, "plain": plain, "coded": coded,
     }  # fmt: skip
-    made.globals |= {"count": words.count, "rate": words.rate, "area": charts.area, "bar": charts.bar, "ago": ago}
+    made.globals |= {
+        "count": words.count,
+        "rate": words.rate,
+        "reached": words.reached,
+        "area": charts.area,
+        "bar": charts.bar,
+        "ago": ago,
+    }
     return made
 
 

@@ -155,7 +155,7 @@ def _is_locked(path: Path | str) -> bool:
 def _not_locked(path: Path, error: OSError, how: str = "") -> StartupError:
     taken = isinstance(error, BlockingIOError)
     return StartupError(
-        f"{path}: {f'is in use by a running server{how}; stop that first' if taken else f'cannot be locked: {error.strerror}'}"
+        f"{path}: {f'is in use by a server{how}: stop that one first' if taken else f'cannot be locked: {error.strerror}'}"
     )
 
 

@@ -8,6 +8,7 @@ from msgspec import Raw
 
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.pages import words
+from bunqueue_trio.pages.words import count
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.request import segment_of
 from bunqueue_trio.protocol.scheduled import ScheduleView
@@ -98,7 +99,7 @@ def _facts(each: ScheduleView) -> list[tuple[str, Any]]:
     if each.jitter:
         found.append(("Spread over", words.span(each.jitter)))
     if each.limit is not None:
-        found.append(("Runs at most", f"{each.limit:,} times"))
+        found.append(("Runs at most", count(each.limit, "time")))
     if each.source is not None:
         found.append(("Declared by", each.source))
     return found
