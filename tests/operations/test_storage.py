@@ -96,7 +96,7 @@ TOLD: dict[str, Any] = {
     "diskFull": False, "error": None, "since": None, "file": 31 * MIB, "free": 0, "log": 2048, "diskFree": 5 * GIB,
     "disk": 20 * GIB, "growth": 60 * MIB, "fullIn": 1_800_000, "pending": 0,
     "jobs": {"waiting": 1200, "delayed": 0}, "retention": {
-        "completedMax": 1000, "deadMax": None, "age": 86_400_000, "eventsMax": None, "eventsAge": None,
+        "completedMax": 1000, "deadMax": None, "age": 86_400_000, "eventsMax": None, "eventsAge": None, "actionsMax": 100_000, "actionsAge": 365 * 86_400_000,
     },
 }  # fmt: skip
 
@@ -112,7 +112,7 @@ def test_the_command_says_it_in_words_or_as_it_is(monkeypatch: pytest.MonkeyPatc
     assert code == 0
     for words in (
         "state      takes changes\n", "disk       5.0 GiB of 20.0 GiB free, full in 30 min", "growth     60.0 MiB an hour\n",
-        "jobs       1,200 waiting\n", "completed  kept: at most 1,000 and 1 d\n", "dead       kept: at most 1 d\n", "events     kept: all\n",
+        "jobs       1,200 waiting\n", "completed  kept: at most 1,000 and 1 d\n", "dead       kept: at most 1 d\n", "events     kept: all\n", "acts       kept: at most 100,000 and 365 d\n",
     ):  # fmt: skip
         assert words in out
     assert json.loads(run(monkeypatch, {"ok": True, "data": TOLD}, "storage", "--json")[1]) == TOLD

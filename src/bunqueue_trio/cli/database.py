@@ -14,7 +14,7 @@ from bunqueue_trio.cli.reporting import tell_report
 from bunqueue_trio.config import parse_store
 from bunqueue_trio.errors import StartupError
 from bunqueue_trio.logs.printable import printable
-from bunqueue_trio.pages.cluster import failover_row, how_ended, leader_row, lease_row, plain, waits_row
+from bunqueue_trio.pages.cluster import failover_row, how_ended, leader_row, lease_row, plain, start_row, waits_row
 from bunqueue_trio.pages.words import count, size, span
 from bunqueue_trio.runtime.cluster import is_bloated
 
@@ -78,7 +78,7 @@ def _cluster_rows(known: Any) -> Iterator[tuple[str, str]]:
         yield "missing", f"{each.holder} has waited, and was not heard of for {span(each.seen_s * 1000)}"
     if not known.waiting:
         yield "waits", "nobody: no other server would take over"
-    yield "failover", failover_row(known.failover, known.lease_s)
+    yield "failover", failover_row(known.failover, known.lease_s) if known.is_alive else start_row(known)
     for each in known.replicas:
         behind = "" if each.behind is None else f", {size(each.behind)} behind"
         lag = "" if each.lag_s is None else f", {span(each.lag_s * 1000)}"

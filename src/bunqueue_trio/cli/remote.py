@@ -52,12 +52,12 @@ CALLED = {
     "totalFailed": "died since the start", "pushPerSec": "pushed a second", "pullPerSec": "delivered a second", "uptime": "runs for",
     "heapUsed": "memory in use", "heapTotal": "memory held", "external": "outside Python's own", "rss": "memory resident",
 }  # fmt: skip
+"""Fields of the API reference → what all commands call it."""
 _HELPS = {
     STORAGE_DOWN.message: "; see `bunqueue-trio storage`, which says why",
     STORAGE_FULL.message: "; make room on its disk, see `bunqueue-trio storage`",
 }
 """What a server says → what helps whoever meets it at a command line."""
-"""Fields of the API reference → what all commands call it."""
 _ABSENT = {
     "Job not found (404)": (
         "id",

@@ -59,6 +59,8 @@ def _rows(told: dict[str, Any]) -> list[tuple[str, str]]:
     for name, most, age in (
         ("completed", keeps["completedMax"], keeps["age"]), ("dead", keeps["deadMax"], keeps["age"]),
         ("events", keeps["eventsMax"], keeps["eventsAge"]),
+        # A server before this one does not say it.
+        *([("acts", keeps["actionsMax"], keeps["actionsAge"])] if "actionsMax" in keeps else []),
     ):  # fmt: skip
         limits = ([] if most is None else [f"{most:,}"]) + ([] if age is None else [span(age)])
         rows.append((name, f"kept: at most {' and '.join(limits)}" if limits else "kept: all"))

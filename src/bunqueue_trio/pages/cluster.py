@@ -11,6 +11,8 @@ At = Callable[[int], str]
 
 # Of a start: less is not worth a number.
 _QUICK_S = 0.1
+# Of the lease: after that a server that waits follows a leader whose machine says that it has ended.
+_GONE_PART = 3
 
 
 def leader_row(known: Cluster, at: At) -> str:
@@ -33,10 +35,9 @@ def leader_row(known: Cluster, at: At) -> str:
 def lease_row(known: Cluster) -> str:
     """Return how long the lease is, and when its holder was heard of."""
     if known.age_s is not None:
-        heard = f"heard of {span(known.age_s * 1000)} ago"
-    else:
-        heard = "let go: the next server leads at once" if known.term else "never held"
-    return f"{span(known.lease_s * 1000)}, {heard}"
+        return f"{span(known.lease_s * 1000)}, heard of {span(known.age_s * 1000)} ago"
+    # The next one brings its own; a copy's is of no interest.
+    return "let go: the next server leads at once" if known.term else "never held"
 
 
 def how_ended(term: Term, at: At) -> str:
@@ -47,19 +48,34 @@ def how_ended(term: Term, at: At) -> str:
     return f"not heard of after{when}" if when else "not heard of for its lease" if term.ended else ""
 
 
+def start_row(known: Cluster) -> str:
+    """Return what the start of the next server takes, where nobody leads."""
+    told = known.failover
+    if known.age_s is None:
+        begins = "at once" if told.start_s < _QUICK_S else f"in about {span(told.start_s * 1000)}"
+    else:
+        # It has to see the silence itself.
+        begins = f"within about {span(told.killed_s * 1000)}"
+    return f"nobody leads: the next server does {begins}; {_to_read(told)}"
+
+
 def failover_row(told: Failover, lease_s: float) -> str:
     """Return what a failover would take, and how that is known."""
+    gone = span((lease_s / _GONE_PART + told.start_s) * 1000)
     if told.start_s < _QUICK_S:
-        stop, kill = "at once", span(lease_s * 1000)
+        stop, silent = "at once", span(lease_s * 1000)
     else:
-        stop, kill = f"in about {span(told.start_s * 1000)}", f"about {span(told.killed_s * 1000)}"
+        stop, silent = f"in about {span(told.start_s * 1000)}", f"about {span(told.killed_s * 1000)}"
+    after = f"{stop} after a stop, in about {gone} after a kill, within {silent} when its machine is silent"
+    return f"{after}: {_to_read(told)}"
+
+
+def _to_read(told: Failover) -> str:
     if not told.jobs:
-        why = "there is no unfinished job to read"
-    elif told.measured:
-        why = f"{count(told.jobs, 'unfinished job')} to read, as fast as at the last start"
-    else:
-        why = f"{count(told.jobs, 'unfinished job')} to read; how fast was not measured yet, 100,000 a second is usual"
-    return f"{stop} after a stop, within {kill} after a kill: {why}"
+        return "there is no unfinished job to read"
+    if told.measured:
+        return f"{count(told.jobs, 'unfinished job')} to read, as fast as at the last start"
+    return f"{count(told.jobs, 'unfinished job')} to read; how fast was not measured yet, 100,000 a second is usual"
 
 
 def waits_row(each: Waiting, at: At) -> str:

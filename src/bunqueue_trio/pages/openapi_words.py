@@ -216,7 +216,10 @@ PAGE_ANSWERS: dict[str | type[c.Command], dict[int, tuple[str, str, _Schema]]] =
                     pending=_COUNT,
                     jobs=_counts("waiting", "delayed", "waiting-children", "active", "completed", "failed"),
                     retention=_of(
-                        **dict.fromkeys(("completedMax", "deadMax", "age", "eventsMax", "eventsAge"), _COUNT_OR_NULL)
+                        **dict.fromkeys(
+                            ("completedMax", "deadMax", "age", "eventsMax", "eventsAge", "actionsMax", "actionsAge"),
+                            _COUNT_OR_NULL,
+                        )
                     ),
                     shorter={"type": ["array", "null"], "items": _of(age=_COUNT, jobs=_COUNT, bytes=_COUNT)},
                 ),

@@ -13,6 +13,8 @@ class RetentionView(Struct, rename="camel"):
     age: int | None
     events_max: int | None
     events_age: int | None
+    actions_max: int | None
+    actions_age: int | None
 
 
 class ShorterView(Struct, kw_only=True):

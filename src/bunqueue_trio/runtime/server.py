@@ -230,7 +230,7 @@ class Server:
         settings = self.settings
         limits = (
             settings.retention_completed_max, settings.retention_dead_max, settings.retention_age_ms,
-            settings.retention_events_max, settings.retention_events_age_ms,
+            settings.retention_events_max, settings.retention_events_age_ms, settings.retention_actions_max, settings.retention_actions_age_ms,
         )  # fmt: skip
         return RetentionFigures(*(None if limit >= NO_LIMIT else limit for limit in limits))
 

@@ -122,6 +122,8 @@ class RetentionFigures(NamedTuple):
     age_ms: int | None
     events_max: int | None
     events_age_ms: int | None
+    actions_max: int | None
+    actions_age_ms: int | None
 
 
 class ScheduleFigures(NamedTuple):

@@ -3,13 +3,13 @@
 from typing import NamedTuple
 
 from bunqueue_trio import __version__
-from bunqueue_trio.pages.cluster import failover_row
+from bunqueue_trio.pages.cluster import failover_row, how_ended
 from bunqueue_trio.pages.findings import p99
-from bunqueue_trio.pages.words import span
 from bunqueue_trio.runtime.cluster import Cluster, Term, Waiting, is_bloated
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.runtime.statistics import Statistics
 from bunqueue_trio.ui.ask import Ask, Screen
+from bunqueue_trio.ui.render import clock_time
 
 TERMS_SHOWN = 20
 OF_CLUSTER = (
@@ -93,10 +93,7 @@ def _ended(known: Cluster, term: Term, now: int) -> Ended:
     if term.term == known.term:
         return Ended(term, now - term.since, "goes on")
     lasted = None if term.until is None else max(0, term.until - term.since)
-    how = {"stopped": "stopped", "silent": f"not heard of for its lease, {span(known.lease_s * 1000)}"}.get(
-        term.ended or "", "not known"
-    )
-    return Ended(term, lasted, how)
+    return Ended(term, lasted, how_ended(term, clock_time) or "not known")
 
 
 def _shell(ask: Ask, known: Cluster | None) -> list[tuple[str, str]]:

@@ -136,7 +136,8 @@ async def one(ask: Ask) -> Screen:
         "group.html", said or "An error", "errors",
         {
             "queue": view, "reason": letters[0].reason if letters else "", "shape": said, "letters": letters,
-            "is_cut": len(letters) >= GROUP_LOOKED,
+            "number": group.queues.get(view.name, group.count) if group else len(letters),
+            "is_cut": group is None and len(letters) >= GROUP_LOOKED,
             "first": group.first_seen if group else letters[-1].entered_at if letters else None,
             "common": _common(ask, letters),
             "shown": [(letter, show(letter.job.data, ask.mask, 160)) for letter in letters[:shown]],

@@ -60,6 +60,10 @@ def _rules(settings: Settings, jobs: Any) -> list[tuple[str, int | None, str, st
             "Events", None,
             f"{_limit(settings.retention_events_max, _whole)}, {_limit(settings.retention_events_age_ms, span)}", "RETENTION_EVENTS_MAX",
         ),
+        (
+            "Acts of operators", None,
+            f"{_limit(settings.retention_actions_max, _whole)}, {_limit(settings.retention_actions_age_ms, span)}", "RETENTION_ACTIONS_MAX",
+        ),
     ]  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import trio
 
 from bunqueue_trio import errors
 from bunqueue_trio.errors import Refused
+from bunqueue_trio.pages import words
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.request import segment_of
 from bunqueue_trio.ui.actions import bind
@@ -17,6 +18,8 @@ from bunqueue_trio.ui.views.queues import STATES, of
 
 PAGE = 50
 PREVIEW_CHARS = 160
+# All that are kept of a job; the newest of them are shown.
+LOG_MAX, LOG_SHOWN = 1000, 50
 
 _ACTS = {
     "waiting": ("cancel", "priority", "delay", "discard"), "delayed": ("promote", "delay", "priority", "discard", "cancel"),
@@ -84,6 +87,8 @@ async def one(ask: Ask) -> Screen:
         state = ask.look(c.GetState(id=job_id))
         await trio.lowlevel.checkpoint()
         why = ask.look(c.Why(id=job_id))
+        await trio.lowlevel.checkpoint()
+        logs = ask.look(c.GetLogs(id=job_id, limit=LOG_MAX)).data
         if state.state == "completed":
             await trio.lowlevel.checkpoint()
             result = show(ask.look(c.GetResult(id=job_id)).result, ask.mask)
@@ -99,6 +104,7 @@ async def one(ask: Ask) -> Screen:
         "job.html", job_id, "jobs",
         {
             "job": job, "state": state, "why": why, "data": show(job.data, ask.mask), "result": result,
+            "logs": logs.logs[-LOG_SHOWN:], "log_count": logs.count, "log_line": words.line("logs", words.Given(job_id)),
             "repeat": None if bytes(state.repeat) == b"null" else show(state.repeat, ask.mask).text,
             "actions": [bind(ask, name, queue=job.queue, id=job_id) for name in _ACTS.get(state.state, ())],
             "curl": curl(ask.base, c.GetJob, {"id": job_id}, with_token=with_token),
