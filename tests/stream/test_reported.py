@@ -102,6 +102,13 @@ async def test_what_others_report_it_hears_though_it_tried_to_report_it(peer: Pe
     assert await peer.heard() == [("completed", ids[1])]
 
 
+async def test_so_it_does_where_both_are_committed_together(world: World, peer: Peer, other: Peer):
+    ids, tokens = await other.push_and_pull(2)
+    world.send(peer._session, "ACKB", ids=ids, tokens=[tokens[0], "no"], reqId="mine")
+    world.send(other._session, "ACK", id=ids[1], token=tokens[1], reqId="theirs")
+    assert await peer.heard() == [("completed", ids[1])]
+
+
 async def test_a_later_end_of_the_same_job_is_heard(peer: Peer, other: Peer):
     ids, tokens = await peer.push_and_pull(1, backoff=0, maxAttempts=3, timeout=60_000)
     await peer.ask("FAIL", id=ids[0], token=tokens[0])
