@@ -88,7 +88,7 @@ async def test_all_dead_letters_are_retried_or_deleted(site: Site, bunqueue: Bun
     await fail(bunqueue, "q", SLICE + 5, "no")
     page = await site.do("retry-all", queue="q")
     assert page.said("q: 205 of 205 dead letters retried.")
-    assert (await site.get("/ui/actions")).said("acts kept; the steps of one are one row")
+    assert (await site.get("/ui/actions")).said("the steps of one act are one")
     assert counts(bunqueue)["waiting"] == 205
     await fail(bunqueue, "q", SLICE + 5, "no")
     page = await site.do("purge-all", queue="q")

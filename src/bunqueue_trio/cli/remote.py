@@ -371,6 +371,10 @@ def push(
     body = {"data": Raw(json_argument(data))} | {_camel(k): v for k, v in options.items() if _is_said(v)}
     backoff_how = {"type": backoff_type, "maxDelay": backoff_max, "jitter": backoff_jitter}
     given = {name: value for name, value in backoff_how.items() if value is not None}
+    for name in ("ttl", "timeout"):
+        if options[name] == 0:
+            # The API takes it as none, and nobody says it for that.
+            raise click.UsageError(f"--{name} must be at least 1 ms; without it there is no limit")
     refuse_without(backoff is not None, "--backoff", "backoff_type", "backoff_max", "backoff_jitter")
     refuse_without(repeat_every is not None, "--repeat-every", "repeat_limit", "repeat_name")
     if backoff is not None:
