@@ -252,9 +252,8 @@ class RemoteDoors:
 
 def _is_refused(error: BaseException) -> bool:
     """Return whether nobody listens at any address of a machine."""
-    causes = (
-        error.__cause__.exceptions if isinstance(error.__cause__, BaseExceptionGroup) else [error.__cause__ or error]
-    )
+    cause = error.__cause__ or error
+    causes = cause.exceptions if isinstance(cause, BaseExceptionGroup) else [cause]
     return all(isinstance(each, ConnectionRefusedError) for each in causes)
 
 

@@ -11,7 +11,7 @@ At = Callable[[int], str]
 
 # Of a start: less is not worth a number.
 _QUICK_S = 0.1
-# Of the lease: after that a server that waits follows a leader whose machine says that it has ended.
+# The lease divided by this passes, in all, until a server that waits follows a leader whose machine refuses it (a quarter, and the looks).
 _GONE_PART = 3
 
 
