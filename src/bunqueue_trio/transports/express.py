@@ -250,6 +250,8 @@ class ExpressConnection:
             Handover: there is no such thing in it, or it is too long.
         """
         unread = self._unread
+        if not unread:
+            return 0
         end = unread.find(b"\r\n\r\n", 0, HEADER_BYTES_MAX)
         if end >= 0:
             return end + 4

@@ -70,14 +70,15 @@ class Wire:
         if self._socket is None:
             return bytes(await self._stream.receive_some(limit))
         # Hypercorn reads on behind its own end; the kernel would not be asked politely.
-        if self._socket.fileno() < 0:
+        descriptor = self._socket.fileno()
+        if descriptor < 0:
             raise trio.ClosedResourceError("this end is closed")
         try:
             # A busy client has sent its next request by the time that others have run, and asking the
             # kernel to wake us costs more than that. With an idle one the look is for nothing.
             if self._slow_reads:
                 self._slow_reads -= 1
-                await trio.lowlevel.wait_readable(self._socket)
+                await trio.lowlevel.wait_readable(descriptor)
             else:
                 await trio.lowlevel.checkpoint()
             while True:

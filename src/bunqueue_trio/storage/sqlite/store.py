@@ -194,8 +194,8 @@ class SqliteStore:
         with TRANSLATED:
             self._synchronize(batch)
             ended, grouped = counts(batch)
-            with Transaction(self._writer):
-                for _ in write_rows(self._writer, batch, self._last_fin, ended, grouped):
+            with Transaction(self._writer) as cursor:
+                for _ in write_rows(cursor, batch, self._last_fin, ended, grouped):
                     pass
         self._note(batch, ended, grouped)
 
@@ -228,7 +228,7 @@ class SqliteStore:
             ended, grouped = counts(batch)
             try:
                 await self._begin(transaction)
-                await self._write_slices(write_rows(self._writer, batch, self._last_fin, ended, grouped))
+                await self._write_slices(write_rows(transaction.cursor, batch, self._last_fin, ended, grouped))
                 await trio.to_thread.run_sync(transaction.commit)
             finally:
                 transaction.end()

@@ -46,13 +46,13 @@ def counts(batch: Batch) -> tuple[FinishedCounts, FinishedCounts]:
 
 
 def write_rows(
-    connection: apsw.Connection, batch: Batch, fin: int, ended: FinishedCounts, grouped: FinishedCounts
+    cursor: apsw.Cursor, batch: Batch, fin: int, ended: FinishedCounts, grouped: FinishedCounts
 ) -> Iterator[None]:
     """Write the rows of ``batch``, the records from ``fin`` on; what is written between two yields takes 1 to 2 ms.
 
     The records that they replace are taken from ``ended`` and ``grouped``.
     """
-    write = connection.executemany
+    write = cursor.executemany
     for ids in _slices(batch.reused_ids):
         for queue, state, key in write(_REUSE, ids):
             ended[str(queue), str(state)] -= 1
@@ -71,22 +71,22 @@ def write_rows(
         fin += len(finished)
         yield
     for facts in _slices(batch.facts):
-        _write_facts(connection, facts)
+        _write_facts(cursor, facts)
         yield
     for changes in _slices(batch.trails, _LINES):
-        trails.write(connection, changes)
+        trails.write(cursor.connection, changes)
         yield
     for last_id, events in event_rows(batch):
         body = RECORD_SEPARATOR.join(events)
-        connection.execute(_EVENTS, (last_id, len(events), batch.at, body, batch.stamp))
+        cursor.execute(_EVENTS, (last_id, len(events), batch.at, body, batch.stamp))
 
 
-def _write_facts(connection: apsw.Connection, facts: Iterable[Fact]) -> None:
+def _write_facts(cursor: apsw.Cursor, facts: Iterable[Fact]) -> None:
     for kind, key, value in facts:
         if value is None:
-            connection.execute(_UNNOTE, (kind, key))
+            cursor.execute(_UNNOTE, (kind, key))
         else:
-            connection.execute(_NOTE, (kind, key, value))
+            cursor.execute(_NOTE, (kind, key, value))
 
 
 def _slices(rows: Sequence[T], size: int = _SLICE) -> Iterable[Sequence[T]]:
