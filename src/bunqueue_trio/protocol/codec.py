@@ -72,7 +72,8 @@ def decode(kind: type[T], body: bytes, optional: bool = False, /, **given: str) 
     # Else it cannot be.
     if body.count(b"[") + body.count(b"{") > DEPTH_MAX:
         _check_depth(body, errors.INVALID_JSON_BODY)
-    return cast("T", command)
+    checked: T = command
+    return checked
 
 
 class BadMessage(Refused):

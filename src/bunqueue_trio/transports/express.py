@@ -387,7 +387,8 @@ class ExpressConnection:
             self.deadline = FOREVER
             if delivery is not None:
                 delivery.end()
-        await self._end_watching()
+        if self._watching is not None:
+            await self._end_watching()
         return keep
 
     async def _end_watching(self) -> None:
