@@ -194,9 +194,14 @@ class SqliteStore:
         with TRANSLATED:
             self._synchronize(batch)
             ended, grouped = counts(batch)
-            with Transaction(self._writer) as cursor:
-                for _ in write_rows(cursor, batch, self._last_fin, ended, grouped):
+            transaction = Transaction(self._writer)
+            try:
+                transaction.begin()
+                for _ in write_rows(transaction.cursor, batch, self._last_fin, ended, grouped):
                     pass
+                transaction.commit()
+            finally:
+                transaction.end()
         self._note(batch, ended, grouped)
 
     async def write(self, batch: Batch, *, quick: bool) -> None:

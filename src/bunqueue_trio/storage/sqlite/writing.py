@@ -63,7 +63,8 @@ def write_rows(
         (_INSERT, batch.new), (_UPDATE, batch.changed), (_REWRITE, batch.rewritten), (_END, batch.ended)
     )  # fmt: skip
     for statement, rows in jobs:
-        for some in _slices(rows):
+        # Three of the four are empty in most batches.
+        for some in _slices(rows) if rows else ():
             write(statement, some)
             yield
     for finished in _slices(batch.finished):
