@@ -287,8 +287,6 @@ ENGINE = [
     Mutant("engine/moves.py", "        self._enter(job, WAITING)\n        # Not before: its place among the delayed jobs depends on it.\n        job.run_at = now", "        job.run_at = now\n        self._enter(job, WAITING)", "a promoted job has left its place before it leaves its line"),
     Mutant("engine/commands/manage.py", "job is None or job.state is not State.DELAYED", "job is None", "any job is promoted"),
     Mutant("engine/options.py", "spec.timeout or None", "spec.timeout", "a timeout of 0 ends the job at once"),
-    Mutant("engine/options.py", 'index("max_attempts")', 'index("backoff")', "how often a job is tried is not heard where nothing else is said"),
-    Mutant("engine/options.py", "if defaults is STANDARD and astuple", "if astuple", "a push that says nothing has the contract's options, not its queue's"),
     Mutant("engine/job.py", "base << min(attempts - 1, 32)", "base << min(attempts, 32)", "backoff twice as long"),
     Mutant("engine/job.py", "        most = max(base, BACKOFF_MAX_MS)\n", "        most = 10**18\n", "backoff without end"),
     Mutant("engine/job.py", "series.run >= series.limit", "series.run > series.limit", "one run too many"),

@@ -47,26 +47,6 @@ def test_equal_options_are_kept_once(bench: Bench):
     assert plain.options is bench.engine.jobs[bench.push(timeout=0)].options
 
 
-_SAID: dict[str, Any] = {
-    "max_attempts": 9, "backoff": 5, "ttl": 5, "timeout": 5, "unique_key": "k", "tags": ["t"], "group_id": "g", "lifo": True,
-    "remove_on_complete": True, "remove_on_fail": True, "depends_on": ["x"], "repeat": c.Repeat(every=5), "name": "n",
-}  # fmt: skip
-"""Each option of a push, and what is not its default."""
-
-
-@pytest.mark.parametrize("name", _SAID)
-def test_no_option_is_taken_for_one_that_nobody_has_said(name: str):
-    spec = c.JobSpec(data=Raw(b"1"), **{name: _SAID[name]})
-    assert options.options_of(spec, 0, {}) != options.DEFAULT_OPTIONS
-
-
-def test_what_is_no_option_leaves_all_of_them_as_they_are():
-    others = {"req_id", "data", "priority", "delay", "job_id", "durable"}
-    assert set(c.JobSpec.__struct_fields__) == others | set(_SAID)
-    spec = c.JobSpec(req_id=Raw(b"1"), data=Raw(b"1"), priority=1, delay=1, job_id="j", durable=True)
-    assert options.options_of(spec, 0, {}) is options.DEFAULT_OPTIONS
-
-
 @pytest.mark.parametrize("option", [{"unique_key": "k"}, {"repeat": c.Repeat(every=5)}])
 def test_options_of_one_job_only_are_not_collected(bench: Bench, option: dict[str, Any]):
     bench.push(**option)

@@ -1,7 +1,6 @@
 """The options of a job, as they are kept: made from those of a push, or of a schedule."""
 
 from msgspec import UNSET
-from msgspec.structs import astuple
 
 from bunqueue_trio.engine.configs import STANDARD, Defaults
 from bunqueue_trio.engine.job import DEFAULT_OPTIONS, Options, Series, Shape
@@ -9,11 +8,6 @@ from bunqueue_trio.protocol import commands as c
 
 _SHARED_MAX = 1024
 """Sets of options that are shared between jobs; a producer with more than that shares less."""
-
-_FIRST, _END = c.JobSpec.__struct_fields__.index("max_attempts"), len(c.JobSpec.__struct_fields__)
-"""Where the fields of a push stand that are, or become, options; before them is what all jobs have."""
-
-_NOTHING_SAID = astuple(c.JobSpec())[_FIRST:_END]
 
 
 def backoff_of(said: int | c.Backoff) -> tuple[int, Shape | None]:
@@ -28,9 +22,6 @@ def options_of(spec: c.JobSpec, now: int, shared: dict[Options, Options], defaul
 
     ``defaults``: of its queue, for what the push does not say.
     """
-    # Nearly all, and in a quarter of the time.
-    if defaults is STANDARD and astuple(spec)[_FIRST:_END] == _NOTHING_SAID:
-        return DEFAULT_OPTIONS
     repeat = spec.repeat
     backoff, shape = (defaults.backoff, defaults.shape) if spec.backoff is UNSET else backoff_of(spec.backoff)
     options = Options(
