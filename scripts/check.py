@@ -34,7 +34,7 @@ EXACT = ("engine", "storage")
 # Those that the classifiers of pyproject.toml promise.
 PYTHONS = ("python3.11", "python3.12", "python3.13")
 
-# The tests that cover them. The tracer of coverage doubles the time of a test: `full` runs the quick ones of these under it.
+# The tests that cover them. The tracer of coverage doubles the time of a test: `full` runs these under it, the slow ones of them without.
 TRACED = (
     "engine",
     "storage",
@@ -67,9 +67,9 @@ SELECTED = {
     "long": "not bench",
 }
 
-# The worlds of scripts/sim.py: a minute of two cores, and a long look. Each bug but one that
-# tests/sim/test_planted.py plants is found within the first hundred.
-SIMULATED = {"full": "0-99", "long": "0-2999"}
+# The worlds of scripts/sim.py: half a minute of two cores, and a long look. Each bug but one that
+# tests/sim/test_planted.py plants is found within the first fifty.
+SIMULATED = {"full": "0-49", "long": "0-2999"}
 
 # The same of clusters (tests/cluster): a quarter of a minute of two cores, and a long look.
 CLUSTERS = {"full": ("0-7", "0.05"), "long": ("0-999", "0.1")}
@@ -187,24 +187,21 @@ def tests_steps(mode: str) -> list[Step]:
             return [Step("tests", _pytest(SELECTED[mode], "tests"))]
         case "full":
             sources = ",".join(f"bunqueue_trio.{package}" for package in EXACT)
-            traced = [*_pytest(QUICK, "traced"), *tests]
-            slow = [*_pytest(f"slow and {SELECTED[mode]}", "slow"), *tests]
-            others = [*_pytest(SELECTED[mode], "others"), *(f"--ignore={path}" for path in tests)]
+            # What is slow there runs beside them, without the tracer: see tests/conftest.py.
+            traced = [*_pytest(SELECTED[mode], "traced"), *tests]
+            others = [*_pytest(SELECTED[mode], "others", beside=2), *(f"--ignore={path}" for path in tests)]
             return [
-                Step(
-                    "quick tests of engine and storage", _module("coverage", "run", f"--source={sources}", *traced[1:])
-                ),
-                Step("slow tests of engine and storage", slow),
+                Step("tests of engine and storage", _module("coverage", "run", f"--source={sources}", *traced[1:])),
                 Step("tests of all else", others),
             ]
         case _:
             return [Step("tests", _module("coverage", "run", *_pytest(SELECTED[mode], "tests")[1:]))]
 
 
-def _pytest(selected: str, report: str) -> list[str]:
-    # Most tests wait for a server or a socket: one process more than there are cores, a file of tests at a time;
-    # tests/conftest.py has put the longest files first.
-    spread = ["-n", str((os.cpu_count() or 1) + 1), "--dist", "loadfile", "--no-loadscope-reorder"]
+def _pytest(selected: str, report: str, beside: int = 1) -> list[str]:
+    # Some tests wait for a server, a socket or a clock: ``beside`` processes more than there are cores, a file of tests at a
+    # time; tests/conftest.py has put the longest files first.
+    spread = ["-n", str((os.cpu_count() or 1) + beside), "--dist", "loadfile", "--no-loadscope-reorder"]
     return _module("pytest", "-q", "-m", selected, f"--junitxml={BUILD / report}.xml", *spread)
 
 

@@ -30,7 +30,7 @@ from planted.tests import NEAREST, PLAIN, TESTS
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = Path("src") / "bunqueue_trio"
-# A part takes about three minutes of two cores.
+# A part takes about half a minute of two cores.
 PARTS = 36
 HANGS_S = 60  # a fault may be an endless loop, or a wait for what never comes: a test that takes this long has failed
 PATIENCE_S = 300  # and so have tests that hang outside of one; all of them together take less
