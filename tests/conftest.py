@@ -48,12 +48,12 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let the files with the longest tests go first: with a process for each core, none of them is then waited for alone.
 
-    How long a test may take says how long it takes.
+    How long a test may take says how long it takes; those that only are `slow` come before all that are quick.
     """
     longest: dict[Path, float] = {}
     for item in items:
-        limit = item.get_closest_marker("timeout")
-        longest[item.path] = max(longest.get(item.path, 0), limit.args[0] if limit else 0)
+        limit, is_slow = item.get_closest_marker("timeout"), item.get_closest_marker("slow") is not None
+        longest[item.path] = max(longest.get(item.path, 0), limit.args[0] if limit else int(is_slow))
     items.sort(key=lambda item: -longest[item.path])
 
 
