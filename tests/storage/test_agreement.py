@@ -10,9 +10,10 @@ from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.job import UNFINISHED, State
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.storage.making import make_batch
 from bunqueue_trio.storage.memory import MemoryStore
 from bunqueue_trio.storage.sqlite import SqliteStore
-from bunqueue_trio.storage.store import Store, make_batch
+from bunqueue_trio.storage.store import Store
 from tests.storage.ledger import NOW, facts, keep, loaded
 
 IDS = [f"mine-{i}" for i in range(12)]

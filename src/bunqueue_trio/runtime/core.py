@@ -308,7 +308,7 @@ class Core:
                 begun.epoch = self.journal.last_epoch
                 self.journal.half.end(begun.command)
                 self.journal.forget_size()
-            self.journal.note()
+            self.journal.note_part()
 
     def _look(self, command: Any, owner: str | None) -> Begun:
         """Run a command that changes nothing; it is answered when what it saw is committed."""
