@@ -14,7 +14,7 @@ from bunqueue_trio.errors import INVALID_JSON_BODY, Refused, StoreError
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.codec import decode
-from bunqueue_trio.runtime import core, journal
+from bunqueue_trio.runtime import core, half, journal
 from bunqueue_trio.storage import making
 from tests.runtime.bulk_steps import SLICE, begin, bulk, ids_of, spec
 from tests.runtime.bulk_steps import small_slices as small_slices
@@ -48,6 +48,15 @@ async def test_others_are_served_between_two_steps(nursery: trio.Nursery):
     assert reply.ids == [f"id-{n:06}" for n in range(1, 11)]
     assert {6, 9} <= set(counts)
     assert world.published == [("pushed", job_id) for job_id in reply.ids]
+
+
+async def test_to_look_at_very_many_is_a_step_of_its_own(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(half, "LOOKED_AT", 9)
+    world = World()
+    world.start(nursery)
+    begun = begin(world, bulk(10))
+    assert (len(world.engine.jobs), world.journal.half.is_there) == (0, True)
+    assert len(await ids_of(world, begun)) == len(world.engine.jobs) == 10
 
 
 @pytest.mark.parametrize("n", [1, SLICE])

@@ -306,7 +306,8 @@ class Engine(Edits):
 
     def archived_outcomes(self, job_ids: Iterable[str]) -> Mapping[str, State]:
         """Return the states of those of the jobs that have left memory, in one look; unknown ones are left out."""
-        return self.archive.outcomes([job_id for job_id in job_ids if job_id not in self.jobs])
+        find = self.jobs.find
+        return self.archive.outcomes([job_id for job_id in job_ids if find(job_id) is None])
 
     def outcome(self, job_id: str, archived: Mapping[str, State]) -> State | None:
         """Return the state of a job as a dependency: also completed ones without a record."""
