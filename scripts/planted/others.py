@@ -111,6 +111,8 @@ OTHERS = [
     Mutant("runtime/half.py", "len(command.jobs) > LOOKED_AT", "False", "ten thousand jobs are looked at, and some added, in one step"),
     Mutant("engine/commands/report.py", "            work += DEATH_ACKS * (len(self._engine.groups) - dead)\n", "", "what many died of is found out in one step"),
     Mutant("runtime/half.py", "sum(map(most_acks_of, command.failures))", "len(command.failures)", "a hundred failures are one step, whatever they say"),
+    Mutant("api/gateway.py", "_ = body if isinstance(body, bytes) else await body(self._body_max)", "_ = body", "a pull takes a job while its client still sends"),
+    Mutant("storage/sqlite/store.py", "self._reader.execute(_FIND[data, result]", "self._reader.execute(_FIND[True, True]", "a look at a job reads megabytes that it does not show"),
     Mutant("storage/making.py", "return () if job.state is State.REMOVED", "return None if job.state is State.REMOVED", "a batch of jobs that were cancelled is made for ever"),
     Mutant("storage/making.py", "if changed.get(job, changed) is None:", "if True:", "a job that has left the batch comes back to it"),
     Mutant("engine/moves.py", "            self.queues.recount.moved(job, before, to)\n        self.changed[job] = None", "            self.queues.recount.moved(job, before, to)\n        self.changed.setdefault(job, None)", "a row that was made before its job changed is written"),

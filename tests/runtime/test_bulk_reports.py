@@ -59,10 +59,10 @@ async def test_a_few_failures_that_may_be_deaths_are_done_in_steps(world: World,
 
 
 async def dying(world: World) -> c.FailBatch:
-    for n in range(10):
+    for _ in range(10):
         world.core.begin(c.Push(queue="q", data=Raw(b"1")))
     assert await world.journal.flush() is None
-    reply = world.core.begin(c.PullBatch(queue="q", count=n + 1)).reply
+    reply = world.core.begin(c.PullBatch(queue="q", count=10)).reply
     assert isinstance(reply, r.PullBatchReply)
     return c.FailBatch(failures=[c.Failure(id=job.id, error=f"E {job.id}", unrecoverable=True) for job in reply.jobs])
 

@@ -204,8 +204,8 @@ class Store(Protocol):
         """
         ...
 
-    def find(self, job_id: str) -> Job | None:
-        """Return a finished job that is kept; ``removed`` is one that is not to be shown."""
+    def find(self, job_id: str, *, data: bool = True, result: bool = True) -> Job | None:
+        """Return a finished job that is kept; ``removed`` is one that is not to be shown. See :class:`Archive`."""
         ...
 
     def outcomes(self, job_ids: Sequence[str]) -> dict[str, State]:
