@@ -86,7 +86,7 @@ async def test_a_traceback_begins_in_the_handler(waits: bool, bunqueue: Bunqueue
     assert attempt.stack == line["exception"]
 
 
-async def test_what_fails_outside_of_the_handler_is_told_with_all_of_its_frames(bunqueue: Bunqueue, logs: Lines):
+async def test_what_fails_outside_of_the_handler_has_all_of_its_frames(bunqueue: Bunqueue, logs: Lines):
     worker = bunqueue.worker("emails")
 
     @worker.handler

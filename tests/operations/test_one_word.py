@@ -240,6 +240,16 @@ def test_a_push_says_all_that_was_said(monkeypatch: pytest.MonkeyPatch):
     assert json.loads(sent[0]) == {"data": 1, "maxAttempts": 0, "delay": 0}
 
 
+def test_an_answer_that_cannot_be_read_is_one_line(monkeypatch: pytest.MonkeyPatch):
+    """As of a server of another version: no traceback, and what probably is the matter."""
+    there = httpx.MockTransport(lambda _: httpx.Response(200, json={"ok": True, "id": 1}))
+    monkeypatch.setattr(remote, "connect", lambda *_: httpx.Client(base_url="http://there", transport=there))
+    done = CliRunner().invoke(main, ["push", "q", "1", "--url", "http://there"])
+    assert (done.exit_code, len(done.output.splitlines())) == (1, 1)
+    assert done.output.startswith("bunqueue-trio: http://there: its answer to PUSH cannot be read: ")
+    assert done.output.endswith("is it of another version?\n")
+
+
 def test_what_is_left_out_of_a_change_has_no_default():
     put, change = (CliRunner().invoke(main, ["schedules", verb, "--help"]).output for verb in ("put", "change"))
     assert ("[default: once]" in put, "[default: once]" in change) == (True, False)

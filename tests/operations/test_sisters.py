@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 
 from bunqueue_trio.cli import main, remote
 from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol.replies import PushReply
 from bunqueue_trio.testing.server import Bunqueue
 from tests.ui.night import fail, push
 
@@ -378,7 +379,9 @@ async def test_a_value_of_push_that_is_none_at_all_is_sent_as_it_was_said(
 ):
     """The server judges a 0 as it does over HTTP, or it is refused where nobody means it; it does not become the default by itself."""
     sent: list[dict[str, Any]] = []
-    monkeypatch.setattr(remote, "answer", lambda *_, **fields: (sent.append(fields), {"id": "x"})[1])
+    monkeypatch.setattr(
+        "bunqueue_trio.cli.push.answer", lambda *_, **fields: (sent.append(fields), PushReply(id="x"))[1]
+    )
     needed = {"--repeat-limit": "--repeat-every", "--backoff-max": "--backoff", "--backoff-jitter": "--backoff"}
     more = (needed[flag], "1s") if flag in needed else ()
     done = await shell("push", "q", "1", flag, "0s" if flag in TIMES else "0", *more)

@@ -4,16 +4,27 @@ import time
 from typing import Any
 
 import click
+from msgspec import structs
 
 from bunqueue_trio.cli.canary import Percent
 from bunqueue_trio.cli.dead import check_which, is_wanted, told_of
 from bunqueue_trio.cli.listing import Listing
 from bunqueue_trio.cli.many import confirm, dry_option, refuse_unknown_group, try_act, with_dead_filter, yes_option
-from bunqueue_trio.cli.remote import answer, at, json_option, of_list_alone, say, with_server, with_server_of_group
+from bunqueue_trio.cli.remote import (
+    answer,
+    at,
+    json_option,
+    of_list_alone,
+    plain,
+    say,
+    with_server,
+    with_server_of_group,
+)
 from bunqueue_trio.cli.slips import refuse_unknown
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.pages.acts import CALLED
 from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol.rerun_replies import RerunView
 
 # How often a rerun is looked at.
 POLL_S = 1.0
@@ -66,13 +77,13 @@ def rerun(
     if tried.count:
         confirm(f"rerun {what}, {min(count, tried.count):,} first", yes=yes)
     how = {"count": count, "rate": rate, "stopAt": stop_at, "force": force}
-    begun = answer(url, token, c.RerunDlq, filter=which, **how)["rerun"]
-    say(f"{begun['id']}: {what}, {min(count, tried.count):,} first, at most {rate:,} a second", begun, as_json=as_json)
+    begun = answer(url, token, c.RerunDlq, filter=which, **how).rerun
+    say(f"{begun.id}: {what}, {min(count, tried.count):,} first, at most {rate:,} a second", begun, as_json=as_json)
     if not detach:
         _follow(url, token, begun, as_json=as_json)
 
 
-def _follow(url: str, token: str | None, one: dict[str, Any], *, as_json: bool) -> None:
+def _follow(url: str, token: str | None, one: RerunView, *, as_json: bool) -> None:
     """Say how a rerun fares until it ends.
 
     Raises:
@@ -80,27 +91,27 @@ def _follow(url: str, token: str | None, one: dict[str, Any], *, as_json: bool) 
     """
     said = ""
     while True:
-        now = f"{_fate(one)}{': ' + one['why'] if one['why'] else ''}"
+        now = f"{_fate(one)}{': ' + one.why if one.why else ''}"
         if now != said:
             # Progress goes to stderr: a program may read the output.
-            if one["state"] in _UNDER_WAY:
+            if one.state in _UNDER_WAY:
                 click.echo(printable(now), err=True)
             else:
                 say(now, one, as_json=as_json)
             said = now
-        if one["state"] not in _UNDER_WAY:
+        if one.state not in _UNDER_WAY:
             break
         time.sleep(POLL_S)
-        found = answer(url, token, c.ListReruns)["reruns"]
-        one = next((each for each in found if each["id"] == one["id"]), one | {"state": "done"})
-    if one["state"] == "stopped":
-        raise click.ClickException(printable(f"it has stopped: {one['why']}; the others stay dead"))
+        found = answer(url, token, c.ListReruns).reruns
+        one = next((each for each in found if each.id == one.id), structs.replace(one, state="done"))
+    if one.state == "stopped":
+        raise click.ClickException(printable(f"it has stopped: {one.why}; the others stay dead"))
 
 
-def _fate(one: dict[str, Any]) -> str:
-    refused = ", ".join(f"{code}: {n:,}" for code, n in sorted(one["refused"].items()))
+def _fate(one: RerunView) -> str:
+    refused = ", ".join(f"{code}: {n:,}" for code, n in sorted(one.refused.items()))
     left = f" (not {refused})" if refused else ""
-    return f"{_PHASES.get(one['state'], one['state'])}: {one['retried']:,} retried, {one['open']:,} not ended, {one['died']:,} died again{left}"
+    return f"{_PHASES.get(one.state, one.state)}: {one.retried:,} retried, {one.open:,} not ended, {one.died:,} died again{left}"
 
 
 @click.group(invoke_without_command=True)
@@ -114,12 +125,12 @@ def reruns(ctx: click.Context, url: str, token: str | None, *, limit: int | None
     of_list_alone(ctx, "limit", "as_json")
     if ctx.invoked_subcommand is not None:
         return
-    found = answer(url, token, c.ListReruns)["reruns"][:limit]
+    found = answer(url, token, c.ListReruns).reruns[:limit]
     with Listing("begun", "id", "of", "how it fares", as_json=as_json) as listing:
         for one in found:
-            which = ", ".join(f"{CALLED.get(name, name)} {value}" for name, value in one["filter"].items())
-            why = f"  ({one['why']})" if one["why"] else ""
-            listing.add(one, at(one["startedAt"]), one["id"], which, _fate(one) + why)
+            which = ", ".join(f"{CALLED.get(name, name)} {value}" for name, value in plain(one.filter).items())
+            why = f"  ({one.why})" if one.why else ""
+            listing.add(one, at(one.started_at), one.id, which, _fate(one) + why)
     if not (found or as_json):
         click.echo("no reruns", err=True)
 
@@ -131,5 +142,5 @@ def reruns(ctx: click.Context, url: str, token: str | None, *, limit: int | None
 def stop(server: tuple[str, str | None], rerun_id: str, *, as_json: bool) -> None:
     """Stop the rerun ID: it retries no more, and what it has retried stays so."""
     url, token = server
-    one = answer(url, token, c.StopRerun, rerun=rerun_id)["rerun"]
-    say(f"{one['id']}: {_fate(one)}", one, as_json=as_json)
+    one = answer(url, token, c.StopRerun, rerun=rerun_id).rerun
+    say(f"{one.id}: {_fate(one)}", one, as_json=as_json)

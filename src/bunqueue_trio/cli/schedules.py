@@ -20,9 +20,11 @@ from bunqueue_trio.cli.remote import (
     at,
     connection,
     json_argument,
+    json_of,
     json_option,
     of_list_alone,
     pages,
+    plain,
     say,
     with_server,
 )
@@ -44,6 +46,15 @@ from bunqueue_trio.errors import ConnectionLost, Refused, ServerUnavailable
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.pages.words import count, span, whole
 from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol.scheduled import (
+    Past,
+    RepeatView,
+    SchedulePreview,
+    ScheduleReply,
+    ScheduleRuns,
+    SchedulesReply,
+    ScheduleView,
+)
 
 # A server gives no more at once.
 _PAGE = 100
@@ -86,7 +97,7 @@ def _some_names(url: str, token: str | None, name: str) -> list[str]:
     """Return the first names that there are, and those that begin as ``name`` does."""
     places: list[dict[str, Any]] = [{}, {"after": name[:_BEGIN]}]
     found = [answer(url, token, c.ListSchedules, limit=_PAGE, **place) for place in places]
-    return list({each["name"]: None for page in found for each in page["schedules"]})
+    return list({each.name: None for page in found for each in page.schedules})
 
 
 @click.group(invoke_without_command=True)
@@ -123,18 +134,18 @@ def _list(url: str, token: str | None, *, limit: int | None, as_json: bool) -> N
         click.echo("no schedules", err=True)
 
 
-def _all_cells(page: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
-    yield from ((_cells(each), each) for each in page["schedules"])
-    yield from ((_repeat_cells(each), each) for each in page["repeats"])
+def _all_cells(page: SchedulesReply) -> Iterator[tuple[tuple[str, ...], ScheduleView | RepeatView]]:
+    yield from ((_cells(each), each) for each in page.schedules)
+    yield from ((_repeat_cells(each), each) for each in page.repeats)
 
 
-def _line(each: dict[str, Any]) -> str:
+def _line(each: ScheduleView) -> str:
     return "  ".join(_cells(each))
 
 
-def _cells(each: dict[str, Any]) -> tuple[str, ...]:
-    following = each["state"] if each["nextRun"] is None else _in_zone(each["nextRun"], each["timezone"])
-    return each["name"], following, _when_of(each), each["queue"], _jobs(each["runs"])
+def _cells(each: ScheduleView) -> tuple[str, ...]:
+    following = each.state if each.next_run is None else _in_zone(each.next_run, each.timezone)
+    return each.name, following, _when_of(each), each.queue, _jobs(each.runs)
 
 
 def _jobs(slots: int) -> str:
@@ -142,19 +153,20 @@ def _jobs(slots: int) -> str:
     return f"{count(slots, 'job')} by slots"
 
 
-def _repeat_cells(each: dict[str, Any]) -> tuple[str, ...]:
-    runs = f"run {each['run']:,}" + ("" if each["limit"] is None else f" of {each['limit']:,}")
-    following = at(each["due"]) if each["state"] == "delayed" else each["state"]
-    every = f"every {whole(each['every'])}"
-    return each["name"] or "(repeat)", following, every, each["queue"], f"{runs}  job {each['job']}"
+def _repeat_cells(each: RepeatView) -> tuple[str, ...]:
+    runs = f"run {each.run:,}" + ("" if each.limit is None else f" of {each.limit:,}")
+    following = at(each.due) if each.state == "delayed" else each.state
+    every = f"every {whole(each.every)}"
+    return each.name or "(repeat)", following, every, each.queue, f"{runs}  job {each.job}"
 
 
-def _when_of(each: dict[str, Any]) -> str:
-    if each["cron"] is not None:
-        return f"{each['cron']} {each['timezone']}"
-    if each["at"] is not None:
-        return f"once at {_in_zone(each['at'], each['timezone'])}"
-    return f"every {whole(each['every'])}"
+def _when_of(each: ScheduleView) -> str:
+    if each.cron is not None:
+        return f"{each.cron} {each.timezone}"
+    if each.at is not None:
+        return f"once at {_in_zone(each.at, each.timezone)}"
+    assert each.every is not None
+    return f"every {whole(each.every)}"
 
 
 def _in_zone(ms: int, zone: str) -> str:
@@ -178,21 +190,22 @@ def _in_zone(ms: int, zone: str) -> str:
 @_as_json
 def show(url: str, token: str | None, name: str, *, next_: int, limit: int, as_json: bool) -> None:
     """Show the schedule NAME: what it brings, when it runs next, with remarks, and what became of its past slots."""
-    each = answer(url, token, c.GetSchedule, name=name)["schedule"]
+    each = answer(url, token, c.GetSchedule, name=name).schedule
     runs = answer(url, token, c.GetScheduleRuns, name=name, next=next_, limit=limit)
     if as_json:
-        click.echo(json.dumps({"schedule": each} | {key: runs[key] for key in ("upcoming", "past", "rules")}))
+        click.echo(json_of({"schedule": each, "upcoming": runs.upcoming, "past": runs.past, "rules": runs.rules}))
         return
     click.echo(printable(_line(each)))
+    fields = plain(each)
     for key in _DETAILS:
-        if each[key] not in (None, 0, {}) and (key != "misfireMax" or each["misfire"] == "all"):
-            click.echo(printable(f"{key}: {_told(key, each)}"))
-    if each["source"] is not None:
-        click.echo(printable(f"declared by {each['source']}"))
-    _show_upcoming(runs, each["cron"])
-    for past in runs["past"]:
-        click.echo(printable(_past(past, each["timezone"])))
-    if runs["next"] is not None:
+        if fields[key] not in (None, 0, {}) and (key != "misfireMax" or each.misfire == "all"):
+            click.echo(printable(f"{key}: {_told(key, fields)}"))
+    if each.source is not None:
+        click.echo(printable(f"declared by {each.source}"))
+    _show_upcoming(runs, each.cron)
+    for past in runs.past:
+        click.echo(printable(_past(past, each.timezone)))
+    if runs.next is not None:
         click.echo(f"the last {count(limit, 'slot')}; --limit shows more", err=True)
 
 
@@ -207,19 +220,19 @@ def _told(key: str, each: dict[str, Any]) -> str:
     return value if isinstance(value, str) else told(key, value)
 
 
-def _show_upcoming(runs: dict[str, Any], cron: str | None) -> None:
-    for each in runs["upcoming"]:
-        late = each["runAt"] - each["slot"]
-        remarks = [*([f"{span(late)} later: jitter"] if late else []), *each["remarks"]]
-        click.echo(printable(f"next  {each['local'].replace('T', ' ')}  {'; '.join(remarks)}".rstrip()))
+def _show_upcoming(runs: ScheduleRuns | SchedulePreview, cron: str | None) -> None:
+    for each in runs.upcoming:
+        late = each.run_at - each.slot
+        remarks = [*([f"{span(late)} later: jitter"] if late else []), *each.remarks]
+        click.echo(printable(f"next  {each.local.replace('T', ' ')}  {'; '.join(remarks)}".rstrip()))
     if cron is not None:
-        click.echo(printable(f"time zones by tzdata {runs['rules']}"))
+        click.echo(printable(f"time zones by tzdata {runs.rules}"))
 
 
-def _past(past: dict[str, Any], zone: str) -> str:
-    until = "" if past["until"] == past["slot"] else f" to {_in_zone(past['until'], zone)}"
-    parts = [f"past  {_in_zone(past['slot'], zone)}{until}", past["outcome"], past["job"], past["why"]]
-    parts += [None if past["took"] is None else f"took {span(past['took'])}", past["error"]]
+def _past(past: Past, zone: str) -> str:
+    until = "" if past.until == past.slot else f" to {_in_zone(past.until, zone)}"
+    parts = [f"past  {_in_zone(past.slot, zone)}{until}", past.outcome, past.job, past.why]
+    parts += [None if past.took is None else f"took {span(past.took)}", past.error]
     return "  ".join(part for part in parts if part)
 
 
@@ -235,7 +248,7 @@ def preview(url: str, token: str | None, *, next_: int, as_json: bool, **given: 
     refuse_unclear(given)
     told = answer(url, token, c.PreviewSchedule, next=next_, **fields_of(url, token, given))
     if as_json:
-        click.echo(json.dumps(told))
+        click.echo(json_of(told))
     else:
         _show_upcoming(told, given["cron"])
 
@@ -263,7 +276,7 @@ def put(
     fields |= fields_of(url, token, given)
     with connection(url, token) as ask:
         try:
-            before = ask(c.GetSchedule, name=name)["schedule"]
+            before: ScheduleView | None = ask(c.GetSchedule, name=name).schedule
         except Refusal:
             before = None
         said = ask(c.PutSchedule, **fields)
@@ -296,28 +309,27 @@ def change(
             raise click.UsageError(f"{flag} has no default that `none` could bring back")
     if not fields and not options:
         raise click.UsageError("say what to change: --data, --queue, --cron, --overlap …")
-    before = answer(url, token, c.GetSchedule, name=name)["schedule"]
+    before = answer(url, token, c.GetSchedule, name=name).schedule
+    was = plain(before)
     refuse_of_no_effect(
-        before | {"misfireMax": None} | fields if fields.keys() & {"window", "misfire", "misfireMax", "jitter"} else {}
+        was | {"misfireMax": None} | fields if fields.keys() & {"window", "misfire", "misfireMax", "jitter"} else {}
     )
     if options:
-        merged = before["options"] | {key: None if each is NOTHING else each for key, each in options.items()}
+        merged = was["options"] | {key: None if each is NOTHING else each for key, each in options.items()}
         fields["options"] = {key: each for key, each in merged.items() if each is not None}
     said = answer(url, token, c.ChangeSchedule, name=name, **fields, dryRun=dry_run)
     _tell_put(said, before, dry_run=dry_run, as_json=as_json)
 
 
-def _tell_put(said: dict[str, Any], before: dict[str, Any] | None, *, dry_run: bool, as_json: bool) -> None:
+def _tell_put(said: ScheduleReply, before: ScheduleView | None, *, dry_run: bool, as_json: bool) -> None:
     """Say what came of a schedule that was put or changed, and what is another than before."""
-    say(f"{'would be ' if dry_run else ''}{said['outcome']}: {_line(said['schedule'])}", said, as_json=as_json)
-    if not as_json and said["outcome"] == "changed" and before is not None:
-        for each in _differences(before, said["schedule"]):
+    say(f"{'would be ' if dry_run else ''}{said.outcome}: {_line(said.schedule)}", said, as_json=as_json)
+    if not as_json and said.outcome == "changed" and before is not None:
+        for each in _differences(plain(before), plain(said.schedule)):
             click.echo(printable(f"  {each}"))
-        if before["source"] is not None:
+        if before.source is not None:
             click.echo(
-                printable(
-                    f"{before['name']}: {before['source']} declares it, and its next sync puts it as it is there"
-                ),
+                printable(f"{before.name}: {before.source} declares it, and its next sync puts it as it is there"),
                 err=True,
             )
 
@@ -348,7 +360,7 @@ def _difference(name: str, old: str, new: str) -> str:
 def run(url: str, token: str | None, name: str, *, as_json: bool) -> None:
     """Bring a job of the schedule NAME now, beside its slots, and print its id."""
     reply = answer(url, token, c.RunSchedule, name=name)
-    say(reply["id"], reply, as_json=as_json)
+    say(reply.id, reply, as_json=as_json)
 
 
 @schedules.command()
@@ -367,9 +379,9 @@ def pause(url: str, token: str | None, name: str, *, as_json: bool) -> None:
 def resume(url: str, token: str | None, name: str, *, as_json: bool) -> None:
     """Let the schedule NAME go on with its next slot; what was to run in the pause is skipped."""
     reply = answer(url, token, c.ResumeSchedule, name=name)
-    each = answer(url, token, c.GetSchedule, name=name)["schedule"]
-    following = each["nextRun"]
-    when = "no slot is to come" if following is None else f"next {_in_zone(following, each['timezone'])}"
+    each = answer(url, token, c.GetSchedule, name=name).schedule
+    following = each.next_run
+    when = "no slot is to come" if following is None else f"next {_in_zone(following, each.timezone)}"
     say(f"{name}: resumed, {when}", reply, as_json=as_json)
 
 
