@@ -369,6 +369,12 @@ async def test_the_server_of_a_group_can_stand_before_its_command_or_behind(
     assert set(asked) == {("http://there:1", "secret")}
 
 
+@pytest.mark.parametrize("flag", ["--ttl", "--timeout"])
+async def test_a_schedule_takes_no_time_of_0_either(shell: Shell, flag: str):
+    done = await shell("schedules", "put", "s", "q", "--every", "1h", flag, "0s")
+    assert (done.exit_code, f"{flag} must be at least 1 ms" in done.output) == (2, True)
+
+
 TIMES = {param.opts[-1] for param in ALL["push"].params if param.type is remote.DURATION}
 NUMBERS = {param.opts[-1] for param in ALL["push"].params if param.type in (click.INT, click.FLOAT)}
 
@@ -385,7 +391,7 @@ async def test_a_value_of_push_that_is_none_at_all_is_sent_as_it_was_said(
     needed = {"--repeat-limit": "--repeat-every", "--backoff-max": "--backoff", "--backoff-jitter": "--backoff"}
     more = (needed[flag], "1s") if flag in needed else ()
     done = await shell("push", "q", "1", flag, "0s" if flag in TIMES else "0", *more)
-    if flag in ("--ttl", "--timeout"):
+    if flag in ("--ttl", "--timeout", "--backoff-max"):
         assert (done.exit_code, f"{flag} must be at least 1 ms" in done.output) == (2, True)
         return
     assert done.exit_code == 0, done.output

@@ -22,12 +22,20 @@ COLUMNS = ("when", "who", "what", "of", "how", "changed")
 
 @click.command()
 @with_server
-@click.option("--who", metavar="NAME", default="", help="Only of whoever has this token, or this address.")
+@click.option("--who", metavar="NAME", default="", help="Only what this token or address did.")
 @click.option(
-    "--what", "kind", metavar="WHAT", default="", help="Only these, as the table calls them: pause, 'limit --rate'."
+    "--what",
+    "kind",
+    metavar="WHAT",
+    default="",
+    help="Only this command, as the table names it: pause, 'limit --rate'.",
 )
 @click.option(
-    "--of", "about", metavar="NAME", default="", help="Only to this queue, job, worker, schedule or group of errors."
+    "--of",
+    "about",
+    metavar="NAME",
+    default="",
+    help="Only what was done to this queue, job, worker, schedule or group of errors.",
 )
 @click.option("--newer", type=DURATION, metavar="TIME", help="Only at most this long ago: 10m, 2h, 7d.")
 @click.option("--older", type=DURATION, metavar="TIME", help="Only at least this long ago.")

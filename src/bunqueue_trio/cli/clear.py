@@ -82,9 +82,18 @@ def drain(
     refuse_unknown(url, token, queue)
     if dry_run or not yes:
         counts = answer(url, token, c.GetQueue, queue=queue).queue.counts
-        states = f"{counts['waiting']:,} waiting" + (f" and {counts['delayed']:,} delayed" if delayed else "")
         total = counts["waiting"] + (counts["delayed"] if delayed else 0)
-        if not _is_wanted(url, token, queue, f"{states} jobs", total, dry_run=dry_run, yes=yes, as_json=as_json):
+        states = f"{counts['waiting']:,} waiting" + (f" and {counts['delayed']:,} delayed" if delayed else "")
+        if not _is_wanted(
+            url,
+            token,
+            queue,
+            f"{states} job{'' if total == 1 else 's'}",
+            total,
+            dry_run=dry_run,
+            yes=yes,
+            as_json=as_json,
+        ):
             return
 
     def steps() -> Iterator[int]:

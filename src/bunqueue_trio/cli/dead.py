@@ -62,7 +62,7 @@ class _Found(Struct, rename="camel"):
 @click.option(
     "--groups",
     is_flag=True,
-    help="Count them by their error instead, of all queues without QUEUE; numbers, ids, names and places in it do not matter.",
+    help="Show how many died of each error instead; numbers, ids, names and paths in it do not matter.",
 )
 @json_option
 def dead(
@@ -136,7 +136,7 @@ def _show_groups(url: str, token: str | None, queue: str | None, *, limit: int, 
             if shown == limit:
                 break
     if total > shown == limit:
-        click.echo(f"{shown:,} of {total:,} groups; --limit shows more", err=True)
+        click.echo(f"{shown:,} of {count(total, 'group')}; --limit shows more", err=True)
     if not (shown or as_json):
         click.echo(printable("no dead letters" if queue is None else f"{queue}: no dead letters"), err=True)
     if not shown:
@@ -180,7 +180,7 @@ def _common(common: InCommon) -> str:
     default="20%",
     show_default=True,
     metavar="PART",
-    help="With --canary: the others stay dead if more than this part of the first die again.",
+    help="With --canary: leave the others if more than this part of the first die again.",
 )
 @click.option(
     "--wait",
@@ -188,7 +188,7 @@ def _common(common: InCommon) -> str:
     default="10m",
     show_default=True,
     metavar="TIME",
-    help="With --canary: the others stay dead if the first have not ended by then.",
+    help="With --canary: leave the others if the first have not ended by then.",
 )
 @limit_option
 @rate_option
@@ -201,8 +201,8 @@ def retry(
 ) -> None:  # fmt: skip
     """Put the dead letters of QUEUE back into it, as new jobs with their old ids; without QUEUE all that a filter describes.
 
-    Attempts and stalls are counted from zero. A job that depends on another one of them follows it. One stays dead while an
-    unfinished job has its unique key, or while a job of another queue that it depends on is dead.
+    They have all their tries again. Jobs that depend on a retried job are retried after it. A job stays dead while an unfinished
+    job has its unique key, or while a job that it depends on is dead.
     """
     check_which(queue, job_id, wanted)
     for name, value in (("canary", canary), ("limit", limit), ("rate", rate), ("dry-run", dry_run or None)):
@@ -340,9 +340,9 @@ def _tries(url: str, token: str | None, queue: str, job_id: str | None) -> Itera
 @click.argument("what", metavar="WHAT", type=click.Choice(["fixed", "muted", "none"]))
 @json_option
 def mark(url: str, token: str | None, group: str, what: str, *, as_json: bool) -> None:
-    """Say of the errors of GROUP that they are `fixed`, and a finding speaks of them when they come back, or `muted`, and none does.
+    """Mark the errors of GROUP as `fixed` (you hear of them if they come back) or `muted` (you hear nothing of them).
 
-    `dead --groups` names the groups, and shows what was said of them; `none` takes it back.
+    `none` takes the mark back. `dead --groups` lists the groups and their marks.
     """
     try:
         reply = answer(url, token, c.MarkGroup, fingerprint=group, mark=what)

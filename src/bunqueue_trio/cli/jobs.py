@@ -50,7 +50,7 @@ _CHANGES: dict[str, type[Command]] = {"data": c.Update, "priority": c.ChangePrio
 """What changes each field of a job."""
 
 _ids = click.argument("job_ids", nargs=-1, metavar="[ID...]")
-_force = click.option("--force", is_flag=True, help="With a filter: active ones, too.")
+_force = click.option("--force", is_flag=True, help="With a filter: active jobs, too.")
 
 
 @click.command()
@@ -70,7 +70,7 @@ def jobs(
 
     STATE is waiting, delayed, waiting-children, active, completed or failed (dead). Waiting jobs come in the order of their delivery,
     delayed ones as they become ready, ended ones newest first. The time is when a delayed job is ready, an active one began, an
-    ended one ended, and any other was pushed. Of several queues or states, each job has its own beside it.
+    ended one ended, and any other was pushed. With several queues or states, each line says its own.
     """
     wanted |= _also(wanted, "queue", of_queue) | _also(wanted, "state", in_state)
     is_one = all(len(wanted.get(name, ())) == 1 for name in ("queue", "state"))
@@ -157,7 +157,7 @@ def job(url: str, token: str | None, job_id: str, *, data: bool, as_json: bool) 
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Show at most N; all unless you say.")
 @json_option
 def logs(url: str, token: str | None, job_id: str, *, limit: int | None, as_json: bool) -> None:
-    """Show what the workers of the job ID wrote down, oldest line first: when, level and message."""
+    """Show the log lines that workers wrote for the job ID, oldest first: when, level and message."""
     lines = (entry for page in pages(url, token, c.GetLogs, id=job_id, limit=PAGE_MAX) for entry in page.data.logs)
     shown = False
     for entry in islice(lines, limit):
@@ -200,10 +200,10 @@ def why(url: str, token: str | None, job_id: str, *, as_json: bool) -> None:
 @dry_option
 @yes_option
 @json_option
-@click.option("--reason", metavar="TEXT", help="Why; a record is kept that says so, and who asked.")
+@click.option("--reason", metavar="TEXT", help="Keep a record with this reason, and who asked.")
 @click.option(
     "--grace", type=DURATION, metavar="TIME",
-    help="Time for the worker of an active job to end it; what it reports meanwhile counts. A record is kept.",
+    help="Give the worker of an active job this long to end it; what it reports by then counts. A record is kept.",
 )  # fmt: skip
 def cancel(
     url: str, token: str | None, job_ids: tuple[str, ...], wanted: dict[str, Any], *, force: bool, reason: str | None,
@@ -211,8 +211,8 @@ def cancel(
 ) -> None:  # fmt: skip
     """Remove unfinished jobs for good: those with these IDs, or all that a filter describes.
 
-    The worker of an active one hears of it at once; of those of a filter they are removed by --force only. With a reason or a
-    grace a record of each is kept, among the dead letters.
+    Active jobs are stopped at their workers; a filter takes them only with --force. With --reason or --grace a record of each job is
+    kept, among the dead letters.
     """
     how: dict[str, Any] = {"reason": reason, "grace": grace}
     given = {name: value for name, value in how.items() if value is not None}
@@ -246,7 +246,7 @@ def promote(
     url: str, token: str | None, job_ids: tuple[str, ...], wanted: dict[str, Any], *, rate: int | None, dry_run: bool,
     yes: bool, as_json: bool,
 ) -> None:  # fmt: skip
-    """Make delayed jobs ready now, also those that wait out their backoff: these IDs, or all that a filter describes."""
+    """Make delayed jobs ready now, also those that wait for their next try: these IDs, or all that a filter describes."""
     if rate is not None and job_ids:
         raise click.UsageError("--rate is for many jobs: give a filter such as --queue")
     if _are_ids(job_ids, wanted, dry_run=dry_run):
@@ -270,7 +270,7 @@ def discard(
 ) -> None:  # fmt: skip
     """Make dead letters of unfinished jobs: these IDs, or all that a filter describes.
 
-    They are kept, and not tried again unless they are retried. Active ones of a filter are discarded by --force only.
+    They are kept, and run again only if somebody retries them. A filter takes active jobs only with --force.
     """
     if _are_ids(job_ids, wanted, dry_run=dry_run):
         ask = partial(answer, url, token, c.Discard)
@@ -293,14 +293,14 @@ def _are_ids(job_ids: tuple[str, ...], wanted: dict[str, Any], *, dry_run: bool)
 @click.command()
 @with_server
 @click.argument("job_id", metavar="ID")
-@click.option("--priority", type=int, help="Higher is sooner; it takes the place that its age gives it.")
-@click.option("--delay", type=DURATION, metavar="TIME", help="Ready this long from now; 0 is now.")
-@click.option("--data", metavar="JSON", help="Another payload; `-` is standard input, `@FILE` a file.")
+@click.option("--priority", type=int, help="Jobs with a higher number come first, and older ones before newer ones.")
+@click.option("--delay", type=DURATION, metavar="TIME", help="Make it ready this long from now; 0s: now.")
+@click.option("--data", metavar="JSON", help="The new payload; `-`: from standard input, `@FILE`: from a file.")
 @json_option
 def change(
     url: str, token: str | None, job_id: str, *, priority: int | None, delay: int | None, data: str | None, as_json: bool
 ) -> None:  # fmt: skip
-    """Change the payload, priority or delay of the job ID, which must not be active."""
+    """Change the payload, priority or delay of the job ID. An active job cannot be changed."""
     changes: dict[str, Any] = {
         "data": None if data is None else Raw(json_argument(data)),
         "priority": priority,

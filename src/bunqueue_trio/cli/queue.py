@@ -63,13 +63,13 @@ class Said(click.ParamType[tuple[str, Any]]):
     type=Said(),
     multiple=True,
     metavar="NAME=VALUE",
-    help="Change one; `none` as value: as everywhere. May be repeated.",
+    help="Change one setting; the value `none` brings back the default. May be repeated.",
 )
 @click.option(
     "--reset",
     type=click.Choice([*GROUPS, "limits"]),
     multiple=True,
-    help="Let these be as everywhere. May be repeated.",
+    help="Bring back the defaults of this group. May be repeated.",
 )
 @dry_option
 @yes_option
@@ -86,8 +86,8 @@ def queue(
     dead      which dead letters are kept, maxAge, maxEntries, and retried by the server, autoRetry, autoRetryInterval, maxAutoRetries
     limits    how many jobs may be active, and delivered in which time: see `limit`
 
-    With --set and --reset they are changed; they last over restarts of the server. Times are such as 500ms, 30s or 7d. Jobs that
-    are there keep what they have; but dead letters that are not to be kept any more are deleted, and it asks before that.
+    --set and --reset change them, also for later starts of the server. Times are such as 500ms, 30s or 7d. Jobs that are there
+    already keep what they have. Dead letters that would no longer be kept are deleted; you are asked before.
     """
     refuse_without(bool(said or reset), "--set or --reset", "dry_run")
     if reset and not said:

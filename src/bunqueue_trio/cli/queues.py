@@ -128,7 +128,7 @@ def pause(
 ) -> None:
     """Stop delivering jobs of QUEUE. Pushes are still accepted, and active jobs go on.
 
-    The pause lasts over restarts of the server, until `resume` or --until. A second pause replaces the first.
+    The pause stays when the server restarts, and ends with `resume` or --until. A second pause replaces the first.
     """
     before = answer(url, token, c.GetQueue, queue=queue).queue
     body: dict[str, Any] = {} if reason is None else {"reason": reason}
@@ -145,7 +145,7 @@ def pause(
 @click.argument("queue")
 @json_option
 def resume(url: str, token: str | None, queue: str, *, as_json: bool) -> None:
-    """Deliver the jobs of QUEUE again. Nothing happens if it is not paused."""
+    """Deliver the jobs of QUEUE again, if it is paused."""
     refuse_unknown(url, token, queue)
     reply = answer(url, token, c.Resume, queue=queue)
     say(f"{queue}: resumed", reply, as_json=as_json)
@@ -187,7 +187,7 @@ def limit(
 ) -> None:
     """Allow at most N active jobs of QUEUE, or N deliveries in a time; `none` removes a limit. Shows both.
 
-    They last over restarts of the server. When the number falls, active jobs stay with their workers.
+    Limits stay when the server restarts. With a lower number, active jobs stay with their workers.
     """
     said = {number, rate} - {None}
     if said and said <= set(UNLIMITED):

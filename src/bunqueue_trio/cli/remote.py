@@ -109,7 +109,7 @@ def with_server(command: Callable[..., Any]) -> Callable[..., Any]:
         "--token",
         envvar="BUNQUEUE_TOKEN",
         metavar="TOKEN",
-        help="Bearer token; other users of this machine see a flag, not a variable.  [env BUNQUEUE_TOKEN]",
+        help="Bearer token. Better set the variable: other users of this machine can see a flag.  [env BUNQUEUE_TOKEN]",
     )(checked)
     return click.option(
         "--url", envvar="BUNQUEUE_URL", default=DEFAULT_URL, metavar="URL",
@@ -117,7 +117,7 @@ def with_server(command: Callable[..., Any]) -> Callable[..., Any]:
     )(with_token)  # fmt: skip
 
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print what the server says: an object a line.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")
 
 
 def with_server_of_group(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -334,7 +334,7 @@ def live_audit(url: str, token: str | None, *, wait: bool) -> list[str]:
 @with_server
 @json_option
 def stats(url: str, token: str | None, *, as_json: bool) -> None:
-    """Show what a running server has to do and has done."""
+    """Show how many jobs a running server has in each state, and has had since its start."""
     reply = answer(url, token, c.Stats)
     if as_json:
         click.echo(json_of(reply))
@@ -381,6 +381,17 @@ def refuse_without(is_there: bool, needed: str, *names: str) -> None:  # noqa: F
         if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             flag = next(max(param.opts, key=len) for param in ctx.command.params if param.name == name)
             raise click.UsageError(f"{flag} needs {needed}")
+
+
+def refuse_zero(**times: object) -> None:
+    """Refuse a time of 0, by the names of the flags: the API takes it as none at all, and nobody says it for that.
+
+    Raises:
+        UsageError: there is one.
+    """
+    for name, ms in times.items():
+        if ms == 0:
+            raise click.UsageError(f"--{name.replace('_', '-')} must be at least 1 ms; leave it out for its default")
 
 
 def json_argument(data: str) -> bytes:

@@ -49,10 +49,10 @@ _UNDER_WAY = _PHASES.keys()
     default="20%",
     show_default=True,
     metavar="PART",
-    help="Stop when more than this part of what was retried dies again.",
+    help="Stop if more than this part of the retried ones die again.",
 )
-@click.option("--force", is_flag=True, help="Begin although nobody asks for jobs of the queue.")
-@click.option("--detach", is_flag=True, help="Do not wait for its end; Ctrl-C does the same later.")
+@click.option("--force", is_flag=True, help="Begin even if no worker asks for jobs of the queue.")
+@click.option("--detach", is_flag=True, help="Do not wait until it ends; Ctrl-C stops the waiting later.")
 @dry_option
 @yes_option
 @json_option
@@ -62,8 +62,8 @@ def rerun(
 ) -> None:  # fmt: skip
     """Let the server retry the dead letters of QUEUE, or of a filter: a few first, and the others if those do well.
 
-    The server goes on with it, whatever becomes of this command, and stops by itself when too many die again; `reruns` shows how far it
-    is. Those first ones need somebody who works on them, so resume a queue before.
+    The server goes on with it even if this command ends, and stops when too many die again; `reruns` shows how far it
+    is. The first ones need a worker, so resume a paused queue before.
     """
     check_which(queue, None, wanted)
     refuse_unknown(url, token, *filter(None, [queue]))
@@ -120,7 +120,7 @@ def _fate(one: RerunView) -> str:
 @json_option
 @click.pass_context
 def reruns(ctx: click.Context, url: str, token: str | None, *, limit: int | None, as_json: bool) -> None:
-    """Show the reruns that are under way, and the last that have ended, newest first."""
+    """Show the reruns under way and the last ones that ended, newest first."""
     ctx.obj = (url, token)
     of_list_alone(ctx, "limit", "as_json")
     if ctx.invoked_subcommand is not None:
@@ -140,7 +140,7 @@ def reruns(ctx: click.Context, url: str, token: str | None, *, limit: int | None
 @click.argument("rerun_id", metavar="ID")
 @json_option
 def stop(server: tuple[str, str | None], rerun_id: str, *, as_json: bool) -> None:
-    """Stop the rerun ID: it retries no more, and what it has retried stays so."""
+    """Stop the rerun ID. What it has retried already goes on."""
     url, token = server
     one = answer(url, token, c.StopRerun, rerun=rerun_id).rerun
     say(f"{one.id}: {_fate(one)}", one, as_json=as_json)

@@ -106,7 +106,7 @@ def _some_names(url: str, token: str | None, name: str) -> list[str]:
 @_as_json
 @click.pass_context
 def schedules(ctx: click.Context, url: str, token: str | None, *, limit: int | None, as_json: bool) -> None:
-    """Show and change what brings jobs by itself: list, show, preview, put, change, run, pause, resume, delete, sync."""
+    """Jobs by the clock: list the schedules, and put, change, pause or delete them."""
     of_list_alone(ctx, "url", "token", "limit", "as_json")
     if ctx.invoked_subcommand is None:
         _list(url, token, limit=limit, as_json=as_json)
@@ -117,9 +117,10 @@ def schedules(ctx: click.Context, url: str, token: str | None, *, limit: int | N
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Show at most N; all unless you say.")
 @_as_json
 def list_(url: str, token: str | None, *, limit: int | None, as_json: bool) -> None:
-    """List the schedules: name, next run or state, when, queue, and how many of its slots have brought a job (`run` is no slot).
+    """List the schedules: name, next run or state, when, queue, and how many jobs their slots have brought.
 
-    Behind them the jobs that were pushed with a repeat: name, due, how often, queue, which run it is, and its id.
+    A slot is a time at which a schedule is to run; jobs brought by `schedules run` are not counted. Jobs that were pushed with --repeat-every
+    come last: name, due, how often, queue, which run it is, and its id.
     """
     _list(url, token, limit=limit, as_json=as_json)
 
@@ -182,14 +183,20 @@ def _in_zone(ms: int, zone: str) -> str:
 @with_server
 @_named
 @click.option(
-    "--next", "next_", type=click.IntRange(1, 25), default=5, show_default=True, metavar="N", help="Slots to come."
+    "--next",
+    "next_",
+    type=click.IntRange(1, 25),
+    default=5,
+    show_default=True,
+    metavar="N",
+    help="Show the next N runs.",
 )
 @click.option(
-    "--limit", type=click.IntRange(1, _PAGE), default=20, show_default=True, metavar="N", help="Past slots at most."
+    "--limit", type=click.IntRange(1, _PAGE), default=20, show_default=True, metavar="N", help="Show the last N runs."
 )
 @_as_json
 def show(url: str, token: str | None, name: str, *, next_: int, limit: int, as_json: bool) -> None:
-    """Show the schedule NAME: what it brings, when it runs next, with remarks, and what became of its past slots."""
+    """Show the schedule NAME: its jobs, when it runs next, and what became of its past runs."""
     each = answer(url, token, c.GetSchedule, name=name).schedule
     runs = answer(url, token, c.GetScheduleRuns, name=name, next=next_, limit=limit)
     if as_json:
@@ -240,11 +247,17 @@ def _past(past: Past, zone: str) -> str:
 @with_server
 @when
 @click.option(
-    "--next", "next_", type=click.IntRange(1, 25), default=5, show_default=True, metavar="N", help="How many."
+    "--next",
+    "next_",
+    type=click.IntRange(1, 25),
+    default=5,
+    show_default=True,
+    metavar="N",
+    help="Show the next N runs.",
 )
 @_as_json
 def preview(url: str, token: str | None, *, next_: int, as_json: bool, **given: Any) -> None:
-    """Show when a schedule would run, without storing it; `put --dry-run` tries all the rest of it."""
+    """Show when a schedule would run, and store nothing. `put --dry-run` checks everything else, too."""
     refuse_unclear(given)
     told = answer(url, token, c.PreviewSchedule, next=next_, **fields_of(url, token, given))
     if as_json:
@@ -265,10 +278,11 @@ def preview(url: str, token: str | None, *, next_: int, as_json: bool, **given: 
 def put(
     url: str, token: str | None, name: str, queue: str, data: str, *, dry_run: bool, as_json: bool, **given: Any
 ) -> None:
-    """Create the schedule NAME, or replace it: it brings jobs with the payload JSON to QUEUE.
+    """Create the schedule NAME, or replace it: it adds jobs with the payload JSON to QUEUE.
 
-    Nothing runs because of this. One that is there is replaced, and it is shown what has changed: what you leave out is then not set, while
-    `change` leaves it as it was. One that is the same already stays. JSON can be `-` or `@FILE`, as of `push`.
+    Say when: --cron, --every or --at. No job is added now; the first comes at its time. If NAME is there already, it is replaced as a
+    whole, and you see what has changed: what you leave out goes back to its default. To change a part of it, use `change`.
+    JSON is read from standard input if it is `-`, and from a file if it is `@FILE`.
     """
     refuse_unclear(given)
     refuse_of_no_effect(given)
@@ -286,8 +300,8 @@ def put(
 @schedules.command()
 @with_server
 @_named
-@click.option("--queue", metavar="QUEUE", help="Bring the jobs to this queue.")
-@click.option("--data", metavar="JSON", help="Another payload; `-` is standard input, `@FILE` a file.")
+@click.option("--queue", metavar="QUEUE", help="Add the jobs to this queue.")
+@click.option("--data", metavar="JSON", help="The new payload; `-`: from standard input, `@FILE`: from a file.")
 @or_none
 @when
 @how
@@ -297,9 +311,9 @@ def change(
     url: str, token: str | None, name: str, *, queue: str | None, data: str | None, options: dict[str, Any], dry_run: bool, as_json: bool,
     **given: Any,
 ) -> None:  # fmt: skip
-    """Change some of the schedule NAME; what is not said stays as it is, and `none` takes back what was.
+    """Change a part of the schedule NAME. What you leave out stays as it is; `none` brings back the default.
 
-    As with `put` nothing runs because of this, and another payload moves no slot. One of --cron, --every and --at takes the place of the others.
+    No job is added now. One of --cron, --every and --at replaces the others.
     """
     fields = fields_of(url, token, given) | ({} if queue is None else {"queue": queue})
     if data is not None:
@@ -358,7 +372,7 @@ def _difference(name: str, old: str, new: str) -> str:
 @_named
 @_as_json
 def run(url: str, token: str | None, name: str, *, as_json: bool) -> None:
-    """Bring a job of the schedule NAME now, beside its slots, and print its id."""
+    """Add a job of the schedule NAME now, and print its id. The schedule goes on as before."""
     reply = answer(url, token, c.RunSchedule, name=name)
     say(reply.id, reply, as_json=as_json)
 
@@ -368,7 +382,7 @@ def run(url: str, token: str | None, name: str, *, as_json: bool) -> None:
 @_named
 @_as_json
 def pause(url: str, token: str | None, name: str, *, as_json: bool) -> None:
-    """Let the schedule NAME bring no jobs until `resume`."""
+    """Pause the schedule NAME: it adds no jobs until `schedules resume`."""
     say(f"{name}: paused", answer(url, token, c.PauseSchedule, name=name), as_json=as_json)
 
 
@@ -377,7 +391,7 @@ def pause(url: str, token: str | None, name: str, *, as_json: bool) -> None:
 @_named
 @_as_json
 def resume(url: str, token: str | None, name: str, *, as_json: bool) -> None:
-    """Let the schedule NAME go on with its next slot; what was to run in the pause is skipped."""
+    """Resume the schedule NAME. What it missed during the pause is skipped."""
     reply = answer(url, token, c.ResumeSchedule, name=name)
     each = answer(url, token, c.GetSchedule, name=name).schedule
     following = each.next_run
@@ -390,19 +404,19 @@ def resume(url: str, token: str | None, name: str, *, as_json: bool) -> None:
 @_named
 @_as_json
 def delete(url: str, token: str | None, name: str, *, as_json: bool) -> None:
-    """Forget the schedule NAME; jobs that it has brought stay."""
+    """Delete the schedule NAME. Its jobs stay."""
     say(f"{name}: deleted", answer(url, token, c.DeleteSchedule, name=name), as_json=as_json)
 
 
 @schedules.command()
 @with_server
 @click.argument("targets", metavar="MODULE:NAME...", nargs=-1, required=True)
-@click.option("--take-over", is_flag=True, help="Also those that an app of another name has declared.")
+@click.option("--take-over", is_flag=True, help="Also schedules that an app of another name has declared.")
 @_as_json
 def sync(url: str, token: str | None, targets: tuple[str, ...], *, take_over: bool, as_json: bool) -> None:
-    """Put the schedules that these apps declare onto the server; what is the same already stays as it is.
+    """Put the schedules that these apps declare onto the server.
 
-    All of an app are put, or none. Nothing is deleted: those that an app does not declare any more are named.
+    Of each app all are put, or none. Nothing is deleted: schedules that an app no longer declares are only named.
     """
     # Only here: a client of Python takes a while to read.
     from bunqueue_trio.cli.worker import hint_of, imported, told_of

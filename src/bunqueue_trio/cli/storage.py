@@ -17,7 +17,7 @@ from bunqueue_trio.protocol.server_replies import StorageView
 @with_server
 @json_option
 def storage(url: str, token: str | None, *, as_json: bool) -> None:
-    """Show what the disk of a running server holds, how fast that grows, how long there is room, and what is kept how long."""
+    """Show what a running server has on its disk, how fast it grows, how long there is room, and how long things are kept."""
     told = answer(url, token, c.StorageStatus).data
     if as_json:
         click.echo(json_of(told))
@@ -52,7 +52,7 @@ def _rows(told: StorageView) -> list[tuple[str, str]]:
     rows.append(
         ("growth", "not known yet" if grown is None else f"{'-' if grown < 0 else ''}{size(abs(grown))} an hour")
     )
-    rows.append(("pending", f"{told.pending:,} changed jobs wait to be written"))
+    rows.append(("pending", f"{count(told.pending, 'changed job waits', 'changed jobs wait')} to be written"))
     rows.append(
         ("jobs", ", ".join(f"{n:,} {CALLED.get(state, state)}" for state, n in told.jobs.items() if n) or "none")
     )
@@ -83,8 +83,8 @@ def _rows(told: StorageView) -> list[tuple[str, str]]:
 def health(url: str, token: str | None, *, as_json: bool) -> None:
     """Ask whether a running server takes work: exit code 0 if it does, 1 if it does not or cannot be reached.
 
-    For probes; it needs no token. Who may look (`read`) also sees which server answers, whether it leads and since when, and
-    whether its disk is nearly full: then it takes no new jobs, but all else, so the exit code stays 0.
+    For probes; it needs no token. With a token that may `read` you also see which server answers, whether it leads and since when,
+    and whether its disk is nearly full: then it takes no new jobs, but everything else, so the exit code stays 0.
     """
     told = page_of(url, token, "health")
     place = _place(url, token)
@@ -126,7 +126,7 @@ def _place_line(told: dict[str, Any]) -> str:
         leads = "leads" if one["leads"] else "may not lead any more"
         said.append(f"{leads} (term {one['term']:,}) since {at(one['since'])}")
     said += [f"servers that wait reach it at {one['link']}"] if one["link"] else []
-    said += [f"{doors['connected']:,} of {doors['wanted']:,} doors"] if doors["wanted"] else []
+    said += [f"{doors['connected']:,} of {count(doors['wanted'], 'door')}"] if doors["wanted"] else []
     if cluster := told.get("cluster"):
         said.append(f"{count(len(cluster['waiting']), 'server waits', 'servers wait')} to take over")
     return "; ".join([", ".join(said[:2]), *said[2:]])

@@ -43,12 +43,12 @@ def workers(ctx: click.Context, url: str, token: str | None, *, limit: int | Non
 
     \b
     status   active, idle (has no job now), quiet (gets no jobs), or lost (its connection has dropped)
-    jobs     that it has now
-    at once  how many it says that it runs
-    done     jobs since it is known
-    failed   attempts since it is known
-    heard    how long ago it last asked for a job, or said something of one
-    longest  for how long it has had the job that it has had for longest
+    jobs     how many it has now
+    at once  how many it can have
+    done     jobs completed since it came
+    failed   tries that failed since it came
+    heard    how long ago it last asked for a job, or reported on one
+    longest  the age of the job that it has had for the longest time
     """
     ctx.obj = (url, token)
     of_list_alone(ctx, "limit", "as_json")
@@ -86,7 +86,7 @@ def _status(worker: WorkerView) -> str:
 @_name
 @json_option
 def quiet(server: tuple[str, str | None], name: str, *, as_json: bool) -> None:
-    """Give workers NAME no more jobs, until they are unquieted or leave; they keep those that they have."""
+    """Give workers NAME no new jobs until `workers unquiet`; they finish those that they have."""
     _act(
         server,
         name,
@@ -112,7 +112,7 @@ def unquiet(server: tuple[str, str | None], name: str, *, as_json: bool) -> None
 @yes_option
 @json_option
 def release(server: tuple[str, str | None], name: str, *, dry_run: bool, yes: bool, as_json: bool) -> None:
-    """Return the jobs of workers NAME, at no attempt.
+    """Take the jobs of workers NAME back into their queues; no try is counted.
 
     They may get new ones, unless they are quiet.
     """
@@ -130,9 +130,9 @@ def release(server: tuple[str, str | None], name: str, *, dry_run: bool, yes: bo
 @_name
 @json_option
 def forget(server: tuple[str, str | None], name: str, *, as_json: bool) -> None:
-    """Forget workers NAME, which are gone.
+    """Remove workers NAME, which are gone, from the list.
 
-    One that is connected, is quiet or has jobs cannot be forgotten.
+    A worker that is connected, is quiet or has jobs stays.
     """
     _act(server, name, c.UnregisterWorker, lambda said: "forgotten", as_json=as_json)
 
