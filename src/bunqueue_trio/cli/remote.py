@@ -206,7 +206,9 @@ def connection(url: str, token: str | None) -> Iterator[Ask]:
                 return cast("R", read(content, SPECS[kind].reply))
             except (ValueError, RecursionError) as error:
                 raise click.ClickException(
-                    f"{masked(url)}: its answer to {SPECS[kind].tag} cannot be read: {error}; is it of another version?"
+                    printable(
+                        f"{masked(url)}: its answer to {SPECS[kind].tag} cannot be read: {error}; is it of another version?"
+                    )
                 ) from None
 
         yield ask
