@@ -25,8 +25,8 @@ from bunqueue_trio.protocol.times import seconds_of
 _log = structlog.get_logger()
 
 _EPILOG = """\b
-Signals: SIGTERM and SIGINT (Ctrl-C) stop the worker: it takes no more jobs, and its handlers get --grace to
-finish. Jobs that are not done by then go back to the queue; no try is counted. A second signal ends the grace.
+Signals: SIGTERM, SIGINT (Ctrl-C) and SIGHUP stop the worker, as they stop the server: it takes no more jobs, and its
+handlers get --grace to finish. Jobs that are not done by then go back to the queue; no try is counted. A second signal ends the grace.
 
 \b
 Exit codes: 0 stopped by a signal; 1 the server gives it no jobs (wrong token); 2 wrong usage.
