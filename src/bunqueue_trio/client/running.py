@@ -9,7 +9,6 @@ import anyio
 from bunqueue_trio.client.log import log, show_plainly
 from bunqueue_trio.errors import Refused
 
-
 IGNORABLE = (signal.SIGINT, signal.SIGHUP)
 """What stops a worker as SIGTERM does, but where it is ignored, as a server does: by `&` in a shell, and by nohup."""
 
