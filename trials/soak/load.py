@@ -8,6 +8,7 @@ from typing import Any
 
 import trio
 
+from bunqueue_trio.protocol.events import ALL_TYPES
 from bunqueue_trio.testing.client import Body, Peer, event_stream, http_peer, ws_peer
 
 PUSHERS = 4  # over HTTP, and as many over WebSocket
@@ -19,6 +20,10 @@ QUEUES = 3  # at a time
 KEYS = 50  # unique keys that are asked for again and again
 SERIES_EVERY_MS = 200
 VISIT_S = 2  # how often somebody connects, does something and leaves without a word
+ACT_S = 0.25  # how often an operator does something
+SCHEDULES = 20  # names of schedules that are put and deleted again and again
+ERRORS = ("ConnectionError: {} refused", "TimeoutError: no answer within {} s", "no such address {}")
+LOGGED = 0.1  # of the jobs
 
 
 @dataclass
@@ -47,7 +52,8 @@ async def run(url: str, rate: float, tally: Tally, rng: random.Random) -> None:
     async with trio.open_nursery() as nursery:
         for connect in (http_peer, ws_peer):
             nursery.start_soon(_crowd, connect, url, tally, rng, each)
-        for visit in (_push_and_leave, _pull_and_leave, _listen_and_leave):
+        nursery.start_soon(_operate, url, rng)
+        for visit in (_push_and_leave, _pull_and_leave, _listen_and_leave, _work_for_a_while):
             nursery.start_soon(_visits, visit, url, tally, rng)
 
 
@@ -81,6 +87,8 @@ async def _push(peer: Peer, tally: Tally, rng: random.Random, each_s: float) -> 
 def _spec(rng: random.Random, last: str) -> Body:
     spec: Body = {"data": "x" * rng.randrange(2 * PAYLOAD_BYTES), "maxAttempts": rng.choice((1, 2)), "backoff": 500}
     spec["priority"] = rng.randrange(3)
+    if rng.random() < 0.2:
+        spec |= {"groupId": f"group-{rng.randrange(1000)}", "tags": [f"tag-{rng.randrange(1000)}"], "name": "job"}
     chance = rng.random()
     if chance < 0.05:
         spec["delay"] = rng.randrange(5000)
@@ -110,8 +118,12 @@ async def _work(peer: Peer, tally: Tally, rng: random.Random) -> None:
             if chance < 0.02:
                 continue  # forgotten
             if chance < 0.07:
-                await peer.call("FAIL", error="no", **lease)
+                said = rng.choice(ERRORS).format(rng.randrange(10**6))
+                await peer.call("FAIL", error=said, stack=f"Traceback: {said}", unrecoverable=chance < 0.03, **lease)
                 continue
+            if rng.random() < LOGGED:
+                for n in range(rng.randrange(1, 5)):
+                    await peer.call("AddLog", id=job["id"], message=f"step {n}")
             if chance < 0.12:
                 await peer.call("Progress", progress=50, message="half", **lease)
             done = await peer.call("ACK", result=job["data"], **lease)
@@ -138,9 +150,49 @@ async def _pull_and_leave(url: str, tally: Tally, rng: random.Random) -> None:
         await peer.call("PULL", queue=queue(rng), timeout=200)
 
 
+async def _work_for_a_while(url: str, tally: Tally, rng: random.Random) -> None:
+    """Say who it is, take a few jobs, and go: half of them say so."""
+    async with ws_peer(url) as peer:
+        known = await peer.call("RegisterWorker", name=f"visitor-{rng.randrange(10**6)}", queues=[queue(rng)])
+        answer = await peer.call("PULLB", queue=queue(rng), count=2, timeout=200)
+        for job, token in zip(answer["jobs"], answer["tokens"], strict=True):
+            tally.completed += (await peer.call("ACK", id=job["id"], token=token))["ok"]
+        if rng.random() < 0.5:
+            await peer.call("UnregisterWorker", id=known["data"]["workerId"])
+
+
+async def _operate(url: str, rng: random.Random) -> None:
+    """Do what operators do, again and again; what is put is taken back sooner or later."""
+    async with http_peer(url) as peer:
+        while True:
+            await trio.sleep(ACT_S)
+            # What is said of a queue stays after its jobs: of names that come once it would fill any file.
+            command, fields = _act(rng, f"soak-kept-{rng.randrange(QUEUES)}")
+            await peer.call(command, **fields)
+
+
+def _act(rng: random.Random, kept: str) -> tuple[str, Body]:
+    name = f"schedule-{rng.randrange(SCHEDULES)}"
+    dead = {"queue": [queue(rng, 1)]}
+    acts: tuple[tuple[str, Body], ...] = (
+        ("Pause", {"queue": kept, "reason": "soak"}), ("Resume", {"queue": kept}),
+        ("SetConcurrency", {"queue": kept, "concurrency": 5}), ("ClearConcurrency", {"queue": kept}),
+        ("RateLimit", {"queue": kept, "limit": 100, "duration": 1000}), ("RateLimitClear", {"queue": kept}),
+        ("SetDefaults", {"queue": kept, "maxAttempts": rng.randrange(1, 9)}), ("ClearDefaults", {"queue": kept}),
+        ("PutSchedule", {"name": name, "queue": queue(rng), "every": rng.randrange(1000, 5000), "data": {"of": name}}),
+        ("DeleteSchedule", {"name": name}), ("PauseSchedule", {"name": name}), ("RunSchedule", {"name": name}),
+        ("MarkGroup", {"fingerprint": f"{rng.randrange(100):012x}", "mark": rng.choice(("fixed", "muted", "none"))}),
+        ("RetryDlq", {"queue": queue(rng, 1), "limit": 10}), ("PurgeDlq", {"queue": queue(rng, 2), "limit": 10}),
+        ("RerunDlq", {"filter": dead, "count": 5, "rate": 5, "force": True}),
+        ("ActOnJobs", {"filter": {"queue": [queue(rng)], "state": ["delayed"]}, "action": "promote", "limit": 100}),
+        ("Clean", {"queue": queue(rng, 2), "state": "completed", "grace": 1000, "limit": 100}),
+    )  # fmt: skip
+    return rng.choice(acts)
+
+
 async def _listen_and_leave(url: str, tally: Tally, rng: random.Random) -> None:
     """Go on where the last visit ended; every event has the next number."""
-    async with event_stream(url, tally.event_id or None) as events:
+    async with event_stream(url, tally.event_id or None, sorted(ALL_TYPES)) as events:
         first, _ = await events.next()
         tally.event_id = tally.event_id or first
         with trio.move_on_after(VISIT_S):
