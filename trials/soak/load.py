@@ -21,7 +21,7 @@ KEYS = 50  # unique keys that are asked for again and again
 SERIES_EVERY_MS = 200
 VISIT_S = 2  # how often somebody connects, does something and leaves without a word
 ACT_S = 0.25  # how often an operator does something
-SCHEDULES = 20  # names of schedules that are put and deleted again and again
+SCHEDULES = 10  # names of schedules that are put and deleted again and again
 ERRORS = ("ConnectionError: {} refused", "TimeoutError: no answer within {} s", "no such address {}")
 LOGGED = 0.1  # of the jobs
 
@@ -44,6 +44,11 @@ class Tally:
 def queue(rng: random.Random, age: int = 0) -> str:
     """Return the name of a queue of now, or of one that was given up before."""
     return f"soak-{int(time.monotonic() / QUEUE_LIFE_S) - age}-{rng.randrange(QUEUES)}"
+
+
+def kept(rng: random.Random) -> str:
+    """Return the name of a queue that stays, of which something is said and that schedules fill."""
+    return f"soak-kept-{rng.randrange(QUEUES)}"
 
 
 async def run(url: str, rate: float, tally: Tally, rng: random.Random) -> None:
@@ -110,7 +115,8 @@ def _spec(rng: random.Random, last: str) -> Body:
 async def _work(peer: Peer, tally: Tally, rng: random.Random) -> None:
     while True:
         age = rng.choices((0, 1, 2), (75, 15, 10))[0]  # what comes late, comes to a queue that gets no new jobs
-        name = "soak-series" if rng.random() < 0.1 else queue(rng, age)
+        chance = rng.random()
+        name = "soak-series" if chance < 0.1 else kept(rng) if chance < 0.3 else queue(rng, age)
         answer = await peer.call("PULLB", queue=name, count=10, timeout=300, lockTtl=LEASE_MS)
         for job, token in zip(answer["jobs"], answer["tokens"], strict=True):
             lease = {"id": job["id"], "token": token}
@@ -167,25 +173,27 @@ async def _operate(url: str, rng: random.Random) -> None:
         while True:
             await trio.sleep(ACT_S)
             # What is said of a queue stays after its jobs: of names that come once it would fill any file.
-            command, fields = _act(rng, f"soak-kept-{rng.randrange(QUEUES)}")
+            command, fields = _act(rng, kept(rng))
             await peer.call(command, **fields)
 
 
-def _act(rng: random.Random, kept: str) -> tuple[str, Body]:
+def _act(rng: random.Random, stays: str) -> tuple[str, Body]:
     name = f"schedule-{rng.randrange(SCHEDULES)}"
     dead = {"queue": [queue(rng, 1)]}
     acts: tuple[tuple[str, Body], ...] = (
-        ("Pause", {"queue": kept, "reason": "soak"}), ("Resume", {"queue": kept}),
-        ("SetConcurrency", {"queue": kept, "concurrency": 5}), ("ClearConcurrency", {"queue": kept}),
-        ("RateLimit", {"queue": kept, "limit": 100, "duration": 1000}), ("RateLimitClear", {"queue": kept}),
-        ("SetDefaults", {"queue": kept, "maxAttempts": rng.randrange(1, 9)}), ("ClearDefaults", {"queue": kept}),
-        ("PutSchedule", {"name": name, "queue": queue(rng), "every": rng.randrange(1000, 5000), "data": {"of": name}}),
+        ("Pause", {"queue": stays, "reason": "soak"}), ("Resume", {"queue": stays}),
+        ("SetConcurrency", {"queue": stays, "concurrency": 5}), ("ClearConcurrency", {"queue": stays}),
+        ("RateLimit", {"queue": stays, "limit": 100, "duration": 1000}), ("RateLimitClear", {"queue": stays}),
+        ("SetDefaults", {"queue": stays, "maxAttempts": rng.randrange(1, 9)}), ("ClearDefaults", {"queue": stays}),
+        ("PutSchedule", {"name": name, "queue": stays, "every": rng.randrange(1000, 5000), "data": {"of": name}}),
         ("DeleteSchedule", {"name": name}), ("PauseSchedule", {"name": name}), ("RunSchedule", {"name": name}),
-        ("MarkGroup", {"fingerprint": f"{rng.randrange(100):012x}", "mark": rng.choice(("fixed", "muted", "none"))}),
+        ("MarkGroup", {"fingerprint": f"{rng.randrange(20):012x}", "mark": rng.choice(("fixed", "muted", "none"))}),
         ("RetryDlq", {"queue": queue(rng, 1), "limit": 10}), ("PurgeDlq", {"queue": queue(rng, 2), "limit": 10}),
         ("RerunDlq", {"filter": dead, "count": 5, "rate": 5, "force": True}),
         ("ActOnJobs", {"filter": {"queue": [queue(rng)], "state": ["delayed"]}, "action": "promote", "limit": 100}),
         ("Clean", {"queue": queue(rng, 2), "state": "completed", "grace": 1000, "limit": 100}),
+        # Nobody asks for these any more: what was retried too late would lie there for ever.
+        ("Obliterate", {"queue": queue(rng, rng.randrange(4, 9)), "force": True}),
     )  # fmt: skip
     return rng.choice(acts)
 

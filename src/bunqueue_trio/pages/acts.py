@@ -94,7 +94,9 @@ def how(act: Action, at: At) -> str:
     was, fields = _completed(act, _flat(act.fields))
     said = []
     for name, value in fields.items():
-        if name not in _left_out(act) and (value not in (None, {}, []) or (value is None and was.get(name) is not None)):
+        if name not in _left_out(act) and (
+            value not in (None, {}, []) or (value is None and was.get(name) is not None)
+        ):
             former = f" (was {_told(name, was[name], at)})" if name in was and was[name] != value else ""
             said.append(f"{_called(act, name)} {_told(name, value, at)}{former}")
     # What was taken back shows in what it was.

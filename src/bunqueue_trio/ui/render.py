@@ -11,18 +11,19 @@ from markupsafe import Markup, escape
 
 from bunqueue_trio.pages import words
 from bunqueue_trio.protocol.request import segment_of
+from bunqueue_trio.runtime.clock import local_text
 from bunqueue_trio.ui import charts
 
 # Pieces of a page before others are served: about a ms, with a chart among them.
 PARTS_A_TURN = 200
 
 
-def clock_time(ms: int | None) -> str:
-    """Return a moment in UTC, to the second."""
+def clock_time(ms: int | None, zone: str = "UTC") -> str:
+    """Return a moment as the clock of a zone shows it, in the form of the command line: ``2026-11-30 03:00:00+01:00``."""
     if ms is None:
         return ""
     try:
-        return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        return local_text(zone, ms // 1000 * 1000).replace("T", " ")
     except (ValueError, OverflowError, OSError):
         # A client may choose when a delay ends.
         return f"{ms} ms"
