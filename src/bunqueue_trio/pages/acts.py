@@ -134,7 +134,7 @@ def _with_rate(values: dict[str, Any], shape: Mapping[str, Any]) -> dict[str, An
     rest = {name: value for name, value in values.items() if name not in ("limit", "duration")}
     if "limit" not in values:
         return rest
-    limit, duration = values["limit"], values.get("duration", shape.get("duration"))
+    limit, duration = values["limit"], values["duration"] if "duration" in values else shape["duration"]
     return {"rate": None if limit is None else f"{limit:,} in {whole(duration)}"} | rest
 
 

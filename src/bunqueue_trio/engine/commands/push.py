@@ -44,6 +44,8 @@ class Bulk:
         archived = _archived(engine, command.jobs)
         earlier: set[str] = set()
         for i, spec in enumerate(command.jobs):
+            if spec.custom_id is not None and spec.job_id is None:
+                spec.job_id = spec.custom_id
             try:
                 _check(engine, spec, command.queue, earlier, archived)
             except errors.Refused as refused:
@@ -87,7 +89,7 @@ class Bulk:
         return True
 
 
-def _archived(engine: Engine, specs: Sequence[c.JobSpec]) -> Mapping[str, State]:
+def _archived(engine: Engine, specs: Sequence[c.PushSpec]) -> Mapping[str, State]:
     """Look once, before anything is changed, at all ended jobs that a command names as dependencies."""
     named = sum(len(spec.depends_on) for spec in specs)
     if named > DEPENDENCIES_MAX:
@@ -95,7 +97,7 @@ def _archived(engine: Engine, specs: Sequence[c.JobSpec]) -> Mapping[str, State]
     return engine.archived_outcomes({job_id for spec in specs for job_id in spec.depends_on}) if named else _NOTHING
 
 
-def _check(engine: Engine, spec: c.JobSpec, queue: str, earlier: set[str], archived: Mapping[str, State]) -> None:
+def _check(engine: Engine, spec: c.PushSpec, queue: str, earlier: set[str], archived: Mapping[str, State]) -> None:
     """Raise what makes ``spec`` impossible; ``earlier`` are ids from the same command."""
     engine.queues.check(queue)
     if not bytes(spec.data):
@@ -116,7 +118,7 @@ def _is_reserved(engine: Engine, job_id: str, queue: str) -> bool:
 
 
 def _add(
-    engine: Engine, spec: c.JobSpec, queue_name: str, now: int, actual: dict[str, str], archived: Mapping[str, State],
+    engine: Engine, spec: c.PushSpec, queue_name: str, now: int, actual: dict[str, str], archived: Mapping[str, State],
     ended: Mapping[str, State] = _NOTHING,
 ) -> str:  # fmt: skip
     """Add a checked job, unless one stands for it already; return the id.
