@@ -167,6 +167,11 @@ def _flat(fields: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def which(wanted: Mapping[str, Any], at: At) -> str:
+    """Return what a filter describes."""
+    return ", ".join(f"{CALLED.get(name, name)} {_told(name, value, at)}" for name, value in wanted.items())
+
+
 def _told(name: str, value: Any, at: At) -> str:
     if value is None:
         return "none"

@@ -1,5 +1,6 @@
 """Templates to text: compiled once, when this is read; what clients have put into names and payloads is escaped always."""
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.resources import files
@@ -33,7 +34,7 @@ def ago(ms: int | None, now: int) -> Markup:
     """Return how long ago a moment was, or in how long it comes; the moment itself is beside it for who asks."""
     if ms is None:
         return Markup('<span class="none">–</span>')
-    said = f"{words.span(now - ms)} ago" if ms <= now else f"in {words.span(ms - now)}"
+    said = f"{_span(now - ms)} ago" if ms <= now else f"in {_span(ms - now)}"
     if abs(now - ms) < 1000:
         said = "now"
     return Markup('<time datetime="{}" title="{}">{}</time>').format(_iso(ms), clock_time(ms), said)
@@ -64,6 +65,19 @@ def number(n: float | None) -> str:
     return "–" if n is None else f"{n:,.0f}"
 
 
+def _kept(text: str) -> str:
+    """Return a time whose numbers stay with their units at the end of a line."""
+    return re.sub(r"(?<=\d) (?=[a-z])", "\N{NO-BREAK SPACE}", text)
+
+
+def _span(ms: float) -> str:
+    return _kept(words.span(ms))
+
+
+def _whole(ms: int) -> str:
+    return _kept(words.whole(ms))
+
+
 def _environment() -> Environment:
     folder = files("bunqueue_trio.ui").joinpath("templates")
     sources = {each.name: each.read_text("utf-8") for each in folder.iterdir() if each.name.endswith(".html")}
@@ -72,7 +86,7 @@ def _environment() -> Environment:
         auto_reload=False,
     )  # fmt: skip
     made.filters |= {
-        "n": number, "size": words.size, "span": words.span, "at": clock_time, "segment": segment_of, "plain": plain, "coded": coded,
+        "n": number, "size": words.size, "span": _span, "whole": _whole, "at": clock_time, "segment": segment_of, "plain": plain, "coded": coded,
     }  # fmt: skip
     made.globals |= {
         "count": words.count,
