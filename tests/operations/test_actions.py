@@ -4,6 +4,7 @@ import json
 
 import pytest
 import trio
+from msgspec import Raw
 
 from bunqueue_trio.cli import COMMANDS, remote
 from bunqueue_trio.pages import acts
@@ -36,7 +37,8 @@ async def test_acts_are_in_the_words_of_the_commands_with_dates_and_units(shell:
         c.SetConcurrency(queue="emails", concurrency=2000), c.RateLimit(queue="emails", limit=100, duration=60_000), c.RateLimitClear(queue="emails"),
         c.SetDlqConfig(queue="emails", max_age=604_800_000, auto_retry=True), c.SetDefaults(queue="emails", timeout=30_000),
         c.SetDefaults(queue="emails", timeout=None), c.PutSchedule(name="nightly", queue="reports", every=3_600_000),
-        c.PutSchedule(name="nightly", queue="reports", every=60_000, jitter=1000), c.ChangeSchedule(name="nightly", jitter=2000),
+        c.PutSchedule(name="nightly", queue="reports", every=60_000, jitter=1000), c.ChangeSchedule(name="nightly", jitter=2000), c.ChangeSchedule(name="nightly", data=Raw(b'{"password":"x"}')),
+        c.Cron(name="tick", queue="reports", repeat_every=60_000), c.Cron(name="tick", queue="reports", repeat_every=90_000, data=Raw(b"1")),
         c.ChangeSchedule(name="nightly", cron="0 3 * * *", timezone="Europe/Berlin"), c.PutSchedule(name="nightly", queue="reports", cron="0 4 * * *"), c.PauseSchedule(name="nightly"), c.RateLimit(queue="emails", limit=50),
         c.RateLimit(queue="emails", limit=50, ttl=3_600_000), c.Pause(queue="emails", reason="x"), c.Pause(queue="emails"), c.MarkGroup(fingerprint="2a253bca139c", mark="fixed"),
     ):  # fmt: skip
@@ -51,8 +53,11 @@ async def test_acts_are_in_the_words_of_the_commands_with_dates_and_units(shell:
         "limit --rate emails rate 50 in 1 s; ttl 1 h 1",
         "limit --rate emails rate 50 in 1 s (was none) 1",
         "schedules pause nightly 1",
-        "schedules put nightly cron 0 4 * * * (was 0 3 * * *); timezone UTC (was Europe/Berlin); jitter 0 ms (was 2 s); queue reports 1",
+        "schedules put nightly cron 0 4 * * * (was 0 3 * * *); data another; timezone UTC (was Europe/Berlin); jitter 0 ms (was 2 s); queue reports 1",
         "schedules change nightly cron 0 3 * * *; timezone Europe/Berlin; every was 1 min 1",
+        "schedules put tick every 90 s (was 1 min); data another; queue reports 1",
+        "schedules put tick every 1 min; queue reports 1",
+        "schedules change nightly data another 1",
         "schedules change nightly jitter 2 s (was 1 s) 1",
         "schedules put nightly every 1 min (was 1 h); jitter 1 s; queue reports 1",
         "schedules put nightly every 1 h; queue reports 1",

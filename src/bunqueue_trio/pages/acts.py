@@ -35,7 +35,7 @@ _IN_STEPS = _with("limit", int)
 """Acts whose ``limit`` is how large a step is: a number even where nobody says one."""
 _OF_SCHEDULES = _with("name", object)
 """Acts that name a schedule."""
-_MOMENTS = frozenset({"until", "start", "end", "at"})
+_MOMENTS = frozenset({"anchor", "at", "end", "start", "until"})
 _SPANS = frozenset({
     "delay", "duration", "every", "grace", "jitter", "maxDelay", "newer", "older", "repeatEvery", "timeout", "ttl", "window",
 })  # fmt: skip
@@ -49,6 +49,8 @@ _MEANT = {"RerunDlq": ("count", "rate", "stopAt")}
 """Act → what of that is worth a word."""
 _TIMINGS = frozenset({"cron", "every", "at"})
 """Of these one takes the place of the others."""
+_CRON = {"schedule": "cron", "repeatEvery": "every", "maxLimit": "limit"}
+"""Fields of ``Cron``, which are those of any schedule."""
 _RATES = frozenset({"RateLimit", "RateLimitClear"})
 CALLED: Mapping[str, str] = {
     "fingerprint": "group", "groupId": "group-id", "idPrefix": "id-prefix", "stopAt": "stop-at", "concurrency": "at once",
@@ -115,6 +117,11 @@ def how(act: Action, at: At) -> str:
 def _completed(act: Action, fields: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return what was before an act, and its fields with what it did not say and means: both as people compare them."""
     was, shape = dict(before(act)), _DEFAULTS.get(act.command, {})
+    # That it is another one now is among the fields.
+    was.pop("data", None)
+    if act.command == "Cron":
+        fields = {_CRON.get(name, name): value for name, value in fields.items()}
+        was = {name: value for name, value in was.items() if name in fields or name in _TIMINGS}
     fields |= {name: shape[name] for name in _MEANT.get(act.command, ()) if name not in fields}
     if "cron" in fields and "timezone" in shape:
         fields.setdefault("timezone", shape["timezone"])
