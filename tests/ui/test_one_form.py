@@ -8,9 +8,11 @@ from msgspec import Raw
 from rich.table import Table
 
 from bunqueue_trio.cli.listing import Listing
+from bunqueue_trio.config import Settings
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.testing.server import Bunqueue
 from bunqueue_trio.ui.table import VIEWS
+from bunqueue_trio.ui.views import house
 from tests.operations.test_sisters import Shell
 from tests.ui.night import fail, push, take
 from tests.ui.site import Site, minutes
@@ -132,3 +134,9 @@ async def test_columns_have_one_name(site: Site, bunqueue: Bunqueue, monkeypatch
         shown = shown - {lead} | {ROWS[lead]}
         assert shown - typed <= ONLY_PAGE[kind], (words, shown, typed)
         assert typed - shown <= ONLY_SHELL[kind], (words, shown, typed)
+
+
+def test_no_setting_is_shown_as_nothing():
+    shown = {variable: value for _, rows in house._settings(Settings()) for variable, value, *_ in rows}
+    assert (shown["STORE"], shown["LINK_BIND"]) == ("none", "next to the API, on its port + 1")
+    assert all(value.strip() for value in shown.values())
