@@ -55,7 +55,7 @@ ENGINE = [
     Mutant("engine/rerunning.py", "[*islice(one.open_in, QUEUES_LOOKED)] if waits", "[] if waits", "a rerun does not say that what it waits for is in a paused queue"),
     Mutant("engine/rerunning.py", "if now - since < RERUN_HELD_MS:", "if False:", "a rerun that has just begun is said to stand still"),
     Mutant("engine/rerunning.py", "max(since, gate.pause.since)", "since", "a rerun stands still since before the pause"),
-    Mutant("engine/rerunning.py", "if not is_asked_for(engine, name, now):", "if False:", "a rerun does not say that nobody works on what it waits for"),
+    Mutant("engine/rerunning.py", "if not asked.is_for(name):", "if False:", "a rerun does not say that nobody works on what it waits for"),
     Mutant("engine/commands/push.py", "                spec.job_id = spec.custom_id\n", "                pass\n", "the id of a job of a bulk push has one name only"),
     Mutant("engine/planner.py", "        self.lately.pop(name, None)\n        for kind", "        for kind", "a schedule that is deleted is late still"),
     Mutant("engine/reruns.py", "self.open_in.pop(job.queue, 0) - 1", "self.open_in.pop(job.queue, 0)", "a rerun waits for a queue in which it has nothing"),

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from bunqueue_trio.config import RERUNS_KEPT, RERUNS_MAX
+from bunqueue_trio.engine import rerunning
 from bunqueue_trio.engine.rerunning import held, rerun_slice
 from bunqueue_trio.engine.reruns import RERUN
 from bunqueue_trio.errors import Refused
@@ -287,6 +288,19 @@ def test_it_says_what_those_wait_for_that_it_waits_for(bench: Bench, what: str |
         [] if says is None else [(says, "q", 2, 2, 0)]
     )
     assert [bench.now - each.since for each in found] == [60_000] * len(found)
+
+
+def test_it_looks_at_no_more_workers_than_a_step_may(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    for n in range(4):
+        dead(bench, 2, f"q{n}")
+        begin(bench, filter=c.Filter(queue=f"q{n}"), count=2, force=True)
+    for n in range(10):
+        bench.do(c.RegisterWorker(name=f"w{n}", worker_id=f"w{n}", queues=["other"]))
+    go_on(bench)
+    bench.sleep(60_000)
+    monkeypatch.setattr(rerunning, "WORKERS_LOOKED", 25)
+    assert [each.queue for each in held(bench.engine, bench.now)] == ["q0", "q1"]
+    assert [one.why is None for one in bench.do(c.ListReruns()).reruns] == [False, False, True, True]
 
 
 def test_it_stands_still_since_the_pause_of_its_queue(bench: Bench):

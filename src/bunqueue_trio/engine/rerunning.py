@@ -17,6 +17,8 @@ from bunqueue_trio.engine.workers import is_there
 RERUN_HELD_MS = 60_000
 # Queues of its open jobs that are looked at.
 QUEUES_LOOKED = 20
+# Workers, for all queues of which it is not plain that somebody works on them: 0.5 µs each.
+WORKERS_LOOKED = 5000
 
 
 def first_of(engine: Engine, one: Rerun) -> tuple[list[Job], bool]:
@@ -65,12 +67,30 @@ class Held(NamedTuple):
 
 def held(engine: Engine, now: int) -> Iterator[Held]:
     """Yield what holds up the reruns that are under way, of each that does not get on."""
+    asked = Asked(engine, now)
     for one in engine.reruns.under_way():
-        if (found := _held(engine, one, now)) is not None:
+        if (found := _held(engine, one, now, asked)) is not None:
             yield found
 
 
-def _held(engine: Engine, one: Rerun, now: int) -> Held | None:
+class Asked:
+    """Knows whether somebody works on a queue, as far as one step may look at workers."""
+
+    def __init__(self, engine: Engine, now: int) -> None:
+        self._engine = engine
+        self._now = now
+        self._left = WORKERS_LOOKED
+        self._known: dict[str, bool] = {}
+
+    def is_for(self, name: str) -> bool:
+        """Return whether somebody does; where there are too many workers to look, it is not said that nobody does."""
+        if name not in self._known:
+            self._left -= len(self._engine.workers)
+            self._known[name] = self._left < 0 or is_asked_for(self._engine, name, self._now)
+        return self._known[name]
+
+
+def _held(engine: Engine, one: Rerun, now: int, asked: Asked) -> Held | None:
     since, waits = max(one.moved_at, one.started_at), one.allowance() <= 0
     if engine.reruns.refused is not None and not waits:
         return _told(one, "disk", None, engine.reruns.refused, since)
@@ -91,7 +111,7 @@ def _held(engine: Engine, one: Rerun, now: int) -> Held | None:
             return _told(one, "rate-limit", name, f"the rate limit of queue {name} lets none through", since)
         if gate is not None and not gate.is_open(queue.counts[State.ACTIVE]):
             return _told(one, "concurrency", name, f"queue {name} has as many active jobs as it may have", since)
-        if not is_asked_for(engine, name, now):
+        if not asked.is_for(name):
             return _told(one, "nobody-asks", name, f"nobody asks for jobs of queue {name}", since)
     return None
 
@@ -100,11 +120,11 @@ def _told(one: Rerun, code: str, queue: str | None, says: str, since: int) -> He
     return Held(one.id, code, queue, says, since, one.retried, one.open, one.died)
 
 
-def why(engine: Engine, one: Rerun, now: int) -> str | None:
+def why(engine: Engine, one: Rerun, now: int, asked: Asked) -> str | None:
     """Return why a rerun has stopped or stands still, or None: also where those that it waits for cannot run."""
     if not one.is_under_way:
         return one.why
-    found = _held(engine, one, now)
+    found = _held(engine, one, now, asked)
     return None if found is None else found.says
 
 

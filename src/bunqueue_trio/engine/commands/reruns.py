@@ -8,7 +8,7 @@ from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.find import states_of
 from bunqueue_trio.engine.handler import Handlers, Owner
 from bunqueue_trio.engine.job import State
-from bunqueue_trio.engine.rerunning import first_of, is_asked_for, why
+from bunqueue_trio.engine.rerunning import Asked, first_of, is_asked_for, why
 from bunqueue_trio.engine.reruns import STOPPED, Rerun
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
@@ -36,11 +36,12 @@ def _start(engine: Engine, command: c.RerunDlq, now: int, owner: Owner) -> r.Rep
         if not (command.force or is_asked_for(engine, name, now)):
             raise c.NOBODY_ASKS.refuse(name)
     engine.reruns.add(one)
-    return rr.RerunReply(rerun=_view(engine, one, now))
+    return rr.RerunReply(rerun=_view(engine, one, now, Asked(engine, now)))
 
 
 def _list(engine: Engine, command: c.ListReruns, now: int, owner: Owner) -> r.Reply:
-    return rr.RerunsReply(reruns=[_view(engine, one, now) for one in reversed(engine.reruns.values())])
+    asked = Asked(engine, now)
+    return rr.RerunsReply(reruns=[_view(engine, one, now, asked) for one in reversed(engine.reruns.values())])
 
 
 def _stop(engine: Engine, command: c.StopRerun, now: int, owner: Owner) -> r.Reply:
@@ -51,13 +52,13 @@ def _stop(engine: Engine, command: c.StopRerun, now: int, owner: Owner) -> r.Rep
     if one.is_under_way:
         one.end(STOPPED, "somebody stopped it", now)
         engine.reruns.note(one)
-    return rr.RerunReply(rerun=_view(engine, one, now))
+    return rr.RerunReply(rerun=_view(engine, one, now, Asked(engine, now)))
 
 
-def _view(engine: Engine, one: Rerun, now: int) -> rr.RerunView:
+def _view(engine: Engine, one: Rerun, now: int, asked: Asked) -> rr.RerunView:
     return rr.RerunView(
         id=one.id, filter=Raw(msgspec.json.encode(one.filter)), count=one.count, rate=one.rate, stop_at=one.stop_at, state=one.state,
-        why=why(engine, one, now), started_at=one.started_at, ended_at=one.ended_at, retried=one.retried, open=one.open,
+        why=why(engine, one, now, asked), started_at=one.started_at, ended_at=one.ended_at, retried=one.retried, open=one.open,
         died=one.died, refused=dict(one.refused),
     )  # fmt: skip
 
