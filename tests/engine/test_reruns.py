@@ -290,6 +290,27 @@ def test_it_says_what_those_wait_for_that_it_waits_for(bench: Bench, what: str |
     assert [bench.now - each.since for each in found] == [60_000] * len(found)
 
 
+def test_it_waits_for_those_that_wait_for_their_next_attempt(bench: Bench):
+    """That is no fault, though nobody asks; of two reruns in a queue both say what holds them up."""
+    for _ in range(2):
+        bench.push(max_attempts=2, backoff=10**6)
+    ids = [bench.pull_id(), bench.pull_id()]
+    for job_id in ids:
+        bench.do(c.Fail(id=job_id, error="late", unrecoverable=True))
+    bench.commit()
+    for job_id in ids:
+        begin(bench, filter=c.Filter(queue="q", id_prefix=job_id), count=1)
+    go_on(bench)
+    bench.engine.watch_pulls({})
+    bench.sleep(60_000)
+    assert len(list(held(bench.engine, bench.now))) == 2
+    for job_id in ids:
+        assert bench.pull_id() == job_id
+        bench.fail(job_id)
+    bench.sleep(60_000)
+    assert list(held(bench.engine, bench.now)) == []
+
+
 def test_it_looks_at_no_more_workers_than_a_step_may(bench: Bench, monkeypatch: pytest.MonkeyPatch):
     for n in range(4):
         dead(bench, 2, f"q{n}")
