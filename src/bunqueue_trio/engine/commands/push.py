@@ -17,6 +17,7 @@ _NOTHING: Mapping[str, State] = {}
 
 
 def _push(engine: Engine, command: c.Push, now: int, owner: Owner) -> r.Reply:
+    engine.queues.check(command.queue)
     archived = _archived(engine, [command]) if command.depends_on else _NOTHING
     _check(engine, command, command.queue, set(), archived)
     return r.PushReply(id=_add(engine, command, command.queue, now, {}, archived))
@@ -98,8 +99,7 @@ def _archived(engine: Engine, specs: Sequence[c.PushSpec]) -> Mapping[str, State
 
 
 def _check(engine: Engine, spec: c.PushSpec, queue: str, earlier: set[str], archived: Mapping[str, State]) -> None:
-    """Raise what makes ``spec`` impossible; ``earlier`` are ids from the same command."""
-    engine.queues.check(queue)
+    """Raise what makes ``spec`` impossible for a queue of a legal name; ``earlier`` are ids from the same command."""
     if not bytes(spec.data):
         raise errors.INVALID_FIELD.refuse("data", "is required")
     if spec.job_id is not None:
