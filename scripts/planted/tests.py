@@ -121,6 +121,7 @@ NEAREST = {
     "opening": ("opening", "opening_twice"),
     "copying": ("copying", "copying_databases"),
     "findings": ("findings",),
+    "act_findings": ("findings", "findings_help"),
     "queue_findings": ("findings_of_queues",),
     "frames": ("frames", "frame_streams", "frame_ends", "short_texts"),
     "ends": ("wait_job",),

@@ -154,7 +154,7 @@ async def test_who_answers_and_leads_is_said(bunqueue: Bunqueue, monkeypatch: py
         f"{here}, at {socket.gethostname()}:6790 and any other address of that machine; leads (term 3) since {at(since)}; servers that wait reach it at 10.0.0.7:6791; 0 of 2 doors"
     )
     page = await Site(bunqueue).get("/ui/server")
-    assert page.said("Leads since 2023-11-14 22:13:20 UTC, term 3")
+    assert page.said("Leads since 2023-11-14 22:13:20+00:00, term 3")
     assert page.said(f"Host and process {socket.gethostname()}, {os.getpid()}")
     assert page.said(f"Clients reach it at {socket.gethostname()}:6790 and any other address of that machine")
     assert page.said("Servers that wait reach it at 10.0.0.7:6791")

@@ -22,7 +22,7 @@ from bunqueue_trio.cli.remote import (
 )
 from bunqueue_trio.cli.slips import refuse_unknown
 from bunqueue_trio.logs.printable import printable
-from bunqueue_trio.pages.acts import CALLED
+from bunqueue_trio.pages.acts import which
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.rerun_replies import RerunView
 
@@ -67,17 +67,17 @@ def rerun(
     """
     check_which(queue, None, wanted)
     refuse_unknown(url, token, *filter(None, [queue]))
-    which = wanted | ({} if queue is None else {"queue": queue})
+    meant = wanted | ({} if queue is None else {"queue": queue})
     if dry_run:
-        is_wanted(url, token, queue, which, "retry", "retried", dry_run=True, yes=yes, as_json=as_json)
+        is_wanted(url, token, queue, meant, "retry", "retried", dry_run=True, yes=yes, as_json=as_json)
         return
-    tried = try_act(url, token, which, "retry")
-    refuse_unknown_group(which, tried)
-    what = told_of(queue, which, tried.count)
+    tried = try_act(url, token, meant, "retry")
+    refuse_unknown_group(meant, tried)
+    what = told_of(queue, meant, tried.count)
     if tried.count:
         confirm(f"rerun {what}, {min(count, tried.count):,} first", yes=yes)
     how = {"count": count, "rate": rate, "stopAt": stop_at, "force": force}
-    begun = answer(url, token, c.RerunDlq, filter=which, **how).rerun
+    begun = answer(url, token, c.RerunDlq, filter=meant, **how).rerun
     say(f"{begun.id}: {what}, {min(count, tried.count):,} first, at most {rate:,} a second", begun, as_json=as_json)
     if not detach:
         _follow(url, token, begun, as_json=as_json)
@@ -128,9 +128,8 @@ def reruns(ctx: click.Context, url: str, token: str | None, *, limit: int | None
     found = answer(url, token, c.ListReruns).reruns[:limit]
     with Listing("begun", "id", "of", "how it fares", as_json=as_json) as listing:
         for one in found:
-            which = ", ".join(f"{CALLED.get(name, name)} {value}" for name, value in plain(one.filter).items())
             why = f"  ({one.why})" if one.why else ""
-            listing.add(one, at(one.started_at), one.id, which, _fate(one) + why)
+            listing.add(one, at(one.started_at), one.id, which(plain(one.filter), at), _fate(one) + why)
     if not (found or as_json):
         click.echo("no reruns", err=True)
 
