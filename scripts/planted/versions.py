@@ -1,4 +1,4 @@
-"""Faults planted in what doors and leaders of two versions say, and in heads that are numbers between them."""
+"""Faults planted in what doors and leaders of two versions say, in heads that are numbers between them, and in how soon a death is seen."""
 
 from planted.row import Mutant
 
@@ -86,5 +86,29 @@ VERSIONS = [
         "call.is_admitted and call.lacks is None",
         "call.is_admitted",
         "at a door every token may do everything",
+    ),
+    Mutant(
+        "doors/remote.py",
+        "                self._note_down()\n                self._news.ring()\n",
+        "                self._note_down()\n",
+        "the end of a leader is seen at the next look only",
+    ),
+    Mutant(
+        "doors/remote.py",
+        "            self._last, self.is_gone = self._leader, False\n            self._news.ring()\n",
+        "            self._last, self.is_gone = self._leader, False\n",
+        "the next leader is looked for late",
+    ),
+    Mutant(
+        "storage/postgres/standby.py",
+        "if self._until is not None and trio.current_time() < self._until:",
+        "if False:",
+        "who waits is in no hurry to follow a dead leader",
+    ),
+    Mutant(
+        "storage/postgres/standby.py",
+        "if self._until is not None and trio.current_time() < self._until:",
+        "if self._until is not None:",
+        "a leader whose address is wrong is looked at without end",
     ),
 ]

@@ -26,6 +26,7 @@ from bunqueue_trio.doors.answering import serve_opened
 from bunqueue_trio.doors.handshake import Distrusted, admit_door, prove_door
 from bunqueue_trio.doors.link import LinkLost
 from bunqueue_trio.errors import StartupError
+from bunqueue_trio.runtime.bell import Bell
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.transports.listener import Http
 from bunqueue_trio.transports.sockets import context_of
@@ -80,6 +81,8 @@ class RemoteLink:
         """Whether that one could be, and its machine says now that nobody is there: its process has ended."""
         self._up = trio.Event()
         self._is_own = False
+        self._news = Bell()
+        """Rung when there may be something to see before the next look is due."""
 
     @property
     def is_up(self) -> bool:
@@ -95,6 +98,7 @@ class RemoteLink:
             # The one before may only hang, and answer when nobody may believe it.
             self._let_go()
             self._last, self.is_gone = self._leader, False
+            self._news.ring()
 
     def _note_down(self) -> None:
         # Whoever waits then waits for the connection that there is.
@@ -116,7 +120,9 @@ class RemoteLink:
         try:
             stream = await self._open(address)
         except LinkLost:
-            self._note_down()
+            if self.is_up:
+                self._note_down()
+                self._news.ring()
             raise
         if self._last != leader:
             await trio.aclose_forcefully(stream)
@@ -156,7 +162,8 @@ class RemoteLink:
                     self._reached = leader
                 self.is_gone = False
                 told, self._silent_since = None, math.inf
-            await trio.sleep(LINK_LOOK_S)
+            with trio.move_on_after(LINK_LOOK_S):
+                await self._news.wait()
 
     async def _open(self, address: str) -> Opened:
         if self._leader is None:
