@@ -92,8 +92,8 @@ DOORS = [
     ),
     Mutant(
         _REMOTE,
-        "            self._note_down()\n            raise",
-        "            raise",
+        "                self._note_down()\n                self._news",
+        "                self._news",
         "a leader that is gone is asked for ever",
     ),
     Mutant(

@@ -9,7 +9,7 @@ _TERMS, _TAIL = "storage/postgres/terms.py", "storage/postgres/tail.py"
 POSTGRES = [
     Mutant(_TERMS, " WHERE term = $2::bigint AND life = $3::uuid RETURNING link", " WHERE $2::bigint IS NOT NULL AND $3::uuid IS NOT NULL RETURNING link", "who leads no more is taken for the leader"),
     Mutant(_TERMS, "link = NULL, lease", "lease", "the next leader is looked for where the last one was"),
-    Mutant("storage/postgres/standby.py", "                    doing = note_leader(*await trio.to_thread.run_sync(partial(announcer.wait, doing)))\n", "                    pass\n", "who waits never learns where the leader is"),
+    Mutant("storage/postgres/standby.py", "                    hurry.leader = await trio.to_thread.run_sync(partial(announcer.wait, doing))\n", "                    pass\n", "who waits never learns where the leader is"),
     Mutant(_SQL, "WHERE term = p_term AND life = p_life AND batch = p_batch - 1;", "WHERE batch = p_batch - 1;", "who was taken over goes on writing"),
     Mutant(_SQL, "WHERE term = p_term AND life = p_life AND batch = p_batch - 1;", "WHERE term = p_term AND life = p_life;", "a lost answer is a batch twice"),
     Mutant(_SQL, "WHERE term = p_term AND life = p_life AND batch = p_batch - 1;", "WHERE term = p_term AND batch = p_batch - 1;", "another history is written to"),
