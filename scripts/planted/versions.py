@@ -111,4 +111,16 @@ VERSIONS = [
         "if self._until is not None:",
         "a leader whose address is wrong is looked at without end",
     ),
+    Mutant(
+        "doors/remote.py",
+        "            self.is_gone = False\n        if self._leader",
+        "            pass\n        if self._leader",
+        "a leader that has just begun is taken for the one that has ended",
+    ),
+    Mutant(
+        "storage/postgres/standby.py",
+        "                hurry.leader = None\n",
+        "",
+        "who does not see where the leader is takes it for dead",
+    ),
 ]

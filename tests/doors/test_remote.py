@@ -311,6 +311,8 @@ async def test_a_lost_connection_and_another_leader_are_looked_at_at_once(
             await link.open("127.0.0.1")
         while not link.is_gone:  # noqa: ASYNC110 - nobody tells
             await trio.sleep(0.01)
+        link.note_leader(None, KEY)
+        assert not link.is_gone, "another one leads, and has not said where yet"
         link.note_leader(second.where, KEY)
         assert await link.wait_up(60)
     nursery.cancel_scope.cancel()

@@ -259,6 +259,25 @@ async def test_the_end_of_a_leader_is_seen_between_two_looks_and_its_hurry_has_a
     assert calm <= 2.8 / standby.STANDBY_S + 1, "after its own lease"
 
 
+async def test_who_cannot_see_where_the_leader_is_does_not_take_it_for_dead(
+    url: str, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+):
+    """The one that has ended may not be the one that leads by now, and is busy with its start."""
+    watched = Watched(monkeypatch, SILENT)
+    looks = 0
+
+    def wait(*_: object) -> tuple[None, bytes]:
+        nonlocal looks
+        looks += 1
+        if looks > 1:
+            raise StoreError("gone")
+        return None, b""
+
+    monkeypatch.setattr(Announcer, "wait", wait)
+    (await take_over(url, 3, lambda: lambda *_: DoorFigures(is_gone=True))).close()
+    assert watched.taken_at[0] >= SILENT.lease_s
+
+
 async def test_who_has_let_go_is_followed_at_once(
     url: str, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
 ):

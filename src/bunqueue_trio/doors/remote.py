@@ -37,6 +37,8 @@ _log = structlog.get_logger()
 _GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
 # As often as a stop looks after connections.
 _LOOK_S = 0.05
+# How many looks at a leader that cannot be reached any more come sooner, and how soon.
+_SOON, _SOON_S = 5, 0.1
 _TLS = "tls://"
 """How the address of a leader begins whose link is encrypted."""
 _PROBE = "link"
@@ -94,6 +96,9 @@ class RemoteLink:
         self._is_own = is_own
         is_tls = where is not None and where.startswith(_TLS)
         self._leader = None if where is None else Where(parse_bind(where.removeprefix(_TLS)), is_tls, key)
+        if where is None:
+            # Another one leads by now, and has not said where: nobody knows that it has ended.
+            self.is_gone = False
         if self._leader is not None and self._leader != self._last:
             # The one before may only hang, and answer when nobody may believe it.
             self._let_go()
@@ -139,11 +144,13 @@ class RemoteLink:
     async def watch(self) -> None:
         """See whether the leader can be reached, again and again."""
         told: str | None = None
+        failures = 0
         while True:
             leader = self._leader
             try:
                 await trio.aclose_forcefully(await self._open(_PROBE))
             except LinkLost as lost:
+                failures += 1
                 self._note_down()
                 self.is_gone = lost.is_refused and leader is not None and leader == self._leader == self._reached
                 self._silent_since = min(self._silent_since, trio.current_time())
@@ -161,8 +168,9 @@ class RemoteLink:
                     self._up.set()
                     self._reached = leader
                 self.is_gone = False
-                told, self._silent_since = None, math.inf
-            with trio.move_on_after(LINK_LOOK_S):
+                told, self._silent_since, failures = None, math.inf, 0
+            # A machine whose server is about to end does not say at once that nobody is there.
+            with trio.move_on_after(_SOON_S if 0 < failures <= _SOON else LINK_LOOK_S):
                 await self._news.wait()
 
     async def _open(self, address: str) -> Opened:

@@ -137,7 +137,8 @@ async def take_over(url: str, lease_s: float, on_wait: Callable[[], NoteLeader] 
             if note_leader is None:
                 note_leader = on_wait()
             if reached:
-                # The leader is where it was, as far as anybody knows.
+                # The leader is where it was, as far as anybody knows; who leads by now may be another one, which nobody knows to have ended.
+                hurry.leader = None
                 with suppress(StoreError):
                     hurry.leader = await trio.to_thread.run_sync(partial(announcer.wait, doing))
             if holder != told:
