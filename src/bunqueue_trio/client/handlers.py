@@ -7,10 +7,12 @@ slot until it ends by itself.
 """
 
 import inspect
+import signal
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from types import TracebackType
 from typing import Any, NamedTuple, cast, get_args, get_origin
 
 import anyio
@@ -21,12 +23,18 @@ from msgspec.json import Decoder
 
 from bunqueue_trio.client.backend import caller_from_threads, is_cancelled, note_thread
 from bunqueue_trio.client.client import Job
-from bunqueue_trio.client.endings import Ending, ending_of
+from bunqueue_trio.client.endings import Said, ending_of, members_of, said_by
 from bunqueue_trio.client.log import log
 from bunqueue_trio.client.traces import Traces, told
 from bunqueue_trio.logs.printable import printable
 
 Handler = Callable[[Job[Any]], Any]
+
+# As the attributes of these names, which a class may have replaced by others that raise.
+_cause_of, _context_of, _trace_of = (
+    cast("Callable[[BaseException], Any]", vars(BaseException)[f"__{name}__"].__get__)
+    for name in ("cause", "context", "traceback")
+)
 
 
 class Outcome(NamedTuple):
@@ -40,7 +48,7 @@ class Outcome(NamedTuple):
     result: Raw | None = None
     error: str | None = None
     trace: str | None = None
-    ending: Ending | None = None
+    ending: Said | None = None
     called_off: bool = False
     """Its job is cancelled, and it has ended for that."""
 
@@ -87,7 +95,7 @@ class Threads:
                     queue=job.queue, such_threads=self.left,
                 )  # fmt: skip
             raise
-        if isinstance(error, KeyboardInterrupt):
+        if error is not None and _first_of(error, lambda one: type(one) is KeyboardInterrupt) is not None:
             # No key was pressed.
             raise RuntimeError("the handler raised KeyboardInterrupt") from error
         if error is not None:
@@ -114,49 +122,70 @@ class _Thread:
         return self._first.acquire(blocking=False)
 
 
-def of_handler(raised: BaseException) -> BaseException:
-    """Return what a handler raised.
+def parted(raised: BaseException) -> tuple[BaseException | None, BaseException | None]:
+    """Return what of ``raised`` is not the handler's doing, and what is: the worker is cancelled, or the program interrupted."""
+    cancelled = anyio.get_cancelled_exc_class() if is_cancelled() else None
 
-    Raises:
-        BaseException: the part that is not its own doing: the worker is cancelled, or the program interrupted.
-    """
-    foreign: tuple[type[BaseException], ...] = (KeyboardInterrupt,)
-    if is_cancelled():
-        foreign += (anyio.get_cancelled_exc_class(),)
-    theirs = _first_of(foreign, raised)
-    if theirs is raised:
-        raise raised
-    if theirs is not None:
-        # Its class is the handler's.
-        with suppress(Exception):
-            theirs = cast("BaseExceptionGroup[BaseException]", raised).split(foreign)[0] or theirs
-        raise theirs
-    return raised
+    def is_foreign(one: BaseException) -> bool:
+        # Its type, and no heir's: only a handler raises one of these.
+        return type(one) is cancelled or (type(one) is KeyboardInterrupt and _was_pressed(one))
+
+    foreign = _first_of(raised, is_foreign)
+    if foreign is None or foreign is raised:
+        return foreign, None if foreign is raised else raised
+    own: BaseException | None = raised
+    # Its class is the handler's.
+    with suppress(Exception):
+        own = cast("BaseExceptionGroup[BaseException]", raised).split(type(foreign))[1]
+    return foreign, own
 
 
-def _first_of(kinds: tuple[type[BaseException], ...], raised: BaseException) -> BaseException | None:
-    """Return ``raised`` if it is of one of ``kinds``; of a group, the first exception in it that is, however deep."""
-    left = [raised]
+def _was_pressed(interrupt: BaseException) -> bool:
+    """Return whether a signal raised this: the handler of SIGINT is in its traceback, and not only a line of a job's handler."""
+    if threading.current_thread() is not threading.main_thread():
+        # No signal comes here.
+        return False
+    on_signal: Any = signal.getsignal(signal.SIGINT)
+    while isinstance(on_signal, partial):
+        on_signal = on_signal.func
+    code = getattr(getattr(on_signal, "__func__", on_signal), "__code__", None)
+    if code is None:
+        # Written in C, as Python's own is, it leaves no trace.
+        return callable(on_signal)
+    trace: TracebackType | None = _trace_of(interrupt)
+    while trace is not None and trace.tb_frame.f_code is not code:
+        trace = trace.tb_next
+    return trace is not None
+
+
+def _first_of(raised: BaseException, matches: Callable[[BaseException], bool]) -> BaseException | None:
+    """Return ``raised`` if it ``matches``; of a group, the first exception in it that does, however deep."""
+    left, seen = [raised], set[int]()
     while left:
         one = left.pop()
-        # Of its type: what it says itself may be anything.
-        if issubclass(type(one), kinds):
+        if matches(one):
             return one
-        if issubclass(type(one), BaseExceptionGroup):
-            left += cast("BaseExceptionGroup[BaseException]", one).exceptions
+        # Of its type: what it says itself may be anything. One may be in many groups.
+        if issubclass(type(one), BaseExceptionGroup) and id(one) not in seen:
+            seen.add(id(one))
+            left += members_of(one)
     return None
 
 
-def heard(raised: BaseException, traces: Traces) -> tuple[str, str | None, Ending | None]:
+def heard(raised: BaseException, traces: Traces) -> tuple[str, str | None, Said | None]:
     """Return what a handler raised as :func:`~bunqueue_trio.client.traces.told` does, and what it said of the next attempt.
 
-    If it said so, where it did is of no interest, but for what made it say so.
+    If it said so, where it did is of no interest, but for what made it say so. Whatever was raised, this raises nothing.
     """
     ending = ending_of(raised)
     if ending is None:
         return *told(raised, traces), None
-    cause = ending.__cause__ or ending.__context__
-    return told(ending, traces)[0], None if cause is None else told(raised, traces)[1], ending
+    said, text = said_by(ending), told(ending, traces)[0]
+    if not said.gives_up and said.after is None:
+        text += " (its `after` is no time: the backoff counts)"
+    cause = _cause_of(ending)
+    cause = _context_of(ending) if cause is None else cause
+    return text, None if cause is None else told(raised, traces)[1], said
 
 
 def payload_decoder(function: Handler) -> Decoder[Any] | None:

@@ -16,10 +16,9 @@ from anyio.abc import TaskGroup
 
 from bunqueue_trio.client.backend import Signal
 from bunqueue_trio.client.client import Client, Job
-from bunqueue_trio.client.endings import Again, GiveUp
 from bunqueue_trio.client.handlers import Outcome
 from bunqueue_trio.client.log import log
-from bunqueue_trio.errors import UNKNOWN_COMMAND, ConnectionLost, Refused, ServerUnavailable
+from bunqueue_trio.errors import LOST_LOCK, NOT_ACTIVE, UNKNOWN_COMMAND, ConnectionLost, Refused, ServerUnavailable
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.times import to_ms
@@ -34,6 +33,7 @@ UNDER_WAY_MAX = 100
 # Characters that are kept of an error when it is reported again, because the whole of it was refused.
 SHORT = 1000
 GONE = "not ours any more"
+_OVER = frozenset({NOT_ACTIVE.code, LOST_LOCK.code})
 RETRY_S = 1.0
 # Without an answer of the server, and a failure is said all the same.
 SAY_S = 1.0
@@ -226,14 +226,22 @@ class Reporter:
     async def _tell_one(self, failed: Outcome, most: int | None = None) -> dict[str, str]:
         """Do the same with one, by itself: it is cancelled, or refused with all of its texts, or the server is an older one."""
         job, ending = failed.job, failed.ending
+        gives_up = ending is not None and ending.gives_up
         try:
             if failed.called_off:
                 await self._client.release(job.id, token=job.token)
                 return {"next": "none: the job is cancelled"}
-            await self._client.fail(
-                job.id, (failed.error or "")[:most], token=job.token, unrecoverable=isinstance(ending, GiveUp),
-                retry_in=ending.after if isinstance(ending, Again) else None, stack=failed.trace if most is None else None,
-            )  # fmt: skip
+            try:
+                await self._client.fail(
+                    job.id, (failed.error or "")[:most], token=job.token, unrecoverable=gives_up,
+                    retry_in=None if ending is None else ending.after, stack=failed.trace if most is None else None,
+                )  # fmt: skip
+            except Refused as refused:
+                if refused.code in _OVER:
+                    raise
+                # It is still ours. Nothing of the handler is in this, so only that can be refused which is over.
+                text = f"the error was refused: {refused.code or refused.status}"
+                await self._client.fail(job.id, text, token=job.token, unrecoverable=gives_up)
         except Refused as refused:
             return {"next": GONE, "server": str(refused)}
         return {"next": _next_try(failed, "later")}
@@ -288,17 +296,18 @@ def _failure(failed: Outcome) -> c.Failure:
     ending = failed.ending
     return c.Failure(
         id=failed.job.id, token=failed.job.token, error=failed.error, stack=failed.trace,
-        unrecoverable=isinstance(ending, GiveUp), retry_in=to_ms("after", ending.after) if isinstance(ending, Again) else None,
+        unrecoverable=ending is not None and ending.gives_up,
+        retry_in=None if ending is None else to_ms("after", ending.after),
     )  # fmt: skip
 
 
 def _next_try(failed: Outcome, at: int | str | None) -> str:
     """Return when a job is tried again, or that it is dead; ``at``: in ms since 1970, or in words, as the server says."""
     job, ending = failed.job, failed.ending
-    if isinstance(ending, GiveUp):
+    if ending is not None and ending.gives_up:
         return "dead: given up"
     if isinstance(at, int) and 0 <= at < END_OF_DATES_MS:
-        return f"in {ending.after:g} s" if isinstance(ending, Again) else _moment(at)
+        return _moment(at) if ending is None or ending.after is None else f"in {ending.after:g} s"
     if job.attempt >= job.max_attempts:
         return "dead"
     return at if isinstance(at, str) else "none: the job is dead, or cancelled"

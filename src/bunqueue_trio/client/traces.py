@@ -138,7 +138,8 @@ def told(error: BaseException, traces: Traces) -> tuple[str, str]:
     """Return ``error`` as a text for the server, and with its traceback for the log, whatever it is."""
     name = name_of(type(error))
     try:
-        text = str(error)
+        # A text may be of a class of its own, too.
+        text = str.__str__(str(error))
     except BaseException as mute:  # noqa: ASYNC103 - of code that waits for nothing
         text = f"its text cannot be made: {name_of(type(mute))}"
     text = _sendable(f"{name}: {text}" if text else name)

@@ -28,7 +28,7 @@ from bunqueue_trio.client.client import DEFAULT_URL, Client, Job
 from bunqueue_trio.client.connection import Connect
 from bunqueue_trio.client.given import count_of, name_of_jobs
 from bunqueue_trio.client.handlers import Handler as Handler
-from bunqueue_trio.client.handlers import Outcome, Threads, heard, of_handler, payload_decoder
+from bunqueue_trio.client.handlers import Outcome, Threads, heard, parted, payload_decoder
 from bunqueue_trio.client.info import encoded
 from bunqueue_trio.client.log import log
 from bunqueue_trio.client.reports import Reporter, facts
@@ -308,11 +308,18 @@ class Worker:
         job, result, error, trace, ending = run.job, None, None, None, None
         started = self._on.current_time()
         run.scope.deadline = started + self.timeout
+        foreign: BaseException | None = None
         try:
             with run.scope:
-                result = encoded(await self._handle(job))
-        except BaseException as raised:  # noqa: ASYNC103 - of_handler raises what is not the handler's
-            error, trace, ending = heard(of_handler(raised), self._traces)
+                try:
+                    result = encoded(await self._handle(job))
+                except BaseException as raised:  # noqa: ASYNC103 - what is not the handler's is raised below
+                    foreign, own = parted(raised)
+                    if own is not None:
+                        error, trace, ending = heard(own, self._traces)
+                # Out here, so that a scope sees nothing of the handler's: its classes may be anything.
+                if foreign is not None:
+                    raise foreign
         finally:
             del self._runs[job.token]
             self._notify()
