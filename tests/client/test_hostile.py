@@ -225,7 +225,7 @@ async def test_what_is_raised_at_a_time_out_meets_no_scope(server: Server, queue
         running.start_soon(worker.run)
         with anyio.fail_after(60):
             bad = await client.push(queue, "bad", max_attempts=1)
-            with pytest.raises(JobFailed, match="timed out"):
+            with pytest.raises(JobFailed, match="Stubborn"):
                 await client.wait(bad, 60)
             worker.timeout = math.inf
             assert await client.wait(await client.push(queue), 60) == "well"
