@@ -23,6 +23,12 @@ ANSWERS = {
     "504": (page("504 Gateway Timeout"), "answered 504"),
     "200": (page("200 OK"), "answered 200"),
     "301": (b"HTTP/1.1 301 Moved\r\nLocation: https://x/\r\nContent-Length: 0\r\n\r\n", "answered 301"),
+    "401": (page("401 Unauthorized"), "answered 401: not as a bunqueue server does"),
+    "401 in JSON": (page("401 Unauthorized", b'{"message":"no"}', b"application/json"), "answered 401"),
+    "401 in JSON like ours": (
+        page("401 Unauthorized", b'{"ok":false,"error":"Log in","code":"login"}', b"application/json"),
+        "answered 401: Log in",
+    ),
     "403": (page("403 Forbidden"), "answered 403"),
     "404": (page("404 Not Found", b""), "answered 404: not as a bunqueue server does"),
     "408": (page("408 Request Timeout"), "answered 408"),
@@ -111,6 +117,19 @@ async def test_code_of_a_refusal_counts_not_its_words(server: Server):
         with anyio.fail_after(60), pytest.raises(Refused, match="no such queue") as caught:
             await worker.run()
         assert caught.value.code == "invalid-queue"
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"ok":false,"error":"Unauthorized"}', b'{"ok":false,"error":"No","code":"unauthorized"}']
+)
+@on_both
+async def test_token_that_the_server_itself_refuses_ends_a_worker(server: Server, body: bytes):
+    with Middleman(server, page("401 Unauthorized", body, b"application/json"), times=float("inf")) as middleman:
+        worker = Worker("q", middleman.url)
+        worker.handler(lambda job: None)
+        with anyio.fail_after(60), pytest.raises(Refused, match="Unauthorized") as caught:
+            await worker.run()
+        assert caught.value.code == "unauthorized"
 
 
 @pytest.mark.parametrize("code", ["invalid-queue", "unauthorized", "invalid-token"])

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import anyio
 import msgspec
 
-from bunqueue_trio.errors import INVALID_QUEUE, UNAUTHORIZED, Refused
+from bunqueue_trio.errors import INVALID_QUEUE, INVALID_TOKEN, UNAUTHORIZED, Refused
 from bunqueue_trio.protocol.address import http_url
 from bunqueue_trio.protocol.faults import fault_of
 from bunqueue_trio.protocol.request import segment_of
@@ -135,11 +135,13 @@ def untrusted(address: str, error: ssl.SSLCertVerificationError) -> Exception:
 def rejected(address: str, status: int, body: bytes | bytearray | None) -> Exception:
     """Return the error for an answer that is no handshake. Nearly always it passes: a deploy, a proxy whose server is gone."""
     said = _refusal_of(body)
-    if status == 401:
-        return Refused(401, f"{address}: {UNAUTHORIZED.message}", UNAUTHORIZED.code)
     if said is None:
         return ConnectionError(f"{address}: answered {status}: not as a bunqueue server does")
-    if fault_of(said.error, said.code) is INVALID_QUEUE:
+    fault = fault_of(said.error, said.code)
+    # Only the server knows its tokens: what stands before it may want another one, and for now.
+    if fault in (UNAUTHORIZED, INVALID_TOKEN):
+        return Refused(401, f"{address}: {UNAUTHORIZED.message}", UNAUTHORIZED.code)
+    if fault is INVALID_QUEUE:
         return Refused(status, said.error, INVALID_QUEUE.code)
     return ConnectionError(f"{address}: answered {status}: {said.error}")
 
