@@ -86,6 +86,28 @@ async def test_each_end_has_its_answer(
     assert ends == [expected]
 
 
+@pytest.mark.parametrize("way", ["same client", "another client", "late", "in force"])
+async def test_job_that_was_cancelled_before_is_not_there(
+    bunqueue: Bunqueue, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, way: str
+):
+    """Whether the event of it comes before the wait or within it is chance."""
+    client = bunqueue.client
+    if way in {"in force", "late"}:
+        in_background(nursery, bunqueue, await client.push("q"))
+        await trio.sleep(1)
+    if way == "late":
+        monkeypatch.setattr("bunqueue_trio.api.session.RECEIVE_BYTES", 1)  # one event after each answer
+        for other in await client.push_many("noise", [{}] * 30):
+            await client.cancel(other)
+    job_id = await client.push("q", ttl=1000)
+    if way == "another client":
+        async with bunqueue.connect() as other_client:
+            await other_client.cancel(job_id)
+    else:
+        await client.cancel(job_id)
+    assert await outcome(client.wait(job_id)) == (Refused, "Job not found")
+
+
 async def test_expired_job_is_distinguished_from_a_failed_one(bunqueue: Bunqueue):
     job_id = await bunqueue.client.push("q", ttl=5)
     with pytest.raises(JobRemoved, match="time to live"):

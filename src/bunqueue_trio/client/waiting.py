@@ -137,7 +137,7 @@ class Wait:
                 if end is not None and end.event_type == "failed":
                     await self._catch_up(stream)
                 if end is not None and end is self._end:
-                    return self._ended(end)
+                    return self._ended(end, refused)
                 if self._seen is None:
                     raise refused
                 if self._end is None:
@@ -157,10 +157,13 @@ class Wait:
         while (noted := stream.waiting()) is not None:
             self._note(noted.event)
 
-    def _ended(self, end: Event) -> None:
+    def _ended(self, end: Event, refused: Refused) -> None:
         if end.event_type == "completed":
             return
         if end.event_type == "failed":
             raise JobFailed(self._job_id, str(end.error))
-        expires = self._seen is None or self._seen.ttl is not None
+        if self._seen is None:
+            # It was gone when the wait began, and whether its event came after that is chance.
+            raise refused
+        expires = self._seen.ttl is not None
         raise JobRemoved(self._job_id, "cancelled, or its time to live was over" if expires else "cancelled")
