@@ -217,15 +217,21 @@ class Asking:
 
     async def _ask(self, kind: type[c.Command], fields: dict[str, Any], due: float | None = None) -> bytes:
         """Return the answer to a command; to a waiting pull, by ``due``, however often the connection is cut."""
-        spec, sent = SPECS[kind], False
+        spec, sent, spent = SPECS[kind], False, 0.0
         again, returns = spec.repeatable(with_token=has_tokens(fields)), kind in TAKES or kind in AWAITS
         while True:
+            link, asked_at = None, anyio.current_time()
+            linked_at = asked_at
             try:
-                link = await self._upkeep.linked()
+                link = await self._upkeep.linked(spent)
+                linked_at = anyio.current_time()
                 if due is not None and (left := math.ceil((due - anyio.current_time()) * 1000)) < fields["timeout"]:
                     fields = fields | {"timeout": max(0, left)}
                 return await link.ask(spec.tag, fields, returns=returns)
             except Lost as lost:
+                # The patience is that of the command: waits for a connection, and what was waited for on one without a server.
+                is_stranger = link is None or not link.answered
+                spent += (anyio.current_time() if is_stranger else linked_at) - asked_at
                 sent = sent or lost.sent
                 if sent and again is Again.NEVER:
                     raise ConnectionLost(f"{spec.tag} was sent, and the connection lost") from None

@@ -5,7 +5,7 @@ The connection is kept up in the background. A command that was cut off is repea
 """
 
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import cached_property, partial
 from random import Random  # noqa: TID251 - jitter; a test hands in its own
@@ -140,7 +140,7 @@ class Client(Asking):
         """
         fields = push_fields(data, options, self._new_id)
         send = partial(self._push_one, queue, fields)
-        return (await push_once(send, self._state_or_none, self._ended, [options], [fields]))[0]
+        return (await self._once(send, [options], [fields]))[0]
 
     async def push_to(self, handler: "Callable[[Job[U]], Any]", data: U, **options: Unpack[PushOptions]) -> str:
         """Add a job for ``handler`` to its queue, by its name, as :meth:`push` does; type checkers compare the payload.
@@ -160,7 +160,7 @@ class Client(Asking):
         if not specs:
             return []
         fields = [push_fields(spec.pop("data", None), spec, self._new_id) for spec in specs]
-        return await push_once(partial(self._push_all, queue, fields), self._state_or_none, self._ended, specs, fields)
+        return await self._once(partial(self._push_all, queue, fields), specs, fields)
 
     # --- consumers --------------------------------------------------------------------------------
 
@@ -204,7 +204,7 @@ class Client(Asking):
             JobRemoved: it was cancelled, or its time to live was over; a ``JobFailed`` too.
             ConnectionLost: it ended while the connection was cut, and left no record: how is not known. Or its record
                 was removed, to make room for others, before the result was read.
-            Refused: 404, there is no such job.
+            Refused: 404, there is no such job, or none any more: it was cancelled before.
             ValueError: it is of another queue than this client hears of.
             TimeoutError: it is not done after ``timeout`` seconds.
         """
@@ -224,6 +224,12 @@ class Client(Asking):
 
     async def _push_one(self, queue: str, fields: dict[str, Any]) -> list[str]:
         return [(await self._call(c.Push, queue=queue, **fields)).id]
+
+    async def _once(
+        self, send: Callable[[], Awaitable[list[str]]], options: Sequence[Mapping[str, Any]],
+        fields: Sequence[Mapping[str, Any]],
+    ) -> list[str]:  # fmt: skip
+        return await push_once(send, self._state_or_none, self._ended, options, fields, self._upkeep.patience)
 
     async def _push_all(self, queue: str, jobs: list[dict[str, Any]]) -> list[str]:
         return (await self._call(c.PushBatch, queue=queue, jobs=jobs)).ids

@@ -123,8 +123,8 @@ class ServerLink:
         self._last_id = 0
         self._now = Loop().current_time
         self._heard_at = self._now()
-        self.heard: bool = False
-        """Whether the server has said anything."""
+        self.answered: bool = False
+        """Whether any question was answered: only a server of ours does that."""
         self.over: bool = False
         self._scope = anyio.CancelScope()
         self._unwanted: list[tuple[Raw, str]] = []
@@ -257,13 +257,13 @@ class ServerLink:
         """Give answers and events to whoever waits for them, until the connection ends or a message makes no sense."""
         while True:
             message = await self._connection.receive()
-            self._heard_at = self._now()
-            self.heard = True
             try:
                 head, event = _read(message)
             except (ValueError, RecursionError):
                 # What speaks like that is no server of ours.
                 return
+            if event is not None:
+                self._heard_at = self._now()
             if head.ok is None:
                 # Else it is of a kind that we do not know.
                 if event is not None or head.event_type is None:
@@ -275,12 +275,15 @@ class ServerLink:
                 self._fail_unreadable(head)
 
     def _answer(self, head: _Head, number: int, message: bytes) -> None:
+        # Nothing else counts: what only echoes, or greets, is not there.
+        self._heard_at = self._now()
         # A pull is answered, too, when it was stopped.
         if head.stopped is not None:
             return
         question = self._questions.pop(number, None)
         if question is None:
             return
+        self.answered = True
         if not head.ok:
             question.failure = _refusal(head.error or "refused", head.code)
         elif question.abandoned:
@@ -301,9 +304,10 @@ class ServerLink:
         if self._connection.keepalive_s is None:
             return
         while True:
-            silent = self._now() - self._heard_at
-            if silent < self._connection.keepalive_s:
-                await anyio.sleep(self._connection.keepalive_s - silent)
+            # A time, and not how long it is: that may be less by a rounding error, and no sleep is so short.
+            due, now = self._heard_at + self._connection.keepalive_s, self._now()
+            if now < due:
+                await anyio.sleep(due - now)
                 continue
             with anyio.move_on_after(ANSWER_S) as waiting:
                 try:

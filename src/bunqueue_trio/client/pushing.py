@@ -1,5 +1,6 @@
 """A push whose answer was lost: it is looked for, and repeated only where that makes no second job."""
 
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -22,19 +23,21 @@ Ended = tuple[float, float] | None
 
 async def push_once(
     send: Callable[[], Awaitable[list[str]]], state_or_none: StateOf, ended: Callable[[str], Awaitable[Ended]],
-    options: Sequence[Mapping[str, Any]], fields: Sequence[Mapping[str, Any]],
+    options: Sequence[Mapping[str, Any]], fields: Sequence[Mapping[str, Any]], patience: float = math.inf,
 ) -> list[str]:  # fmt: skip
     """Send a push until it is known to have arrived; all of its jobs arrive together.
 
     Raises:
         ConnectionLost: whether it has cannot be known.
+        ServerUnavailable: it has not, after ``patience`` seconds.
     """
+    until = anyio.current_time() + patience
     lost: ConnectionLost | None = None
     ids: list[str] = [job["jobId"] for job in fields]
     own = [job.get("job_id") is not None for job in options]
     keyed = any(job.get("unique_key") is not None for job in options)
     forgotten = any(job.get("remove_on_complete") or job.get("remove_on_fail") for job in options)
-    while True:
+    while lost is None or anyio.current_time() < until:
         began = anyio.current_time()
         try:
             return await send()
@@ -63,6 +66,7 @@ async def push_once(
             return ids
         if verdicts != {False}:
             raise lost
+    raise ServerUnavailable(f"nothing was added in {patience:g} s: {lost}")
 
 
 async def _since(began: float, job_id: str, ended: Callable[[str], Awaitable[Ended]]) -> bool | None:

@@ -36,7 +36,7 @@ class Upkeep:
         self._streams = streams
         self._queue = queue
         self._worker = worker
-        self._patience = patience
+        self.patience: float = patience
         self._on_demand = on_demand
         self.connections: int = 0
         """How often it was connected."""
@@ -78,13 +78,14 @@ class Upkeep:
             await ping()
             self._is_in_force = self._subscribed is subscribed
 
-    async def linked(self) -> ServerLink:
-        """Return the live connection; wait for it no longer than the patience lasts."""
-        if self.link is not None and not self.link.over:
+    async def linked(self, spent: float = 0) -> ServerLink:
+        """Return the live connection; wait for it no longer than the patience lasts, of which earlier tries have ``spent`` some seconds."""
+        is_patient = not spent or spent < self.patience
+        if is_patient and self.link is not None and not self.link.over:
             return self.link
         self._wanted.set()
-        with anyio.move_on_after(self._patience):
-            while True:
+        with anyio.move_on_after(self.patience - spent):
+            while is_patient:
                 if self.closing or not self.is_open:
                     raise RuntimeError(CLOSED)
                 if self.refused is not None:
@@ -92,7 +93,7 @@ class Upkeep:
                 if self.link is not None and not self.link.over:
                     return self.link
                 await self._changed.wait()
-        raise ServerUnavailable(f"no connection for {self._patience:g} s: {self._trouble}")
+        raise ServerUnavailable(f"no connection for {self.patience:g} s: {self._trouble}")
 
     async def stay_connected(self, random: Random) -> None:
         """Stay connected, with pauses that ``random`` varies, until it is closed or refused for good."""
@@ -113,8 +114,9 @@ class Upkeep:
                         said = ""
                         log.info("connected again", url=self._url)
                     await link.run()
-                    failures = 0 if link.heard else failures
-                    self._trouble = f"{self._url}: the connection was lost"
+                    failures = 0 if link.answered else failures
+                    how = "" if link.answered else " before anything was answered: is a bunqueue server there?"
+                    self._trouble = f"{self._url}: the connection was lost{how}"
             except Refused as refused:
                 self.refused = refused
             except OSError as error:

@@ -46,6 +46,9 @@ class SyncEventStream:
         self._after = after
         self._stack = ExitStack()
         self._messages: Iterator[Message] = iter(())
+        # Since the last message: when the patience ends, and how long the next pause is.
+        self._until: float | None = None
+        self._pause = 0.0
         self.missed: int = 0
 
     def __enter__(self) -> Self:
@@ -80,10 +83,11 @@ class SyncEventStream:
         while True:
             try:
                 message = next(self._messages, None)
-            except httpx.TransportError:
+            except (httpx.TransportError, ValueError, RecursionError):
+                # The last ones: no server of ours speaks like that.
                 message = None
             if message is not None:
-                self._after = message.id
+                self._after, self._until = message.id, None
                 return message
             self._connect_again()
 
@@ -94,21 +98,28 @@ class SyncEventStream:
         self._messages = _messages(response)
         # The first message says where the stream stands; what comes later is ours.
         if self._after is None:
-            first = next(self._messages, None)
+            try:
+                first = next(self._messages, None)
+            except (ValueError, RecursionError) as error:
+                raise ConnectionLost(f"the stream of events cannot be read: {error}") from None
             if first is None:
                 raise ConnectionLost("the stream of events ended at once")
             self._after = first.id
 
     def _connect_again(self) -> None:
-        pause, until = PAUSE_MIN_S, time.monotonic() + self._patience_s
+        trouble = "the stream ends again and again"
+        if self._until is None:
+            # Only a message shows that there is a server: then all begins anew.
+            self._until, self._pause = time.monotonic() + self._patience_s, 0.0
         while True:
+            if self._pause and time.monotonic() + self._pause > self._until:
+                raise ServerUnavailable(f"no events for {self._patience_s:g} s: {trouble}") from None
+            time.sleep(self._pause)
+            self._pause = min(max(self._pause * 2, PAUSE_MIN_S), PAUSE_MAX_S)
             try:
                 self._connect()
             except (ServerUnavailable, ConnectionLost, httpx.TransportError) as error:
-                if time.monotonic() + pause > until:
-                    raise ServerUnavailable(f"no events for {self._patience_s:g} s: {error}") from None
-                time.sleep(pause)
-                pause = min(pause * 2, PAUSE_MAX_S)
+                trouble = str(error)
             else:
                 return
 
