@@ -80,12 +80,11 @@ class Upkeep:
 
     async def linked(self, spent: float = 0) -> ServerLink:
         """Return the live connection; wait for it no longer than the patience lasts, of which earlier tries have ``spent`` some seconds."""
-        is_patient = not spent or spent < self.patience
-        if is_patient and self.link is not None and not self.link.over:
+        if self.link is not None and not self.link.over:
             return self.link
         self._wanted.set()
         with anyio.move_on_after(self.patience - spent):
-            while is_patient:
+            while True:
                 if self.closing or not self.is_open:
                     raise RuntimeError(CLOSED)
                 if self.refused is not None:
