@@ -5,6 +5,7 @@ import pytest
 import trio
 
 from bunqueue_trio.client import Client, Refused, ServerUnavailable, Worker
+from bunqueue_trio.client.connection import rejected
 from bunqueue_trio.testing import Bunqueue
 from tests.client.loops import on_both
 from tests.client.proxy import Proxy
@@ -95,6 +96,11 @@ async def test_client_learns_what_answered(server: Server, name: str):
                     await client._upkeep._changed.wait()
             with pytest.raises(ServerUnavailable, match=told):
                 await client.ping()
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"", b'{"message":"no"}', b'{"ok":false,"error":"Log in","code":"login"}'])
+def test_foreign_401_is_no_refusal(body: bytes):
+    assert isinstance(rejected("ws://x", 401, body), ConnectionError)
 
 
 @pytest.mark.parametrize("name", ["no such name!", "a/../b", "ä?x#y", "x" * 300])
