@@ -2,6 +2,7 @@
 
 from planted.bounds import BOUNDS
 from planted.compat import COMPAT
+from planted.connections import CONNECTIONS
 from planted.doors import DOORS
 from planted.engine import ENGINE
 from planted.others import OTHERS
@@ -11,4 +12,4 @@ from planted.schedules import SCHEDULES
 
 __all__ = ["MUTANTS", "Mutant"]
 
-MUTANTS = [*COMPAT, *DOORS, *ENGINE, *OTHERS, *POSTGRES, *SCHEDULES, *BOUNDS]
+MUTANTS = [*COMPAT, *CONNECTIONS, *DOORS, *ENGINE, *OTHERS, *POSTGRES, *SCHEDULES, *BOUNDS]

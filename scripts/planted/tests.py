@@ -56,7 +56,7 @@ TESTS = {
             f"tests/stream/test_{name}.py"
             for name in (
                 "hot", "hot_ends", "pollers", "heads", "short_texts", "sessions", "event_streams", "undelivered",
-                "slow_clients", "gone", "bulk",
+                "slow_clients", "gone", "bulk", "first_slow_request",
             )
         ),
         "tests/doors/test_room.py",
@@ -94,7 +94,7 @@ NEAREST = {
     "event_stream": ("event_streams",),
     "express": ("hot", "hot_ends", "undelivered", "slow_clients", "gone"),
     "websocket": ("short_texts", "bulk", "sessions", "slow_clients", "undelivered", "gone"),
-    "listener": ("room", "sessions", "slow_clients", "gone"),
+    "listener": ("first_slow_request", "room", "sessions", "slow_clients", "gone"),
     "worker": ("says", "orderly", "sizes", "given", "names"),
     "client": ("idle_pulls", "names", "no_cost"),
     "replies": ("faults",),

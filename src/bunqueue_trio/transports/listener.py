@@ -4,6 +4,7 @@ Every connection is registered with its keeper, which ends those whose client is
 and, at a stop, first the idle ones, then those that owe nothing, at the end of the grace all.
 """
 
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 _log = structlog.get_logger()
 
 _GOING_AWAY = 1001
+_SLOW_LANE = "bunqueue_trio.transports.slow_lane"
 
 
 class _Connection:
@@ -131,6 +133,8 @@ class Http:
         self._express = express
         self._connections: dict[_Connection, None] = {}
         self._slow_lane: SlowLane | None = None
+        self._reading: trio.Event | None = None
+        """Set when the web framework is there; None: nobody reads it meanwhile."""
         self._msgpack_told_at = float("-inf")
         self._connections_max = connections_that_fit(server.settings)
         self._goodbyes = Goodbyes()
@@ -138,7 +142,9 @@ class Http:
     async def run(self, listeners: list[Any], on_listening: Callable[[], None], doors: "Sequence[Doors]" = ()) -> None:
         """Accept on ``listeners``, and what ``doors`` accept, until the server stops; then end the connections, kindly at first."""
         self._nursery.start_soon(self._keep)
-        self._nursery.start_soon(_read_slow_lane)
+        if _SLOW_LANE not in sys.modules:
+            self._reading = trio.Event()
+            self._nursery.start_soon(_read_slow_lane, self._reading)
         if self._express:
             self._server.serving.append(self.loop)
             self._nursery.start_soon(supervise, self.loop)
@@ -212,6 +218,9 @@ class Http:
                 if connection.express.lingers:
                     await self._goodbyes.end(connection.stream)
                 return
+        if self._reading is not None:
+            # Who imports what a thread is importing waits for that, and here everybody would.
+            await self._reading.wait()
         slow_lane = self._open_slow_lane()
         fault = slow_lane.find_fault(unread) if unread else None
         if fault is not None:
@@ -294,11 +303,13 @@ def _close_now(stream: trio.abc.Stream) -> None:
         stream.socket.close()
 
 
-async def _read_slow_lane() -> None:
+async def _read_slow_lane(is_read: trio.Event) -> None:
     """Read the web framework, which takes longer than the rest of an empty server's start, while others are served."""
-    await trio.to_thread.run_sync(  # noqa: TID251 - once, in no virtual time, and nothing waits for it
-        import_module, "bunqueue_trio.transports.slow_lane"
-    )
+    await trio.to_thread.run_sync(  # noqa: TID251 - once, in no virtual time
+        # A stop does not wait for it.
+        import_module, _SLOW_LANE, abandon_on_cancel=True
+    )  # fmt: skip
+    is_read.set()
 
 
 def _is_hang_up(error: Exception) -> bool:
