@@ -30,7 +30,7 @@ TESTS = {
         "tests/stream/test_slow_clients.py", "tests/stream/test_bulk.py", "tests/stream/test_roles.py",
         "tests/stream/test_weight.py", "tests/ui/test_access.py", "tests/stream/test_named_events.py",
         "tests/stream/test_reported.py", "tests/stream/test_hot.py", "tests/stream/test_hot_ends.py",
-        "tests/runtime/test_bulk.py",
+        "tests/runtime/test_bulk.py", "tests/stream/test_rounds.py",
     ],
     "config": ["tests/operations/test_spelling.py", "tests/operations/test_config.py"],
     "doors": ["tests/doors"],
@@ -56,7 +56,7 @@ TESTS = {
             f"tests/stream/test_{name}.py"
             for name in (
                 "hot", "hot_ends", "pollers", "heads", "short_texts", "sessions", "event_streams", "undelivered",
-                "slow_clients", "gone", "bulk", "first_slow_request",
+                "slow_clients", "gone", "bulk", "first_slow_request", "rounds",
             )
         ),
         "tests/doors/test_room.py",
@@ -92,9 +92,12 @@ NEAREST = {
     "waiting": ("core", "waiting_pulls", "waiting", "handing", "quiet", "gone"),
     "hot": ("hot", "hot_ends"),
     "event_stream": ("event_streams",),
-    "express": ("hot", "hot_ends", "undelivered", "slow_clients", "gone"),
-    "websocket": ("short_texts", "bulk", "sessions", "slow_clients", "undelivered", "gone"),
-    "listener": ("first_slow_request", "room", "sessions", "slow_clients", "gone"),
+    "express": ("hot", "hot_ends", "rounds", "undelivered", "slow_clients", "gone"),
+    "websocket": ("short_texts", "rounds", "bulk", "sessions", "slow_clients", "undelivered", "gone"),
+    "listener": ("first_slow_request", "rounds", "room", "sessions", "slow_clients", "gone"),
+    "rounds": ("rounds",),
+    "newcomers": ("rounds",),
+    "costs": ("rounds",),
     "worker": ("says", "orderly", "sizes", "given", "names"),
     "client": ("idle_pulls", "names", "no_cost"),
     "replies": ("faults",),

@@ -49,10 +49,11 @@ class _Connection:
         stream: trio.abc.Stream,
         address: str,
         express: ExpressConnection | None,
-        keep_alive_s: float,
+        shared: ExpressShared,
         door: object,
     ) -> None:
-        self.keep_alive_s = keep_alive_s
+        self.keep_alive_s = shared.keep_alive_s
+        self._pages = shared.pages
         self.door = door
         """Who passes it on, if not the kernel."""
         self.stream = stream
@@ -96,6 +97,7 @@ class _Connection:
         if self.passed is not None and args[0]["type"] == "websocket":
             self.passed.sips = True
         try:
+            await self._pages.begin()
             await app(*args)
         finally:
             self.requests -= 1
@@ -190,7 +192,7 @@ class Http:
         address = address or address_of(stream)
         if self._express:
             express = ExpressConnection(self.shared, stream, address)
-        connection = _Connection(stream, address, express, self.shared.keep_alive_s, door)
+        connection = _Connection(stream, address, express, self.shared, door)
         self._connections[connection] = None
         try:
             with connection.scope:
@@ -221,6 +223,7 @@ class Http:
         if self._reading is not None:
             # Who imports what a thread is importing waits for that, and here everybody would.
             await self._reading.wait()
+        await self.shared.pages.begin()
         slow_lane = self._open_slow_lane()
         fault = slow_lane.find_fault(unread) if unread else None
         if fault is not None:
