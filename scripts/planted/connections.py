@@ -16,4 +16,8 @@ CONNECTIONS = [
     Mutant("api/costs.py", "    return (isinstance(target, str) or target in ANSWERS) and target not in _CHEAP\n", "    return False\n", "pages are as cheap as commands"),
     Mutant("transports/newcomers.py", "            self._accept_more()\n", "", "one connection is accepted in a round of all tasks"),
     Mutant("transports/newcomers.py", "            same.detach()\n", "            same.close()\n", "who accepts all that have come accepts nobody after that"),
+    Mutant("api/session.py", "            assert not self._polls, ", "            assert True, ", "a pull outlives its session unseen"),
+    Mutant("storage/rows.py", "    if job.state not in _ENDED:\n", "    if False:\n", "a removed job is recorded as completed"),
+    Mutant("engine/engine.py", '            job.data = b""\n', "", "whoever keeps an ended job keeps its payload"),
+    Mutant("doors/answering.py", "isinstance(leaf, InvariantBroken)", "isinstance(leaf, AssertionError)", "what a library asserts of a client's bytes ends the process, through a door"),
 ]  # fmt: skip

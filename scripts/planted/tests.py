@@ -3,7 +3,7 @@
 # Without test_model.py: it finds nothing that the seeds do not, and would shrink what it finds.
 ENGINE = (
     "timers", "ready", "listing", "jobs", "dead", "job", "handlers", "dependencies", "engine", "leases", "series", "facts", "gates", "edits", "clear", "why",
-    "line", "bounds", "rate_limits", "actions", "fingerprint", "groups", "attempts", "logs", "find", "many", "bulk", "timing", "schedules", "schedule_limits", "schedule_misfires", "schedule_overlap", "schedule_lists", "cancel", "workers", "reruns", "auto_retries", "figures", "configs", "marks", "seeded",
+    "line", "bounds", "rate_limits", "actions", "fingerprint", "groups", "attempts", "logs", "find", "many", "bulk", "timing", "schedules", "schedule_limits", "schedule_misfires", "schedule_overlap", "schedule_lists", "cancel", "workers", "reruns", "auto_retries", "figures", "configs", "marks", "seeded", "kept",
 )  # fmt: skip
 
 TESTS = {
@@ -17,7 +17,7 @@ TESTS = {
         "tests/storage/test_sqlite.py", "tests/storage/test_opening.py", "tests/storage/test_opening_twice.py",
         "tests/storage/test_log.py", "tests/operations/test_backup.py", "tests/operations/test_restore.py",
         "tests/storage/test_copying.py", "tests/storage/test_copying_databases.py", "tests/storage/test_large_rows.py",
-        "tests/engine/test_cancel.py",
+        "tests/engine/test_cancel.py", "tests/engine/test_kept.py",
     ],
     "storage/postgres": [
         "tests/storage/test_postgres_store.py", "tests/storage/test_postgres_leading.py",
@@ -76,7 +76,7 @@ TESTS = {
 """Which tests notice a fault, by the directory it is in: those that are looked at first."""
 
 NEAREST = {
-    "answering": ("frames", "frame_ends", "frame_streams"),
+    "answering": ("broken", "frames", "frame_ends", "frame_streams"),
     "asking": ("again", "frames", "frame_ends", "frame_streams", "idle_pulls"),
     "lane": ("frames", "frame_ends", "room"),
     "door": ("room",),

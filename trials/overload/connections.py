@@ -132,7 +132,11 @@ async def asked_ahead_slowly(attack: Attack) -> None:
     chunked = b'POST /queues/attack/jobs HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\na\r\n{"data":1}\r\n0\r\n\r\n'
     await _ask_ahead(
         attack,
-        [request_bytes("GET", "/ui/login") * 40, chunked * 20, HANDSHAKE % (b"/ws", b"") + frame(b'{"cmd":"Stats"}') * 40],
+        [
+            request_bytes("GET", "/ui/login") * 40,
+            chunked * 20,
+            HANDSHAKE % (b"/ws", b"") + frame(b'{"cmd":"Stats"}') * 40,
+        ],
     )
 
 
