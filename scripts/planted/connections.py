@@ -20,4 +20,7 @@ CONNECTIONS = [
     Mutant("storage/rows.py", "    if job.state not in _ENDED:\n", "    if False:\n", "a removed job is recorded as completed"),
     Mutant("engine/engine.py", '            job.data = b""\n', "", "whoever keeps an ended job keeps its payload"),
     Mutant("doors/answering.py", "isinstance(leaf, InvariantBroken)", "isinstance(leaf, AssertionError)", "what a library asserts of a client's bytes ends the process, through a door"),
+    Mutant("transports/listener.py", "                await self._all_gone.wait()\n", "                await trio.sleep_forever()\n", "a stop waits on when all connections have ended"),
+    Mutant("transports/listener.py", "            if not self._connections:\n                self._all_gone.set()\n", "", "nobody tells a stop that all connections have ended"),
+    Mutant("transports/express.py", "                self._watching.scope.cancel()\n            self._hold.release()\n", "                self._watching.scope.cancel()\n", "the bytes of a request that a stop has ended count for ever"),
 ]  # fmt: skip

@@ -56,7 +56,7 @@ TESTS = {
             f"tests/stream/test_{name}.py"
             for name in (
                 "hot", "hot_ends", "pollers", "heads", "short_texts", "sessions", "event_streams", "undelivered",
-                "slow_clients", "gone", "bulk", "first_slow_request", "rounds",
+                "slow_clients", "gone", "bulk", "first_slow_request", "rounds", "stops",
             )
         ),
         "tests/doors/test_room.py",
@@ -92,9 +92,9 @@ NEAREST = {
     "waiting": ("core", "waiting_pulls", "waiting", "handing", "quiet", "gone"),
     "hot": ("hot", "hot_ends"),
     "event_stream": ("event_streams",),
-    "express": ("hot", "hot_ends", "rounds", "undelivered", "slow_clients", "gone"),
+    "express": ("hot", "hot_ends", "rounds", "stops", "undelivered", "slow_clients", "gone"),
     "websocket": ("short_texts", "rounds", "bulk", "sessions", "slow_clients", "undelivered", "gone"),
-    "listener": ("first_slow_request", "rounds", "room", "sessions", "slow_clients", "gone"),
+    "listener": ("first_slow_request", "rounds", "stops", "room", "sessions", "slow_clients", "gone"),
     "rounds": ("rounds",),
     "newcomers": ("rounds",),
     "costs": ("rounds",),

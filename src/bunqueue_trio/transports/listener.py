@@ -138,6 +138,8 @@ class Http:
         self._reading: trio.Event | None = None
         """Set when the web framework is there; None: nobody reads it meanwhile."""
         self._msgpack_told_at = float("-inf")
+        self._all_gone = trio.Event()
+        """Set when the last connection has ended; a new one for each look."""
         self._connections_max = connections_that_fit(server.settings)
         self._goodbyes = Goodbyes()
 
@@ -203,6 +205,8 @@ class Http:
                 _log.exception("connection failed")
         finally:
             del self._connections[connection]
+            if not self._connections:
+                self._all_gone.set()
             await trio.aclose_forcefully(stream)
             untie(stream)
 
@@ -274,15 +278,14 @@ class Http:
         """End all connections within the grace: idle ones at once, others when they owe nothing."""
         end = trio.current_time() + self._server.settings.shutdown_grace_ms / 1000 - STOP_MARGIN_S
         while self._connections and trio.current_time() < end:
-            for connection in list(self._connections):
-                websocket = connection.express.websocket if connection.express else None
-                if websocket is not None:
-                    websocket.refuse()
-                    if websocket.idle:
-                        websocket.close(_GOING_AWAY, "server is shutting down")
-                elif connection.is_idle():
-                    connection.scope.cancel()
-            await trio.sleep(0.05)
+            self._end_those_who_owe_nothing()
+            self._all_gone = trio.Event()
+            with trio.move_on_after(0.05):
+                await self._all_gone.wait()
+        if self._connections:
+            _log.warning(
+                "the grace is over, ending connections that still owe something", connections=len(self._connections)
+            )
         for connection in self._connections:
             websocket = connection.express.websocket if connection.express else None
             if websocket is not None:
@@ -291,6 +294,16 @@ class Http:
             await trio.sleep(min(STOP_MARGIN_S / 2, self._server.settings.shutdown_grace_ms / 1000))
         for connection in list(self._connections):
             await self._end(connection)
+
+    def _end_those_who_owe_nothing(self) -> None:
+        for connection in list(self._connections):
+            websocket = connection.express.websocket if connection.express else None
+            if websocket is not None:
+                websocket.refuse()
+                if websocket.idle:
+                    websocket.close(_GOING_AWAY, "server is shutting down")
+            elif connection.is_idle():
+                connection.scope.cancel()
 
     async def _end(self, connection: _Connection) -> None:
         connection.scope.cancel()
