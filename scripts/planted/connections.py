@@ -23,4 +23,5 @@ CONNECTIONS = [
     Mutant("transports/listener.py", "                await self._all_gone.wait()\n", "                await trio.sleep_forever()\n", "a stop waits on when all connections have ended"),
     Mutant("transports/listener.py", "            if not self._connections:\n                self._all_gone.set()\n", "", "nobody tells a stop that all connections have ended"),
     Mutant("transports/express.py", "                self._watching.scope.cancel()\n            self._hold.release()\n", "                self._watching.scope.cancel()\n", "the bytes of a request that a stop has ended count for ever"),
+    Mutant("pages/docs.py", '    package = find_spec("flask_swagger_ui")\n', '    package = __import__("flask_swagger_ui").__spec__\n', "files of the documentation import a web framework"),
 ]  # fmt: skip

@@ -37,7 +37,7 @@ TESTS = {
     "pages": [
         "tests/ui/test_cluster.py", "tests/ui/test_cluster_findings.py", "tests/ui/test_findings.py",
         "tests/ui/test_findings_of_queues.py", "tests/ui/test_unsure.py", "tests/ui/test_actions.py",
-        "tests/operations/test_actions.py", "tests/operations/test_findings.py",
+        "tests/operations/test_actions.py", "tests/operations/test_findings.py", "tests/stream/test_first_slow_request.py",
     ],
     "cli": [
         "tests/operations/test_one_word.py", "tests/operations/test_sisters.py", "tests/operations/test_findings.py",
@@ -95,6 +95,7 @@ NEAREST = {
     "express": ("hot", "hot_ends", "rounds", "stops", "undelivered", "slow_clients", "gone"),
     "websocket": ("short_texts", "rounds", "bulk", "sessions", "slow_clients", "undelivered", "gone"),
     "listener": ("first_slow_request", "rounds", "stops", "room", "sessions", "slow_clients", "gone"),
+    "docs": ("first_slow_request",),
     "rounds": ("rounds",),
     "newcomers": ("rounds",),
     "costs": ("rounds",),

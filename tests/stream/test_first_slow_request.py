@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from bunqueue_trio.config import Settings
+from bunqueue_trio.pages import docs
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.runtime.tree import serve
@@ -69,3 +70,11 @@ async def test_who_needs_the_framework_first_waits_for_it_and_nobody_else_does(
             assert b" 200" in await first.receive_some()
             assert len(server.engine.jobs) == 1
     nursery.cancel_scope.cancel()
+
+
+def test_files_of_the_documentation_import_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread may be importing the same: one of the two would fail, and the server with it."""
+    monkeypatch.delitem(sys.modules, "flask_swagger_ui", raising=False)
+    docs._file.cache_clear()
+    assert {b"swagger" in docs._file(name) for name in ("swagger-ui.css", "swagger-ui-bundle.js")} == {True}
+    assert "flask_swagger_ui" not in sys.modules
