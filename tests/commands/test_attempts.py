@@ -5,6 +5,21 @@ from bunqueue_trio.protocol import commands as c
 from tests.commands.carriers import Api
 
 
+async def test_an_attempt_says_by_whom(api: Api, queue: str):
+    worker = f"w-{queue}"
+    await api.run(c.RegisterWorker(worker_id=worker, name="mails", queues=[queue]))
+    for owner, by in ((worker, "mails"), (None, None)):
+        job_id = await api.push(queue, max_attempts=1)
+        assert (await api.run(c.Pull(queue=queue, timeout=60_000, owner=owner))).job is not None
+        await api.run(c.Fail(id=job_id))
+        said = (await api.run(c.GetAttempts(id=job_id))).attempts[0].by
+        assert said is not None
+        # A nameless one is its address, but where the session has just said who it is.
+        assert said == (by or said)
+        assert by is not None or said == "mails" or said.startswith("@127.0.0.1")
+    await api.run(c.UnregisterWorker(id=worker))
+
+
 async def test_failed_attempts_are_kept_with_their_stacks(api: Api, queue: str):
     job_id = await api.push(queue, max_attempts=2, backoff=0)
     assert (await api.run(c.GetAttempts(id=job_id))).attempts == []

@@ -6,6 +6,7 @@ import pytest
 
 from bunqueue_trio.config import FIGURES_HOURS, FIGURES_MINUTES, FIGURES_ROWS_MAX, HOUR_MS
 from bunqueue_trio.engine import figures
+from bunqueue_trio.engine.engine import Rules
 from bunqueue_trio.engine.figures import HOUR, MINUTE, QueueMinute, bucket_of, joined, part, upper
 from bunqueue_trio.engine.fingerprint import fingerprint
 from bunqueue_trio.errors import Refused
@@ -151,8 +152,8 @@ def test_how_many_died_is_counted_whatever_becomes_of_them(bench: Bench):
             bench.push(queue, max_attempts=2 if queue == "retried" else 1)
             bench.fail(bench.pull_id(queue) or "", f"boom {n}")
     bench.do(c.PurgeDlq(queue="q"))
-    assert bench.engine.figures.take_deaths() == {"q": 3, "rof": 3}
-    assert bench.engine.figures.take_deaths() == {}
+    assert bench.engine.figures.take_bad()[0] == {"q": 3, "rof": 3}
+    assert bench.engine.figures.take_bad()[0] == {}
 
 
 def test_what_died_of_a_muted_error_is_not_counted(bench: Bench):
@@ -160,7 +161,7 @@ def test_what_died_of_a_muted_error_is_not_counted(bench: Bench):
     for error in ("boom 1", "crash"):
         bench.push(max_attempts=1)
         bench.fail(bench.pull_id() or "", error)
-    assert bench.engine.figures.take_deaths() == {"q": 1}
+    assert bench.engine.figures.take_bad()[0] == {"q": 1}
 
 
 def test_how_many_died_survives_a_crash_and_is_summed_up(bench: Bench):
@@ -179,4 +180,40 @@ def test_names_that_come_once_fill_no_memory(bench: Bench, monkeypatch: pytest.M
     monkeypatch.setattr(figures, "_COUNTED_MAX", 2)
     for name in ("a", "b", "c", "a"):
         bench.engine.figures.note_death(name)
-    assert bench.engine.figures.take_deaths() == {"a": 2, "b": 1}
+    assert bench.engine.figures.take_bad() == ({"a": 2, "b": 1}, {})
+
+
+def test_what_somebody_wanted_is_no_death_and_no_failed_attempt(bench: Bench):
+    """Nor is it one of those that wait for it, however far."""
+    for job_id in "bacd":
+        bench.push(job_id=job_id)
+    bench.push(job_id="e", depends_on=["a", "b"])
+    bench.push(job_id="f", depends_on=["e"])
+    bench.push(job_id="g", depends_on=["c"])
+    bench.push(job_id="h", depends_on=["d"])
+    bench.do(c.Discard(id="a"))
+    bench.do(c.Cancel(id="c"))
+    bench.do(c.Cancel(id="d", reason="no"))
+    assert [bench.state(job_id).state for job_id in "aefgh"] == ["failed"] * 5
+    bench.pull()
+    bench.do(c.Discard(id="b"))
+    assert bench.engine.figures.take_bad() == ({}, {})
+    assert (bench.engine.totals.failed, bench.engine.totals.died) == (6, 0)
+
+
+def test_what_nobody_wanted_is_a_death_and_each_attempt_is_counted():
+    bench = Bench(Rules(lease=100, stalls_max=0))
+    for job_id, options in (("a", {"max_attempts": 2, "backoff": 0}), ("b", {}), ("c", {}), ("d", {"ttl": 999})):
+        bench.push(job_id, job_id=job_id, **options)  # type: ignore[arg-type]
+        bench.push("w", depends_on=[job_id])
+    for _ in range(2):
+        bench.pull("a")
+        bench.fail("a")
+    bench.pull("b")
+    bench.do(c.Fail(id="b", unrecoverable=True))
+    bench.pull("c")
+    bench.sleep(1000)
+    died, failed = bench.engine.figures.take_bad()
+    assert died == {"a": 1, "b": 1, "c": 1, "w": 4}
+    assert failed == {"a": 2, "b": 1, "c": 1}
+    assert bench.engine.totals.died == 7

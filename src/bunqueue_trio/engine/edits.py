@@ -35,7 +35,7 @@ class Edits(Holding):
 
     def discard(self, job: Job, now: int) -> None:
         """Make a dead letter of an unfinished job, at no attempt."""
-        self._bury(job, "Discarded", now, DISCARDED)
+        self._bury(job, "Discarded", now, DISCARDED, wanted=True)
 
     def cancel_as_said(self, job: Job, said: "c.Cancel | c.ActOnJobs", now: int) -> None:
         """Remove an unfinished job; where it is said why, by whom or how much time its worker has, a record of it is kept."""

@@ -27,7 +27,7 @@ class QueueMinute(NamedTuple):
     pushed: int
     completed: int
     failed: int
-    """Attempts."""
+    """Attempts, the last of a job that stalls too often too."""
     stalled: int
     retried: int
     waiting: int
@@ -39,7 +39,7 @@ class QueueMinute(NamedTuple):
     runs: Mapping[int, int] = {}
     """How many of them ran for how long, by buckets."""
     died: int = 0
-    """Jobs that failed for good of an error that is not muted, kept or not."""
+    """Jobs that failed for good of an error that is not muted, kept or not; nobody wanted that."""
 
 
 # Without the time, the buckets and what stands among them.
@@ -94,16 +94,21 @@ class Figures:
         """Of the hour that goes on."""
         self.died: dict[str, int] = {}
         """How many have died in each queue since a minute ended."""
+        self.failed: dict[str, int] = {}
+        """How many attempts have failed."""
 
     def note_death(self, queue: str) -> None:
         """Count a job that has died of an error that is not muted."""
-        if queue in self.died or len(self.died) < _COUNTED_MAX:
-            self.died[queue] = self.died.get(queue, 0) + 1
+        _count(self.died, queue)
 
-    def take_deaths(self) -> dict[str, int]:
-        """Return how many have died in each queue since the last call."""
-        died, self.died = self.died, {}
-        return died
+    def note_failure(self, queue: str) -> None:
+        """Count an attempt that has failed."""
+        _count(self.failed, queue)
+
+    def take_bad(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Return how many jobs have died in each queue since the last call, and how many attempts failed."""
+        bad, self.died, self.failed = (self.died, self.failed), {}, {}
+        return bad
 
     def load(self, now: int) -> None:
         """Take up what the facts, just loaded, tell of; an hour that ended meanwhile is summed up."""
@@ -176,6 +181,11 @@ class Figures:
         for hour in hours:
             if hour <= now // HOUR_MS - FIGURES_HOURS:
                 self._facts.delete(HOUR, str(hour))
+
+
+def _count(counts: dict[str, int], queue: str) -> None:
+    if queue in counts or len(counts) < _COUNTED_MAX:
+        counts[queue] = counts.get(queue, 0) + 1
 
 
 def _row(minutes: Mapping[str, QueueMinute]) -> bytes:

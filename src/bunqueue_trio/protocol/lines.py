@@ -42,8 +42,8 @@ class LogPage(Struct, kw_only=True, rename="camel"):
 class Attempt(Struct, kw_only=True, rename="camel"):
     """An attempt that failed: which one it was, when and for how long, why it ended, and what its holder said of it.
 
-    A stall is none of the attempts that a job has: it has the number of the next one. ``by`` is the connection that held
-    the job, as ``owner`` of its lease; null over HTTP.
+    A stall is none of the attempts that a job has: it has the number of the next one. ``by`` is who held
+    the job: the worker's name, or an address behind an ``@``.
     """
 
     attempt: int

@@ -86,7 +86,7 @@ SPECS: tuple[Spec, ...] = (
                 "attempts": [
                     {
                         "attempt": 1, "startedAt": 1700000000500, "failedAt": 1700000001000, "duration": 500,
-                        "reason": "explicit_fail", "by": None, "error": "SMTP connection refused", "stack": None,
+                        "reason": "explicit_fail", "by": "mail-3", "error": "SMTP connection refused", "stack": None,
                     },
                 ],
             },
