@@ -120,7 +120,7 @@ def promote(model: Any, job: Record, command: c.ActOnJobs, now: int) -> None:
 
 def discard(model: Any, job: Record, command: c.ActOnJobs, now: int) -> None:
     job.cause, job.started = "discarded", job.last
-    model.bury(job, "Discarded", now)
+    model.bury(job, "Discarded", now, wanted=True)
 
 
 def cancel(model: Any, job: Record, command: c.ActOnJobs, now: int) -> None:

@@ -35,6 +35,7 @@ class Edits(Holding):
 
     def discard(self, job: Job, now: int) -> None:
         """Make a dead letter of an unfinished job, at no attempt."""
+        job.noted().discarded_by = self.by
         self._bury(job, "Discarded", now, DISCARDED, wanted=True)
 
     def cancel_as_said(self, job: Job, said: "c.Cancel | c.ActOnJobs", now: int) -> None:
@@ -46,7 +47,7 @@ class Edits(Holding):
 
     def _as_said(self, job: Job, said: "c.Cancel | c.ActOnJobs", now: int) -> Cancelled:
         until = now + said.grace if said.grace and job.state is ACTIVE else None
-        return Cancelled(now, until, said.reason, said.by)
+        return Cancelled(now, until, said.reason, said.by, self.by)
 
     def is_cancelled_so(self, job: Job, said: "c.Cancel | c.ActOnJobs", now: int) -> bool:
         """Return whether an active job is cancelled, and this would change nothing of it: not why, and not until when."""

@@ -103,13 +103,20 @@ class Cancelled(Struct, frozen=True, omit_defaults=True):
     until: int | None = None
     reason: str | None = None
     by: str | None = None
+    sender: str | None = None
+    """Who has said so, by the name of a token or the address."""
+
+    @property
+    def who(self) -> str | None:
+        """By whom it is, as far as anybody has said or the server knows."""
+        return self.by if self.by is not None else self.sender
 
     def again(self, later: "Cancelled") -> "Cancelled":
         """Return what holds when it is cancelled once more: who was first has said why, and it has no more time than it had."""
         is_silent = self.reason is None and self.by is None
         said = later if is_silent else self
         ends = [until for until in (self.until, later.until) if until is not None]
-        return Cancelled(self.at, min(ends) if later.until is not None else None, said.reason, said.by)
+        return Cancelled(self.at, min(ends) if later.until is not None else None, said.reason, said.by, said.sender)
 
     def words(self, said: str | None = None) -> str:
         """Return it as the error of the job, with what its worker ``said`` when it had to end."""
@@ -159,6 +166,8 @@ class Note(Struct, omit_defaults=True):
     """When its worker has last said how far it is."""
     auto_retries: int = 0
     """How often its queue has retried it by itself."""
+    discarded_by: str | None = None
+    """Who has discarded it, as far as the server knows."""
 
 
 class Job(Struct, eq=False, gc=False):

@@ -126,9 +126,9 @@ class Moves(Telling):
         self.facts: Facts = Facts()
         self.trails: Trails = Trails()
         self.gates: Gates = Gates(self.facts)
-        self.acted: bool | None = None
         self.by: str | None = None
         """Who has sent the act that is being done."""
+        self.acted: bool | None = None
         """Whether the present act has changed anything, where its reply does not show it; its handler sets this."""
         self.planner: Planner = Planner(self.facts)
         self.configs: Configs = Configs(self.facts)

@@ -280,6 +280,7 @@ class StateReply(Reply, kw_only=True):
     repeat: Raw
     lease_until: int | None
     cancelled: CancelledView | None = None
+    discarded_by: str | None = None
 
 
 class WhyReply(Reply, kw_only=True):

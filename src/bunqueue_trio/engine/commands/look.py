@@ -41,6 +41,7 @@ def _get_state(engine: Engine, command: c.GetState, now: int, owner: Owner) -> r
         repeat=r.NULL if series is None else _repeat(series),
         lease_until=job.lease.until if job.lease else None,
         cancelled=_cancelled(job),
+        discarded_by=note.discarded_by if note else None,
     )
 
 
@@ -56,7 +57,7 @@ def _cancelled(job: Job) -> r.CancelledView | None:
     cancelled = job.lease.cancelled if job.lease else job.note.cancelled if job.note else None
     if cancelled is None:
         return None
-    return r.CancelledView(at=cancelled.at, until=cancelled.until, reason=cancelled.reason, by=cancelled.by)
+    return r.CancelledView(at=cancelled.at, until=cancelled.until, reason=cancelled.reason, by=cancelled.who)
 
 
 def _repeat(series: Series) -> Raw:
