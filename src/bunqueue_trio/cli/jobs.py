@@ -27,6 +27,7 @@ from bunqueue_trio.cli.remote import (
     with_server,
 )
 from bunqueue_trio.cli.slips import tell_if_unknown
+from bunqueue_trio.cli.timeline import show_timeline
 from bunqueue_trio.cli.words import told
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.pages.words import Given, line, span
@@ -110,9 +111,15 @@ def _place(name: str) -> int:
 @with_server
 @click.argument("job_id", metavar="ID")
 @click.option("--data", is_flag=True, help="Show its payload and its result, too.")
+@click.option("--timeline", is_flag=True, help="Show what happened to it instead, in order; also to one that is gone.")
 @json_option
-def job(url: str, token: str | None, job_id: str, *, data: bool, as_json: bool) -> None:
+def job(url: str, token: str | None, job_id: str, *, data: bool, timeline: bool, as_json: bool) -> None:
     """Show the job ID: its state, times and last error, and the attempts that failed, with their stacks."""
+    if timeline:
+        if data:
+            raise click.UsageError("--timeline has no payloads: leave out --data")
+        show_timeline(url, token, job_id, as_json=as_json)
+        return
     found = answer(url, token, c.GetJob, id=job_id)["job"] | answer(url, token, c.GetState, id=job_id)
     del found["ok"]
     failed = answer(url, token, c.GetAttempts, id=job_id)["attempts"]

@@ -127,7 +127,7 @@ PENDING_UNKNOWN = 0.1
 # Jobs that may always wait.
 PENDING_JOBS_MIN = 2000
 # How often one command asks a store that is a network away; its answers rarely change meanwhile.
-LOOKS_MAX = 8
+LOOKS_MAX = 12
 # How long a connection to a database may take; then it is tried again.
 STORE_CONNECT_S = 5
 # How long a database may take for an answer; then the connection is given up, and the question asked again.

@@ -377,6 +377,19 @@ class Archive(Protocol):
         """Return when the oldest dead letter of this error died that the queue still keeps; None: it keeps none."""
         ...
 
+    @property
+    def last_event_id(self) -> int:
+        """Return the id of the newest event."""
+        ...
+
+    def first_event_id(self) -> int:
+        """Return the id of the oldest event that is kept; one above the newest when none is."""
+        ...
+
+    def events_after(self, event_id: int, limit: int) -> Sequence[tuple[int, bytes]]:
+        """Return kept events behind one, each with its id: about ``limit``, or fewer that are large."""
+        ...
+
     def traces(self, first: str, end: str, limit: int) -> list[Trace]:
         """Return the last ``limit`` of the jobs that :meth:`find` finds whose ids are from ``first`` on and before ``end``.
 

@@ -54,3 +54,22 @@ class Attempt(Struct, kw_only=True, rename="camel"):
     by: str | None
     error: str
     stack: str | None
+
+
+class Moment(Struct, kw_only=True, rename="camel", omit_defaults=True):
+    """Something that happened to a job: when, and ``what``, with the fields that go with it.
+
+    ``what`` is the type of an event, or ``died``, ``cancelled`` and ``discarded`` where a job has ended so, or ``act`` for what somebody has done: ``command``, with its ``fields``.
+    """
+
+    at: int
+    what: str
+    by: str | UnsetType = UNSET
+    attempt: int | UnsetType = UNSET
+    reason: str | UnsetType = UNSET
+    error: str | UnsetType = UNSET
+    until: int | UnsetType = UNSET
+    progress: int | float | UnsetType = UNSET
+    message: str | UnsetType = UNSET
+    command: str | UnsetType = UNSET
+    fields: dict[str, object] | UnsetType = UNSET

@@ -3,7 +3,7 @@
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from bunqueue_trio.protocol.groups import ErrorGroup
-from bunqueue_trio.protocol.lines import Action, Attempt, LogPage
+from bunqueue_trio.protocol.lines import Action, Attempt, LogPage, Moment
 
 NULL = Raw(b"null")
 
@@ -368,6 +368,21 @@ class AttemptsReply(Reply, kw_only=True):
     """The last failed attempts of a job, oldest first."""
 
     attempts: list[Attempt]
+
+
+class TimelineReply(Reply, kw_only=True):
+    """What happened to a job, oldest first; ``state`` is null where it is not there any more.
+
+    ``gap``: older events are not kept any more, so something may be missing. ``next`` is the ``after`` of the next page, null after the last.
+    """
+
+    id: str
+    state: str | None
+    entries: list[Moment]
+    scanned: int
+    complete: bool
+    gap: bool
+    next: str | None
 
 
 def payload_size(reply: Reply) -> int:
