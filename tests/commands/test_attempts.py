@@ -39,7 +39,7 @@ async def test_failed_attempts_are_kept_with_their_stacks(api: Api, queue: str):
     assert await api.refused(c.GetAttempts(id="nobody")) is errors.JOB_NOT_FOUND
 
 
-async def test_what_happened_to_a_job_is_told_in_order(api: Api, queue: str):
+async def test_a_timeline_has_what_happened_to_a_job_in_order(api: Api, queue: str):
     job_id = await api.push(queue, max_attempts=2, backoff=0)
     for ends in (c.Fail, c.Ack):
         _, token = await api.take(queue)

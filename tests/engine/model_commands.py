@@ -143,7 +143,9 @@ class Model(Jobs):
             raise No(400, "Another unfinished job has the uniqueKey of this one")
         self.ended.remove(dead)
         waits = frozenset(job_id for job_id in dead.depends if self.unfinished(job_id))
-        spec = msgspec.structs.replace(dead.spec, repeat=None)
+        spec = msgspec.structs.replace(
+            dead.spec, repeat=None, data=command.data if bytes(command.data) else dead.spec.data
+        )
         self.add(dead.id, dead.queue, spec, dead.key, dead.depends, 1, now, now, waits, now)
         return {"count": 1, "left": ANY, "next": None}
 

@@ -1,4 +1,4 @@
-"""What is told of a job, in order: each thing once, whatever of it is kept where, and with how many others between."""
+"""The timeline of a job has each thing once, whatever of it is kept where, and however much happened between."""
 
 import pytest
 from msgspec import Raw
@@ -65,7 +65,7 @@ LIFE = [
 
 
 @pytest.mark.parametrize("events", [True, False], ids=["all are kept", "none is kept"])
-def test_what_happened_is_told_once_and_in_order(bench: Bench, *, events: bool):
+def test_each_thing_that_happened_is_there_once_and_in_order(bench: Bench, *, events: bool):
     life(bench, "a")
     bench.ack("a")
     bench.commit()
