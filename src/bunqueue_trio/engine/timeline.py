@@ -192,6 +192,6 @@ def _read(body: bytes) -> Event:
 
 def _moment(event: Event) -> Moment:
     return Moment(
-        at=event.timestamp, what=event.event_type, error=event.error, progress=event.progress, reason=event.reason,
+        at=event.timestamp, what=event.event_type, error=event.error, progress=event.progress, reason=event.reason, by=event.name,
         until=event.until if event.delay is msgspec.UNSET else event.timestamp + event.delay,
     )  # fmt: skip
