@@ -3,6 +3,9 @@
 from planted.row import Mutant
 
 HANDS = [
+    Mutant("engine/figures.py", "                self._count(_minutes_of(at, self._facts.of(MINUTE)[str(at)]), -1)\n", "", "the last hour of a queue never ends"),
+    Mutant("engine/figures.py", "        for at, minutes in self.minutes():\n            self._count(minutes, 1)\n", "        for at, minutes in self.minutes():\n", "a restart forgets the last hour of a queue"),
+    Mutant("engine/commands/queues.py", "if now - lately.last.at < _MINUTE_MS else None", "if True else None", "what a queue did an hour ago is of the last minute"),
     Mutant("engine/firing.py", '    engine.tell("scheduled", now, plan.queue, job_id).name = name\n', "", "nobody hears that a schedule has brought a job"),
     Mutant("runtime/hub.py", "            return low if low <= self._skipped else 0\n", "            return low\n", "a reader of the past does not hear what is missing"),
     Mutant("runtime/hub.py", "if await self._time_after(middle, since) < since:", "if await self._time_after(middle, since) <= since:", "of the past the first ms is missing"),

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
+from unittest.mock import ANY
 
 from bunqueue_trio.protocol import commands as c
 from tests.engine.model import UNFINISHED, Jobs, Limit, Limits, No, Pauses, Rates, Record, Reply, Snapshot
@@ -203,6 +204,7 @@ class Queues(Jobs):
             "concurrency": self.limits.get(queue),
             "rateLimit": rate and {"limit": rate.limit, "duration": rate.duration},
             "opensAt": self.full.get(queue),
+            "lately": ANY,
         }
 
     def oldest(self, ready: list[Record]) -> int | None:

@@ -1,5 +1,6 @@
 """Figures of queues: what a minute and an hour were, over crashes, and no more than is to be kept."""
 
+import functools
 import random
 
 import pytest
@@ -217,3 +218,31 @@ def test_what_nobody_wanted_is_a_death_and_each_attempt_is_counted():
     assert died == {"a": 1, "b": 1, "c": 1, "w": 4}
     assert failed == {"a": 2, "b": 1, "c": 1}
     assert bench.engine.totals.died == 7
+
+
+def test_the_last_hour_is_added_up_as_it_goes_over_restarts(bench: Bench):
+    """As the sum of its minutes, whatever comes and goes; and a queue in which nothing happens any more is forgotten."""
+    rng = random.Random(1)
+    for n in range(150):
+        busy = [name for name in "abc" if rng.random() < 0.5 and (name != "c" or n < 20)]
+        end(
+            bench,
+            *busy,
+            completed=rng.randrange(9),
+            died=rng.randrange(2),
+            runs={rng.randrange(5): 1 + rng.randrange(3)},
+        )
+        if n % 40 == 7:
+            bench.restart()
+        for name in "abc":
+            minutes = [told[name] for _, told in bench.engine.figures.minutes() if name in told]
+            seen = bench.do(c.GetQueue(queue=name)).queue.lately
+            if not minutes:
+                assert seen is None
+                continue
+            whole = functools.reduce(joined, minutes)
+            last = minutes[-1] if minutes[-1].at == bench.now else minute(0, 0)
+            assert (seen.hour.in_, seen.hour.out) == (whole.pushed, whole.completed + whole.died)
+            assert (seen.minute.in_, seen.minute.out) == (last.pushed, last.completed + last.died)
+            assert (seen.p50, seen.p95) == (part(whole.runs, 0.5), part(whole.runs, 0.95))
+    assert bench.do(c.GetQueue(queue="c")).queue.lately is None
