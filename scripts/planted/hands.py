@@ -3,6 +3,8 @@
 from planted.row import Mutant
 
 HANDS = [
+    Mutant("engine/commands/workers.py", "engine.acted = owner is None or owner not in worker.connections", "engine.acted = True", "a worker that leaves is an act of an operator"),
+    Mutant("engine/actions.py", '        sent["name"] = worker\n', "        pass\n", "of a worker that was forgotten only the id is known"),
     Mutant("engine/figures.py", "                self._count(_minutes_of(at, self._facts.of(MINUTE)[str(at)]), -1)\n", "", "the last hour of a queue never ends"),
     Mutant("engine/figures.py", "        for at, minutes in self.minutes():\n            self._count(minutes, 1)\n", "        for at, minutes in self.minutes():\n", "a restart forgets the last hour of a queue"),
     Mutant("engine/commands/queues.py", "if now - lately.last.at < _MINUTE_MS else None", "if True else None", "what a queue did an hour ago is of the last minute"),
