@@ -3,6 +3,9 @@
 from planted.row import Mutant
 
 HANDS = [
+    Mutant("engine/find.py", "            self._count += 1\n            return True\n", "            return True\n", "what is looked for job by job counts as none"),
+    Mutant("engine/find.py", "if self._limit is None and not self._tests:", "if self._limit is None:", "a count has all jobs of a queue, whatever the filter says"),
+    Mutant("engine/find.py", "            return self._engine.dead_left(name)\n", "            return self._engine.archive.kept_of(name)[1]\n", "dead letters that wait again are counted as dead"),
     Mutant("engine/commands/workers.py", "engine.acted = owner is None or owner not in worker.connections", "engine.acted = True", "a worker that leaves is an act of an operator"),
     Mutant("engine/actions.py", '        sent["name"] = worker\n', "        pass\n", "of a worker that was forgotten only the id is known"),
     Mutant("engine/figures.py", "                self._count(_minutes_of(at, self._facts.of(MINUTE)[str(at)]), -1)\n", "", "the last hour of a queue never ends"),

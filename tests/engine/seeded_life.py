@@ -330,7 +330,7 @@ class Life:
 
     def find(self) -> None:
         wanted = {"state": ["waiting", "delayed", "waiting-children", "active"]} | self.wanted()
-        self.world.do(c.FindJobs(**wanted, limit=self.rng.choice([1, 3, 1000])))
+        self.world.do(c.FindJobs(**wanted, limit=self.rng.choice([1, 3, 1000]), count=self.rng.random() < 0.3))
 
     def act(self) -> None:
         """Do something to many; mostly to few."""

@@ -58,10 +58,11 @@ _force = click.option("--force", is_flag=True, help="With a filter: active ones,
 @click.option(
     "--limit", type=click.IntRange(min=1), default=100, show_default=True, metavar="N", help="Show at most N."
 )
+@click.option("--count", "only_count", is_flag=True, help="Say how many there are, all of them, instead.")
 @json_option
 def jobs(
     url: str, token: str | None, of_queue: str | None, in_state: str | None, wanted: dict[str, Any], *, limit: int,
-    as_json: bool,
+    only_count: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """List jobs, of QUEUE in STATE or of all that a filter describes: when, id, name, failed attempts and last error.
 
@@ -70,6 +71,10 @@ def jobs(
     ended one ended, and any other was pushed. Of several queues or states, each job has its own beside it.
     """
     wanted |= _also(wanted, "queue", of_queue) | _also(wanted, "state", in_state)
+    if only_count:
+        total = sum(page["count"] for page in pages(url, token, c.FindJobs, **wanted, count=True))
+        say(f"{total:,}", {"count": total}, as_json=as_json)
+        return
     is_one = all(len(wanted.get(name, ())) == 1 for name in ("queue", "state"))
     when = _WHEN_CALLED.get(wanted["state"][0], "pushed") if len(wanted.get("state", ())) == 1 else "when"
     where = () if is_one else ("queue", "state")

@@ -148,10 +148,12 @@ class JobsReply(Reply, kw_only=True):
 class FoundReply(Reply, kw_only=True):
     """Jobs, how many were looked at for them, and behind which place the next page begins.
 
-    ``complete`` is false if the page ended because that were enough, and not because it is full or these are all.
+    ``complete`` is false if the page ended because that were enough, and not because it is full or these are all. ``count`` is how many
+    were found, where that was asked for instead of the jobs.
     """
 
     jobs: list[ListedJob]
+    count: int | UnsetType = UNSET
     scanned: int
     complete: bool
     next: str | None
