@@ -27,6 +27,7 @@ def is_unknown(view: dict[str, Any]) -> bool:
         or view["pullsWaiting"]
         or view["concurrency"]
         or view["rateLimit"]
+        or view["set"]
     )
 
 

@@ -54,6 +54,8 @@ class QueueView(Struct, kw_only=True, rename="camel"):
     """When the rate limit leaves room again, while it leaves none."""
     lately: LatelyView | None
     """Null: nothing has happened within the last hour, or far less than in others."""
+    set: list[str]
+    """What was said of it beside pauses and limits: ``defaults``, ``stall-config``, ``dlq-config``."""
 
 
 class FigureView(Struct, kw_only=True, rename="camel"):

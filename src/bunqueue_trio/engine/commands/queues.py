@@ -104,7 +104,8 @@ def _list(engine: Engine, command: c.ListQueues, now: int, owner: Owner) -> r.Re
         limit = min(limit, QUEUE_DETAILS_MAX)
     live = (name for name in engine.queues.names.after(after) if any(engine.queues[name].counts.values()))
     gated = nsmallest(limit + 1, (name for name in engine.gates if name > after))
-    found = sorted({*islice(live, limit + 1), *gated, *engine.archive.queues_after(after, limit + 1)})
+    said = islice(engine.configs.names.after(after), limit + 1)
+    found = sorted({*islice(live, limit + 1), *gated, *said, *engine.archive.queues_after(after, limit + 1)})
     names = found[:limit]
     reply = qr.QueuesReply(queues=names, next=names[-1] if len(found) > limit else None)
     if command.details:
@@ -151,6 +152,7 @@ def _view(engine: Engine, name: str, now: int) -> qr.QueueView:
         opens_at=None if gate is None else gate.opens_at,
         pulls_waiting=len(engine.pulls_waiting.get(name, ())),
         lately=_lately(engine, name, now),
+        set=engine.configs.of(name),
     )
 
 
