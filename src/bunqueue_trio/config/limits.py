@@ -232,7 +232,7 @@ SHRINK_BYTES = 256 * 1024
 SHRINK_PAUSE_MS = 100
 # Free bytes that stay in the file: the next peak needs them again.
 SHRINK_SLACK_BYTES = 16 * MIB
-# Bytes of the disk that are kept for acks and cancels, whose commits need room, too.
+# Bytes of the disk that are kept for acks and cancels, whose commits need room, too, unless DISK_RESERVE_BYTES says otherwise.
 DISK_RESERVE_BYTES = 16 * MIB
 # Of a small disk no more than a twentieth is kept.
 DISK_RESERVE_PART = 20

@@ -104,7 +104,7 @@ class Server:
         self.limiter: RateLimiter = RateLimiter(settings.rate_limit_window_ms, settings.rate_limit_max_requests)
         self.buffers: Budget = Budget(buffers)
         self.rates: Rates = Rates(self.engine)
-        self.shrinker: Shrinker = Shrinker(self.journal, store)
+        self.shrinker: Shrinker = Shrinker(self.journal, store, settings.disk_reserve_bytes)
         self.sampler: AgeSampler = AgeSampler(self.journal, store)
         self.hub: Hub = Hub(store)
         self.history: History = History()
