@@ -3,6 +3,8 @@
 from planted.row import Mutant
 
 HANDS = [
+    Mutant("engine/commands/clear.py", "        or any(job.queue == name and job.state.value in _ENDED for job in engine.changed)\n", "", "a queue that gets records is obliterated"),
+    Mutant("engine/commands/clear.py", "        or (queue is not None and any(queue.counts.values()))\n", "", "a queue with jobs is obliterated"),
     Mutant("storage/store.py", "        if reserve == DISK_RESERVE_BYTES:\n", "        if True:\n", "no more than a twentieth of a disk is kept, whatever an operator says"),
     Mutant("runtime/server.py", "Shrinker(self.journal, store, settings.disk_reserve_bytes)", "Shrinker(self.journal, store)", "what is said of the reserve of the disk does not hold"),
     Mutant("storage/sqlite/inspect.py", "write = _write_compact if _is_loose(source) else _copy_pages", "write = _copy_pages", "a copy has all that is free in the file"),
