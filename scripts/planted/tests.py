@@ -3,7 +3,7 @@
 # Without test_model.py: it finds nothing that the seeds do not, and would shrink what it finds.
 ENGINE = (
     "timers", "ready", "listing", "jobs", "dead", "job", "handlers", "dependencies", "engine", "leases", "series", "facts", "gates", "edits", "clear", "why",
-    "line", "bounds", "rate_limits", "actions", "fingerprint", "groups", "attempts", "logs", "find", "many", "bulk", "timing", "schedules", "schedule_limits", "schedule_misfires", "schedule_overlap", "schedule_lists", "cancel", "workers", "reruns", "auto_retries", "figures", "configs", "marks", "seeded",
+    "line", "bounds", "rate_limits", "actions", "fingerprint", "groups", "attempts", "logs", "find", "many", "bulk", "timing", "schedules", "schedule_limits", "schedule_misfires", "schedule_overlap", "schedule_lists", "cancel", "workers", "reruns", "auto_retries", "figures", "configs", "marks", "timeline", "seeded",
 )  # fmt: skip
 
 TESTS = {
@@ -78,7 +78,7 @@ TESTS = {
 NEAREST = {
     "beginning": ("by_number",),
     "known": ("versions", "by_number"),
-    "frames": ("versions", "frames", "frame_streams"),
+    "frames": ("versions", "frames", "frame_streams", "frame_ends", "short_texts"),
     "answering": ("versions", "frames", "frame_ends", "frame_streams"),
     "asking": ("versions", "again", "frames", "frame_ends", "frame_streams", "idle_pulls"),
     "lane": ("frames", "frame_ends", "room"),
@@ -126,7 +126,6 @@ NEAREST = {
     "findings": ("findings",),
     "act_findings": ("findings", "findings_help"),
     "queue_findings": ("findings_of_queues",),
-    "frames": ("frames", "frame_streams", "frame_ends", "short_texts"),
     "ends": ("wait_job",),
     "rates": ("rate_limits",),
     "queue": ("engine", "listing"),

@@ -271,6 +271,7 @@ def _parameters(route: Route) -> list[_Schema]:
     if route.target == "events":
         schema = {"type": "integer", "minimum": 0}
         parameters.append({"name": "Last-Event-ID", "in": "header", "required": False, "schema": schema})
+        parameters.append({"name": "since", "in": "query", "required": False, "schema": schema})
         listed = {"type": "array", "items": {"enum": ["*", *sorted(ALL_TYPES)]}}
         parameters.append({"name": "types", "in": "query", "required": False, "explode": False, "schema": listed})
     return parameters

@@ -234,7 +234,12 @@ def _dies(past: Past, started_at: int, queue: QueueLook, lately: Sequence[QueueM
     # What is said of now is of now.
     present = after or meanwhile[-1:]
     goes_well = sum(minute.completed for minute in present) > sum(minute.failed for minute in present)
+    untried = max(0, died - sum(minute.failed for minute in meanwhile))
     cause = f"What they ask for {'fails' if until is None and not goes_well else 'failed'} each time: look at what their errors have in common."
+    if untried:
+        evidence += f"; {count(untried, 'job')} died without an attempt"
+    if 2 * untried > died:
+        cause = "What they waited for failed, or outlived its TTL, so that they can never run: their errors name it."
     kept = f"{count(queue.died, 'dead letter is', 'dead letters are')} kept" if queue.died else "none of them is kept"
     looks = (
         line("dead", Given(queue.name), "--groups")

@@ -3,7 +3,7 @@
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from bunqueue_trio.protocol.groups import ErrorGroup
-from bunqueue_trio.protocol.lines import Action, Attempt, LogPage
+from bunqueue_trio.protocol.lines import Action, Attempt, LogPage, Moment
 
 NULL = Raw(b"null")
 
@@ -148,10 +148,12 @@ class JobsReply(Reply, kw_only=True):
 class FoundReply(Reply, kw_only=True):
     """Jobs, how many were looked at for them, and behind which place the next page begins.
 
-    ``complete`` is false if the page ended because that were enough, and not because it is full or these are all.
+    ``complete`` is false if the page ended because that were enough, and not because it is full or these are all. ``count`` is how many
+    were found, where that was asked for instead of the jobs.
     """
 
     jobs: list[ListedJob]
+    count: int | UnsetType = UNSET
     scanned: int
     complete: bool
     next: str | None
@@ -280,6 +282,7 @@ class StateReply(Reply, kw_only=True):
     repeat: Raw
     lease_until: int | None
     cancelled: CancelledView | None = None
+    discarded_by: str | None = None
 
 
 class WhyReply(Reply, kw_only=True):
@@ -367,6 +370,21 @@ class AttemptsReply(Reply, kw_only=True):
     """The last failed attempts of a job, oldest first."""
 
     attempts: list[Attempt]
+
+
+class TimelineReply(Reply, kw_only=True):
+    """What happened to a job, oldest first; ``state`` is null where it is not there any more.
+
+    ``gap``: older events are not kept any more, so something may be missing. ``next`` is the ``after`` of the next page, null after the last.
+    """
+
+    id: str
+    state: str | None
+    entries: list[Moment]
+    scanned: int
+    complete: bool
+    gap: bool
+    next: str | None
 
 
 def payload_size(reply: Reply) -> int:

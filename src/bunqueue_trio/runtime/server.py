@@ -107,7 +107,7 @@ class Server:
         self.limiter: RateLimiter = RateLimiter(settings.rate_limit_window_ms, settings.rate_limit_max_requests)
         self.buffers: Budget = Budget(buffers)
         self.rates: Rates = Rates(self.engine)
-        self.shrinker: Shrinker = Shrinker(self.journal, store)
+        self.shrinker: Shrinker = Shrinker(self.journal, store, settings.disk_reserve_bytes)
         self.sampler: AgeSampler = AgeSampler(self.journal, store)
         self.hub: Hub = Hub(store)
         self.history: History = History()
@@ -262,12 +262,12 @@ class Server:
             sum(told.audit.faults.values()), sum(task.restarts for task in told.tasks),
             histograms["commit"].counts, histograms["loop_lag"].counts, told.schedules.late,
         )  # fmt: skip
-        minutes = await self.history.note(minute, queues, self.engine.figures.take_deaths())
+        minutes = await self.history.note(minute, queues, *self.engine.figures.take_bad())
         self.core.step(lambda now: self.engine.figures.note(told.now, minutes))
 
     def past(self) -> Past:
         """Return what happened in the last hours, minute by minute."""
-        return self.history.past(self.engine.figures.died)
+        return self.history.past(self.engine.figures.died, self.engine.figures.failed)
 
     def new_id(self) -> str:
         """Return a new id for a peer."""
