@@ -30,7 +30,7 @@ def locked(start_server: StartServer) -> Server:  # noqa: F811
 
 @pytest.fixture
 def browser(lane: Server) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=lane.url, headers={"Accept": "text/html"}, trust_env=False) as client:
+    with httpx.Client(base_url=lane.url, headers={"Accept": "text/html"}, trust_env=False, timeout=60) as client:
         yield client
 
 
@@ -94,7 +94,7 @@ def test_an_action_works_over_the_wire(browser: httpx.Client, lane: Server) -> N
 
 
 def test_findings_are_there_for_programs(lane: Server) -> None:
-    with httpx.Client(base_url=lane.url, trust_env=False) as client:
+    with httpx.Client(base_url=lane.url, trust_env=False, timeout=60) as client:
         client.post("/queues/paused-q/pause", json={"reason": "because"})
         client.post("/queues/paused-q/jobs", json={"data": 1})
         found = None
@@ -146,7 +146,7 @@ def test_a_ticket_opens_one_event_stream(locked: Server) -> None:
 
 
 def test_who_has_signed_in_sees_pages_and_the_api_stays_shut(locked: Server) -> None:
-    with httpx.Client(base_url=locked.url, trust_env=False) as browser:
+    with httpx.Client(base_url=locked.url, trust_env=False, timeout=60) as browser:
         assert browser.get("/ui").status_code == 303
         assert browser.post("/ui/login", data={"token": "wrong"}).status_code == 401
         done = browser.post("/ui/login", data={"token": "secret-token-1", "next": "/ui/queues"})
