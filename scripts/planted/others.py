@@ -292,6 +292,7 @@ OTHERS = [
     Mutant("ui/dashboard.py", "_HOST.fullmatch(host)", "host", "a host of anybody's making stands in lines for a shell"),
     Mutant("ui/render.py", "autoescape=True", "autoescape=False", "what clients put into payloads is part of the page"),
     Mutant("ui/render.py", 'c if c.isprintable() or c in "\\n\\t" else', "c if True else", "a name turns the page around"),
+    Mutant("ui/render.py", "await trio.to_thread.run_sync(templates)", "templates()", "the first page stops the server for a fifth of a second"),
     Mutant("ui/payload.py", "if _name(key).lower() not in mask:", "if _name(key) not in mask:", "a key in capitals is not hidden"),
     Mutant("ui/payload.py", "end = len(text) if found < 0 else found + len(closing)", "end = match.end()", "what a hidden key holds is shown"),
     Mutant("ui/ask.py", "        if self.server.journal.failing is not None:", "        if False:", "buttons do not say that the disk refuses changes"),

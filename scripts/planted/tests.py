@@ -47,7 +47,7 @@ TESTS = {
         f"tests/ui/test_{name}.py"
         for name in (
             "payload", "access", "actions", "undo", "operating", "hostile", "screens", "incidents", "unsure",
-            "same_in_a_shell", "cluster",
+            "same_in_a_shell", "cluster", "render",
         )
     ]
     + ["tests/operations/test_findings.py"],
