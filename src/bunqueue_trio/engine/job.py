@@ -274,7 +274,7 @@ def deadline(job: Job) -> int | None:
         if lease.until is None or (lease.timeout_at is not None and lease.timeout_at < lease.until):
             return lease.timeout_at
         return lease.until
-    expires = expiry(job)
+    expires = None if job.options.ttl is None else expiry(job)
     if job.state is State.DELAYED and (expires is None or job.run_at < expires):
         return job.run_at
     return expires

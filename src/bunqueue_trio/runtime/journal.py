@@ -300,13 +300,12 @@ class Journal:
             return False
         if self.half.is_there or len(self._engine.changed) > INLINE_ROWS_MAX or not self._store.at_once:
             return False
-        try:
-            self.disk.acquire_nowait()
-        except trio.WouldBlock:
+        # Nobody could take it before this step ends: to look is to hold it.
+        if self.disk.locked():
             return False
         try:
             batch, done = self._writing = self._take()
-            begun = trio.current_time()
+            begun = self._clock.time()
             if not (self._store.inline or batch.is_small()):
                 return False
             self._store.commit(batch)
@@ -317,9 +316,7 @@ class Journal:
             # This is no trouble of the client whose request it is: the flusher fails because of it.
             self._not_mine = error
             return False  # noqa: ASYNC104
-        finally:
-            self.disk.release()
-        self._finish(batch, done, trio.current_time() - begun)
+        self._finish(batch, done, self._clock.time() - begun)
         return True
 
     async def run(self) -> None:
@@ -397,7 +394,8 @@ class Journal:
         self.durable_commits += batch.durable
         self._engine.forget(batch.jobs)
         done.set()
-        self._ring_bells()
+        if self._bells:
+            self._ring_bells()
         for hear in self.on_commit:
             hear(batch, seconds)
 

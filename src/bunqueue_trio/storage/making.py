@@ -79,7 +79,7 @@ def make_batch(
         events=[*made, *map(_encode, changes.events[len(made) :])] if made else [_encode(event) for event in changes.events],
         heard=changes.events,
         last_event_id=last_event_id + len(changes.events),
-        reused_ids=[(job_id,) for job_id in changes.reused_ids],
+        reused_ids=[(job_id,) for job_id in changes.reused_ids] if changes.reused_ids else [],
         removed_ids=changes.removed_ids,
         stamp=stamp,
         facts=changes.facts,

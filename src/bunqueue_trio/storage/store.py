@@ -96,11 +96,19 @@ class Batch(Struct):
         return self.data_bytes() <= INLINE_BYTES_MAX
 
 
-def event_rows(batch: Batch) -> Iterator[tuple[int, list[bytes]]]:
-    """Yield the events of ``batch`` as (last id, events) for each row that keeps them.
+def event_rows(batch: Batch) -> Iterable[tuple[int, list[bytes]]]:
+    """Return the events of ``batch`` as (last id, events) for each row that keeps them.
 
     That is one row, unless it would come near the size that the store can hold.
     """
+    events = batch.events
+    if sum(map(len, events)) <= EVENT_ROW_BYTES:
+        # Nearly always.
+        return [(batch.last_event_id, events)] if events else []
+    return _split(batch)
+
+
+def _split(batch: Batch) -> Iterator[tuple[int, list[bytes]]]:
     events = batch.events
     event_id, begin, size = batch.last_event_id - len(events), 0, 0
     for i, event in enumerate(events):
@@ -108,8 +116,7 @@ def event_rows(batch: Batch) -> Iterator[tuple[int, list[bytes]]]:
             yield event_id + i, events[begin:i]
             begin, size = i, 0
         size += len(event)
-    if events:
-        yield batch.last_event_id, events[begin:]
+    yield batch.last_event_id, events[begin:]
 
 
 class StoredEvent(NamedTuple):

@@ -207,9 +207,14 @@ class SqliteStore:
         with TRANSLATED:
             self._synchronize(batch)
             ended, grouped = counts(batch)
-            with Transaction(self._writer):
-                for _ in write_rows(self._writer, batch, self._last_fin, ended, grouped):
+            transaction = Transaction(self._writer)
+            try:
+                transaction.begin()
+                for _ in write_rows(transaction.cursor, batch, self._last_fin, ended, grouped):
                     pass
+                transaction.commit()
+            finally:
+                transaction.end()
         self._note(batch, ended, grouped)
 
     async def write(self, batch: Batch, *, quick: bool) -> None:
@@ -241,7 +246,7 @@ class SqliteStore:
             ended, grouped = counts(batch)
             try:
                 await self._begin(transaction)
-                await self._write_slices(write_rows(self._writer, batch, self._last_fin, ended, grouped))
+                await self._write_slices(write_rows(transaction.cursor, batch, self._last_fin, ended, grouped))
                 await trio.to_thread.run_sync(transaction.commit)
             finally:
                 transaction.end()
