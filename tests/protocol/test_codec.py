@@ -44,7 +44,7 @@ def fields(command: c.Command) -> dict[str, Any]:
             return bytes(value)
         if isinstance(value, list):
             return [plain(item) for item in value]
-        return fields(value) if isinstance(value, c.JobSpec | c.Repeat) else value
+        return fields(value) if isinstance(value, c.PushSpec | c.Repeat) else value
 
     return {name: plain(getattr(command, name)) for name in command.__struct_fields__}
 

@@ -99,6 +99,8 @@ def _named(specs: Sequence[c.JobSpec]) -> tuple[dict[str, None], set[str]]:
     ids: set[str] = set()
     count = 0
     for spec in specs:
+        if spec.custom_id is not None and spec.job_id is None:
+            spec.job_id = spec.custom_id
         depends_on, job_id = spec.depends_on, spec.job_id
         if depends_on:
             count += len(depends_on)
@@ -121,7 +123,7 @@ def _states(engine: Engine, named: Iterable[str], archived: Mapping[str, State])
     return {name: state for name in named if (state := engine.outcome(name, archived)) is not None}
 
 
-def _check(engine: Engine, spec: c.JobSpec, queue: str, earlier: Container[str], states: Mapping[str, State]) -> None:
+def _check(engine: Engine, spec: c.PushSpec, queue: str, earlier: Container[str], states: Mapping[str, State]) -> None:
     """Raise what makes ``spec`` impossible for a queue of a legal name; ``earlier`` are ids from the same command, ``states`` those of its dependencies."""
     if not spec.data:
         raise errors.INVALID_FIELD.refuse("data", "is required")
@@ -141,7 +143,7 @@ def _is_reserved(engine: Engine, job_id: str, queue: str) -> bool:
 
 
 def _add(
-    engine: Engine, spec: c.JobSpec, queue_name: str, now: int, actual: dict[str, str], archived: Mapping[str, State],
+    engine: Engine, spec: c.PushSpec, queue_name: str, now: int, actual: dict[str, str], archived: Mapping[str, State],
     ended: Mapping[str, State] = _NOTHING,
 ) -> str:  # fmt: skip
     """Add a checked job, unless one stands for it already; return the id.
