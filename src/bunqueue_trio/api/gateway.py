@@ -45,13 +45,12 @@ class Gateway:
         self._server = server
         self._core = server.core
         self.large: LargeReader = LargeReader(server.core.journal)
-        settings = server.settings
         self._router = Router(ROUTES)
-        self.access: Access = Access(settings)
+        self.access: Access = Access(server.settings)
         self.logins: Logins = Logins()
-        self.cookie: str = f"bunqueue-{settings.http_port}"
+        self.cookie: str = f"bunqueue-{server.settings.http_port}"
         """The name of the login's cookie. It has the port in it: browsers keep the cookies of all ports of a machine together."""
-        self._body_max = settings.body_max_bytes
+        self._body_max = server.settings.body_max_bytes
         self._json_headers: dict[str | None, tuple[tuple[str, str], ...]] = {}
 
     def resolve(self, method: str, target: str, headers: Mapping[str, str]) -> Call:
