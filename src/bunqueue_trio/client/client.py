@@ -101,7 +101,7 @@ class Client(Asking):
         group = anyio.create_task_group()
         await group.__aenter__()
         self._groups.append(group)
-        self._upkeep.is_open = True
+        self._upkeep.open()
         group.start_soon(self._upkeep.stay_connected, self._random)
         return self
 
