@@ -257,7 +257,7 @@ async def test_a_client_of_another_thread_is_refused_at_once():
     def opened_here() -> None:
         # It was made elsewhere, which does not count.
         with pytest.raises(ServerUnavailable):
-            anyio.run(open_and_ask)
+            anyio.run(open_and_ask, backend="asyncio")
 
     async with client:
         await anyio.to_thread.run_sync(elsewhere)

@@ -61,10 +61,6 @@ class Upkeep:
         self.closing: bool = False
         self._gone = anyio.Event()
 
-    def open(self) -> None:
-        """Begin the block, in the thread of its loop: only there may anybody wait for an answer."""
-        self.is_open, self._thread = True, get_ident()
-
     async def close(self) -> None:
         """End the connection in order, if that is quick; nobody waits for another one."""
         self.closing = True
