@@ -47,7 +47,7 @@ TESTS = {
         f"tests/ui/test_{name}.py"
         for name in (
             "payload", "access", "actions", "undo", "operating", "hostile", "screens", "incidents", "unsure",
-            "same_in_a_shell", "cluster",
+            "same_in_a_shell", "cluster", "render",
         )
     ]
     + ["tests/operations/test_findings.py"],
@@ -97,7 +97,8 @@ NEAREST = {
     "listener": ("room", "sessions", "slow_clients", "gone"),
     "worker": ("says", "orderly", "sizes", "given", "names"),
     "client": ("idle_pulls", "names", "no_cost"),
-    "replies": ("faults",),
+    "replies": ("faults", "tables"),
+    "wire": ("bytes",),
     "app": ("names",),
     "jobs": ("jobs", "no_cost"),
     "backend": ("given", "orderly"),

@@ -232,6 +232,7 @@ OF_NO_QUEUE_YET = {"push", "schedules put", "schedules change", "watch"}
 """Commands that bring jobs to a queue, and one that waits for what happens there."""
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("line", [*LOOKS, *AHEAD, *ACTS])
 async def test_a_slip_in_the_name_of_a_queue_is_answered_alike(shell: Shell, line: str):
     await push(shell.bunqueue, "emails")

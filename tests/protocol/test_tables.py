@@ -94,6 +94,7 @@ def test_a_reply_is_the_body_of_the_contract(reply: msgspec.Struct, text: bytes)
     ("reply", "size"),
     [
         (r.PushReply(id="x"), 0),
+        (r.PushBatchReply(ids=["abc", "de"]), 5),
         (r.OK, 0),
         (r.PullReply(job=r.DeliveredJob("i", "q", msgspec.Raw(b"12345"), 0, 0, 0, 0, 0), token="t"), 5),
         (r.ResultReply(id="x", result=msgspec.Raw(b"123"), state="completed"), 3),

@@ -166,12 +166,19 @@ def show(browser: Browser, server: Server, path: str) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("scripts", [True, False], ids=["script", "no script"])
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("width", [360, 1440])
+@pytest.mark.parametrize(
+    ("width", "dark", "scripts"),
+    [
+        pytest.param(width, dark, scripts, marks=[pytest.mark.long] if (width == 360) ^ dark ^ scripts else [])
+        for width in (360, 1440)
+        for dark in (False, True)
+        for scripts in (False, True)
+    ],
+)
 def test_every_screen_is_fit_to_be_read(
     browser: Browser, server: Server, width: int, dark: bool, scripts: bool
 ) -> None:
+    """Whatever two of these there are, they are together in one of the four that are not `long`."""
     found = {}
     job = a_job(browser)
     browser.look(width, dark=dark, scripts=scripts)

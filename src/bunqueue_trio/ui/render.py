@@ -1,7 +1,8 @@
-"""Templates to text: compiled once, when this is read; what clients have put into names and payloads is escaped always."""
+"""Templates to text: compiled once, for the first page; what clients have put into names and payloads is escaped always."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -84,19 +85,19 @@ def _environment() -> Environment:
     return made
 
 
-def _compiled() -> Mapping[str, Template]:
-    """Return the pages by name. Compiling takes a fifth of a second: it is done where the slow lane is read, in a thread."""
+@cache
+def templates() -> Mapping[str, Template]:
+    """Return the pages by name. Blocks for a fifth of a second, once."""
     made = _environment()
     return {name: made.get_template(name) for name in made.list_templates()}
 
 
-TEMPLATES: Mapping[str, Template] = _compiled()
-
-
 async def render(name: str, context: Mapping[str, Any]) -> bytes:
-    """Return a page as UTF-8; lets others run while a long one is made."""
+    """Return a page as UTF-8; lets others run while a long one is made, and while all of them are compiled for the first."""
+    if not templates.cache_info().currsize:
+        await trio.to_thread.run_sync(templates)  # noqa: TID251 - once
     parts: list[str] = []
-    for i, part in enumerate(TEMPLATES[name].generate(**context)):
+    for i, part in enumerate(templates()[name].generate(**context)):
         parts.append(part)
         if i % PARTS_A_TURN == PARTS_A_TURN - 1:
             await trio.lowlevel.checkpoint()
