@@ -94,7 +94,7 @@ async def test_what_is_not_kept_longer_anyway_is_not_said(bunqueue: Bunqueue):
 
 TOLD: dict[str, Any] = {
     "diskFull": False, "error": None, "since": None, "file": 31 * MIB, "free": 0, "log": 2048, "diskFree": 5 * GIB,
-    "disk": 20 * GIB, "growth": 60 * MIB, "fullIn": 1_800_000, "pending": 0,
+    "disk": 20 * GIB, "growth": 60 * MIB, "fullIn": 1_800_000, "pending": 0, "shorter": None,
     "jobs": {"waiting": 1200, "delayed": 0}, "retention": {
         "completedMax": 1000, "deadMax": None, "age": 86_400_000, "eventsMax": None, "eventsAge": None, "actionsMax": 100_000, "actionsAge": 365 * 86_400_000,
     },
