@@ -8,7 +8,8 @@ from planted.others import OTHERS
 from planted.postgres import POSTGRES
 from planted.row import Mutant
 from planted.schedules import SCHEDULES
+from planted.versions import VERSIONS
 
 __all__ = ["MUTANTS", "Mutant"]
 
-MUTANTS = [*COMPAT, *DOORS, *ENGINE, *OTHERS, *POSTGRES, *SCHEDULES, *BOUNDS]
+MUTANTS = [*COMPAT, *DOORS, *ENGINE, *OTHERS, *POSTGRES, *SCHEDULES, *VERSIONS, *BOUNDS]

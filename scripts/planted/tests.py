@@ -30,7 +30,7 @@ TESTS = {
         "tests/stream/test_slow_clients.py", "tests/stream/test_bulk.py", "tests/stream/test_roles.py",
         "tests/stream/test_weight.py", "tests/ui/test_access.py", "tests/stream/test_named_events.py",
         "tests/stream/test_reported.py", "tests/stream/test_hot.py", "tests/stream/test_hot_ends.py",
-        "tests/runtime/test_bulk.py",
+        "tests/runtime/test_bulk.py", "tests/doors/test_by_number.py",
     ],
     "config": ["tests/operations/test_spelling.py", "tests/operations/test_config.py"],
     "doors": ["tests/doors"],
@@ -76,8 +76,11 @@ TESTS = {
 """Which tests notice a fault, by the directory it is in: those that are looked at first."""
 
 NEAREST = {
-    "answering": ("frames", "frame_ends", "frame_streams"),
-    "asking": ("again", "frames", "frame_ends", "frame_streams", "idle_pulls"),
+    "beginning": ("by_number",),
+    "known": ("versions", "by_number"),
+    "frames": ("versions", "frames", "frame_streams"),
+    "answering": ("versions", "frames", "frame_ends", "frame_streams"),
+    "asking": ("versions", "again", "frames", "frame_ends", "frame_streams", "idle_pulls"),
     "lane": ("frames", "frame_ends", "room"),
     "door": ("room",),
     "remote": ("remote", "hanging"),

@@ -28,9 +28,10 @@ from bunqueue_trio.errors import Fault, Refused
 from bunqueue_trio.protocol.replies import Reply
 from bunqueue_trio.runtime.begun import Begun
 from bunqueue_trio.runtime.server import Server
-from bunqueue_trio.transports.heads import Handover, RequestHeads, ResponseHeads, Upgrade
+from bunqueue_trio.transports.heads import Handover, RequestHeads, Upgrade
 from bunqueue_trio.transports.hot import HotLoop
 from bunqueue_trio.transports.poller import Epoll, Poller
+from bunqueue_trio.transports.response_heads import ResponseHeads
 from bunqueue_trio.transports.websocket import WebSocket
 from bunqueue_trio.transports.wire import Wire, make_buffer
 
