@@ -6,7 +6,7 @@ OTHERS = [
     Mutant("storage/sqlite/retention.py", "self._tally.kept_of(queue)[1] - most", "self._tally.kept_of(queue)[0] - most", "a queue's bound of dead letters is that of its completed jobs"),
     Mutant("storage/rows.py", "            auto_retries=retries,\n", "", "a record forgets how often its queue has retried it"),
     Mutant("storage/rows.py", "        and not retries\n", "", "a record without a text forgets how often its queue has retried it"),
-    Mutant("storage/store.py", "    batch.finished.sort(key=_FINISHED_AT)\n", "", "what ends in one commit is kept in the order of the first changes"),
+    Mutant("storage/making.py", "    batch.finished.sort(key=_FINISHED_AT)\n", "", "what ends in one commit is kept in the order of the first changes"),
     Mutant("storage/rows.py", "% _GRAIN)", "% 1)", "each change of a large job writes its payload again"),
     Mutant("storage/rows.py", "    bits = (value if value >= 0 else ~value).bit_length() + 1\n", "    bits = 64\n", "a number that grows makes a large row longer"),
     Mutant("storage/sqlite/store.py", "0 if oldest else _NO_END", "_NO_END", "the oldest records are not found"),
