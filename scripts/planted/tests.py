@@ -37,7 +37,7 @@ TESTS = {
     "pages": [
         "tests/ui/test_cluster.py", "tests/ui/test_cluster_findings.py", "tests/ui/test_findings.py",
         "tests/ui/test_findings_of_queues.py", "tests/ui/test_unsure.py", "tests/ui/test_actions.py",
-        "tests/operations/test_actions.py", "tests/operations/test_findings.py",
+        "tests/operations/test_actions.py", "tests/operations/test_findings.py", "tests/operations/test_findings_help.py",
     ],
     "cli": [
         "tests/operations/test_one_word.py", "tests/operations/test_sisters.py", "tests/operations/test_findings.py",

@@ -90,7 +90,7 @@ class Bulk:
 
 
 def _named(specs: Sequence[c.JobSpec]) -> tuple[dict[str, None], set[str]]:
-    """Return the dependencies that are no earlier jobs of the same command, and the ids that it gives.
+    """Return the dependencies that are no earlier jobs of the same command, and the ids that it gives, whatever they are called.
 
     Raises:
         Refused: it names too many.
