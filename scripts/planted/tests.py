@@ -47,7 +47,7 @@ TESTS = {
         f"tests/ui/test_{name}.py"
         for name in (
             "payload", "access", "actions", "undo", "operating", "hostile", "screens", "incidents", "unsure",
-            "same_in_a_shell", "cluster",
+            "same_in_a_shell", "cluster", "render",
         )
     ]
     + ["tests/operations/test_findings.py"],
@@ -100,7 +100,8 @@ NEAREST = {
     "listener": ("room", "sessions", "slow_clients", "gone"),
     "worker": ("says", "orderly", "sizes", "given", "names"),
     "client": ("idle_pulls", "names", "no_cost"),
-    "replies": ("faults",),
+    "replies": ("faults", "tables"),
+    "wire": ("bytes",),
     "app": ("names",),
     "jobs": ("jobs", "no_cost"),
     "backend": ("given", "orderly"),
@@ -123,6 +124,7 @@ NEAREST = {
     "opening": ("opening", "opening_twice"),
     "copying": ("copying", "copying_databases"),
     "findings": ("findings",),
+    "act_findings": ("findings", "findings_help"),
     "queue_findings": ("findings_of_queues",),
     "frames": ("frames", "frame_streams", "frame_ends", "short_texts"),
     "ends": ("wait_job",),

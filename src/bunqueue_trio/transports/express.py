@@ -251,6 +251,8 @@ class ExpressConnection:
             Handover: there is no such thing in it, or it is too long.
         """
         unread = self._unread
+        if not unread:
+            return 0
         end = unread.find(b"\r\n\r\n", 0, HEADER_BYTES_MAX)
         if end >= 0:
             return end + 4
@@ -386,7 +388,8 @@ class ExpressConnection:
             self.deadline = FOREVER
             if delivery is not None:
                 delivery.end()
-        await self._end_watching()
+        if self._watching is not None:
+            await self._end_watching()
         return keep
 
     async def _end_watching(self) -> None:
