@@ -78,7 +78,6 @@ TESTS = {
 NEAREST = {
     "beginning": ("by_number",),
     "known": ("versions", "by_number"),
-    "frames": ("versions", "frames", "frame_streams"),
     "answering": ("versions", "frames", "frame_ends", "frame_streams"),
     "asking": ("versions", "again", "frames", "frame_ends", "frame_streams", "idle_pulls"),
     "lane": ("frames", "frame_ends", "room"),
@@ -126,7 +125,7 @@ NEAREST = {
     "findings": ("findings",),
     "act_findings": ("findings", "findings_help"),
     "queue_findings": ("findings_of_queues",),
-    "frames": ("frames", "frame_streams", "frame_ends", "short_texts"),
+    "frames": ("versions", "frames", "frame_streams", "frame_ends", "short_texts"),
     "ends": ("wait_job",),
     "rates": ("rate_limits",),
     "queue": ("engine", "listing"),
