@@ -159,10 +159,9 @@ class Gateway:
             return self.refusal(call, refused)
 
     def refusal(self, call: Call, error: Refused | StoreError) -> Response:
-        """Return the response that says why ``call`` was refused."""
+        """Return the response that says why ``call`` was refused, or that a finished job could not be read."""
         if isinstance(error, Refused):
             return self._error(error, call.origin, call.target)
-        # A finished job could not be read.
         _log.error("read failed", error=str(error))
         return self._error(errors.STORAGE_DOWN.refuse(), call.origin)
 
