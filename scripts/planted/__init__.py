@@ -5,11 +5,13 @@ from planted.compat import COMPAT
 from planted.connections import CONNECTIONS
 from planted.doors import DOORS
 from planted.engine import ENGINE
+from planted.hands import HANDS
 from planted.others import OTHERS
 from planted.postgres import POSTGRES
 from planted.row import Mutant
 from planted.schedules import SCHEDULES
+from planted.versions import VERSIONS
 
 __all__ = ["MUTANTS", "Mutant"]
 
-MUTANTS = [*COMPAT, *CONNECTIONS, *DOORS, *ENGINE, *OTHERS, *POSTGRES, *SCHEDULES, *BOUNDS]
+MUTANTS = [*COMPAT, *CONNECTIONS, *DOORS, *ENGINE, *HANDS, *OTHERS, *POSTGRES, *SCHEDULES, *VERSIONS, *BOUNDS]

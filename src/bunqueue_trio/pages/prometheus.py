@@ -80,6 +80,11 @@ class _Scrape(Collector):
             ("pulled", "Total jobs pulled", totals.pulled),
             ("completed", "Total jobs completed", totals.completed),
             ("failed", "Total jobs that failed for good", totals.failed),
+            (
+                "died",
+                "Those of them that nobody discarded, that waited for nothing that was cancelled, and whose errors are not muted",
+                totals.died,
+            ),
             ("retried", "Total failed attempts that were retried", totals.retried),
             ("stalled", "Total leases that ran out, or ended with a WebSocket that dropped", totals.stalled),
             ("lost_to_stalls", "Total jobs dead because they stalled too often", totals.lost_to_stalls),

@@ -234,7 +234,12 @@ def _dies(past: Past, started_at: int, queue: QueueLook, lately: Sequence[QueueM
     # What is said of now is of now.
     present = after or meanwhile[-1:]
     goes_well = sum(minute.completed for minute in present) > sum(minute.failed for minute in present)
+    untried = max(0, died - sum(minute.failed for minute in meanwhile))
     cause = f"What they ask for {'fails' if until is None and not goes_well else 'failed'} each time: look at what their errors have in common."
+    if untried:
+        evidence += f"; {count(untried, 'job')} died without an attempt"
+    if 2 * untried > died:
+        cause = "What they waited for failed, or outlived its TTL, so that they can never run: their errors name it."
     kept = f"{count(queue.died, 'dead letter is', 'dead letters are')} kept" if queue.died else "none of them is kept"
     looks = (
         line("dead", Given(queue.name), "--groups")
@@ -362,7 +367,7 @@ def _stuck(queue: QueueLook, hour: Sequence[QueueMinute], now: int) -> Fields:
     named = f"It is {hang[0]}, and {whose}."
     if len(hang) > 1:
         # Of more than are looked at nobody knows how many hang.
-        many = f"{'at least ' if len(hang) == LONGEST else ''}{len(hang)} jobs"
+        many = f"{'at least ' if len(hang) == LONGEST else ''}{count(len(hang), 'job')}"
         title = f"{many} have been active for far longer than others, one for {span(age)}, {usually}"
         named = f"They are {', '.join(hang)}; of the first {whose}."
     return {
