@@ -112,7 +112,7 @@ async def test_work_begins_first_come_first_served_so_much_in_a_round(nursery: t
     assert all(abs(number - place) < 9 for place, number in enumerate(begun))
 
 
-async def test_who_has_waited_in_vain_leaves_its_place_to_the_next_one(nursery: trio.Nursery) -> None:
+async def test_who_waits_no_more_leaves_its_place_to_the_next_one(nursery: trio.Nursery) -> None:
     rounds = Rounds(nursery, 1)
     await rounds.begin()
     with trio.CancelScope() as scope:
@@ -127,7 +127,7 @@ async def test_who_has_waited_in_vain_leaves_its_place_to_the_next_one(nursery: 
 
 @contextmanager
 def backlog(number: int) -> Iterator[trio.SocketListener]:
-    """A listener with so many connections in the kernel's line."""
+    """A listener with this many connections in the kernel's line."""
     with closing(socket.socket()) as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen(number)

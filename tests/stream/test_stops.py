@@ -40,7 +40,7 @@ PHASES = {
 
 
 class Stopping:
-    """A server with connections, which is told to stop."""
+    """A server with connections, which is to stop."""
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self.nursery = nursery
