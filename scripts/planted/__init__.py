@@ -9,7 +9,8 @@ from planted.others import OTHERS
 from planted.postgres import POSTGRES
 from planted.row import Mutant
 from planted.schedules import SCHEDULES
+from planted.versions import VERSIONS
 
 __all__ = ["MUTANTS", "Mutant"]
 
-MUTANTS = [*COMPAT, *DOORS, *ENGINE, *HANDS, *OTHERS, *POSTGRES, *SCHEDULES, *BOUNDS]
+MUTANTS = [*COMPAT, *DOORS, *ENGINE, *HANDS, *OTHERS, *POSTGRES, *SCHEDULES, *VERSIONS, *BOUNDS]

@@ -30,7 +30,7 @@ TESTS = {
         "tests/stream/test_slow_clients.py", "tests/stream/test_bulk.py", "tests/stream/test_roles.py",
         "tests/stream/test_weight.py", "tests/ui/test_access.py", "tests/stream/test_named_events.py",
         "tests/stream/test_reported.py", "tests/stream/test_hot.py", "tests/stream/test_hot_ends.py",
-        "tests/runtime/test_bulk.py",
+        "tests/runtime/test_bulk.py", "tests/doors/test_by_number.py",
     ],
     "config": ["tests/operations/test_spelling.py", "tests/operations/test_config.py"],
     "doors": ["tests/doors"],
@@ -47,7 +47,7 @@ TESTS = {
         f"tests/ui/test_{name}.py"
         for name in (
             "payload", "access", "actions", "undo", "operating", "hostile", "screens", "incidents", "unsure",
-            "same_in_a_shell", "cluster",
+            "same_in_a_shell", "cluster", "render",
         )
     ]
     + ["tests/operations/test_findings.py"],
@@ -76,8 +76,11 @@ TESTS = {
 """Which tests notice a fault, by the directory it is in: those that are looked at first."""
 
 NEAREST = {
-    "answering": ("frames", "frame_ends", "frame_streams"),
-    "asking": ("again", "frames", "frame_ends", "frame_streams", "idle_pulls"),
+    "beginning": ("by_number",),
+    "known": ("versions", "by_number"),
+    "frames": ("versions", "frames", "frame_streams"),
+    "answering": ("versions", "frames", "frame_ends", "frame_streams"),
+    "asking": ("versions", "again", "frames", "frame_ends", "frame_streams", "idle_pulls"),
     "lane": ("frames", "frame_ends", "room"),
     "door": ("room",),
     "remote": ("remote", "hanging"),
@@ -97,7 +100,8 @@ NEAREST = {
     "listener": ("room", "sessions", "slow_clients", "gone"),
     "worker": ("says", "orderly", "sizes", "given", "names"),
     "client": ("idle_pulls", "names", "no_cost"),
-    "replies": ("faults",),
+    "replies": ("faults", "tables"),
+    "wire": ("bytes",),
     "app": ("names",),
     "jobs": ("jobs", "no_cost"),
     "backend": ("given", "orderly"),
@@ -120,6 +124,7 @@ NEAREST = {
     "opening": ("opening", "opening_twice"),
     "copying": ("copying", "copying_databases"),
     "findings": ("findings",),
+    "act_findings": ("findings", "findings_help"),
     "queue_findings": ("findings_of_queues",),
     "frames": ("frames", "frame_streams", "frame_ends", "short_texts"),
     "ends": ("wait_job",),

@@ -141,7 +141,7 @@ class Disk:
         found.sort(reverse=newest)
         return TrailPage(found[:limit], len(lines), found[limit - 1][0] if len(found) > limit else None)
 
-    def find(self, job_id: str) -> Job | None:
+    def find(self, job_id: str, *, data: bool = True, result: bool = True) -> Job | None:
         job = self.finished.get(job_id)
         return None if job is None else copy(job)
 

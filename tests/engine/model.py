@@ -286,7 +286,7 @@ class Jobs:
         rule = self.stall_rules.get(job.queue, {})
         if job.stalls > rule.get("max_stalls", self.stalls_max) and rule.get("enabled", True):
             self.totals["lost_to_stalls"] += 1
-            self.bury(job, f"Job stalled {job.stalls} times", now)
+            self.bury(job, "Job stalled 1 time" if job.stalls == 1 else f"Job stalled {job.stalls} times", now)
         else:
             job.started = None
             job.drop_lease()

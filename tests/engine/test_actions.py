@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 from msgspec import Raw
+from msgspec.structs import replace
 
 from bunqueue_trio.engine.commands import apply
 from bunqueue_trio.engine.reruns import Rerun
@@ -304,6 +305,23 @@ def test_acts_come_by_pages_newest_first(bench: Bench):
     assert found == [["q4", "q3"], ["q2", "q1"], ["q0"]]
     with pytest.raises(Refused, match="after must be the next of an earlier page"):
         bench.do(c.Actions(after="x"))
+
+
+def test_an_act_says_that_a_schedule_has_another_payload_and_not_which(bench: Bench):
+    for command in (
+        NIGHTLY, replace(NIGHTLY, every=5000), replace(NIGHTLY, every=5000, data=Raw(b'"secret"')), replace(NIGHTLY, every=5000, data=Raw(b"")),
+        c.ChangeSchedule(name="s", jitter=5), c.ChangeSchedule(name="s", data=Raw(b"[2]")), c.DeleteSchedule(name="s"),
+    ):  # fmt: skip
+        bench.do(command)
+    assert [act["fields"].get("data") for act in noted(bench)] == [
+        None,
+        None,
+        "another",
+        "another",
+        None,
+        "another",
+        None,
+    ]
 
 
 def test_what_was_before_an_act_is_what_brings_it_back(bench: Bench):

@@ -99,7 +99,7 @@ def test_a_stall_is_none_of_the_attempts_that_a_job_has():
     bench.pull()
     bench.now += 100
     assert told(bench, "a") == [
-        (1, "stalled", "Job stalled 1 times"), (1, "explicit_fail", "boom"), (2, "stalled", "Job stalled 2 times"),
+        (1, "stalled", "Job stalled 1 time"), (1, "explicit_fail", "boom"), (2, "stalled", "Job stalled 2 times"),
     ]  # fmt: skip
 
 

@@ -79,7 +79,7 @@ def test_its_jobs_stall_by_its_own_rule(bench: Bench, in_config: bool):
     bench.sleep(41)
     assert bench.state(job_id).state == "active"
     bench.sleep(1)
-    assert (bench.state(job_id).state, bench.state(job_id).error) == ("failed", "Job stalled 1 times")
+    assert (bench.state(job_id).state, bench.state(job_id).error) == ("failed", "Job stalled 1 time")
 
 
 def test_a_pull_says_for_itself_how_long_it_may_be_silent(bench: Bench):

@@ -96,11 +96,11 @@ def test_a_worker_none_of_whose_jobs_ends_is_one_finding():
 async def test_a_worker_that_hangs_is_seen_and_one_that_works_is_not(autojump_clock: object) -> None:
     async with Bunqueue(Settings()) as bunqueue:
         run, server = bunqueue.server.core.execute, bunqueue.server
-        for _ in range(9):
+        for _ in range(12):
             await push(bunqueue, "q")
-        for name in ("hangs", "works", "single"):
+        for name in ("hangs", "works", "a few"):
             await run(c.RegisterWorker(worker_id=name))
-            await run(c.PullBatch(queue="q", count=1 if name == "single" else 3, owner=name, lock_ttl=3_600_000))
+            await run(c.PullBatch(queue="q", count=2 if name == "a few" else 3, owner=name, lock_ttl=3_600_000))
         assert server.look_at_workers() == ()
         await trio.sleep(60)
         assert [(each.name, each.jobs, each.queue) for each in server.look_at_workers()] == [

@@ -30,7 +30,7 @@ QUEUE = "bench"
 class Empty:
     """An archive without a record: the disk is not part of this."""
 
-    def find(self, job_id: str) -> Job | None:
+    def find(self, job_id: str, *, data: bool = True, result: bool = True) -> Job | None:
         """Find nothing."""
         return None
 

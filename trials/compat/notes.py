@@ -21,7 +21,7 @@ WHY = {
     "GET /events": f"messages without names, with `eventType` in them, {_DOCUMENTED}; `format=named` has names. See [Events](#events)",
     "GET /events/queues/:queue": "the same; no events of other queues",
     # What came after.
-    "POST /queues/:queue/jobs/bulk": "the id of a job is `jobId`, as in a single push; `customId`, which the original has here, is a field that is not known; a body without `jobs` is a slip",
+    "POST /queues/:queue/jobs/bulk": "the id of a job is `jobId`, as in a single push; `customId`, as the original calls it here, means the same; a body without `jobs` is a slip",
     "POST /queues/:queue/jobs/pull-batch": "tokens always come, with an `owner` or without",
     "GET /jobs/custom/:customId": "an id is an id here: `GET /jobs/:id`",
     "GET /jobs/:id/state": "what the job has not that is documented; a job that is not there is refused, not `unknown`; one with a priority is `waiting`, not `prioritized`",

@@ -112,7 +112,7 @@ class Gateway:
         try:
             return await self._respond(call, body, wait, address)
         except (Refused, StoreError) as error:
-            return self._refusal(call, error)
+            return self.refusal(call, error)
 
     def may_begin(self, call: Call) -> bool:
         """Return whether ``call`` is for a command, which :meth:`begin` may take."""
@@ -140,7 +140,7 @@ class Gateway:
                 self._check_early(call, kind)
             return self._begin(call, route, match, body, address)
         except (Refused, StoreError) as error:
-            return self._refusal(call, error)
+            return self.refusal(call, error)
 
     async def finish(self, call: Call, begun: Begun, wait: Wait) -> Response:
         """Return the response to what has begun, and waits or is half in, when it may be sent; ``wait`` as in :meth:`respond`."""
@@ -150,16 +150,17 @@ class Gateway:
                 await self._core.add_rest(begun)
             return self._reply(call, await wait(self._core.finish, begun))
         except (Refused, StoreError) as error:
-            return self._refusal(call, error)
+            return self.refusal(call, error)
 
     def finish_nowait(self, call: Call, begun: Begun) -> Response:
         """Return the response to a command that is committed, or that has waited too long for it."""
         try:
             return self._reply(call, self._core.finish_nowait(begun) if begun.epoch else begun.reply)
         except Refused as refused:
-            return self._refusal(call, refused)
+            return self.refusal(call, refused)
 
-    def _refusal(self, call: Call, error: Refused | StoreError) -> Response:
+    def refusal(self, call: Call, error: Refused | StoreError) -> Response:
+        """Return the response that says why ``call`` was refused."""
         if isinstance(error, Refused):
             return self._error(error, call.origin, call.target)
         # A finished job could not be read.
@@ -191,6 +192,8 @@ class Gateway:
         if isinstance(kind, str):
             return await self._page(kind, match, call)
         if route.method == "GET":
+            # Nobody needs a body, but the lease of a job would run while its client still sends one.
+            _ = body if isinstance(body, bytes) else await body(self._body_max)
             body = query_object(call.query, kind) if call.query else b"{}"
         else:
             self._check_early(call, kind)

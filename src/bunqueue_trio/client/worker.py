@@ -206,7 +206,7 @@ class Worker:
             self._pulling.cancel()
 
     async def run_until_signal(self) -> None:
-        """Work until SIGTERM or SIGINT, which stop it as :meth:`stop` does; a second one ends the grace.
+        """Work until SIGTERM, SIGINT or SIGHUP, which stop it as :meth:`stop` does; a second one ends the grace.
 
         All that a script needs: ``trio.run(worker.run_until_signal)``, or ``asyncio.run(worker.run_until_signal())``. Raises as :meth:`run` does.
         """

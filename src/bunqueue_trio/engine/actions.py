@@ -9,13 +9,20 @@ from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.trails import ACTIONS
 from bunqueue_trio.protocol.caller import By
 from bunqueue_trio.protocol.catalog import CATALOG, SPECS
-from bunqueue_trio.protocol.commands import Command
+from bunqueue_trio.protocol.commands import ChangeSchedule, Command, CronDelete, DeleteSchedule
 from bunqueue_trio.protocol.lines import Action
 from bunqueue_trio.protocol.replies import Reply
 
 _encode = msgspec.json.Encoder().encode
 _OF_WORKERS = frozenset(spec.command for spec in CATALOG if spec.http and spec.http.path.startswith("/workers/"))
 _NAMED = frozenset({"queue", "id", "job_id", "token", "req_id"})
+
+
+def _is_another(command: Command, was: Before) -> bool:
+    """Return whether a schedule gets another payload than it had."""
+    data = bytes(getattr(command, "data", b""))
+    is_said = bool(data) or not isinstance(command, ChangeSchedule | DeleteSchedule | CronDelete)
+    return is_said and (data.decode(errors="replace") or "null") != (was["data"] or "null")
 
 
 def worker_of(engine: Engine, command: Command) -> str | None:
@@ -40,6 +47,9 @@ def note_action(
         for f in fields(command)
         if f.name not in _NAMED and (value := getattr(command, f.name)) != f.default and not isinstance(value, Raw)
     }
+    if was is not None and "data" in was and _is_another(command, was):
+        # What it is may be large, and a secret.
+        sent["data"] = "another"
     named = getattr(command, "id", None) or getattr(command, "job_id", None)
     is_worker = type(command) in _OF_WORKERS
     if worker is not None:

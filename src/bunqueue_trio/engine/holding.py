@@ -166,12 +166,13 @@ class Holding(Moves):
         if self._is_called_off(job, now):
             return
         job.stalls += 1
-        note_attempt(self.trails, self.workers, job, now, STALLED, f"Job stalled {job.stalls} times")
+        said = f"Job stalled {job.stalls} time{'' if job.stalls == 1 else 's'}"
+        note_attempt(self.trails, self.workers, job, now, STALLED, said)
         self.totals.stalled += 1
         self.emit("stalled", job, now)
         if self.configs.is_too_many(job.queue, job.stalls, self.rules.stalls_max):
             self.totals.lost_to_stalls += 1
-            self._bury(job, f"Job stalled {job.stalls} times", now)
+            self._bury(job, said, now)
         else:
             self._leave_active(job)
             self._enter(job, WAITING)

@@ -283,7 +283,7 @@ def deadline(job: Job) -> int | None:
         if lease.until is None or (lease.timeout_at is not None and lease.timeout_at < lease.until):
             return lease.timeout_at
         return lease.until
-    expires = expiry(job)
+    expires = None if job.options.ttl is None else expiry(job)
     if job.state is State.DELAYED and (expires is None or job.run_at < expires):
         return job.run_at
     return expires
@@ -331,8 +331,11 @@ class Trace(NamedTuple):
 class Archive(Protocol):
     """The finished jobs that have left memory, as far as the retention keeps them."""
 
-    def find(self, job_id: str) -> Job | None:
-        """Return the finished job, also one that is only remembered: completed, its record removed."""
+    def find(self, job_id: str, *, data: bool = True, result: bool = True) -> Job | None:
+        """Return the finished job, also one that is only remembered: completed, its record removed.
+
+        Without its ``data`` or its ``result`` where nobody needs them, and reading them costs something: each may have megabytes.
+        """
         ...
 
     def outcomes(self, job_ids: Sequence[str]) -> dict[str, State]:

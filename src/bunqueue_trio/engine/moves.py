@@ -9,6 +9,7 @@ connection for its many jobs: see ``chores.py``.
 from collections.abc import Collection, Iterator, Mapping, Sized
 from functools import partial
 from operator import attrgetter
+from typing import Any
 
 from msgspec import Raw
 
@@ -122,7 +123,8 @@ class Moves(Telling):
         """Ends of delays and backoffs, and TTLs."""
         self.leases: Timers = Timers(active=True)
         """Leases and processing timeouts."""
-        self.changed: dict[Job, None] = {}
+        # Since the last `take`. Each change sets None; whoever writes them may keep there what was made of a job since.
+        self.changed: dict[Job, Any] = {}
         self.facts: Facts = Facts()
         self.trails: Trails = Trails()
         self.gates: Gates = Gates(self.facts)

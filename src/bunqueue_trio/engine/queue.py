@@ -2,6 +2,7 @@
 
 import re
 from operator import attrgetter
+from typing import Any
 
 from msgspec import Struct
 
@@ -147,7 +148,8 @@ class Changes(Struct):
     """What the steps since the last :meth:`Engine.take` did."""
 
     epoch: int
-    jobs: dict[Job, None]
+    jobs: dict[Job, Any]
+    """With what was made of some of them already, see :attr:`Moves.changed`."""
     events: list[Event]
     reused_ids: list[str]
     """Ids chosen by producers: an older finished record of the same id makes room."""

@@ -57,6 +57,11 @@ class Worker:
         return b',"%s"' % queue.encode() in self.queues.replace(b"[", b",", 1)
 
 
+def is_there(worker: Worker, now: int) -> bool:
+    """Return whether a worker is connected, or was heard of lately."""
+    return bool(worker.connections) or worker.heard_at > now - WORKER_SILENT_MS
+
+
 class Workers(dict[str, Worker]):
     """All that are known, by id."""
 

@@ -303,7 +303,7 @@ def _twin(kind: type[Struct], without: frozenset[str] = frozenset()) -> type[Str
             continue
         shape = _in_json(f.type)
         # Raw has no "required" of its own.
-        if f.required or (kind in (c.Push, c.JobSpec, c.Update) and f.name == "data"):
+        if f.required or (kind in (c.Push, c.PushSpec, c.Update) and f.name == "data"):
             fields.append((f.encode_name, shape))
         elif isinstance(f.default, Raw):
             fields.append((f.encode_name, shape, None))
@@ -311,7 +311,7 @@ def _twin(kind: type[Struct], without: frozenset[str] = frozenset()) -> type[Str
             fields.append((f.encode_name, shape | None, msgspec.field(default_factory=f.default_factory)))
         else:
             # What knows whether it was said has the contract's default all the same.
-            knows = f.default is msgspec.UNSET and issubclass(kind, c.JobSpec)
+            knows = f.default is msgspec.UNSET and issubclass(kind, c.PushSpec)
             default = c.PUSH_DEFAULTS[f.name] if knows else f.default
             fields.append((f.encode_name, shape | None, default))
     is_strict = kind.__struct_config__.forbid_unknown_fields

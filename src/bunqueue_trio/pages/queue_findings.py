@@ -346,7 +346,7 @@ def _stuck(queue: QueueLook, hour: Sequence[QueueMinute], now: int) -> Fields:
     named = f"It is {hang[0]}, and {whose}."
     if len(hang) > 1:
         # Of more than are looked at nobody knows how many hang.
-        many = f"{'at least ' if len(hang) == LONGEST else ''}{len(hang)} jobs"
+        many = f"{'at least ' if len(hang) == LONGEST else ''}{count(len(hang), 'job')}"
         title = f"{many} have been active for far longer than others, one for {span(age)}, {usually}"
         named = f"They are {', '.join(hang)}; of the first {whose}."
     return {

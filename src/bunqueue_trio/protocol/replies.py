@@ -400,6 +400,8 @@ def payload_size(reply: Reply) -> int:
             | WaitReply(result=data)
         ):
             return len(memoryview(data))
+        case PushBatchReply(ids=ids):
+            return sum(map(len, ids))
         case PullBatchReply(jobs=jobs):
             return sum(len(memoryview(job.data)) for job in jobs)
         case _:

@@ -14,6 +14,8 @@ LEAD_MS = 10_000
 
 # 12 bits: 4 million ids a second; beyond, the milliseconds run ahead of the clock.
 _COUNT_MAX = 0xFFF
+# To format a number costs as much as all the rest of an id.
+_COUNTS = [f"{count:03x}" for count in range(_COUNT_MAX + 1)]
 
 
 class Ids:
@@ -31,7 +33,7 @@ class Ids:
             self._count += 1
         else:
             self._begin(self._ms + 1)
-        return f"{self._head}{self._count:03x}{self._tail}"
+        return f"{self._head}{_COUNTS[self._count]}{self._tail}"
 
     def stamp(self, now: int) -> int:
         """Return ``now``, or the time of the newest id where that is later."""

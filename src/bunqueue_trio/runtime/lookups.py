@@ -110,7 +110,7 @@ class Lookups:
 
     # --- the archive ----------------------------------------------------------------------------
 
-    def find(self, job_id: str) -> Job | None:
+    def find(self, job_id: str, *, data: bool = True, result: bool = True) -> Job | None:
         """Return a finished job; see :class:`Archive`."""
         if self._known is None:
             return self._store.find(job_id)

@@ -18,7 +18,7 @@ LONGEST = 5
 # Quiet workers that are looked at for each queue that nobody serves: 2 µs each.
 QUIETED_LOOKED = 20
 # Jobs of a worker that show that it is the worker, and not the job.
-SEVERAL = 2
+SEVERAL = 3
 # How long the newest of them has to be active.
 HUNG_MS = 60_000
 # Such workers that are looked at in all.

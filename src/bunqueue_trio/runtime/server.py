@@ -12,6 +12,8 @@ from msgspec.structs import replace
 from bunqueue_trio.config import NO_LIMIT, PICTURE_MS, PULL_BATCH_BYTES, Settings
 from bunqueue_trio.engine.engine import Engine, Rules
 from bunqueue_trio.engine.job import NewId
+from bunqueue_trio.engine.rerunning import held
+from bunqueue_trio.engine.workers import is_there
 from bunqueue_trio.runtime.audit import Auditor
 from bunqueue_trio.runtime.budget import Budget
 from bunqueue_trio.runtime.clock import Clock, ClockWatch
@@ -25,7 +27,7 @@ from bunqueue_trio.runtime.limiter import RateLimiter
 from bunqueue_trio.runtime.lookups import AwaitingCore, Lookups
 from bunqueue_trio.runtime.memory import Memory
 from bunqueue_trio.runtime.meters import LoopLag
-from bunqueue_trio.runtime.picture import QueueLook, WorkerLook, look, look_at_workers
+from bunqueue_trio.runtime.picture import QUIETED_LOOKED, QueueLook, WorkerLook, look, look_at_workers
 from bunqueue_trio.runtime.services import (
     AgeSampler,
     AutoRetrier,
@@ -49,6 +51,7 @@ from bunqueue_trio.runtime.statistics import (
     Page,
     PlaceFigures,
     QueueStatistics,
+    QuietLook,
     RetentionFigures,
     ScheduleFigures,
     Statistics,
@@ -205,6 +208,11 @@ class Server:
             errors_back=tuple(
                 ErrorBack(key, mark.shape, mark.queue, mark.at, mark.back_at or 0, mark.times)
                 for key, mark in self.engine.marks.back()
+            ),
+            reruns_held=tuple(held(self.engine, self.clock.now())),
+            workers_quiet=tuple(
+                QuietLook(each.name, each.quiet_since or 0)
+                for each in self.engine.workers.quieted()[:QUIETED_LOOKED] if is_there(each, self.clock.now())
             ),
             connections=replace(self.connections),
             doors=replace(self.doors),

@@ -173,7 +173,7 @@ class RerunRunner(_Disk):
 
     async def _work(self) -> None:
         reruns = self._reruns
-        reruns.ran_at = self._core.clock.now()
+        reruns.ran_at, reruns.refused = self._core.clock.now(), None
         try:
             for one in reruns.under_way():
                 await self._go_on(one)
@@ -189,7 +189,8 @@ class RerunRunner(_Disk):
         while left > 0 and not self._core.stopping:
             try:
                 self._journal.check(fills=True)
-            except Refused:
+            except Refused as refused:
+                self._reruns.refused = str(refused)
                 return
             before = one.retried, one.after
             self._core.step(partial(rerun_slice, self._engine, one, left))

@@ -20,7 +20,7 @@ _attempt = msgspec.json.Decoder(Attempt).decode
 
 
 def _get_job(engine: Engine, command: c.GetJob, now: int, owner: Owner) -> r.Reply:
-    return r.JobReply(job=r.JobView(**view_fields(found(engine, command.id, now))))
+    return r.JobReply(job=r.JobView(**view_fields(found(engine, command.id, now, data=True))))
 
 
 def _get_state(engine: Engine, command: c.GetState, now: int, owner: Owner) -> r.Reply:
@@ -71,7 +71,7 @@ def _repeat(series: Series) -> Raw:
 
 
 def _get_result(engine: Engine, command: c.GetResult | c.WaitJob, now: int, owner: Owner) -> r.Reply:
-    job = found(engine, command.id, now)
+    job = found(engine, command.id, now, result=True)
     return answer(command, end_of(job, job.state, engine.epoch))
 
 
