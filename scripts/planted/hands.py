@@ -3,6 +3,14 @@
 from planted.row import Mutant
 
 HANDS = [
+    Mutant("engine/commands/clear.py", "is_done = not (has_more or _is_left(engine, command.queue))", "is_done = not _is_left(engine, command.queue)", "a queue is obliterated of which records are left"),
+    Mutant("runtime/new_errors.py", "        if key is None or key in self._known:", "        if key is None:", "an error of which there are dead letters is new"),
+    Mutant("runtime/new_errors.py", "told.reason != DISCARDED and ", "", "what somebody discards is a new error"),
+    Mutant("runtime/new_errors.py", "            if len(self._known) < KNOWN_MAX:\n                self._known.add(key)\n", "", "an error is new again after an hour"),
+    Mutant("runtime/new_errors.py", "if key not in muted)", ")", "a muted error is a finding when it is new"),
+    Mutant("runtime/picture.py", "next(reversed(worker.jobs))", "next(iter(worker.jobs))", "a worker that goes on working hangs"),
+    Mutant("pages/new_findings.py", "if error.died < NEW_MIN or told & error.queues.keys():", "if error.died < NEW_MIN:", "the same deaths are two findings"),
+    Mutant("pages/queue_findings.py", 'if held.get(each.queue.name) != (each.queue.active_at or "-")]', "]", "of a worker that hangs each queue speaks again"),
     Mutant("engine/commands/clear.py", "        or any(job.queue == name and job.state.value in _ENDED for job in engine.changed)\n", "", "a queue that gets records is obliterated"),
     Mutant("engine/commands/clear.py", "        or (queue is not None and any(queue.counts.values()))\n", "", "a queue with jobs is obliterated"),
     Mutant("storage/store.py", "        if reserve == DISK_RESERVE_BYTES:\n", "        if True:\n", "no more than a twentieth of a disk is kept, whatever an operator says"),

@@ -10,7 +10,7 @@ TESTS = {
     "engine": [f"tests/engine/test_{name}.py" for name in ENGINE],
     "protocol": ["tests/protocol", "tests/doors/test_again.py"],
     "runtime": [
-        "tests/runtime", "tests/stream/test_gone.py", "tests/stream/test_reported.py", "tests/ui/test_cluster_findings.py",
+        "tests/runtime", "tests/ui/test_new_findings.py", "tests/stream/test_gone.py", "tests/stream/test_reported.py", "tests/ui/test_cluster_findings.py",
     ],
     "storage": [
         "tests/ui/test_cluster.py", "tests/ui/test_cluster_findings.py", "tests/storage/test_memory.py",
@@ -36,7 +36,7 @@ TESTS = {
     "doors": ["tests/doors"],
     "pages": [
         "tests/ui/test_cluster.py", "tests/ui/test_cluster_findings.py", "tests/ui/test_findings.py",
-        "tests/ui/test_findings_of_queues.py", "tests/ui/test_unsure.py", "tests/ui/test_actions.py",
+        "tests/ui/test_findings_of_queues.py", "tests/ui/test_new_findings.py", "tests/ui/test_unsure.py", "tests/ui/test_actions.py",
         "tests/operations/test_actions.py", "tests/operations/test_findings.py", "tests/operations/test_findings_help.py",
         "tests/stream/test_first_slow_request.py",
     ],

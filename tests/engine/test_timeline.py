@@ -7,19 +7,19 @@ from bunqueue_trio.engine import timeline
 from bunqueue_trio.engine.commands import apply
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
-from bunqueue_trio.protocol import replies as r
+from bunqueue_trio.protocol import trail_replies as tr
 from bunqueue_trio.protocol.caller import By
 from tests.engine.make import T0, Bench
 
 ANN = By("ann", "10.0.0.7")
 
 
-def asked(bench: Bench, job_id: str) -> list[r.TimelineReply]:
+def asked(bench: Bench, job_id: str) -> list[tr.TimelineReply]:
     """All pages."""
     bench.commit()
     pages, after = [], None
     while True:
-        page: r.TimelineReply = bench.do(c.GetTimeline(id=job_id, after=after))
+        page: tr.TimelineReply = bench.do(c.GetTimeline(id=job_id, after=after))
         pages.append(page)
         after = page.next
         assert page.complete == (after is None)

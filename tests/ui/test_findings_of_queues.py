@@ -5,7 +5,7 @@ from msgspec.structs import replace
 
 from bunqueue_trio.engine.figures import bucket_of
 from bunqueue_trio.pages.findings import Picture, find
-from bunqueue_trio.pages.queue_findings import stuck_after
+from bunqueue_trio.pages.stuck import stuck_after
 from bunqueue_trio.runtime.history import Past, QueueMinute
 from bunqueue_trio.runtime.picture import PauseLook
 from bunqueue_trio.runtime.statistics import ScheduleFigures, TaskFigures

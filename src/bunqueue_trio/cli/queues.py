@@ -123,7 +123,7 @@ def queues(url: str, token: str | None, queue: str | None, *, limit: int | None,
 def _flow(lately: LatelyView | None) -> tuple[str, ...]:
     if lately is None:
         return ("",) * len(FLOW)
-    counts = (n for flow in (lately.minute, lately.hour) for n in (flow.in_, flow.out))
+    counts = (lately.minute.in_, lately.minute.out, lately.hour.in_, lately.hour.out)
     runs = (lately.p50, lately.p95)
     return (*(f"{n:,}" for n in counts), *("" if ms is None else span(ms) for ms in runs))
 

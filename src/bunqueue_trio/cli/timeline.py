@@ -1,17 +1,15 @@
 """What happened to a job, as people read it: a line for each thing, oldest first."""
 
-import json
 from collections.abc import Mapping
-from typing import Any
 
 import click
-import msgspec
+from msgspec import UNSET
 
-from bunqueue_trio.cli.remote import at, pages, plain
+from bunqueue_trio.cli.remote import at, json_of, pages
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.pages import acts
 from bunqueue_trio.protocol import commands as c
-from bunqueue_trio.protocol.lines import Action
+from bunqueue_trio.protocol.lines import Action, Moment
 
 _WORDS: Mapping[str, str] = {
     "pulled": "a worker has it", "retried": "waits again", "delayed": "waits", "waiting-children": "waits for other jobs", "removed": "gone",
@@ -23,40 +21,39 @@ _WORDS: Mapping[str, str] = {
 
 def show_timeline(url: str, token: str | None, job_id: str, *, as_json: bool) -> None:
     """Show what happened to a job, as far as it is kept; of a long past page by page, put in order at the end."""
-    entries: list[dict[str, Any]] = []
+    entries: list[Moment] = []
     has_gap, state = False, None
     for page in pages(url, token, c.GetTimeline, id=job_id):
-        # By the names of what is told: of each kind of thing others are there.
-        entries += plain(page.entries)
+        entries += page.entries
         has_gap, state = has_gap or page.gap, page.state
-    entries.sort(key=lambda entry: (entry["at"], entry["what"] != "act"))
+    entries.sort(key=lambda entry: (entry.at, entry.what != "act"))
     if not entries and state is None:
         raise click.ClickException(printable(f"{job_id}: no such job, and nothing is kept of it"))
     for entry in entries:
-        click.echo(json.dumps(entry) if as_json else printable(f"{at(entry['at'])}  {_line(entry)}"))
+        click.echo(json_of(entry) if as_json else printable(f"{at(entry.at)}  {_line(entry)}"))
     if has_gap:
         click.echo("events of before are not kept any more: something may be missing", err=True)
     if state is None:
         click.echo(printable(f"{job_id}: it is not there any more"), err=True)
 
 
-def _line(entry: Mapping[str, Any]) -> str:
-    if entry["what"] == "act":
-        act = msgspec.convert(
-            {"at": entry["at"], "who": entry["by"], "address": "", "command": entry["command"], "fields": entry.get("fields", {}), "count": 1},
-            Action,
+def _line(entry: Moment) -> str:
+    if entry.what == "act":
+        act = Action(
+            at=entry.at, who=entry.by or "", address="", command=entry.command or "", fields=entry.fields or {}, count=1
         )  # fmt: skip
         how = acts.how(act, at)
         return f"{act.who}: {acts.what(act)}{f' ({how})' if how else ''}"
-    what = _WORDS.get(entry["what"], entry["what"])
-    said = f"attempt {entry['attempt']} {what}" if entry["what"] == "failed" and "attempt" in entry else what
-    if "progress" in entry:
-        said += f" {entry['progress']}"
-    if "by" in entry:
-        said += f" by {entry['by']}" if entry["what"] != "pulled" else f": {entry['by']}"
-    if "until" in entry:
-        said += f" until {at(entry['until'])}"
-    if "reason" in entry:
-        said += f" ({entry['reason']})"
-    told = entry.get("error", entry.get("message"))
+    said = _WORDS.get(entry.what, entry.what)
+    if entry.what == "failed" and entry.attempt:
+        said = f"attempt {entry.attempt} failed"
+    if entry.progress is not UNSET:
+        said += f" {entry.progress}"
+    if entry.by:
+        said += f" by {entry.by}" if entry.what != "pulled" else f": {entry.by}"
+    if entry.until:
+        said += f" until {at(entry.until)}"
+    if entry.reason:
+        said += f" ({entry.reason})"
+    told = entry.error or entry.message
     return f"{said}: {told}" if told else said

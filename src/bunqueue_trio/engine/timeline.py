@@ -15,7 +15,7 @@ from bunqueue_trio.engine.job import Job, State
 from bunqueue_trio.engine.lookup import reason_of
 from bunqueue_trio.engine.trails import ACTIONS, ATTEMPTS
 from bunqueue_trio.protocol import commands as c
-from bunqueue_trio.protocol import replies as r
+from bunqueue_trio.protocol import trail_replies as tr
 from bunqueue_trio.protocol.events import Event
 from bunqueue_trio.protocol.lines import Action, Attempt, Moment
 from bunqueue_trio.protocol.surrogates import masked
@@ -45,7 +45,7 @@ class _Kept(NamedTuple):
     told: set[tuple[str, int]]
 
 
-def timeline(engine: Engine, job_id: str, after: str | None, now: int) -> r.TimelineReply:
+def timeline(engine: Engine, job_id: str, after: str | None, now: int) -> tr.TimelineReply:
     """Return a page of what happened to a job, which may be gone; the first one has all that is kept beside events.
 
     Raises:
@@ -73,7 +73,7 @@ def timeline(engine: Engine, job_id: str, after: str | None, now: int) -> r.Time
     reached = events[-1][0] if events else engine.archive.last_event_id
     ended = None if job is None or job.note is None else job.note.finished_at
     is_over = reached >= engine.archive.last_event_id or (ended is not None and _time(events[-1][1]) > ended)
-    return r.TimelineReply(
+    return tr.TimelineReply(
         id=job_id, state=None if job is None else job.state.value, entries=moments, scanned=len(events), complete=is_over, gap=gap,
         next=None if is_over else str(reached),
     )  # fmt: skip

@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 from bunqueue_trio import __version__
 from bunqueue_trio.config import HOUR_MS
 from bunqueue_trio.logs.lines import lines_dropped
-from bunqueue_trio.pages.queue_findings import stuck_after
+from bunqueue_trio.pages.stuck import stuck_after
 from bunqueue_trio.runtime.cluster import max_lag_s
 from bunqueue_trio.runtime.memory import Figures
 from bunqueue_trio.runtime.meters import HistogramFigures

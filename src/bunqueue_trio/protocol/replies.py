@@ -6,7 +6,7 @@ from typing import cast
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from bunqueue_trio.protocol.groups import ErrorGroup
-from bunqueue_trio.protocol.lines import Action, Attempt, LogPage, Moment
+from bunqueue_trio.protocol.lines import Action
 
 NULL = Raw(b"null")
 
@@ -360,33 +360,6 @@ class ActionsReply(Reply, kw_only=True):
 
     actions: list[Action]
     total: int
-    next: str | None
-
-
-class LogsReply(Reply, kw_only=True):
-    """Part of the log of a job, oldest line first."""
-
-    data: LogPage
-
-
-class AttemptsReply(Reply, kw_only=True):
-    """The last failed attempts of a job, oldest first."""
-
-    attempts: list[Attempt]
-
-
-class TimelineReply(Reply, kw_only=True):
-    """What happened to a job, oldest first; ``state`` is null where it is not there any more.
-
-    ``gap``: older events are not kept any more, so something may be missing. ``next`` is the ``after`` of the next page, null after the last.
-    """
-
-    id: str
-    state: str | None
-    entries: list[Moment]
-    scanned: int
-    complete: bool
-    gap: bool
     next: str | None
 
 

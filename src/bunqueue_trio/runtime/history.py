@@ -5,7 +5,7 @@ A job costs three additions, one for each of its events, and a fourth for how lo
 """
 
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from heapq import nlargest
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ from bunqueue_trio.config import FIGURES_QUEUES, QUEUES_A_TURN
 from bunqueue_trio.engine.figures import Figures, bucket_of
 from bunqueue_trio.engine.figures import QueueMinute as QueueMinute
 from bunqueue_trio.engine.figures import part as part
+from bunqueue_trio.runtime.new_errors import NewError, NewErrors
 from bunqueue_trio.runtime.picture import QueueLook
 from bunqueue_trio.storage.store import Batch
 
@@ -77,6 +78,8 @@ class Past(Struct, frozen=True):
     """What else happened in each queue since then, in the order of the fields of a minute."""
     failed: Mapping[str, int] = {}
     """How many attempts failed in each queue since then, beside those counted."""
+    errors: Sequence[NewError] = ()
+    """Those of the last hour that are new."""
 
     def with_now(self, queue: str, minutes: Sequence[QueueMinute], now: int) -> list[QueueMinute]:
         """Return minutes of a queue, and behind them the one that goes on, if anything has happened in it."""
@@ -106,6 +109,7 @@ class History:
         self._minutes: deque[Minute] = deque(maxlen=MINUTES_KEPT)
         self._lines: dict[str, deque[QueueMinute]] = {}
         self._counted: dict[str, list[int]] = {}
+        self.errors: NewErrors = NewErrors()
         self._runs: dict[str, Counter[int]] = {}
         """How many of the jobs of each queue that have completed ran for how long, by buckets; at -1 all these ms."""
 
@@ -130,6 +134,8 @@ class History:
             counts[place] += 1
         runs = self._runs
         for row in batch.finished:
+            if row.fingerprint is not None:
+                self.errors.note(row)
             if row.started_at is not None and row.state in _ENDED_WELL:
                 buckets = runs.get(row.queue)
                 if buckets is None:
@@ -148,6 +154,7 @@ class History:
         Returns the minute of each queue that had jobs or activity.
         """
         self._minutes.append(minute)
+        self.errors.forget(minute.at)
         counted, self._counted = self._counted, {}
         all_runs, self._runs = self._runs, {}
         told: dict[str, QueueMinute] = {}
@@ -187,10 +194,10 @@ class History:
             del lines[name]
         return told
 
-    def past(self, died: Mapping[str, int], failed: Mapping[str, int]) -> Past:
-        """Return what is known by now; ``died`` counts the jobs since the last minute ended, ``failed`` the attempts."""
+    def past(self, died: Mapping[str, int], failed: Mapping[str, int], muted: Collection[str] = ()) -> Past:
+        """Return what is known by now; ``died`` counts the jobs since the last minute ended, ``failed`` the attempts; of ``muted`` errors nothing is said."""
         lines = {name: tuple(line) for name, line in self._lines.items()}
-        return Past(tuple(self._minutes), lines, dict(died), self._counted, dict(failed))
+        return Past(tuple(self._minutes), lines, dict(died), self._counted, dict(failed), self.errors.told(muted))
 
 
 def _with(counts: Sequence[int], failed: int) -> Sequence[int]:

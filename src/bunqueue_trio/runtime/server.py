@@ -27,7 +27,7 @@ from bunqueue_trio.runtime.limiter import RateLimiter
 from bunqueue_trio.runtime.lookups import AwaitingCore, Lookups
 from bunqueue_trio.runtime.memory import Memory
 from bunqueue_trio.runtime.meters import LoopLag
-from bunqueue_trio.runtime.picture import QUIETED_LOOKED, QueueLook, look
+from bunqueue_trio.runtime.picture import QUIETED_LOOKED, QueueLook, WorkerLook, look, look_at_workers
 from bunqueue_trio.runtime.services import (
     AgeSampler,
     AutoRetrier,
@@ -250,6 +250,10 @@ class Server:
         """Return every queue as it was within the last second."""
         return await self.queues_seen.get(partial(look, self.engine, self.store))
 
+    def look_at_workers(self) -> tuple[WorkerLook, ...]:
+        """Return workers with several jobs, none of which has come lately."""
+        return look_at_workers(self.engine, self.clock.now())
+
     async def note_minute(self) -> None:
         """Note what is the case at the end of a minute."""
         queues = await self.look_at_queues()
@@ -267,7 +271,7 @@ class Server:
 
     def past(self) -> Past:
         """Return what happened in the last hours, minute by minute."""
-        return self.history.past(self.engine.figures.died, self.engine.figures.failed)
+        return self.history.past(self.engine.figures.died, self.engine.figures.failed, self.engine.marks.muted)
 
     def new_id(self) -> str:
         """Return a new id for a peer."""

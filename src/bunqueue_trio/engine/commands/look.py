@@ -14,6 +14,7 @@ from bunqueue_trio.engine.trails import ATTEMPTS
 from bunqueue_trio.engine.why import why
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
+from bunqueue_trio.protocol import trail_replies as tr
 from bunqueue_trio.protocol.lines import Attempt
 
 _attempt = msgspec.json.Decoder(Attempt).decode
@@ -82,7 +83,7 @@ def _why(engine: Engine, command: c.Why, now: int, owner: Owner) -> r.Reply:
 def _get_attempts(engine: Engine, command: c.GetAttempts, now: int, owner: Owner) -> r.Reply:
     job = found(engine, command.id, now)
     page = engine.trail(ATTEMPTS, job.id, None, ATTEMPTS_KEPT, newest=False)
-    return r.AttemptsReply(attempts=[_attempt(line) for _, line in page.lines])
+    return tr.AttemptsReply(attempts=[_attempt(line) for _, line in page.lines])
 
 
 def _get_timeline(engine: Engine, command: c.GetTimeline, now: int, owner: Owner) -> r.Reply:

@@ -2,6 +2,7 @@
 
 from bunqueue_trio import errors
 from bunqueue_trio.protocol import replies as r
+from bunqueue_trio.protocol import trail_replies as tr
 from bunqueue_trio.protocol.commands.base import Command, Name, WaitMs
 from bunqueue_trio.protocol.commands.jobs import NOT_A_PLACE
 from bunqueue_trio.protocol.commands.spec import EXAMPLE_ID, EXAMPLE_JOB, Again, Does, Example, Path, Role, Spec
@@ -45,13 +46,13 @@ class Why(Command[r.WhyReply], kw_only=True, tag="Why"):
     id: str = ""
 
 
-class GetAttempts(Command[r.AttemptsReply], kw_only=True, tag="GetAttempts"):
+class GetAttempts(Command[tr.AttemptsReply], kw_only=True, tag="GetAttempts"):
     """Read the last 20 failed attempts of a job, stalls too: when, for how long, why, the error and the stack."""
 
     id: str = ""
 
 
-class GetTimeline(Command[r.TimelineReply], kw_only=True, tag="GetTimeline"):
+class GetTimeline(Command[tr.TimelineReply], kw_only=True, tag="GetTimeline"):
     """Read what happened to a job, in order, also to one that is gone; goes on behind ``after`` while ``next`` is not null.
 
     The first page has what its record and its attempts tell, and what operators did to it; each has what some thousand kept events tell.
