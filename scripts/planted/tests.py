@@ -14,7 +14,7 @@ TESTS = {
     ],
     "storage": [
         "tests/ui/test_cluster.py", "tests/ui/test_cluster_findings.py", "tests/storage/test_memory.py",
-        "tests/storage/test_sqlite.py", "tests/storage/test_opening.py", "tests/storage/test_opening_twice.py",
+        "tests/storage/test_making.py", "tests/storage/test_looks.py", "tests/storage/test_sqlite.py", "tests/storage/test_opening.py", "tests/storage/test_opening_twice.py",
         "tests/storage/test_log.py", "tests/operations/test_backup.py", "tests/operations/test_restore.py",
         "tests/storage/test_copying.py", "tests/storage/test_copying_databases.py", "tests/storage/test_large_rows.py",
         "tests/engine/test_cancel.py",
@@ -37,7 +37,7 @@ TESTS = {
     "pages": [
         "tests/ui/test_cluster.py", "tests/ui/test_cluster_findings.py", "tests/ui/test_findings.py",
         "tests/ui/test_findings_of_queues.py", "tests/ui/test_new_findings.py", "tests/ui/test_unsure.py", "tests/ui/test_actions.py",
-        "tests/operations/test_actions.py", "tests/operations/test_findings.py",
+        "tests/operations/test_actions.py", "tests/operations/test_findings.py", "tests/operations/test_findings_help.py",
     ],
     "cli": [
         "tests/operations/test_one_word.py", "tests/operations/test_sisters.py", "tests/operations/test_findings.py",
@@ -78,7 +78,7 @@ TESTS = {
 NEAREST = {
     "beginning": ("by_number",),
     "known": ("versions", "by_number"),
-    "frames": ("versions", "frames", "frame_streams"),
+    "frames": ("versions", "frames", "frame_streams", "frame_ends", "short_texts"),
     "answering": ("versions", "frames", "frame_ends", "frame_streams"),
     "asking": ("versions", "again", "frames", "frame_ends", "frame_streams", "idle_pulls"),
     "lane": ("frames", "frame_ends", "room"),
@@ -126,7 +126,6 @@ NEAREST = {
     "findings": ("findings",),
     "act_findings": ("findings", "findings_help"),
     "queue_findings": ("findings_of_queues",),
-    "frames": ("frames", "frame_streams", "frame_ends", "short_texts"),
     "ends": ("wait_job",),
     "rates": ("rate_limits",),
     "queue": ("engine", "listing"),

@@ -160,6 +160,15 @@ def test_the_rest_of_the_server():
     assert "`BIND=127.0.0.1:7601,unix:/run/q`" in finding.remedy, "clients on this machine go on as they are"
 
 
+def test_what_has_just_begun_is_neither_held_up_nor_forgotten():
+    hour = 60 * MINUTE
+    for ago, codes in ((12 * hour - 1, []), (12 * hour, ["workers-quiet"])):
+        assert found(Picture(replace(GOOD, workers_quiet=(QuietLook("w", NOW - ago),)), [], Past())) == codes
+    for ago, code, codes in ((MINUTE - 1, "paused", []), (MINUTE, "paused", ["rerun-held"]), (hour, "disk", [])):
+        held = Held("r", code, "q", "", NOW - ago, 10, 10, 0)
+        assert found(Picture(replace(GOOD, reruns_held=(held,)), [], Past())) == codes
+
+
 def test_the_worst_comes_first_and_there_is_an_end():
     queues = [queue(f"q{n:04}", waiting=n + 1, oldest_ready_at=NOW - 20 * MINUTE) for n in range(1000)]
     queues.append(queue("p", pause=PauseLook(None, NOW, None), waiting=3, oldest_ready_at=NOW))

@@ -45,13 +45,12 @@ class Gateway:
         self._server = server
         self._core = server.core
         self.large: LargeReader = LargeReader(server.core.journal)
-        settings = server.settings
         self._router = Router(ROUTES)
-        self.access: Access = Access(settings)
+        self.access: Access = Access(server.settings)
         self.logins: Logins = Logins()
-        self.cookie: str = f"bunqueue-{settings.http_port}"
+        self.cookie: str = f"bunqueue-{server.settings.http_port}"
         """The name of the login's cookie. It has the port in it: browsers keep the cookies of all ports of a machine together."""
-        self._body_max = settings.body_max_bytes
+        self._body_max = server.settings.body_max_bytes
         self._json_headers: dict[str | None, tuple[tuple[str, str], ...]] = {}
 
     def resolve(self, method: str, target: str, headers: Mapping[str, str]) -> Call:
@@ -160,10 +159,9 @@ class Gateway:
             return self.refusal(call, refused)
 
     def refusal(self, call: Call, error: Refused | StoreError) -> Response:
-        """Return the response that says why ``call`` was refused."""
+        """Return the response that says why ``call`` was refused, or that a finished job could not be read."""
         if isinstance(error, Refused):
             return self._error(error, call.origin, call.target)
-        # A finished job could not be read.
         _log.error("read failed", error=str(error))
         return self._error(errors.STORAGE_DOWN.refuse(), call.origin)
 

@@ -1,5 +1,7 @@
 """What operators did: a line for each act that has changed something, written with its change."""
 
+import functools
+
 import msgspec
 from msgspec import UNSET, Raw
 from msgspec.structs import fields
@@ -15,6 +17,8 @@ from bunqueue_trio.protocol.replies import Reply
 
 _encode = msgspec.json.Encoder().encode
 _OF_WORKERS = frozenset(spec.command for spec in CATALOG if spec.http and spec.http.path.startswith("/workers/"))
+_fields = functools.cache(fields)
+"""The fields of a kind of command: to find them costs more than all else that a slice of an act writes down."""
 _NAMED = frozenset({"queue", "id", "job_id", "token", "req_id"})
 
 
@@ -44,7 +48,7 @@ def note_action(
         return
     sent = {
         f.encode_name: value
-        for f in fields(command)
+        for f in _fields(type(command))
         if f.name not in _NAMED and (value := getattr(command, f.name)) != f.default and not isinstance(value, Raw)
     }
     if was is not None and "data" in was and _is_another(command, was):

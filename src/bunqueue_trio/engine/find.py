@@ -20,8 +20,8 @@ LOOKS = 4000
 """What a page may cost: a look at an unfinished job is 1, about 1 µs."""
 # To read an ended one.
 _RECORD = 12
-# Of them read at once.
-_RECORDS = 100
+# Of them read at once: a page of 100, and whether there is one more.
+_RECORDS = 101
 # To show one.
 _FOUND = 4
 # To tell what an error of an unfinished one is.

@@ -98,6 +98,13 @@ class FinishedRow(NamedTuple):
     """Of a dead letter: the key of its error."""
 
 
+def record_columns(*, data: bool, result: bool) -> str:
+    """Return the columns of a record for a query, with what stands for those that are not read."""
+    absent = {} if data else {"data": "x''"}
+    absent |= {} if result else {"result": "NULL"}
+    return ", ".join(absent.get(name, name) for name in FinishedRow._fields)
+
+
 _LARGE_BYTES = 32 * 1024
 """From this size of a payload on a row keeps its length, whatever changes but the payload."""
 
