@@ -34,7 +34,7 @@ EXACT = ("engine", "storage")
 # Those that the classifiers of pyproject.toml promise.
 PYTHONS = ("python3.11", "python3.12", "python3.13")
 
-# The tests that cover them. The tracer of coverage doubles the time of a test: `full` runs these under it, the slow ones of them without.
+# The tests that cover them. The tracer of coverage doubles the time of a test: `full` runs the quick ones of these under it.
 TRACED = (
     "engine",
     "storage",
@@ -187,11 +187,15 @@ def tests_steps(mode: str) -> list[Step]:
             return [Step("tests", _pytest(SELECTED[mode], "tests"))]
         case "full":
             sources = ",".join(f"bunqueue_trio.{package}" for package in EXACT)
-            # What is slow there runs beside them, without the tracer: see tests/conftest.py.
-            traced = [*_pytest(SELECTED[mode], "traced"), *tests]
+            traced = [*_pytest(QUICK, "traced"), *tests]
+            # By themselves: what they import first, without the tracer, it would never see.
+            slow = [*_pytest(f"slow and {SELECTED[mode]}", "slow"), *tests]
             others = [*_pytest(SELECTED[mode], "others", beside=2), *(f"--ignore={path}" for path in tests)]
             return [
-                Step("tests of engine and storage", _module("coverage", "run", f"--source={sources}", *traced[1:])),
+                Step(
+                    "quick tests of engine and storage", _module("coverage", "run", f"--source={sources}", *traced[1:])
+                ),
+                Step("slow tests of engine and storage", slow),
                 Step("tests of all else", others),
             ]
         case _:

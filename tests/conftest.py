@@ -61,12 +61,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     """Run what goes again and again through lines that plain tests cover without the tracer of coverage: it doubles the time.
 
-    That is what is marked `untraced`, and what is `slow`; the programs that they start, too.
+    That is what is marked `untraced`, and what is `slow` outside of the tests of engine and storage; the programs that
+    they start, too.
     """
     module = sys.modules.get("coverage")
     tracing = module.Coverage.current() if module else None
-    is_untraced = item.get_closest_marker("untraced") or item.get_closest_marker("slow")
-    if tracing is None or not is_untraced:
+    if tracing is None or not _is_untraced(item):
         return (yield)
     inherited = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("COVERAGE_PROCESS_")}
     tracing.stop()
@@ -75,6 +75,18 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     finally:
         tracing.start()
         os.environ |= inherited
+
+
+def _is_untraced(item: pytest.Item) -> bool:
+    if item.get_closest_marker("untraced"):
+        return True
+    is_traced = item.path.parent.name in ("engine", "storage") or item.path.name in (
+        "test_doctor.py",
+        "test_backup.py",
+        "test_restore.py",
+        "test_shrink.py",
+    )
+    return item.get_closest_marker("slow") is not None and not is_traced
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,8 +2,10 @@
 
 from planted.bounds import BOUNDS
 from planted.compat import COMPAT
+from planted.connections import CONNECTIONS
 from planted.doors import DOORS
 from planted.engine import ENGINE
+from planted.hands import HANDS
 from planted.others import OTHERS
 from planted.postgres import POSTGRES
 from planted.row import Mutant
@@ -12,4 +14,4 @@ from planted.versions import VERSIONS
 
 __all__ = ["MUTANTS", "Mutant"]
 
-MUTANTS = [*COMPAT, *DOORS, *ENGINE, *OTHERS, *POSTGRES, *SCHEDULES, *VERSIONS, *BOUNDS]
+MUTANTS = [*COMPAT, *CONNECTIONS, *DOORS, *ENGINE, *HANDS, *OTHERS, *POSTGRES, *SCHEDULES, *VERSIONS, *BOUNDS]

@@ -14,7 +14,8 @@ from bunqueue_trio.engine.reruns import Rerun
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.caller import By
-from bunqueue_trio.protocol.catalog import ACTS, SPECS
+from bunqueue_trio.protocol.catalog import ACTS, CATALOG, SPECS
+from bunqueue_trio.protocol.commands.spec import Does, Role
 from tests.engine.make import T0, Bench
 
 ANN = By("ann", "10.0.0.7")
@@ -163,6 +164,7 @@ ACTS_TRIED: dict[type[c.Command], tuple[Callable[[Bench], object], Act]] = {
     c.ReleaseWorker: (
         lambda b: pushed(b).do(c.Pull(queue="q", owner="w")), (c.ReleaseWorker(id="w"), {}, 1, c.ReleaseWorker(id="w")),
     ),
+    c.UnregisterWorker: (known, (c.UnregisterWorker(id="w"), {}, 1, None)),
     c.RunSchedule: (lambda b: b.do(NIGHTLY), (c.RunSchedule(name="s"), {"name": "s"}, 1, None)),
 }  # fmt: skip
 
@@ -186,6 +188,33 @@ def noted(bench: Bench) -> list[dict[str, Any]]:
 
 def test_every_act_of_the_catalogue_is_tried():
     assert set(ACTS_TRIED) == ACTS
+
+
+def test_each_change_that_only_an_operator_may_make_is_an_act():
+    changes = [spec for spec in CATALOG if spec.does is Does.CHANGES and spec.role is Role.ADMIN]
+    assert len(changes) > 20
+    assert [spec.tag for spec in changes if spec.acts is None] == []
+
+
+@pytest.mark.parametrize(
+    "kind", [kind for kind in ACTS_TRIED if "dry_run" in kind.__struct_fields__], ids=lambda kind: kind.__name__
+)
+def test_what_is_only_tried_is_no_act(bench: Bench, kind: type[c.Command]):
+    prepare, (command, *_) = ACTS_TRIED[kind]
+    prepare(bench)
+    bench.commit()
+    apply(bench.engine, msgspec.structs.replace(command, dry_run=True), bench.now, by=ANN)
+    assert not bench.engine.has_changes
+
+
+def test_a_worker_that_leaves_does_no_act_and_one_that_is_forgotten_has_its_name(bench: Bench):
+    bench.do(c.RegisterWorker(worker_id="w", name="mail"), "socket")
+    bench.do(c.UnregisterWorker(id="w"), "socket")
+    assert noted(bench) == []
+    bench.do(c.RegisterWorker(worker_id="w", name="mail"))
+    bench.do(c.UnregisterWorker(id="w"), "another")
+    (act,) = noted(bench)
+    assert (act["command"], act["worker"], act["fields"]) == ("UnregisterWorker", "w", {"name": "mail"})
 
 
 @pytest.mark.parametrize("kind", ACTS_TRIED, ids=lambda kind: kind.__name__)

@@ -55,6 +55,7 @@ def test_dead_letters_are_shown_and_retried(server: Running):
     assert [json.loads(line)["job"]["id"] for line in done.out.splitlines()] == ids[::-1]
     assert done.err == ""
     assert ask(server, "retry", "q", "--id", ids[1]).out == "q: 1 retried, 2 still dead\n"
+    assert ask(server, "retry", "q", "--yes", "--data", "1").code == 2
     assert ask(server, "retry", "q", "--yes").out == "q: 2 retried, 0 still dead\n"
     assert ask(server, "dead", "q")[1:] == ("", "q: no dead letters\n")
     assert ask(server, "dead", "q", "--json")[1:] == ("", "")

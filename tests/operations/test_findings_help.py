@@ -168,6 +168,20 @@ async def hangs(bunqueue: Bunqueue) -> None:
     await beat(bunqueue, 11)
 
 
+async def worker_hangs(bunqueue: Bunqueue) -> None:
+    await hangs(bunqueue)
+    await push(bunqueue, "bills")
+    await bunqueue.server.core.execute(c.Pull(queue="bills", owner="w1"))
+    await beat(bunqueue, 11)
+
+
+async def error_is_new(bunqueue: Bunqueue) -> None:
+    for name in "abcd":
+        for _ in range(4):
+            await push(bunqueue, name)
+        await fail(bunqueue, name, 4, "no room for {}")
+
+
 async def vanish(bunqueue: Bunqueue) -> None:
     for _ in range(120):
         await push(bunqueue, "bills", max_attempts=1)
@@ -282,14 +296,14 @@ INCIDENTS: Mapping[str, tuple[str, Callable[[Bunqueue], Awaitable[None]]]] = {
     "nobody": ("nobody-asks", nobody_asks), "quiet": ("nobody-asks", all_are_quiet), "many": ("nobody-asks-more", many_wait),
     "slow": ("queue-waits", queue_is_slow), "limited": ("queue-waits", limited), "rated": ("queue-waits", rated), "grows": ("queue-grows", grows),
     "die": ("jobs-die", jobs_die), "die unseen": ("jobs-die", jobs_die_unseen), "fail": ("attempts-fail", attempts_fail),
-    "paused": ("paused", paused), "hangs": ("job-stuck", hangs), "vanish": ("workers-vanish", vanish), "late": ("schedules-late", late),
+    "paused": ("paused", paused), "hangs": ("job-stuck", hangs), "worker hangs": ("worker-hangs", worker_hangs), "new": ("error-new", error_is_new), "vanish": ("workers-vanish", vanish), "late": ("schedules-late", late),
     "late, and deleted": ("schedules-late", late_and_deleted), "back": ("error-back", error_is_back), "back, and gone": ("error-back", error_is_back_and_gone), "dead": ("dead-letters", lie_around),
     "rerun paused": ("rerun-held", rerun_paused), "rerun unasked": ("rerun-held", rerun_unasked),
     "rerun limited": ("rerun-held", rerun_limited), "rerun rated": ("rerun-held", rerun_rated), "quiet for long": ("workers-quiet", quiet_for_long),
 }  # fmt: skip
 """Incident → the finding that it makes, and how it comes about."""
 
-ACTS = ("pause", "resume", "limit", "cancel", "clean", "workers unquiet", "reruns stop")
+ACTS = ("pause", "resume", "limit", "cancel", "clean", "workers unquiet", "workers release", "reruns stop")
 """Lines that change something about what they are said of."""
 UNTRIED = ("watch", "doctor --live")
 """Lines that go on until Ctrl-C; that need a real server."""
@@ -324,7 +338,7 @@ async def test_what_a_finding_advises_is_accepted_and_helps(shell: Shell, incide
         if " ".join(words[:2]) in UNTRIED or words[0] in UNTRIED or not before:
             continue
         asks = ["--yes"] if words[0] in ("cancel", "clean") else []
-        done = await shell(*words[:1], *asks, *words[1:])
+        done = await shell(*words[:1], *asks, *words[1:], *(["--yes"] if words[:2] == ["workers", "release"] else []))
         # The health of a server that stops is bad, and said to be.
         assert done.exit_code == 0 or words[0] == "health", (line, done.output)
         assert "503" not in done.output

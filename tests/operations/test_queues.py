@@ -75,7 +75,7 @@ def test_a_queue_is_paused_shown_and_resumed(server: Running):
     assert (seen["name"], seen["paused"], seen["counts"]["waiting"]) == ("emails", True, 1)
     assert 7_000_000 < seen["pause"]["until"] - seen["pause"]["since"] <= 7_200_000
     assert ask(server, "resume", "emails").out == "emails: resumed\n"
-    assert not json.loads(ask(server, "queues", "--json").out)["paused"]
+    assert not json.loads(ask(server, "queues", "emails", "--json").out)["paused"]
 
 
 @pytest.mark.slow

@@ -124,4 +124,4 @@ def test_what_can_be_found_can_be_acted_on():
     found = {field.name: (field.type, field.default) for field in msgspec.structs.fields(c.FindJobs)}
     acted_on = {field.name: (field.type, field.default) for field in msgspec.structs.fields(c.Filter)}
     assert {name: found[name] for name in acted_on} == acted_on
-    assert found.keys() - acted_on.keys() == {"req_id", "limit", "after"}
+    assert found.keys() - acted_on.keys() == {"req_id", "count", "limit", "after"}

@@ -7,7 +7,7 @@ import trio
 from msgspec import Raw
 
 from bunqueue_trio.config import INLINE_ROWS_MAX, LARGE_BODY_BYTES, MIB, WRITTEN_S
-from bunqueue_trio.engine.commands.report import DEATH_ACKS, FAILURE_ACKS, Failures
+from bunqueue_trio.engine.commands.report import DEATH_ACKS, FAILURE_ACKS
 from bunqueue_trio.engine.job import State
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
@@ -38,17 +38,6 @@ async def test_acks_of_many_are_done_in_steps_and_answered_when_all_are_committe
     assert await world.core.finish(begun) == r.OK
     assert not world.journal.dirty
     assert {world.state(job_id) for job_id in ids} == {State.COMPLETED}
-
-
-async def test_failures_that_many_die_of_are_more_work(world: World):
-    """Each text is looked through, to find out which fault it is."""
-    command = await dying(world)
-    failures = Failures(world.engine, command)
-    died = []
-    while not failures.add(3 * (DEATH_ACKS + FAILURE_ACKS), 0):
-        died.append(len(failures.done))
-    assert died == [3, 6, 9]
-    assert world.engine.counts[State.ACTIVE] == 0
 
 
 async def test_a_few_failures_that_may_be_deaths_are_done_in_steps(world: World, monkeypatch: pytest.MonkeyPatch):

@@ -74,7 +74,9 @@ JUDGE = r"""(() => {
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that asks for a token, with a queue that has died of one error."""
     with Server(tmp_path_factory.mktemp("night") / "q.db", {"AUTH_TOKENS": TOKEN}) as running:
-        with httpx.Client(base_url=running.url, headers={"Authorization": f"Bearer {TOKEN}"}, trust_env=False) as api:
+        with httpx.Client(
+            base_url=running.url, headers={"Authorization": f"Bearer {TOKEN}"}, trust_env=False, timeout=PATIENCE_S
+        ) as api:
             for n in range(12):
                 api.post("/queues/orders/jobs", json={"data": {"tenant": "acme", "order": n}, "maxAttempts": 1})
                 job = api.get("/queues/orders/jobs").json()
@@ -332,7 +334,9 @@ def test_a_page_lives_and_a_hidden_one_asks_nothing(browser: Browser, server: Se
     browser.run(
         "document.querySelector('.shell').open = true; document.querySelector('.states a').focus(); window.isSame = 1"
     )
-    with httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {TOKEN}"}, trust_env=False) as api:
+    with httpx.Client(
+        base_url=server.url, headers={"Authorization": f"Bearer {TOKEN}"}, trust_env=False, timeout=PATIENCE_S
+    ) as api:
         for n in range(7):
             api.post("/queues/alive/jobs", json={"data": n})
     browser.until("document.querySelector('.states-n').textContent === '7'")

@@ -18,7 +18,8 @@ from bunqueue_trio.pages.findings import FINDINGS_MAX, Finding, Picture, find, f
 from bunqueue_trio.pages.words import count, rate, size, span
 from bunqueue_trio.runtime.audit import Finding as AuditFinding
 from bunqueue_trio.runtime.history import Minute, Past
-from bunqueue_trio.runtime.picture import PauseLook
+from bunqueue_trio.runtime.new_errors import NewError
+from bunqueue_trio.runtime.picture import PauseLook, WorkerLook
 from bunqueue_trio.runtime.statistics import (
     ErrorBack,
     Held,
@@ -159,6 +160,15 @@ def test_the_rest_of_the_server():
     assert "`BIND=127.0.0.1:7601,unix:/run/q`" in finding.remedy, "clients on this machine go on as they are"
 
 
+def test_what_has_just_begun_is_neither_held_up_nor_forgotten():
+    hour = 60 * MINUTE
+    for ago, codes in ((12 * hour - 1, []), (12 * hour, ["workers-quiet"])):
+        assert found(Picture(replace(GOOD, workers_quiet=(QuietLook("w", NOW - ago),)), [], Past())) == codes
+    for ago, code, codes in ((MINUTE - 1, "paused", []), (MINUTE, "paused", ["rerun-held"]), (hour, "disk", [])):
+        held = Held("r", code, "q", "", NOW - ago, 10, 10, 0)
+        assert found(Picture(replace(GOOD, reruns_held=(held,)), [], Past())) == codes
+
+
 def test_the_worst_comes_first_and_there_is_an_end():
     queues = [queue(f"q{n:04}", waiting=n + 1, oldest_ready_at=NOW - 20 * MINUTE) for n in range(1000)]
     queues.append(queue("p", pause=PauseLook(None, NOW, None), waiting=3, oldest_ready_at=NOW))
@@ -230,6 +240,8 @@ def incidents() -> list[Picture]:
         Picture(GOOD, [queue(active=1, active_since=NOW - 2 * MINUTE, active_id="j 1")], Past(queues={"q": usual})),
         Picture(begun, [], Past()),
         Picture(lost, [], Past([minute(14), minute(10, stalled=100, lost_to_stalls=3)])),
+        Picture(GOOD, [], Past(queues={"h": usual}), workers=[WorkerLook("mail 3", 5, "h", NOW - 12 * MINUTE, NOW - 40 * MINUTE)]),
+        Picture(GOOD, [], Past(errors=[NewError("abc", "SMTP said …", NOW - MINUTE, NOW, 20, {"a": 10, "b": 10})])),
         Picture(GOOD, [queue(dead=2)], Past()), Picture(GOOD, [queue(dead=2), queue("r", dead=1)], Past()),
         Picture(GOOD, [slow_one._replace(name=f"q{n}") for n in range(30)], Past()),
     ]  # fmt: skip
@@ -243,7 +255,7 @@ HELPLESS = {"no-tokens", "clock-off"}
 
 def test_the_incidents_show_every_finding():
     pages = Path(__file__).parents[2] / "src" / "bunqueue_trio" / "pages"
-    names = ("findings.py", "queue_findings.py", "act_findings.py")
+    names = ("findings.py", "queue_findings.py", "act_findings.py", "new_findings.py")
     sources = "".join((pages / name).read_text() for name in names)
     codes = set(re.findall(r'(?:code=|"code": |else |)"([a-z]+(?:-[a-z]+)+)"', sources)) - {"loop-lag", "rate-limit"}
     assert {each.code for each in ALL_OF_THEM} == {*codes, "paused", "nobody-asks-more"}

@@ -66,6 +66,16 @@ class Empty:
         """Count nothing wrongly."""
         return True
 
+    last_event_id = 0
+
+    def first_event_id(self) -> int:
+        """Return that none is kept."""
+        return 1
+
+    def events_after(self, *_: object) -> list[tuple[int, bytes]]:
+        """Return nothing."""
+        return []
+
     def first_seen(self, *_: object) -> None:
         """Know nothing."""
 

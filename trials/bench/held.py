@@ -32,7 +32,7 @@ WANTED_MS = 20.0
 """What is required of any step."""
 BYTES = 10 * 1024 * 1024 - 100_000
 _LOG = "STEPS_LOG"
-# Steps below this are not told.
+# Steps below this are not shown.
 _NOTED_S = 0.004
 
 

@@ -50,7 +50,7 @@ WHY = {
     "POST /queues/:queue/pause": "takes a `reason` and an `until`",
     "POST /queues/:queue/drain": "1,000 jobs a call; `left` says how many there still are; delayed ones only if it is said",
     "POST /queues/:queue/obliterate": "refused (409) while jobs are active, unless by `force`; 1,000 jobs a call, until `done`",
-    "POST /queues/:queue/clean": "`state` must be said: no call without arguments deletes what is still to be done; pages go on by `after`",
+    "POST /queues/:queue/clean": "`state` must be said; pages go on by `after`",
     "POST /queues/:queue/promote-jobs": "1,000 jobs a call unless `count` says fewer; takes the role `admin`",
     "POST /queues/:queue/retry-completed": "push the job again",
     "GET /queues/:queue/jobs/list": "`state` is one state and must be said; pages go on by `after` and `next`, not by `offset`; the waiting come in the order of their delivery, the ended newest first",

@@ -5,7 +5,7 @@ from http import HTTPStatus
 from typing import Any
 
 import click
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from bunqueue_trio.cli.canary import Percent, retry_first
 from bunqueue_trio.cli.listing import Listing
@@ -21,7 +21,18 @@ from bunqueue_trio.cli.many import (
     with_dead_filter,
     yes_option,
 )
-from bunqueue_trio.cli.remote import DURATION, Refusal, answer, at, json_option, pages, refuse_without, say, with_server
+from bunqueue_trio.cli.remote import (
+    DURATION,
+    Refusal,
+    answer,
+    at,
+    json_argument,
+    json_option,
+    pages,
+    refuse_without,
+    say,
+    with_server,
+)
 from bunqueue_trio.cli.slips import refuse_unknown, tell_if_unknown
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.pages.words import count
@@ -167,6 +178,7 @@ def _common(common: InCommon) -> str:
 @with_server
 @click.argument("queue", required=False)
 @click.option("--id", "job_id", metavar="ID", help="Only this job.")
+@click.option("--data", metavar="JSON", help="With --id: another payload; `-` is standard input, `@FILE` a file.")
 @with_dead_filter
 @click.option(
     "--canary",
@@ -196,7 +208,7 @@ def _common(common: InCommon) -> str:
 @yes_option
 @json_option
 def retry(
-    url: str, token: str | None, queue: str | None, wanted: dict[str, Any], *, job_id: str | None, canary: int | None,
+    url: str, token: str | None, queue: str | None, wanted: dict[str, Any], *, job_id: str | None, data: str | None, canary: int | None,
     stop_at: float, wait: int, limit: int | None, rate: int | None, dry_run: bool, yes: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Put the dead letters of QUEUE back into it, as new jobs with their old ids; without QUEUE all that a filter describes.
@@ -211,6 +223,7 @@ def retry(
     if canary is not None and limit is not None:
         raise click.UsageError("--canary and --limit exclude each other")
     refuse_without(canary is not None, "--canary", "stop_at", "wait")
+    refuse_without(job_id is not None, "--id", "data")
     refuse_unknown(url, token, *filter(None, [queue]))
     which = wanted | ({} if queue is None else {"queue": queue})
     how: dict[str, Any] = rated(rate, limit)
@@ -224,7 +237,8 @@ def retry(
         _retry_which(url, token, queue, which, as_json=as_json, **how)
     else:
         assert queue is not None
-        _retry_all(url, token, queue, job_id, as_json=as_json)
+        changed = {} if data is None else {"data": Raw(json_argument(data))}
+        _retry_all(url, token, queue, job_id, as_json=as_json, **changed)
 
 
 def is_wanted(
@@ -284,10 +298,10 @@ def _retry_which(
     say(text, did.told(), as_json=as_json)
 
 
-def _retry_all(url: str, token: str | None, queue: str, job_id: str | None, *, as_json: bool) -> None:
+def _retry_all(url: str, token: str | None, queue: str, job_id: str | None, *, as_json: bool, **changed: Raw) -> None:
     again, left = 0, 0
     try:
-        for reply in _tries(url, token, queue, job_id):
+        for reply in _tries(url, token, queue, job_id, **changed):
             again, left = again + reply.count, reply.left
     except click.ClickException as gone:
         if not again:
@@ -312,14 +326,15 @@ def _why_still(url: str, token: str | None, queue: str) -> str:
     )
 
 
-def _tries(url: str, token: str | None, queue: str, job_id: str | None) -> Iterator[RetryReply]:
+def _tries(url: str, token: str | None, queue: str, job_id: str | None, **changed: Raw) -> Iterator[RetryReply]:
     """Yield the answers of passes over all dead letters, as long as one leaves some for the next; or the one answer for a single job.
 
     No more are retried than were dead at the start: where retried jobs die at once, that is not done for ever.
     """
     todo: int | None = None
     while True:
-        done, body = 0, {} if job_id is None else {"jobId": job_id}
+        body: dict[str, Any] = {} if job_id is None else {"jobId": job_id, **changed}
+        done = 0
         while True:
             reply = answer(url, token, c.RetryDlq, queue=queue, **body)
             yield reply

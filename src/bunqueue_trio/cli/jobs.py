@@ -30,6 +30,7 @@ from bunqueue_trio.cli.remote import (
     with_server,
 )
 from bunqueue_trio.cli.slips import tell_if_unknown
+from bunqueue_trio.cli.timeline import show_timeline
 from bunqueue_trio.cli.words import told
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.pages.words import Given, line, span
@@ -61,10 +62,11 @@ _force = click.option("--force", is_flag=True, help="With a filter: active jobs,
 @click.option(
     "--limit", type=click.IntRange(min=1), default=100, show_default=True, metavar="N", help="Show at most N."
 )
+@click.option("--count", "only_count", is_flag=True, help="Say how many there are, all of them, instead.")
 @json_option
 def jobs(
     url: str, token: str | None, of_queue: str | None, in_state: str | None, wanted: dict[str, Any], *, limit: int,
-    as_json: bool,
+    only_count: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """List jobs, of QUEUE in STATE or of all that a filter describes: when, id, name, failed attempts and last error.
 
@@ -73,6 +75,10 @@ def jobs(
     ended one ended, and any other was pushed. With several queues or states, each line says its own.
     """
     wanted |= _also(wanted, "queue", of_queue) | _also(wanted, "state", in_state)
+    if only_count:
+        total = sum(page.count or 0 for page in pages(url, token, c.FindJobs, **wanted, count=True))
+        say(f"{total:,}", {"count": total}, as_json=as_json)
+        return
     is_one = all(len(wanted.get(name, ())) == 1 for name in ("queue", "state"))
     when = _WHEN_CALLED.get(wanted["state"][0], "pushed") if len(wanted.get("state", ())) == 1 else "when"
     where = () if is_one else ("queue", "state")
@@ -123,9 +129,15 @@ def _place(name: str) -> int:
 @with_server
 @click.argument("job_id", metavar="ID")
 @click.option("--data", is_flag=True, help="Show its payload and its result, too.")
+@click.option("--timeline", is_flag=True, help="Show what happened to it instead, in order; also to one that is gone.")
 @json_option
-def job(url: str, token: str | None, job_id: str, *, data: bool, as_json: bool) -> None:
+def job(url: str, token: str | None, job_id: str, *, data: bool, timeline: bool, as_json: bool) -> None:
     """Show the job ID: its state, times and last error, and the attempts that failed, with their stacks."""
+    if timeline:
+        if data:
+            raise click.UsageError("--timeline has no payloads: leave out --data")
+        show_timeline(url, token, job_id, as_json=as_json)
+        return
     view = answer(url, token, c.GetJob, id=job_id).job
     # All that there is, in whatever order: nothing here knows its fields.
     found = plain(view) | plain(answer(url, token, c.GetState, id=job_id))

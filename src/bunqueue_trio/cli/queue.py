@@ -103,6 +103,8 @@ def queue(
         return
     if leaving:
         confirm(f"{queue}: delete {count(leaving, 'dead letter')} for good", yes=yes)
+    # What is set makes it known.
+    before = answer(url, token, c.GetQueue, queue=queue).queue
     for name in reset:
         for kind in (c.ClearConcurrency, c.RateLimitClear) if name == "limits" else (GROUPS[name].clears,):
             answer(url, token, kind, queue=queue)
@@ -122,7 +124,7 @@ def queue(
         return
     is_any_set = any(reply["set"] for reply in replies.values()) or view.concurrency or view.rate_limit
     if said or not is_any_set:
-        tell_unknown(url, token, view, " yet; jobs that come to it will be treated so" if said else "")
+        tell_unknown(url, token, before, " yet; jobs that come to it will be treated so" if said else "")
     _show(url, token, view, replies, is_any_set=bool(is_any_set))
 
 

@@ -16,13 +16,15 @@ from bunqueue_trio.config import parse_duration_ms, parse_typed_ms
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.pages.words import count, span, typed_ms, whole
 from bunqueue_trio.protocol import commands as c
-from bunqueue_trio.protocol.queue_replies import PauseView, QueueView, RateView
+from bunqueue_trio.protocol.queue_replies import LatelyView, PauseView, QueueView, RateView
 
 # A number of ms as large as that is a moment; as a duration it would be three years.
 _EPOCH_MS_MIN = 10**11
 _STATES = ("waiting", "delayed", "waiting-children", "active", "completed", "failed")
 COLUMNS = (*_STATES, "oldest", "pulls", "at once", "rate", "paused")
 """Of the table, after the name; the help explains each."""
+FLOW = ("in/min", "out/min", "in/h", "out/h", "p50", "p95")
+"""What `--wide` adds before the last of them."""
 UNLIMITED = ("none", "any")
 """The words that remove a limit: the one of all commands, and the older one."""
 
@@ -69,8 +71,9 @@ class Moment(click.ParamType[tuple[int, bool] | datetime]):
 @with_server
 @click.argument("queue", required=False)
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Show at most N; all unless you say.")
+@click.option("--wide", is_flag=True, help="Also how many came and went lately, and how long they ran.")
 @json_option
-def queues(url: str, token: str | None, queue: str | None, *, limit: int | None, as_json: bool) -> None:
+def queues(url: str, token: str | None, queue: str | None, *, limit: int | None, wide: bool, as_json: bool) -> None:
     """Show what is in the queues of a running server, or in QUEUE alone.
 
     \b
@@ -84,6 +87,8 @@ def queues(url: str, token: str | None, queue: str | None, *, limit: int | None,
     pulls             pulls that wait for a job right now; 0: no worker is free, or none is there
     at once           how many jobs may be active (see `limit`); empty: any number
     rate              how many may be delivered in which time (see `limit --rate`); empty: any number
+    in, out           with --wide: jobs that came, and that completed or died, in the last minute and hour
+    p50, p95          with --wide: half of the last hour's jobs ran for no longer, 95 of 100; empty: none has
     paused            since when, until when and why nothing is delivered (see `pause`); empty: it is not paused
     """
     found: Iterable[QueueView]
@@ -100,7 +105,7 @@ def queues(url: str, token: str | None, queue: str | None, *, limit: int | None,
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("queue", no_wrap=True)
-    for name in COLUMNS[:-1]:
+    for name in (*COLUMNS[:-1], *(FLOW if wide else ())):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column(COLUMNS[-1])
     now = now_ms(url, token)
@@ -109,9 +114,18 @@ def queues(url: str, token: str | None, queue: str | None, *, limit: int | None,
         table.add_row(
             printable(each.name), *(f"{each.counts[state]:,}" for state in _STATES),
             "" if oldest is None else span(now - oldest), f"{each.pulls_waiting:,}",
-            "" if each.concurrency is None else f"{each.concurrency:,}", _rate(each.rate_limit), printable(_why(each.pause)),
+            "" if each.concurrency is None else f"{each.concurrency:,}", _rate(each.rate_limit),
+            *(_flow(each.lately) if wide else ()), printable(_why(each.pause)),
         )  # fmt: skip
     show_table(table)
+
+
+def _flow(lately: LatelyView | None) -> tuple[str, ...]:
+    if lately is None:
+        return ("",) * len(FLOW)
+    counts = (lately.minute.in_, lately.minute.out, lately.hour.in_, lately.hour.out)
+    runs = (lately.p50, lately.p95)
+    return (*(f"{n:,}" for n in counts), *("" if ms is None else span(ms) for ms in runs))
 
 
 @click.command()

@@ -29,10 +29,11 @@ from bunqueue_trio.protocol.address import http_url, masked
 from bunqueue_trio.protocol.catalog import SPECS
 from bunqueue_trio.protocol.commands import Command
 from bunqueue_trio.protocol.numbers import integer
-from bunqueue_trio.protocol.replies import DataReply, LogsReply, Reply
+from bunqueue_trio.protocol.replies import DataReply, Reply
 from bunqueue_trio.protocol.request import Request, request_of
 from bunqueue_trio.protocol.routes import path_of_page
 from bunqueue_trio.protocol.surrogates import read
+from bunqueue_trio.protocol.trail_replies import LogsReply
 
 R = TypeVar("R", bound=Reply)
 

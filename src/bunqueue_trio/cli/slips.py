@@ -21,7 +21,14 @@ LOOKED_MAX = 10_000
 
 def is_unknown(view: QueueView) -> bool:
     """Return whether a queue is one that nobody has used."""
-    return not (any(view.counts.values()) or view.paused or view.pulls_waiting or view.concurrency or view.rate_limit)
+    return not (
+        any(view.counts.values())
+        or view.paused
+        or view.pulls_waiting
+        or view.concurrency
+        or view.rate_limit
+        or view.set
+    )
 
 
 def tell_unknown(url: str, token: str | None, view: QueueView, then: str = "") -> None:

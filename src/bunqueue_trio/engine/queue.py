@@ -133,6 +133,8 @@ class Totals(Struct):
     completed: int = 0
     failed: int = 0
     """Jobs that failed for good."""
+    died: int = 0
+    """Those of them of which nobody wanted that: neither discarded, nor waiting for what was cancelled, nor of a muted error."""
     retried: int = 0
     stalled: int = 0
     lost_to_stalls: int = 0

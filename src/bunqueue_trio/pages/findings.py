@@ -15,11 +15,12 @@ from msgspec import Struct
 from bunqueue_trio.config import MIB
 from bunqueue_trio.pages.act_findings import act_findings
 from bunqueue_trio.pages.cluster_findings import cluster_findings
+from bunqueue_trio.pages.new_findings import held_by, hung_workers
 from bunqueue_trio.pages.queue_findings import Candidates, gone
 from bunqueue_trio.pages.words import Given, count, line, size, span
 from bunqueue_trio.protocol.codec import encode
 from bunqueue_trio.runtime.history import MINUTE_MS, Minute, Past
-from bunqueue_trio.runtime.picture import QueueLook
+from bunqueue_trio.runtime.picture import QueueLook, WorkerLook
 from bunqueue_trio.runtime.statistics import Page, Reporter, Statistics
 
 Severity = Literal["critical", "warning", "notice"]
@@ -81,13 +82,15 @@ class Picture(Struct, frozen=True):
     past: Past
     is_guarded: bool = True
     """A token is asked for, or only this machine can ask."""
+    workers: Sequence[WorkerLook] = ()
+    """Those that have several jobs, none of which has come lately."""
 
 
 async def picture_of(server: Reporter) -> Picture:
     """Return what the rules look at, of a server as it is now; lets others run while it looks at the queues."""
     queues = await server.look_at_queues()
     await trio.lowlevel.checkpoint()
-    return Picture(server.statistics(), queues, server.past(), server.is_guarded)
+    return Picture(server.statistics(), queues, server.past(), server.is_guarded, server.look_at_workers())
 
 
 async def findings(server: Reporter) -> Page:
@@ -125,8 +128,9 @@ def find(picture: Picture) -> list[Finding]:
 
 def _worst(picture: Picture, candidates: Candidates) -> list[Finding]:
     server = chain.from_iterable(rule(picture) for rule in _RULES)
-    queues = candidates.tell(picture.told, picture.queues, picture.past)
-    found = [*server, *(Finding(**fields) for fields in queues)]
+    hung = list(hung_workers(picture.workers, picture.past, picture.told.now))
+    queues = candidates.tell(picture.told, picture.queues, picture.past, held_by(hung))
+    found = [*server, *(Finding(**fields) for fields in chain((each for _, each in hung), queues))]
     return sorted(found, key=_place)[:FINDINGS_MAX]
 
 

@@ -286,8 +286,7 @@ class Core:
         """Find out whether a bulk command is possible, and do the first part of it."""
         engine, now = self._engine, self.clock.epoch_ms(at)
         bulk = self._apply(now, begin_bulk, engine, command, owner)
-        begun = Begun(command, owner, bulk.reply, engine.epoch, at=at, bulk=bulk)
-        begun.done = done_by(bulk)
+        begun = Begun(command, owner, bulk.reply, engine.epoch, at=at, bulk=bulk, done=done_by(bulk))
         bulk.prepare()
         self.journal.half.begin(command)
         self.journal.note_size(max(size, added_by(command)))

@@ -41,7 +41,9 @@ class Ids:
 
     def _begin(self, ms: int) -> None:
         self._ms, self._count = ms, 0
-        self._head = f"{ms >> 16:08x}-{ms & 0xFFFF:04x}-7"
+        # By way of bytes, which takes half the time of formatting: one who pushes alone pays it for each push.
+        time = ms.to_bytes(6).hex()
+        self._head = f"{time[:8]}-{time[8:]}-7"
         # The variant, and 62 bits that no other server has.
-        tail = f"{self._bits(62) | 1 << 63:016x}"
+        tail = (self._bits(62) | 1 << 63).to_bytes(8).hex()
         self._tail = f"-{tail[:4]}-{tail[4:]}"

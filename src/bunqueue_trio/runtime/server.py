@@ -27,7 +27,7 @@ from bunqueue_trio.runtime.limiter import RateLimiter
 from bunqueue_trio.runtime.lookups import AwaitingCore, Lookups
 from bunqueue_trio.runtime.memory import Memory
 from bunqueue_trio.runtime.meters import LoopLag
-from bunqueue_trio.runtime.picture import QUIETED_LOOKED, QueueLook, look
+from bunqueue_trio.runtime.picture import QUIETED_LOOKED, QueueLook, WorkerLook, look, look_at_workers
 from bunqueue_trio.runtime.services import (
     AgeSampler,
     AutoRetrier,
@@ -107,7 +107,7 @@ class Server:
         self.limiter: RateLimiter = RateLimiter(settings.rate_limit_window_ms, settings.rate_limit_max_requests)
         self.buffers: Budget = Budget(buffers)
         self.rates: Rates = Rates(self.engine)
-        self.shrinker: Shrinker = Shrinker(self.journal, store)
+        self.shrinker: Shrinker = Shrinker(self.journal, store, settings.disk_reserve_bytes)
         self.sampler: AgeSampler = AgeSampler(self.journal, store)
         self.hub: Hub = Hub(store)
         self.history: History = History()
@@ -250,6 +250,10 @@ class Server:
         """Return every queue as it was within the last second."""
         return await self.queues_seen.get(partial(look, self.engine, self.store))
 
+    def look_at_workers(self) -> tuple[WorkerLook, ...]:
+        """Return workers with several jobs, none of which has come lately."""
+        return look_at_workers(self.engine, self.clock.now())
+
     async def note_minute(self) -> None:
         """Note what is the case at the end of a minute."""
         queues = await self.look_at_queues()
@@ -262,12 +266,12 @@ class Server:
             sum(told.audit.faults.values()), sum(task.restarts for task in told.tasks),
             histograms["commit"].counts, histograms["loop_lag"].counts, told.schedules.late,
         )  # fmt: skip
-        minutes = await self.history.note(minute, queues, self.engine.figures.take_deaths())
+        minutes = await self.history.note(minute, queues, *self.engine.figures.take_bad())
         self.core.step(lambda now: self.engine.figures.note(told.now, minutes))
 
     def past(self) -> Past:
         """Return what happened in the last hours, minute by minute."""
-        return self.history.past(self.engine.figures.died)
+        return self.history.past(self.engine.figures.died, self.engine.figures.failed, self.engine.marks.muted)
 
     def new_id(self) -> str:
         """Return a new id for a peer."""

@@ -21,7 +21,7 @@ from bunqueue_trio.runtime.cluster import ClusterFigures
 from bunqueue_trio.runtime.history import Past
 from bunqueue_trio.runtime.memory import Memory
 from bunqueue_trio.runtime.meters import HistogramFigures
-from bunqueue_trio.runtime.picture import QueueLook
+from bunqueue_trio.runtime.picture import QueueLook, WorkerLook
 from bunqueue_trio.runtime.shared import Shared
 from bunqueue_trio.storage.awaited import Leading
 from bunqueue_trio.storage.store import Sampled, Space, Store
@@ -298,6 +298,10 @@ class Reporter(Protocol):
 
     async def look_at_queues(self) -> tuple[QueueLook, ...]:
         """Return every queue as it was within the last second."""
+        ...
+
+    def look_at_workers(self) -> tuple[WorkerLook, ...]:
+        """Return workers with several jobs, none of which has come lately."""
         ...
 
     def past(self) -> Past:

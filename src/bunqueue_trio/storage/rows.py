@@ -14,7 +14,7 @@ from bunqueue_trio.engine.audit import Stored
 from bunqueue_trio.engine.fingerprint import CANCELLED, fingerprint
 from bunqueue_trio.engine.job import DEFAULT_OPTIONS, Job, Lease, Note, Options, State, Trace
 from bunqueue_trio.engine.queue import check_name
-from bunqueue_trio.errors import Refused
+from bunqueue_trio.errors import InvariantBroken, Refused
 
 _encode = msgspec.json.Encoder().encode
 _OPTIONS = msgspec.json.Decoder(Options)
@@ -98,6 +98,13 @@ class FinishedRow(NamedTuple):
     """Of a dead letter: the key of its error."""
 
 
+def record_columns(*, data: bool, result: bool) -> str:
+    """Return the columns of a record for a query, with what stands for those that are not read."""
+    absent = {} if data else {"data": "x''"}
+    absent |= {} if result else {"result": "NULL"}
+    return ", ".join(absent.get(name, name) for name in FinishedRow._fields)
+
+
 _LARGE_BYTES = 32 * 1024
 """From this size of a payload on a row keeps its length, whatever changes but the payload."""
 
@@ -163,6 +170,9 @@ def finished_row(job: Job, group: str | None = None) -> FinishedRow:
 
     ``group``: the fingerprint of its error, if that is known.
     """
+    # A record says `removed` for one that has completed and is not to be shown: its dependents are released. Nothing else may.
+    if job.state not in _ENDED:
+        raise InvariantBroken(f"a job that is {job.state.value} has no record")
     note = job.noted()
     shown = not (job.state is State.COMPLETED and job.options.remove_on_complete)
     options = job.options
@@ -180,7 +190,7 @@ def finished_row(job: Job, group: str | None = None) -> FinishedRow:
 def _kept_note(note: Note) -> str:
     """Return what is kept of the rare facts of a job that has ended, beside those that have a column."""
     error, message, reason, cancelled = note.error, note.message, note.reason, note.cancelled
-    progressed_at, retries = note.progressed_at, note.auto_retries
+    progressed_at, retries, discarded_by = note.progressed_at, note.auto_retries, note.discarded_by
     if (
         error is None
         and message is None
@@ -194,7 +204,7 @@ def _kept_note(note: Note) -> str:
     return _text(
         Note(
             error=error, message=message, reason=reason, cancelled=cancelled, progressed_at=progressed_at,
-            auto_retries=retries,
+            auto_retries=retries, discarded_by=discarded_by,
         )
     )  # fmt: skip
 
@@ -214,6 +224,7 @@ def _text(value: Struct) -> str:
 
 
 _NO_NOTE = _text(Note())
+_ENDED = (State.COMPLETED, State.FAILED)
 _CHANGES = slice(JobRow._fields.index(ChangedRow._fields[0]), -1)
 """What can change of the row of a job, but for its note."""
 

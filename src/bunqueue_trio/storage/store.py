@@ -159,10 +159,12 @@ class Space(NamedTuple):
     disk_free: int
     disk: int = 0
 
-    @property
-    def is_nearly_full(self) -> bool:
-        """Whether the disk is so full that only commands which empty the queues get room; free space in the file counts."""
-        return self.disk_free + self.free < min(DISK_RESERVE_BYTES, self.disk // DISK_RESERVE_PART)
+    def is_nearly_full(self, reserve: int = DISK_RESERVE_BYTES) -> bool:
+        """Return whether only commands that empty the queues get room on the disk, of which ``reserve`` is kept; free space in the file counts."""
+        if reserve == DISK_RESERVE_BYTES:
+            # Nobody has said that so much is to be kept of a small disk.
+            reserve = min(reserve, self.disk // DISK_RESERVE_PART)
+        return self.disk_free + self.free < reserve
 
 
 class Store(Protocol):

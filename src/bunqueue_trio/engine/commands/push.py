@@ -18,11 +18,12 @@ _NOTHING: Mapping[str, State] = {}
 
 def _push(engine: Engine, command: c.Push, now: int, owner: Owner) -> r.Reply:
     engine.queues.check(command.queue)
-    archived = _NOTHING
+    archived = states = _NOTHING
     if command.depends_on:
         _check_count(len(command.depends_on))
         archived = engine.archived_outcomes(dict.fromkeys(command.depends_on))
-    _check(engine, command, command.queue, (), _states(engine, command.depends_on, archived))
+        states = _states(engine, command.depends_on, archived)
+    _check(engine, command, command.queue, (), states)
     return r.PushReply(id=_add(engine, command, command.queue, now, {}, archived))
 
 
@@ -89,7 +90,7 @@ class Bulk:
 
 
 def _named(specs: Sequence[c.JobSpec]) -> tuple[dict[str, None], set[str]]:
-    """Return the dependencies that are no earlier jobs of the same command, and the ids that it gives.
+    """Return the dependencies that are no earlier jobs of the same command, and the ids that it gives, whatever they are called.
 
     Raises:
         Refused: it names too many.
@@ -119,13 +120,11 @@ def _check_count(named: int) -> None:
 
 def _states(engine: Engine, named: Iterable[str], archived: Mapping[str, State]) -> Mapping[str, State]:
     """Return the states of those of the jobs that are known, ``archived`` ones if they have left memory."""
-    return (
-        {name: state for name in named if (state := engine.outcome(name, archived)) is not None} if named else _NOTHING
-    )
+    return {name: state for name in named if (state := engine.outcome(name, archived)) is not None}
 
 
 def _check(engine: Engine, spec: c.PushSpec, queue: str, earlier: Container[str], states: Mapping[str, State]) -> None:
-    """Raise what makes ``spec`` impossible; ``earlier`` are ids from the same command, ``states`` those of its dependencies."""
+    """Raise what makes ``spec`` impossible for a queue of a legal name; ``earlier`` are ids from the same command, ``states`` those of its dependencies."""
     if not spec.data:
         raise errors.INVALID_FIELD.refuse("data", "is required")
     if spec.job_id is not None:

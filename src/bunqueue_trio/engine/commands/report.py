@@ -194,7 +194,7 @@ def _heartbeat(engine: Engine, command: c.Heartbeat, now: int, owner: Owner) -> 
     data: dict[str, object] = {"ok": True, "count": 1}
     cancelled = job.lease.cancelled if job.lease else None
     if cancelled is not None:
-        data["cancelled"] = {"reason": cancelled.reason, "by": cancelled.by, "until": cancelled.until}
+        data["cancelled"] = {"reason": cancelled.reason, "by": cancelled.who, "until": cancelled.until}
     return r.DataReply(data=data)
 
 

@@ -28,7 +28,7 @@ from bunqueue_trio.engine.audit import Stored
 from bunqueue_trio.engine.job import Job, Records, State, Trace, weight
 from bunqueue_trio.engine.trails import TrailPage
 from bunqueue_trio.errors import StartupError, StoreError
-from bunqueue_trio.storage.rows import FactRow, FinishedRow, JobRow, Reader, outcome, trace
+from bunqueue_trio.storage.rows import FactRow, FinishedRow, JobRow, Reader, outcome, record_columns, trace
 from bunqueue_trio.storage.sqlite import trails
 from bunqueue_trio.storage.sqlite.log import Log
 from bunqueue_trio.storage.sqlite.meaning import TRANSLATED, is_full
@@ -60,20 +60,9 @@ _INCREMENTAL = 2
 _LOG_KEPT = 32 * 1024 * 1024
 
 _JOB, _FINISHED = ", ".join(JobRow._fields), ", ".join(FinishedRow._fields)
-
-
-def _shown(*, data: bool, result: bool) -> Iterator[str]:
-    """Yield the columns of a record, or what stands for those that are not read."""
-    for name in FinishedRow._fields:
-        is_left_out = (name == "data" and not data) or (name == "result" and not result)
-        yield ("x''" if name == "data" else "NULL") if is_left_out else name
-
-
 _FACTS = f"SELECT {', '.join(FactRow._fields)} FROM fact ORDER BY kind, key"  # noqa: S608
-_FIND = {
-    (data, result): f"SELECT {', '.join(_shown(data=data, result=result))} FROM finished WHERE id=?"  # noqa: S608
-    for data in (True, False) for result in (True, False)
-}  # fmt: skip
+_BOTH = (True, False)
+_FIND = {(d, r): f"SELECT {record_columns(data=d, result=r)} FROM finished WHERE id=?" for d in _BOTH for r in _BOTH}  # noqa: S608
 """By whether the data and the result are read: SQLite would read a value of megabytes page by page."""
 _RECORDS = f"SELECT fin, {_FINISHED} FROM finished WHERE queue=? AND state=? AND fin<? ORDER BY fin DESC LIMIT ?"  # noqa: S608
 _OF_ERROR = _RECORDS.replace("AND fin<?", "AND fingerprint=? AND fin<?")
