@@ -129,7 +129,7 @@ def test_a_time_is_read_once_and_is_one_that_the_server_takes(number: int):
 
 
 @on_both
-async def test_whatever_is_raised_is_told(loop: str):
+async def test_whatever_is_raised_has_a_text(loop: str):
     """And none of it is the user's or the worker's doing."""
     for error in hostile():
         if type(error) is asyncio.CancelledError:
@@ -320,7 +320,7 @@ def _run_interrupted(loop: str, *, in_a_nursery: bool) -> list[BaseException]:
 # --- a report that the server does not take -------------------------------------------------------
 
 
-async def test_a_report_that_is_refused_is_told_again_in_a_form_that_cannot_be(
+async def test_a_report_that_is_refused_is_sent_again_in_a_form_that_cannot_be(
     bunqueue: Bunqueue, monkeypatch: pytest.MonkeyPatch, logs: list[MutableMapping[str, Any]]
 ):
     """Else the job comes back with no attempt charged, and is refused again, for ever."""
