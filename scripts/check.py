@@ -49,14 +49,11 @@ TRACED = (
 FLOOR = 85
 
 # ASYNC127: httpx is what the synchronous client is built on; httpx2 would replace it. ASYNC9: off unless asked for.
-# ASYNC300: ruff's RUF006 finds the same, and a rule less is a walk less over each file.
-ASYNC_DISABLED = "ASYNC127,ASYNC9,ASYNC300"
+# ASYNC100 and ASYNC300: ruff's ASYNC100 and RUF006 find the same, and a rule less is a walk less over each file.
+ASYNC_DISABLED = "ASYNC127,ASYNC9,ASYNC100,ASYNC300"
 # ASYNC124: a fake's or fixture's function is async because its caller awaits it, with an await in it or not.
 # ASYNC114: tests start all kinds of small functions.
 ASYNC_DISABLED_IN_TESTS = "ASYNC114,ASYNC124"
-
-# Its trees hold no circles, but are millions of objects: the collector looks through them a third of the time.
-ASYNC_LINT = "import gc; gc.disable(); from flake8_async import main; raise SystemExit(main())"
 
 ASYNC_WORDS = re.compile(r"\b(async|await|trio|anyio|asyncio|BaseException|except:)")
 
@@ -70,9 +67,9 @@ SELECTED = {
     "long": "not bench",
 }
 
-# The worlds of scripts/sim.py: a minute of two cores, and a long look. Each bug but one that
-# tests/sim/test_planted.py plants is found within the first hundred.
-SIMULATED = {"full": "0-99", "long": "0-2999"}
+# The worlds of scripts/sim.py: half a minute of two cores, and a long look. Each bug but one that
+# tests/sim/test_planted.py plants is found within the first fifty.
+SIMULATED = {"full": "0-49", "long": "0-2999"}
 
 # The same of clusters (tests/cluster): a quarter of a minute of two cores, and a long look.
 CLUSTERS = {"full": ("0-7", "0.05"), "long": ("0-999", "0.1")}
@@ -108,7 +105,7 @@ def static_steps(mode: str) -> list[Step]:
         Step("import-linter", [_program("lint-imports"), "--no-logo"]),
         Step("codespell", [_program("codespell")]),
     ]
-    if mode != "fast":  # they take minutes of a core; ruff knows most of what flake8-async does
+    if mode != "fast":  # they take a minute of a core; ruff knows most of what flake8-async does
         steps.append(Step("types of the interface", [sys.executable, "scripts/verify_types.py"]))
         steps.extend(_flake8_async("src", "scripts", "trials", "examples", disable=ASYNC_DISABLED))
         disable = f"{ASYNC_DISABLED},{ASYNC_DISABLED_IN_TESTS}"
@@ -191,8 +188,9 @@ def tests_steps(mode: str) -> list[Step]:
         case "full":
             sources = ",".join(f"bunqueue_trio.{package}" for package in EXACT)
             traced = [*_pytest(QUICK, "traced"), *tests]
+            # By themselves: what they import first, without the tracer, it would never see.
             slow = [*_pytest(f"slow and {SELECTED[mode]}", "slow"), *tests]
-            others = [*_pytest(SELECTED[mode], "others"), *(f"--ignore={path}" for path in tests)]
+            others = [*_pytest(SELECTED[mode], "others", beside=2), *(f"--ignore={path}" for path in tests)]
             return [
                 Step(
                     "quick tests of engine and storage", _module("coverage", "run", f"--source={sources}", *traced[1:])
@@ -204,10 +202,10 @@ def tests_steps(mode: str) -> list[Step]:
             return [Step("tests", _module("coverage", "run", *_pytest(SELECTED[mode], "tests")[1:]))]
 
 
-def _pytest(selected: str, report: str) -> list[str]:
-    # Most tests wait for a server or a socket: one process more than there are cores, a file of tests at a time;
-    # tests/conftest.py has put the longest files first.
-    spread = ["-n", str((os.cpu_count() or 1) + 1), "--dist", "loadfile", "--no-loadscope-reorder"]
+def _pytest(selected: str, report: str, beside: int = 1) -> list[str]:
+    # Some tests wait for a server, a socket or a clock: ``beside`` processes more than there are cores, a file of tests at a
+    # time; tests/conftest.py has put the longest files first.
+    spread = ["-n", str((os.cpu_count() or 1) + beside), "--dist", "loadfile", "--no-loadscope-reorder"]
     return _module("pytest", "-q", "-m", selected, f"--junitxml={BUILD / report}.xml", *spread)
 
 
@@ -236,7 +234,7 @@ def _flake8_async(*directories: str, disable: str) -> list[Step]:
     paths = [path for path in paths if ASYNC_WORDS.search(path.read_text())]
     files = [str(path.relative_to(ROOT)) for path in paths]
     parts = os.cpu_count() or 1
-    command = [sys.executable, "-c", ASYNC_LINT, f"--disable={disable}", STARTABLE]
+    command = [sys.executable, "scripts/async_lint.py", f"--disable={disable}", STARTABLE]
     return [
         Step(f"flake8-async: {', '.join(directories)}, {part + 1} of {parts}", [*command, *files[part::parts]])
         for part in range(parts)

@@ -1,5 +1,6 @@
 """What every test may use; fixtures are nouns."""
 
+import gc
 import os
 import signal
 import sys
@@ -26,18 +27,33 @@ for _number in (signal.SIGHUP, signal.SIGINT):
         signal.signal(_number, lambda *_: None)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, Any, Any]:
+    """Spare the garbage collector what is there when the tests begin: millions of objects, and all of them stay."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Call those that need a database, or a real server, of their own `thorough`, before they are chosen from."""
+    if not {"postgres", "fresh"}.isdisjoint(getattr(item, "fixturenames", ())):
+        item.add_marker("thorough")
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let the files with the longest tests go first: with a process for each core, none of them is then waited for alone.
 
-    How long a test may take says how long it takes. Those that need a database of their own are `thorough`.
+    How long a test may take says how long it takes; those that only are `slow` come before all that are quick.
     """
     longest: dict[Path, float] = {}
     for item in items:
-        if isinstance(item, pytest.Function) and "postgres" in item.fixturenames:
-            item.add_marker("thorough")
-        limit = item.get_closest_marker("timeout")
-        longest[item.path] = max(longest.get(item.path, 0), limit.args[0] if limit else 0)
+        limit, is_slow = item.get_closest_marker("timeout"), item.get_closest_marker("slow") is not None
+        longest[item.path] = max(longest.get(item.path, 0), limit.args[0] if limit else int(is_slow))
     items.sort(key=lambda item: -longest[item.path])
 
 

@@ -26,7 +26,7 @@ def samples(**changes):
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["rss_mb", "db_mb", "wal_mb", "finished"])
+@pytest.mark.parametrize("name", ["rss_mb", "db_mb", "wal_mb", "finished", "fact_rows", "trail_rows"])
 def test_growth_is_distinguished_from_noise(name: str):
     verdict = {line.split()[1]: line for line in soak.judge(samples(**{name: 400.0}))}
     assert [each for each, line in verdict.items() if line.startswith("GROWS")] == [name]
@@ -55,5 +55,5 @@ def test_a_short_soak_counts_and_draws(tmp_path: Path):
     header, *rows = table.read_text().splitlines()
     assert rows
     assert float(dict(zip(header.split(","), rows[-1].split(","), strict=True))["completed_per_s"]) > 0
-    assert picture.read_text().count("<polyline") == 9
+    assert picture.read_text().count("<polyline") == 11
     assert {path.name for path in tmp_path.iterdir()} == {"soak.csv", "soak.svg"}

@@ -4,11 +4,13 @@ from planted.bounds import BOUNDS
 from planted.compat import COMPAT
 from planted.doors import DOORS
 from planted.engine import ENGINE
+from planted.hands import HANDS
 from planted.others import OTHERS
 from planted.postgres import POSTGRES
 from planted.row import Mutant
 from planted.schedules import SCHEDULES
+from planted.versions import VERSIONS
 
 __all__ = ["MUTANTS", "Mutant"]
 
-MUTANTS = [*COMPAT, *DOORS, *ENGINE, *OTHERS, *POSTGRES, *SCHEDULES, *BOUNDS]
+MUTANTS = [*COMPAT, *DOORS, *ENGINE, *HANDS, *OTHERS, *POSTGRES, *SCHEDULES, *VERSIONS, *BOUNDS]

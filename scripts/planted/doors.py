@@ -92,8 +92,8 @@ DOORS = [
     ),
     Mutant(
         _REMOTE,
-        "            self._note_down()\n            raise",
-        "            raise",
+        "                self._note_down()\n                self._news",
+        "                self._news",
         "a leader that is gone is asked for ever",
     ),
     Mutant(
@@ -135,7 +135,7 @@ DOORS = [
     ),
     Mutant(
         _ANSWERING,
-        "            if each.begun.epoch > settled:\n",
+        "            if begun.epoch > settled:\n",
         "            if False:\n",
         "an answer leaves before its commit",
     ),
@@ -153,14 +153,14 @@ DOORS = [
     ),
     Mutant(
         _ANSWERING,
-        "            self._core.give_back(waiting.begun.reply)\n",
+        "            self._core.give_back(begun.reply)\n",
         "            pass\n",
         "a job whose door died before its commit is lost",
     ),
     Mutant(
         _ANSWERING,
-        "            if unsent.delivery is not None:\n                unsent",
-        "            if False:\n                unsent",
+        "        for _, delivery, hold in self._out:\n            if delivery is not None:\n",
+        "        for _, delivery, hold in self._out:\n            if False:\n",
         "a job that never left is lost",
     ),
     Mutant(
@@ -371,7 +371,7 @@ DOORS = [
     ),
     Mutant(
         _ASKING,
-        "            self._kept -= len(asked.request)\n",
+        "            self._kept -= asked.size * asked.is_kept\n",
         "            pass\n",
         "after a while nothing is asked again",
     ),

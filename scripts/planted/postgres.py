@@ -9,7 +9,7 @@ _TERMS, _TAIL = "storage/postgres/terms.py", "storage/postgres/tail.py"
 POSTGRES = [
     Mutant(_TERMS, " WHERE term = $2::bigint AND life = $3::uuid RETURNING link", " WHERE $2::bigint IS NOT NULL AND $3::uuid IS NOT NULL RETURNING link", "who leads no more is taken for the leader"),
     Mutant(_TERMS, "link = NULL, lease", "lease", "the next leader is looked for where the last one was"),
-    Mutant("storage/postgres/standby.py", "                    doing = note_leader(*await trio.to_thread.run_sync(partial(announcer.wait, doing)))\n", "                    pass\n", "who waits never learns where the leader is"),
+    Mutant("storage/postgres/standby.py", "                    hurry.leader = await trio.to_thread.run_sync(partial(announcer.wait, doing))\n", "                    pass\n", "who waits never learns where the leader is"),
     Mutant(_SQL, "WHERE term = p_term AND life = p_life AND batch = p_batch - 1;", "WHERE batch = p_batch - 1;", "who was taken over goes on writing"),
     Mutant(_SQL, "WHERE term = p_term AND life = p_life AND batch = p_batch - 1;", "WHERE term = p_term AND life = p_life;", "a lost answer is a batch twice"),
     Mutant(_SQL, "WHERE term = p_term AND life = p_life AND batch = p_batch - 1;", "WHERE term = p_term AND batch = p_batch - 1;", "another history is written to"),
@@ -113,7 +113,7 @@ POSTGRES = [
     Mutant("runtime/services.py", "                self._journal.note_answer()\n", "                pass\n", "an idle server is never ready again"),
     Mutant("runtime/supervisor.py", "            if is_taken_over(error):\n", "            if False:\n", "who was taken over tries again"),
     Mutant("runtime/tree.py", "breaks_invariant(error) or is_taken_over(error)", "breaks_invariant(error)", "who was taken over writes what is left"),
-    Mutant("doors/answering.py", "        self._count(2)\n", "        self._count(1)\n", "a leader that stops does not wait for the last word of its doors"),
+    Mutant("doors/answering.py", "        self._asks_on = True\n        self._count(1)\n", "        self._asks_on = True\n        self._count(0)\n", "a leader that stops does not wait for the last word of its doors"),
     Mutant("doors/asking.py", "            self._later = []\n", "            pass\n", "a leader that stops is asked still"),
     Mutant("doors/asking.py", "for each in [*self._out, *later] if", "for each in self._out if", "what is for the next leader is nobody's"),
     Mutant("doors/handshake.py", "said[:_NONCE] + certificate\n", "said[:_NONCE]\n", "a door does not mind which certificate its leader shows"),

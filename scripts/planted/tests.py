@@ -3,18 +3,18 @@
 # Without test_model.py: it finds nothing that the seeds do not, and would shrink what it finds.
 ENGINE = (
     "timers", "ready", "listing", "jobs", "dead", "job", "handlers", "dependencies", "engine", "leases", "series", "facts", "gates", "edits", "clear", "why",
-    "line", "bounds", "rate_limits", "actions", "fingerprint", "groups", "attempts", "logs", "find", "many", "bulk", "timing", "schedules", "schedule_limits", "schedule_misfires", "schedule_overlap", "schedule_lists", "cancel", "workers", "reruns", "auto_retries", "figures", "configs", "marks", "seeded",
+    "line", "bounds", "rate_limits", "actions", "fingerprint", "groups", "attempts", "logs", "find", "many", "bulk", "timing", "schedules", "schedule_limits", "schedule_misfires", "schedule_overlap", "schedule_lists", "cancel", "workers", "reruns", "auto_retries", "figures", "configs", "marks", "timeline", "seeded",
 )  # fmt: skip
 
 TESTS = {
     "engine": [f"tests/engine/test_{name}.py" for name in ENGINE],
     "protocol": ["tests/protocol", "tests/doors/test_again.py"],
     "runtime": [
-        "tests/runtime", "tests/stream/test_gone.py", "tests/stream/test_reported.py", "tests/ui/test_cluster_findings.py",
+        "tests/runtime", "tests/ui/test_new_findings.py", "tests/stream/test_gone.py", "tests/stream/test_reported.py", "tests/ui/test_cluster_findings.py",
     ],
     "storage": [
         "tests/ui/test_cluster.py", "tests/ui/test_cluster_findings.py", "tests/storage/test_memory.py",
-        "tests/storage/test_sqlite.py", "tests/storage/test_opening.py", "tests/storage/test_opening_twice.py",
+        "tests/storage/test_making.py", "tests/storage/test_looks.py", "tests/storage/test_sqlite.py", "tests/storage/test_opening.py", "tests/storage/test_opening_twice.py",
         "tests/storage/test_log.py", "tests/operations/test_backup.py", "tests/operations/test_restore.py",
         "tests/storage/test_copying.py", "tests/storage/test_copying_databases.py", "tests/storage/test_large_rows.py",
         "tests/engine/test_cancel.py",
@@ -30,14 +30,14 @@ TESTS = {
         "tests/stream/test_slow_clients.py", "tests/stream/test_bulk.py", "tests/stream/test_roles.py",
         "tests/stream/test_weight.py", "tests/ui/test_access.py", "tests/stream/test_named_events.py",
         "tests/stream/test_reported.py", "tests/stream/test_hot.py", "tests/stream/test_hot_ends.py",
-        "tests/runtime/test_bulk.py",
+        "tests/runtime/test_bulk.py", "tests/doors/test_by_number.py",
     ],
     "config": ["tests/operations/test_spelling.py", "tests/operations/test_config.py"],
     "doors": ["tests/doors"],
     "pages": [
         "tests/ui/test_cluster.py", "tests/ui/test_cluster_findings.py", "tests/ui/test_findings.py",
-        "tests/ui/test_findings_of_queues.py", "tests/ui/test_unsure.py", "tests/ui/test_actions.py",
-        "tests/operations/test_actions.py", "tests/operations/test_findings.py",
+        "tests/ui/test_findings_of_queues.py", "tests/ui/test_new_findings.py", "tests/ui/test_unsure.py", "tests/ui/test_actions.py",
+        "tests/operations/test_actions.py", "tests/operations/test_findings.py", "tests/operations/test_findings_help.py",
     ],
     "cli": [
         "tests/operations/test_one_word.py", "tests/operations/test_sisters.py", "tests/operations/test_findings.py",
@@ -47,7 +47,7 @@ TESTS = {
         f"tests/ui/test_{name}.py"
         for name in (
             "payload", "access", "actions", "undo", "operating", "hostile", "screens", "incidents", "unsure",
-            "same_in_a_shell", "cluster",
+            "same_in_a_shell", "cluster", "render",
         )
     ]
     + ["tests/operations/test_findings.py"],
@@ -76,8 +76,11 @@ TESTS = {
 """Which tests notice a fault, by the directory it is in: those that are looked at first."""
 
 NEAREST = {
-    "answering": ("frames", "frame_ends", "frame_streams"),
-    "asking": ("again", "frames", "frame_ends", "frame_streams", "idle_pulls"),
+    "beginning": ("by_number",),
+    "known": ("versions", "by_number"),
+    "frames": ("versions", "frames", "frame_streams", "frame_ends", "short_texts"),
+    "answering": ("versions", "frames", "frame_ends", "frame_streams"),
+    "asking": ("versions", "again", "frames", "frame_ends", "frame_streams", "idle_pulls"),
     "lane": ("frames", "frame_ends", "room"),
     "door": ("room",),
     "remote": ("remote", "hanging"),
@@ -97,7 +100,8 @@ NEAREST = {
     "listener": ("room", "sessions", "slow_clients", "gone"),
     "worker": ("says", "orderly", "sizes", "given", "names"),
     "client": ("idle_pulls", "names", "no_cost"),
-    "replies": ("faults",),
+    "replies": ("faults", "tables"),
+    "wire": ("bytes",),
     "app": ("names",),
     "jobs": ("jobs", "no_cost"),
     "backend": ("given", "orderly"),
@@ -120,8 +124,8 @@ NEAREST = {
     "opening": ("opening", "opening_twice"),
     "copying": ("copying", "copying_databases"),
     "findings": ("findings",),
+    "act_findings": ("findings", "findings_help"),
     "queue_findings": ("findings_of_queues",),
-    "frames": ("frames", "frame_streams", "frame_ends", "short_texts"),
     "ends": ("wait_job",),
     "rates": ("rate_limits",),
     "queue": ("engine", "listing"),

@@ -113,7 +113,9 @@ LOST_LOCK = Fault(400, "Invalid or expired lock token", "lost-lock")
 UNKNOWN_DEPENDENCY = Fault(400, "Dependency job not found: {}", "unknown-dependency")
 FOREIGN_JOB_ID = Fault(400, "Job ID is in use by a job of another queue: {}", "foreign-job-id")
 UNTIL_IS_PAST = Fault(400, "until must be later than now", "until-is-past")
-TOO_MANY_GATES = Fault(409, "More than {} queues would be paused or limited", "too-many-gates")
+TOO_MANY_GATES = Fault(
+    409, "More than {} queues would be paused or limited: obliterate those that are not needed", "too-many-gates"
+)
 STORAGE_DOWN = Fault(
     503, "Storage unavailable: changes are refused until it is back; nothing was changed", "storage-down"
 )

@@ -20,7 +20,7 @@ def bunqueue_settings() -> Settings:
 @pytest.mark.slow
 @pytest.mark.untraced
 @pytest.mark.parametrize("polls", [False, True])
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", [*range(5), *(pytest.param(n, marks=pytest.mark.long) for n in range(5, 20))])
 async def test_chaos(bunqueue: Bunqueue, seed: int, polls: bool):
     chaos = Chaos(seed, pace=3)
     workers = [

@@ -88,7 +88,7 @@ print("after")
 
 @asynccontextmanager
 async def at_work(
-    guarded: Server, folder: Path, seconds: int, loop: str
+    guarded: Server, folder: Path, seconds: int, loop: str, through: tuple[str, ...] = ()
 ) -> AsyncIterator[tuple[Client, str, "subprocess.Popen[str]"]]:
     """A client, the id of a job whose handler takes that long, and the process that has begun with it."""
     script = folder / "script.py"
@@ -96,7 +96,7 @@ async def at_work(
     address = f"ws://127.0.0.1:{guarded.port}"
     env = environment({"BUNQUEUE_URL": address, "BUNQUEUE_TOKEN": "secret", "PYTHONUNBUFFERED": "1"})
     process = subprocess.Popen(  # noqa: ASYNC220 - returns at once
-        [sys.executable, str(script)], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [*through, sys.executable, str(script)], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     try:
         async with Client(address, token="secret") as client:
@@ -118,7 +118,7 @@ async def output_of(process: "subprocess.Popen[str]") -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=["SIGTERM", "SIGINT", "SIGHUP"])
 @on_both
 async def test_plain_script_drains_on_a_signal(guarded: Server, tmp_path: Path, number: signal.Signals, loop: str):
     async with at_work(guarded, tmp_path, 1, loop) as (client, job_id, process):
@@ -127,6 +127,18 @@ async def test_plain_script_drains_on_a_signal(guarded: Server, tmp_path: Path, 
         output = await output_of(process)
     places = [output.index(f"worker {what}") for what in ("started", "connected", "stops", "stopped")]
     assert places == sorted(places)
+
+
+@pytest.mark.slow
+@on_both
+async def test_a_signal_that_a_worker_is_to_ignore_does_not_stop_it(guarded: Server, tmp_path: Path, loop: str):
+    """As with the server: by nohup, or what a script of a shell starts with `&`."""
+    async with at_work(guarded, tmp_path, 2, loop, ("nohup",)) as (client, job_id, process):
+        process.send_signal(signal.SIGHUP)
+        assert await client.wait(job_id, 20) == "drained"
+        assert await client.wait(await client.push("script"), 20) == "drained"
+        process.send_signal(signal.SIGTERM)
+        await output_of(process)
 
 
 @pytest.mark.slow

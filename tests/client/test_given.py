@@ -3,15 +3,18 @@
 import inspect
 import math
 import re
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import anyio
 import anyio.from_thread
+import anyio.to_thread
 import pytest
 
 from bunqueue_trio.client import Again, App, Client, Job, Worker
 from bunqueue_trio.client import JobFailed as Failed
 from bunqueue_trio.commands import GetLogs
+from bunqueue_trio.errors import ServerUnavailable
 from bunqueue_trio.sync import SyncClient
 from bunqueue_trio.sync.jobs import SyncJob
 from bunqueue_trio.testing import Bunqueue
@@ -216,3 +219,47 @@ async def test_wait_takes_a_text_too(bunqueue: Bunqueue):
         await bunqueue.client.wait(job_id, "5s")
     with pytest.raises(ValueError, match="timeout must be a time"):
         await bunqueue.client.wait(job_id, "soon")
+
+
+async def _waits(job: Job) -> AsyncIterator[int]:
+    yield 1
+
+
+def _yields(job: Job) -> Iterator[int]:
+    yield 1
+
+
+class _Called:
+    def __call__(self, job: Job) -> Iterator[int]:
+        yield 1
+
+
+@pytest.mark.parametrize("handler", [_waits, _yields, _Called()], ids=["async", "plain", "called"])
+def test_what_has_a_yield_is_no_handler(handler: Any):
+    """A call of it runs nothing, and each of its jobs would fail by its result."""
+    with pytest.raises(TypeError, match="has a yield in it"):
+        Worker("q").handler(handler)
+
+
+@on_both
+async def test_a_client_of_another_thread_is_refused_at_once():
+    """Who waited there for an answer would wait for ever: only the loop of the client could wake it."""
+    client = Client("ws://127.0.0.1:1")
+
+    def elsewhere() -> None:
+        with pytest.raises(RuntimeError, match="was opened in another thread"):
+            anyio.run(client.push, "q")
+
+    async def open_and_ask() -> None:
+        async with client:
+            await client.push("q")
+
+    def opened_here() -> None:
+        # It was made elsewhere, which does not count.
+        with pytest.raises(ServerUnavailable):
+            anyio.run(open_and_ask, backend="asyncio")
+
+    async with client:
+        await anyio.to_thread.run_sync(elsewhere)
+    client = Client("ws://127.0.0.1:1", patience=0)
+    await anyio.to_thread.run_sync(opened_here)

@@ -15,6 +15,7 @@ from tests.client.test_real_server import ws
 from tests.wire.server import Server
 
 
+@pytest.mark.thorough
 @on_both
 async def test_a_pull_beside_them_waits_no_longer_than_its_timeout(server: Server, queue: str):
     over: list[int] = []

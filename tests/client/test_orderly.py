@@ -83,10 +83,10 @@ async def test_several_stops_during_many_jobs_do_none_twice(start_server: StartS
             worker.handler(work)
             nursery.start_soon(worker.run)
         async with Client(ws(fresh)) as client:
-            ids = await client.push_many(queue, [{"data": n} for n in range(200)])
-            for _ in range(3):
+            ids = await client.push_many(queue, [{"data": n} for n in range(120)])
+            for _ in range(2):
                 seen = len(runs)
-                while len(runs) < min(seen + 20, 200):  # noqa: ASYNC110 - whatever they get through
+                while len(runs) < min(seen + 20, 120):  # noqa: ASYNC110 - whatever they get through
                     await anyio.sleep(0.01)
                 assert await anyio.to_thread.run_sync(fresh.terminate) == 0
                 await anyio.to_thread.run_sync(fresh.start)

@@ -13,7 +13,7 @@ import trio
 from bunqueue_trio.api.access import Grant
 from bunqueue_trio.api.session import Session
 from bunqueue_trio.client import Job, JobFailed
-from bunqueue_trio.protocol.commands import GetJob
+from bunqueue_trio.protocol.commands import GetAttempts, GetJob
 from bunqueue_trio.protocol.commands.spec import Role
 from bunqueue_trio.protocol.replies import PullReply
 from bunqueue_trio.testing import Bunqueue
@@ -58,6 +58,48 @@ async def test_each_try_has_its_line(bunqueue: Bunqueue, logs: Lines):
     assert last == {"event": "job completed", "log_level": "debug", "attempt": "3 of 3"} | same
     due_s = [datetime.fromisoformat(line["next"]).timestamp() - START_MS / 1000 for line in (first, second)]
     assert due_s == [pytest.approx(12, abs=0.1), pytest.approx(34, abs=0.1)]
+
+
+@pytest.mark.parametrize("waits", [True, False])
+async def test_a_traceback_begins_in_the_handler(waits: bool, bunqueue: Bunqueue, logs: Lines):
+    """How the worker has called it, in the loop or in a thread, is of no interest, and there are many."""
+    worker = bunqueue.worker("emails")
+
+    async def handle(job: Job) -> None:
+        raise ValueError("bad address")
+
+    def handle_in_thread(job: Job) -> None:
+        raise ValueError("bad address")
+
+    worker.handler(handle if waits else handle_in_thread)
+    bunqueue.start(worker)
+    job_id = await bunqueue.client.push("emails", max_attempts=1)
+    with pytest.raises(JobFailed):
+        await bunqueue.client.wait(job_id, 100)
+    await trio.sleep(1)
+    [line] = of_jobs(logs)
+    head, frame, code, error = line["exception"].splitlines()
+    assert head == "Traceback (most recent call last):"
+    assert __file__ in frame
+    assert [code.strip(), error] == ['raise ValueError("bad address")', "ValueError: bad address"]
+    [attempt] = (await bunqueue.client.run(GetAttempts(id=job_id))).attempts
+    assert attempt.stack == line["exception"]
+
+
+async def test_what_fails_outside_of_the_handler_has_all_of_its_frames(bunqueue: Bunqueue, logs: Lines):
+    worker = bunqueue.worker("emails")
+
+    @worker.handler
+    async def handle(job: Job) -> object:
+        return object()
+
+    bunqueue.start(worker)
+    job_id = await bunqueue.client.push("emails", max_attempts=1)
+    with pytest.raises(JobFailed):
+        await bunqueue.client.wait(job_id, 100)
+    await trio.sleep(1)
+    [line] = of_jobs(logs)
+    assert "in _work" in line["exception"]
 
 
 async def test_last_failure_is_called_the_last(bunqueue: Bunqueue, logs: Lines):

@@ -67,5 +67,8 @@ async def use(client: Client, job: Job[Email]) -> None:
 
 
 def use_plainly(client: SyncClient) -> None:
+    assert_type(client.push_to(send, Email("x"), delay=5.0), str)
+    assert_type(client.push_to(send_plainly, 5), str)
+    client.push_to(welcome, 5)  # type: ignore[arg-type]  # wrong: no payload of that handler
     assert_type(client.run(c.GetResult(id="x")), c.ResultReply)
     assert_type(client.run(c.Stats()).stats, dict[str, int])

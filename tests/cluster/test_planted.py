@@ -8,7 +8,6 @@ import trio
 
 pytest.importorskip("psycopg", reason="psycopg is not installed")
 
-from bunqueue_trio.doors import asking
 from bunqueue_trio.doors.answering import Answering
 from bunqueue_trio.doors.asking import Asking
 from bunqueue_trio.doors.remote import RemoteLink
@@ -182,20 +181,12 @@ def goes_by_its_own_clock(patch: pytest.MonkeyPatch) -> None:
 
 
 def sends_again_what_may_have_happened(patch: pytest.MonkeyPatch) -> None:
-    ask, packets = Asking.ask, dict[Any, bytes]()
-
-    def remember(self: Asking, number: int, address: bytes, request: bytes) -> Any:
-        asked = ask(self, number, address, request)
-        packets[asked] = asking.pack(number, asking.ASK, len(address), address, request)
-        return asked
-
     async def again(self: Asking) -> None:
         await trio.lowlevel.checkpoint()
         for asked in [asked for asked in self._asked.values() if asked.is_sent and not asked.lasts]:
             asked.is_sent = False
-            self._out.append((packets[asked], asked))
+            self._send(asked)
 
-    patch.setattr(Asking, "ask", remember)
     patch.setattr(Asking, "_lose", again)
 
 

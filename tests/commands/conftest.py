@@ -9,6 +9,9 @@ from tests.wire.conftest import queue as queue
 from tests.wire.conftest import server as server
 from tests.wire.server import Server
 
+# One over HTTP, one over a socket; the others are `thorough`.
+QUICK = ("express", "websocket")
+
 
 @pytest.fixture(scope="session")
 def slow_lane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
@@ -26,10 +29,15 @@ def behind_a_door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         assert running.terminate() == 0
 
 
-@pytest.fixture(params=list(CARRIERS))
-async def api(
-    request: pytest.FixtureRequest, server: Server, slow_lane: Server, behind_a_door: Server
-) -> AsyncIterator[Api]:
-    asked = {"hypercorn": slow_lane, "door": behind_a_door}.get(request.param, server)
-    async with CARRIERS[request.param](asked) as run:
+@pytest.fixture(params=[name if name in QUICK else pytest.param(name, marks=pytest.mark.thorough) for name in CARRIERS])
+def carrier(request: pytest.FixtureRequest) -> tuple[str, Server]:
+    """A way to ask, and the server for it."""
+    asked = {"hypercorn": "slow_lane", "door": "behind_a_door"}.get(request.param, "server")
+    return request.param, request.getfixturevalue(asked)
+
+
+@pytest.fixture
+async def api(carrier: tuple[str, Server]) -> AsyncIterator[Api]:
+    name, asked = carrier
+    async with CARRIERS[name](asked) as run:
         yield Api(run)

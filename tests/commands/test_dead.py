@@ -1,5 +1,6 @@
 """Dead letters: seen, and let wait again."""
 
+import msgspec
 import pytest
 
 from bunqueue_trio import errors
@@ -129,3 +130,14 @@ async def test_an_error_is_marked(api: Api, queue: str):
     await api.run(c.MarkGroup(fingerprint=group.fingerprint, mark="none"))
     assert [group.mark for group in (await api.run(c.DlqGroups(queue=queue))).groups] == [None]
     assert await api.refused(c.MarkGroup(fingerprint="x", mark="none")) is c.NOT_A_GROUP
+
+
+async def test_a_dead_letter_is_retried_with_another_payload(api: Api, queue: str):
+    job_id = await api.push(queue, {"to": "nobody"}, max_attempts=1)
+    _, token = await api.take(queue)
+    await api.run(c.Fail(id=job_id, token=token))
+    assert await api.refused(c.RetryDlq(queue=queue, data=msgspec.Raw(b"1"))) is c.DATA_OF_ONE
+    assert (await api.run(c.RetryDlq(queue=queue, job_id=job_id, data=msgspec.Raw(b'{"to":"ann"}')))).count == 1
+    pulled = await api.run(c.Pull(queue=queue, timeout=60_000))
+    assert pulled.job is not None
+    assert (pulled.job.id, bytes(pulled.job.data), pulled.job.attempts) == (job_id, b'{"to":"ann"}', 0)

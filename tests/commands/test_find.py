@@ -23,6 +23,20 @@ async def test_jobs_are_found_over_queues_and_states(api: Api, queue: str):
         "discarded",
         "cancelled",
     ]
+    for how, n in (
+        ({}, 3),
+        ({"state": "failed"}, 2),
+        ({"text": "ann"}, 1),
+        ({"id_prefix": first}, 1),
+        ({"error": "wrong"}, 1),
+    ):
+        told = await api.run(c.FindJobs(queue=names, count=True, **how))
+        assert (told.jobs, told.count, told.next, told.scanned > 0) == (
+            [],
+            n,
+            None,
+            how not in ({}, {"state": "failed"}),
+        )
     assert await api.refused(c.FindJobs(queue=queue, state="weird")) is c.UNKNOWN_STATE
     assert await api.refused(c.FindJobs(queue=queue, after="x")) is c.NOT_A_PLACE
     assert await api.refused(c.FindJobs(queue="no good")) is errors.INVALID_QUEUE

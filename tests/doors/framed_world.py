@@ -144,5 +144,5 @@ class Raw:
         while not self._heard:
             data = await self.stream.receive_some(RECEIVE_BYTES)
             assert data
-            self._heard = self._unpacker.feed(bytes(data))
+            self._heard = [Message(*each) for each in self._unpacker.feed(bytes(data))]
         return self._heard.pop(0)

@@ -214,8 +214,8 @@ async def test_a_leader_that_stops_waits_for_the_last_word_of_doors_of_other_mac
     async def hear(wanted: int) -> Message:
         while True:
             for message in unpacker.feed(bytes(await ours.receive_some(1 << 16))):
-                if message.kind == wanted:
-                    return message
+                if message[1] == wanted:
+                    return Message(*message)
 
     await ours.send_all(pack(0, LAST))
     assert (await hear(LOOK)).number == 0

@@ -20,9 +20,11 @@ from bunqueue_trio.doors.frames import (
     ANSWER,
     ASK,
     ASK_MAX,
+    ASKS_MAX,
     GONE,
     HERE,
     LOOK,
+    VERSION,
     BrokenFrames,
     Message,
     Unpacker,
@@ -59,9 +61,9 @@ class Looked:
 
     async def _hear(self) -> None:
         while data := await self.stream.receive_some():
-            for message in self.unpacker.feed(bytes(data)):
-                self.looks += message.kind == LOOK
-                if message.kind == LOOK and self.answers:
+            for _, kind, _, _, _ in self.unpacker.feed(bytes(data)):
+                self.looks += kind == LOOK
+                if kind == LOOK and self.answers:
                     await self.stream.send_all(pack(0, HERE))
 
 
@@ -93,7 +95,7 @@ async def test_a_door_that_says_anything_does_not_hang(world: World, autojump_cl
 async def test_a_door_answers_its_leader(world: World, autojump_clock: Clocked):
     door = await world.door()
     door.asking._hear(Message(0, LOOK, 0, b""))
-    assert [data for data, _ in door.asking._out] == [pack(0, HERE)]
+    assert [message for message, _ in door.asking._out] == [Message(0, HERE, 0, b"")]
     await trio.testing.wait_all_tasks_blocked()
     assert (await ask(world.connect(door), PUSH))[0] == 200
 
@@ -103,7 +105,7 @@ async def test_a_door_answers_its_leader(world: World, autojump_clock: Clocked):
 
 def test_messages_come_whole_however_they_are_cut():
     messages = [Message(1, ASK, 3, b"abcdef"), Message(2, GONE, 0, b""), Message(1 << 31, ANSWER, 7, b"x" * 1000)]
-    data = b"".join(pack(*message) for message in messages)
+    data = b"".join(pack(*message[:4]) for message in messages)
     for size in (*range(1, 30), len(data)):
         unpacker = Unpacker(1000)
         heard = [message for at in range(0, len(data), size) for message in unpacker.feed(data[at : at + size])]
@@ -112,7 +114,7 @@ def test_messages_come_whole_however_they_are_cut():
         Unpacker(999).feed(data)
 
 
-@pytest.mark.parametrize("said", [pack(1, ANSWER), pack(1, 99), pack(1, ASK, 0, b"x" * (ASK_MAX + 1))])
+@pytest.mark.parametrize("said", [pack(1, ANSWER), pack(1, 99), pack(1, ASK, 0, b"x" * (ASKS_MAX + 1))])
 async def test_a_door_that_says_what_cannot_be_is_left(world: World, autojump_clock: Clocked, said: bytes):
     door = Raw(world)
     await door.stream.send_all(said)
@@ -162,14 +164,15 @@ async def test_what_was_not_sent_on_a_lost_stream_goes_out_on_the_next(autojump_
     asking = Asking(connect, memoryview(bytearray(RECEIVE_BYTES)), Budget(1 << 20), Refusals(Settings()))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(asking.run)
-        sent = asking.ask(1, b"a", b"x" * RECEIVE_BYTES)
-        not_sent = asking.ask(2, b"a", b"second")
+        sent = asking.ask(1, "a", b"x" * RECEIVE_BYTES)
+        not_sent = asking.ask(2, "a", b"second")
         await trio.testing.wait_all_tasks_blocked()
         await streams[0][0].aclose()
         await sent.over.wait()
         assert b"not-committed" in sent.answer
         assert len(asking) == 1
-        [message] = Unpacker(ASK_MAX).feed(bytes(await streams[1][0].receive_some(1000)))
+        version, message = Unpacker(ASK_MAX).feed(bytes(await streams[1][0].receive_some(1000)))
+        assert version == Message(0, HERE, VERSION, b"")
         assert message == Message(2, ASK, 1, b"asecond")
         await streams[1][0].send_all(pack(2, ANSWER, 0, b"done"))
         await not_sent.over.wait()

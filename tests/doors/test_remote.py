@@ -295,6 +295,29 @@ async def test_a_leader_that_was_not_reached_once_is_not_tried_by_everybody(
         await link.open("127.0.0.1")
 
 
+async def test_a_lost_connection_and_another_leader_are_looked_at_at_once(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+):
+    """Clients wait meanwhile."""
+    monkeypatch.setattr("bunqueue_trio.doors.remote.LINK_LOOK_S", 1000)
+    first, second, link = await start_leader(nursery), await start_leader(nursery), RemoteLink()
+    nursery.start_soon(link.watch)
+    with trio.fail_after(60):
+        link.note_leader(first.where, KEY)
+        await link.wait_up(60)
+        first.server.stop.set()
+        await first.over.wait()
+        with pytest.raises(LinkLost):
+            await link.open("127.0.0.1")
+        while not link.is_gone:  # noqa: ASYNC110 - nobody tells
+            await trio.sleep(0.01)
+        link.note_leader(None, KEY)
+        assert not link.is_gone, "another one leads, and has not said where yet"
+        link.note_leader(second.where, KEY)
+        assert await link.wait_up(60)
+    nursery.cancel_scope.cancel()
+
+
 async def test_only_a_leader_that_was_reached_once_is_taken_for_dead(
     nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ):

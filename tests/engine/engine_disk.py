@@ -11,6 +11,7 @@ from bunqueue_trio.engine.facts import Fact
 from bunqueue_trio.engine.fingerprint import fingerprint
 from bunqueue_trio.engine.job import UNFINISHED, Job, Records, State, Trace
 from bunqueue_trio.engine.trails import Line, TrailChange, TrailPage
+from bunqueue_trio.protocol import codec
 
 
 def copy(job: Job) -> Job:
@@ -42,10 +43,21 @@ class Batch(NamedTuple):
     reused_ids: list[str]
     facts: list[Fact]
     trails: list[TrailChange]
+    events: list[bytes]
 
 
 def freeze(changes: Changes) -> Batch:
-    batch = Batch(changes.epoch, [], [], [], [], list(changes.reused_ids), list(changes.facts), changes.trails)
+    batch = Batch(
+        changes.epoch,
+        [],
+        [],
+        [],
+        [],
+        list(changes.reused_ids),
+        list(changes.facts),
+        changes.trails,
+        [codec.encode(event) for event in changes.events],
+    )
     for job in changes.jobs:
         is_new = job.epoch == changes.epoch and job not in changes.rewritten
         if job.state in UNFINISHED:
@@ -67,6 +79,7 @@ class Disk:
         self.finished: dict[str, Job] = {}
         self.facts: dict[tuple[str, str], bytes] = {}
         self.trails: dict[str, dict[str, list[tuple[int, bytes]]]] = {}
+        self.events: list[tuple[int, bytes]] = []
         self.epoch = 0
         self.places: dict[str, int] = {}
         self.last_place = 0
@@ -96,6 +109,7 @@ class Disk:
                 self.facts.pop((kind, key), None)
             else:
                 self.facts[kind, key] = value
+        self.events += enumerate(batch.events, self.last_event_id + 1)
         for change in batch.trails:
             self.change_trail(change)
         standing = {job.id for job in self.jobs.values()} | set(self.finished) | {""}
@@ -111,13 +125,23 @@ class Disk:
         else:
             self.trails.get(change.key, {}).pop(change.kind, None)
 
+    @property
+    def last_event_id(self) -> int:
+        return self.events[-1][0] if self.events else 0
+
+    def first_event_id(self) -> int:
+        return self.events[0][0] if self.events else 1
+
+    def events_after(self, event_id: int, limit: int) -> list[tuple[int, bytes]]:
+        return [event for event in self.events if event[0] > event_id][:limit]
+
     def trail(self, kind: str, key: str, place: int | None, limit: int, *, newest: bool) -> TrailPage:
         lines = self.trails.get(key, {}).get(kind, [])
         found = [(n, body) for n, body in lines if place is None or (n < place if newest else n > place)]
         found.sort(reverse=newest)
         return TrailPage(found[:limit], len(lines), found[limit - 1][0] if len(found) > limit else None)
 
-    def find(self, job_id: str) -> Job | None:
+    def find(self, job_id: str, *, data: bool = True, result: bool = True) -> Job | None:
         job = self.finished.get(job_id)
         return None if job is None else copy(job)
 

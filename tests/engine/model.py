@@ -206,7 +206,7 @@ class Jobs:
     def happen(self, job: Record, what: str, now: int) -> None:
         if what == "ttl":
             self.totals["expired"] += 1
-            self.remove(job, now)
+            self.remove(job, now, wanted=False)
             self.next_run(job, now, untaken=job.untaken + 1)
         elif what == "ready":
             self.queue_up(job)
@@ -252,7 +252,7 @@ class Jobs:
             self.call_off(job, first, now)
         else:
             self.totals["cancelled"] += 1
-            self.remove(job, now)
+            self.remove(job, now, wanted=True)
 
     def call_off(self, job: Record, how: dict[str, Any], now: int, said: str | None = None) -> None:
         """It ends now; it has said why, unless it is not to be kept."""
@@ -265,7 +265,7 @@ class Jobs:
         self.totals["cancelled"] += 1
         self.say("removed", job, now, prev=job.state)
         self.end(job, "failed", now)
-        self.fail_dependents(job, now)
+        self.fail_dependents(job, now, wanted=True)
 
     def give_back(self, job: Record, now: int) -> None:
         if job.called_off is not None:
@@ -286,7 +286,7 @@ class Jobs:
         rule = self.stall_rules.get(job.queue, {})
         if job.stalls > rule.get("max_stalls", self.stalls_max) and rule.get("enabled", True):
             self.totals["lost_to_stalls"] += 1
-            self.bury(job, f"Job stalled {job.stalls} times", now)
+            self.bury(job, "Job stalled 1 time" if job.stalls == 1 else f"Job stalled {job.stalls} times", now)
         else:
             job.started = None
             job.drop_lease()
@@ -339,29 +339,30 @@ class Jobs:
         if state == "completed" or (state == "failed" and not job.spec.remove_on_fail):
             self.ended.append(job)
 
-    def bury(self, job: Record, error: str, now: int) -> None:
-        self.bury_one(job, error, now)
-        self.fail_dependents(job, now)
+    def bury(self, job: Record, error: str, now: int, *, wanted: bool = False) -> None:
+        self.bury_one(job, error, now, wanted=wanted)
+        self.fail_dependents(job, now, wanted=wanted)
 
-    def bury_one(self, job: Record, error: str, now: int) -> None:
+    def bury_one(self, job: Record, error: str, now: int, *, wanted: bool) -> None:
         job.error = error
         self.say("failed", job, now, error=error)
         self.end(job, "failed", now)
         self.totals["failed"] += 1
+        self.totals["died"] += not wanted
         self.next_run(job, now)
 
-    def fail_dependents(self, job: Record, now: int) -> None:
+    def fail_dependents(self, job: Record, now: int, *, wanted: bool) -> None:
         dead = [job]
         while dead:
             cause = dead.pop(0)
             for other in [j for j in self.jobs if cause.id in j.open]:
-                self.bury_one(other, f"Dependency {cause.id} failed", now)
+                self.bury_one(other, f"Dependency {cause.id} failed", now, wanted=wanted)
                 dead.append(other)
 
-    def remove(self, job: Record, now: int) -> None:
+    def remove(self, job: Record, now: int, *, wanted: bool) -> None:
         self.say("removed", job, now, prev=job.state)
         self.end(job, "removed", now)
-        self.fail_dependents(job, now)
+        self.fail_dependents(job, now, wanted=wanted)
 
     def complete(self, job: Record, result: bytes, now: int) -> None:
         job.result = result or None

@@ -74,7 +74,7 @@ class Model(Jobs):
         job = self.there(command.id)
         job.cause, job.started = "discarded", job.last
         job.called_off = None  # what it ends of is another word of an operator
-        self.bury(job, "Discarded", now)
+        self.bury(job, "Discarded", now, wanted=True)
         return {}
 
     def change_priority(self, command: c.ChangePriority, now: int, owner: str | None) -> Reply:
@@ -143,7 +143,9 @@ class Model(Jobs):
             raise No(400, "Another unfinished job has the uniqueKey of this one")
         self.ended.remove(dead)
         waits = frozenset(job_id for job_id in dead.depends if self.unfinished(job_id))
-        spec = msgspec.structs.replace(dead.spec, repeat=None)
+        spec = msgspec.structs.replace(
+            dead.spec, repeat=None, data=command.data if bytes(command.data) else dead.spec.data
+        )
         self.add(dead.id, dead.queue, spec, dead.key, dead.depends, 1, now, now, waits, now)
         return {"count": 1, "left": ANY, "next": None}
 
@@ -161,7 +163,7 @@ class Model(Jobs):
         for job in jobs:
             if job in self.jobs:
                 self.totals["cancelled"] += 1
-                self.remove(job, now)
+                self.remove(job, now, wanted=True)
                 removed.append(job.id)
         return removed
 
@@ -290,7 +292,7 @@ class Model(Jobs):
             "id": job.id, "state": job.state, "queue": job.queue, "error": job.error, "message": job.message,
             "stalls": job.stalls, "ttl": spec.ttl, "timeout": spec.timeout or None, "uniqueKey": job.key,
             "groupId": spec.group_id, "dependsOn": list(job.depends), "waitingOn": sorted(job.open),
-            "repeat": series, "leaseUntil": job.until, "cancelled": None if job.state == "completed" else job.called_off,
+            "repeat": series, "leaseUntil": job.until, "cancelled": None if job.state == "completed" else job.called_off, "discardedBy": None,
         }  # fmt: skip
 
 

@@ -62,6 +62,12 @@ def view(model: Any, job: Record) -> Reply:
 
 
 def find(model: Any, command: c.FindJobs, now: int, owner: str | None) -> Reply:
+    if command.count:
+        jobs, looked, _ = chosen(model, command, listed(command.state) or ORDER, 10**9, now)
+        is_kept = all(
+            getattr(command, name) is None for name in c.Filter.__struct_fields__ if name not in ("queue", "state")
+        )
+        return {"jobs": [], "count": len(jobs), "scanned": 0 if is_kept else looked, "complete": True, "next": None}
     jobs, looked, more = chosen(model, command, listed(command.state) or ORDER, command.limit, now)
     told = [view(model, job) for job in jobs]
     return {"jobs": told, "scanned": looked, "complete": True, "next": ANY if more else None}
@@ -120,7 +126,7 @@ def promote(model: Any, job: Record, command: c.ActOnJobs, now: int) -> None:
 
 def discard(model: Any, job: Record, command: c.ActOnJobs, now: int) -> None:
     job.cause, job.started = "discarded", job.last
-    model.bury(job, "Discarded", now)
+    model.bury(job, "Discarded", now, wanted=True)
 
 
 def cancel(model: Any, job: Record, command: c.ActOnJobs, now: int) -> None:

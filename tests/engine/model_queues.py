@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
+from unittest.mock import ANY
 
 from bunqueue_trio.protocol import commands as c
 from tests.engine.model import UNFINISHED, Jobs, Limit, Limits, No, Pauses, Rates, Record, Reply, Snapshot
@@ -168,6 +169,8 @@ class Queues(Jobs):
             | set(self.pauses)
             | set(self.limits)
             | set(self.rates)
+            | {name.removeprefix("dead ") for name, said in self.said.items() if said}
+            | set(self.stall_rules)
         )
         behind = sorted(name for name in names if name > command.after)
         page = behind[: command.limit]
@@ -203,6 +206,16 @@ class Queues(Jobs):
             "concurrency": self.limits.get(queue),
             "rateLimit": rate and {"limit": rate.limit, "duration": rate.duration},
             "opensAt": self.full.get(queue),
+            "lately": ANY,
+            "set": [
+                kind
+                for kind, said in (
+                    ("defaults", self.said.get(queue)),
+                    ("stall-config", self.stall_rules.get(queue)),
+                    ("dlq-config", self.said.get("dead " + queue)),
+                )
+                if said
+            ],
         }
 
     def oldest(self, ready: list[Record]) -> int | None:

@@ -212,7 +212,9 @@ class Schedules(Queues):
         how = {f: getattr(options(schedule.said), f) for f in c.RunOptions.__struct_fields__}
         spec = filled(c.JobSpec(data=Raw(bytes(schedule.said.data) or b"null"), **how), {})
         schedule.jobs = [*schedule.jobs, job_id][-10:]
-        return self.add(job_id, schedule.said.queue, spec, None, (), 1, now, now, frozenset(), now)
+        job = self.add(job_id, schedule.said.queue, spec, None, (), 1, now, now, frozenset(), now)
+        self.tell("scheduled", now, queue=schedule.said.queue, jobId=job_id, name=name)
+        return job
 
     # --- the commands -------------------------------------------------------------------------------
 

@@ -209,7 +209,10 @@ class Life:
         queue = self.rng.choice(QUEUES) if job is None or self.rng.random() < 0.1 else job.queue
         kind = self.rng.choice([c.RetryDlq, c.RetryDlq, c.PurgeDlq])
         job_id = self.job() if job is None else job.id
-        self.world.do(c.MoveToWait(id=job_id) if self.rng.random() < 0.2 else kind(queue=queue, job_id=job_id))
+        changed = {"data": Raw(b'"mended"')} if kind is c.RetryDlq and self.rng.random() < 0.3 else {}
+        self.world.do(
+            c.MoveToWait(id=job_id) if self.rng.random() < 0.2 else kind(queue=queue, job_id=job_id, **changed)
+        )
 
     def clear(self) -> None:
         """Remove many at once."""
@@ -327,7 +330,7 @@ class Life:
 
     def find(self) -> None:
         wanted = {"state": ["waiting", "delayed", "waiting-children", "active"]} | self.wanted()
-        self.world.do(c.FindJobs(**wanted, limit=self.rng.choice([1, 3, 1000])))
+        self.world.do(c.FindJobs(**wanted, limit=self.rng.choice([1, 3, 1000]), count=self.rng.random() < 0.3))
 
     def act(self) -> None:
         """Do something to many; mostly to few."""

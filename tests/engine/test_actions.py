@@ -7,13 +7,15 @@ from typing import Any
 import msgspec
 import pytest
 from msgspec import Raw
+from msgspec.structs import replace
 
 from bunqueue_trio.engine.commands import apply
 from bunqueue_trio.engine.reruns import Rerun
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.caller import By
-from bunqueue_trio.protocol.catalog import ACTS, SPECS
+from bunqueue_trio.protocol.catalog import ACTS, CATALOG, SPECS
+from bunqueue_trio.protocol.commands.spec import Does, Role
 from tests.engine.make import T0, Bench
 
 ANN = By("ann", "10.0.0.7")
@@ -162,6 +164,7 @@ ACTS_TRIED: dict[type[c.Command], tuple[Callable[[Bench], object], Act]] = {
     c.ReleaseWorker: (
         lambda b: pushed(b).do(c.Pull(queue="q", owner="w")), (c.ReleaseWorker(id="w"), {}, 1, c.ReleaseWorker(id="w")),
     ),
+    c.UnregisterWorker: (known, (c.UnregisterWorker(id="w"), {}, 1, None)),
     c.RunSchedule: (lambda b: b.do(NIGHTLY), (c.RunSchedule(name="s"), {"name": "s"}, 1, None)),
 }  # fmt: skip
 
@@ -185,6 +188,33 @@ def noted(bench: Bench) -> list[dict[str, Any]]:
 
 def test_every_act_of_the_catalogue_is_tried():
     assert set(ACTS_TRIED) == ACTS
+
+
+def test_each_change_that_only_an_operator_may_make_is_an_act():
+    changes = [spec for spec in CATALOG if spec.does is Does.CHANGES and spec.role is Role.ADMIN]
+    assert len(changes) > 20
+    assert [spec.tag for spec in changes if spec.acts is None] == []
+
+
+@pytest.mark.parametrize(
+    "kind", [kind for kind in ACTS_TRIED if "dry_run" in kind.__struct_fields__], ids=lambda kind: kind.__name__
+)
+def test_what_is_only_tried_is_no_act(bench: Bench, kind: type[c.Command]):
+    prepare, (command, *_) = ACTS_TRIED[kind]
+    prepare(bench)
+    bench.commit()
+    apply(bench.engine, msgspec.structs.replace(command, dry_run=True), bench.now, by=ANN)
+    assert not bench.engine.has_changes
+
+
+def test_a_worker_that_leaves_does_no_act_and_one_that_is_forgotten_has_its_name(bench: Bench):
+    bench.do(c.RegisterWorker(worker_id="w", name="mail"), "socket")
+    bench.do(c.UnregisterWorker(id="w"), "socket")
+    assert noted(bench) == []
+    bench.do(c.RegisterWorker(worker_id="w", name="mail"))
+    bench.do(c.UnregisterWorker(id="w"), "another")
+    (act,) = noted(bench)
+    assert (act["command"], act["worker"], act["fields"]) == ("UnregisterWorker", "w", {"name": "mail"})
 
 
 @pytest.mark.parametrize("kind", ACTS_TRIED, ids=lambda kind: kind.__name__)
@@ -275,6 +305,23 @@ def test_acts_come_by_pages_newest_first(bench: Bench):
     assert found == [["q4", "q3"], ["q2", "q1"], ["q0"]]
     with pytest.raises(Refused, match="after must be the next of an earlier page"):
         bench.do(c.Actions(after="x"))
+
+
+def test_an_act_says_that_a_schedule_has_another_payload_and_not_which(bench: Bench):
+    for command in (
+        NIGHTLY, replace(NIGHTLY, every=5000), replace(NIGHTLY, every=5000, data=Raw(b'"secret"')), replace(NIGHTLY, every=5000, data=Raw(b"")),
+        c.ChangeSchedule(name="s", jitter=5), c.ChangeSchedule(name="s", data=Raw(b"[2]")), c.DeleteSchedule(name="s"),
+    ):  # fmt: skip
+        bench.do(command)
+    assert [act["fields"].get("data") for act in noted(bench)] == [
+        None,
+        None,
+        "another",
+        "another",
+        None,
+        "another",
+        None,
+    ]
 
 
 def test_what_was_before_an_act_is_what_brings_it_back(bench: Bench):

@@ -53,6 +53,27 @@ def test_an_attempt_says_when_how_long_who_and_why(bench: Bench):
     )
 
 
+def test_an_attempt_has_the_name_that_people_know(bench: Bench):
+    """Of a registered worker, over a connection and without; of one that has said nothing, the address."""
+    bench.do(c.RegisterWorker(worker_id="w-1", name="mail"))
+    bench.do(c.RegisterWorker(worker_id="w-2", name="sums"), "socket-1")
+    bench.engine.workers.addresses["socket-2"] = "10.0.0.9:77"
+    found = []
+    for named, owner in (
+        ("w-1", None),
+        (None, "socket-1"),
+        ("free", None),
+        ("@10.0.0.8", None),
+        (None, "socket-2"),
+        (None, None),
+    ):
+        job_id = bench.push(backoff=9999)
+        assert bench.do(c.Pull(queue="q", owner=named), owner).job.id == job_id
+        bench.fail(job_id)
+        found.append(attempts(bench, job_id)[0].by)
+    assert found == ["mail", "sums", "free", "@10.0.0.8", "@10.0.0.9:77", None]
+
+
 def test_each_end_of_an_attempt_has_its_reason(bench: Bench):
     bench.push(job_id="a", max_attempts=2, backoff=0)
     try_and_fail(bench)
@@ -78,7 +99,7 @@ def test_a_stall_is_none_of_the_attempts_that_a_job_has():
     bench.pull()
     bench.now += 100
     assert told(bench, "a") == [
-        (1, "stalled", "Job stalled 1 times"), (1, "explicit_fail", "boom"), (2, "stalled", "Job stalled 2 times"),
+        (1, "stalled", "Job stalled 1 time"), (1, "explicit_fail", "boom"), (2, "stalled", "Job stalled 2 times"),
     ]  # fmt: skip
 
 

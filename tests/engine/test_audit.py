@@ -15,8 +15,8 @@ from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.job import Job, Note, State
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.storage.making import make_batch
 from bunqueue_trio.storage.memory import MemoryStore
-from bunqueue_trio.storage.store import make_batch
 
 NOW = 1_000_000
 LIFO, FIRST = "lifo", "job-1"

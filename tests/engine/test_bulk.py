@@ -4,7 +4,7 @@ import pytest
 from msgspec import Raw
 
 from bunqueue_trio.engine.commands.push import Bulk
-from bunqueue_trio.engine.commands.report import ACK_CHARACTERS, FAILURE_ACKS, Failures, acks_of
+from bunqueue_trio.engine.commands.report import ACK_CHARACTERS, DEATH_ACKS, FAILURE_ACKS, Failures, acks_of
 from bunqueue_trio.engine.job import State
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
@@ -89,3 +89,16 @@ def test_a_step_has_fewer_failures_the_longer_their_texts_are(bench: Bench):
         assert failures.add(250, bench.now) is is_last
         done.append(sum(bench.state(job_id).state == "failed" for job_id in ids))
     assert done == [2, 4, 5, 6]
+
+
+def test_failures_that_jobs_die_of_are_more_work(bench: Bench):
+    """Each text is looked through, to find out which fault it is."""
+    for _ in range(10):
+        bench.do(c.Push(queue="q", data=Raw(b"1")))
+    jobs = bench.do(c.PullBatch(queue="q", count=10)).jobs
+    dying = [c.Failure(id=job.id, error=f"E {job.id}", unrecoverable=True) for job in jobs]
+    failures = Failures(bench.engine, c.FailBatch(failures=dying))
+    died = []
+    while not failures.add(3 * (DEATH_ACKS + FAILURE_ACKS), bench.now):
+        died.append(len(failures.done))
+    assert died == [3, 6, 9]

@@ -2,8 +2,11 @@
 
 import pytest
 
+from bunqueue_trio.engine.commands import apply
 from bunqueue_trio.engine.job import Cancelled, State
+from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol.caller import By
 from bunqueue_trio.storage.rows import Reader, changed_row, finished_row, new_row
 from tests.engine.make import T0, Bench
 
@@ -103,6 +106,41 @@ def test_who_was_first_and_has_said_nothing_leaves_it_to_the_next_to_say_why(ben
     bench.do(c.Cancel(id=job_id, reason="no", by="ann", grace=1000))
     seen = bench.state(job_id).cancelled
     assert (seen.at, seen.until, seen.reason, seen.by) == (T0, T0 + 1000, "no", "ann")
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_the_record_names_who_was_asked_by_where_nobody_says_so(bench: Bench, *, many: bool):
+    """The error has the words that were said, so that those of one kind stay together."""
+    for job_id in "abcd":
+        bench.push(job_id=job_id)
+    ann = By("ann", "10.0.0.7")
+    for job_id, how in (("a", {"reason": "no"}), ("b", {"by": "bob"}), ("c", None), ("d", {})):
+        command: c.Command = c.Discard(id=job_id) if how is None else c.Cancel(id=job_id, **how)
+        if many and how != {}:
+            command = c.ActOnJobs(
+                action="discard" if how is None else "cancel",
+                filter=c.Filter(queue="q", id_prefix=job_id),
+                **(how or {}),
+            )
+        apply(bench.engine, command, bench.now, by=ann)
+    bench.commit()
+    bench.restart()
+    seen = {job_id: bench.state(job_id) for job_id in "abc"}
+    assert [(each.error, each.cancelled and each.cancelled.by, each.discarded_by) for each in seen.values()] == [
+        ("Cancelled: no", "ann", None), ("Cancelled by bob", "bob", None), ("Discarded", None, "ann"),
+    ]  # fmt: skip
+    assert "0 ms ago by ann: Cancelled: no" in bench.do(c.Why(id="a")).why
+    assert "(discarded by ann, attempt 0 of 3)" in bench.do(c.Why(id="c")).why
+    with pytest.raises(Refused, match="Job not found"):
+        bench.state("d")
+
+
+def test_a_worker_hears_by_whom_its_job_is_cancelled(bench: Bench):
+    job_id = bench.push()
+    bench.pull()
+    apply(bench.engine, c.Cancel(id=job_id, grace=1000), bench.now, by=By("ann", "10.0.0.7"))
+    apply(bench.engine, c.Cancel(id=job_id, reason="why", grace=1000), bench.now, by=By("bob", "10.0.0.8"))
+    assert bench.do(c.Heartbeat(id=job_id)).data["cancelled"] == {"reason": "why", "by": "bob", "until": T0 + 1000}
 
 
 @pytest.mark.parametrize("how", ["many", "slot"])

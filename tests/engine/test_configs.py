@@ -79,7 +79,7 @@ def test_its_jobs_stall_by_its_own_rule(bench: Bench, in_config: bool):
     bench.sleep(41)
     assert bench.state(job_id).state == "active"
     bench.sleep(1)
-    assert (bench.state(job_id).state, bench.state(job_id).error) == ("failed", "Job stalled 1 times")
+    assert (bench.state(job_id).state, bench.state(job_id).error) == ("failed", "Job stalled 1 time")
 
 
 def test_a_pull_says_for_itself_how_long_it_may_be_silent(bench: Bench):
@@ -186,3 +186,31 @@ def test_it_says_which_of_its_dead_letters_are_kept(bench: Bench):
     bench.do(c.ClearDlqConfig(queue="q"))
     bench.do(c.Obliterate(queue="r"))
     assert bench.engine.configs.dead_kept(bench.now) == {}
+
+
+def test_a_queue_of_which_anything_was_said_is_listed(bench: Bench):
+    """Also after a restart, and until all of it was taken back; whatever else has no jobs is not."""
+    said = [
+        c.SetDefaults(queue="b", ttl=5),
+        c.SetStallConfig(queue="b", max_stalls=5),
+        c.SetDlqConfig(queue="b", max_age=5),
+    ]
+    taken = [c.ClearDefaults(queue="b"), c.ClearStallConfig(queue="b"), c.ClearDlqConfig(queue="b")]
+    bench.push("a")
+    bench.push("c")
+    for n, command in enumerate([*said, said[0]]):
+        bench.do(command)
+        bench.commit()
+        bench.restart()
+        page = bench.do(c.ListQueues(details=True))
+        assert page.queues == ["a", "b", "c"]
+        assert page.details[1].set == ["defaults", "stall-config", "dlq-config"][: n + 1]
+    assert bench.do(c.ListQueues(limit=1, after="a")).queues == ["b"]
+    for n, command in enumerate(taken):
+        assert bench.do(c.ListQueues()).queues == ["a", "b", "c"], n
+        bench.do(command)
+        bench.do(command)
+    assert bench.do(c.ListQueues()).queues == ["a", "c"]
+    bench.do(said[1])
+    bench.do(c.Obliterate(queue="b"))
+    assert bench.do(c.ListQueues()).queues == ["a", "c"]

@@ -272,7 +272,7 @@ def test_why_a_job_is_dead():
     bench.commit()
     entries = bench.do(c.Dlq(queue="q")).entries
     assert [(entry.job.id, entry.reason, entry.error) for entry in entries] == [
-        ("stalled", "stalled", "Job stalled 1 times"),
+        ("stalled", "stalled", "Job stalled 1 time"),
         ("child", "dependency_failed", "Dependency failed failed"),
         ("failed", "max_attempts_exceeded", "boom"),
     ]

@@ -28,6 +28,13 @@ def test_jobs_of_one_command_may_depend_on_earlier_ones_only(bench: Bench):
     assert bench.state(ids[1]).waiting_on == ["a"]
 
 
+def test_a_job_may_depend_on_one_of_its_bulk_push_by_either_name_of_the_id(bench: Bench):
+    jobs = [c.JobSpec(data=Raw(b"1"), custom_id="a"), c.JobSpec(data=Raw(b"2"), depends_on=["a"])]
+    ids = bench.do(c.PushBatch(queue="q", jobs=jobs)).ids
+    assert ids[0] == "a"
+    assert bench.state(ids[1]).waiting_on == ["a"]
+
+
 def test_a_dependency_on_a_duplicate_is_one_on_the_job_it_stands_for(bench: Bench):
     """Else the dependent would run before what it has to wait for."""
     holder = bench.push(unique_key="k")

@@ -1,11 +1,13 @@
 """Figures of queues: what a minute and an hour were, over crashes, and no more than is to be kept."""
 
+import functools
 import random
 
 import pytest
 
 from bunqueue_trio.config import FIGURES_HOURS, FIGURES_MINUTES, FIGURES_ROWS_MAX, HOUR_MS
 from bunqueue_trio.engine import figures
+from bunqueue_trio.engine.engine import Rules
 from bunqueue_trio.engine.figures import HOUR, MINUTE, QueueMinute, bucket_of, joined, part, upper
 from bunqueue_trio.engine.fingerprint import fingerprint
 from bunqueue_trio.errors import Refused
@@ -151,8 +153,8 @@ def test_how_many_died_is_counted_whatever_becomes_of_them(bench: Bench):
             bench.push(queue, max_attempts=2 if queue == "retried" else 1)
             bench.fail(bench.pull_id(queue) or "", f"boom {n}")
     bench.do(c.PurgeDlq(queue="q"))
-    assert bench.engine.figures.take_deaths() == {"q": 3, "rof": 3}
-    assert bench.engine.figures.take_deaths() == {}
+    assert bench.engine.figures.take_bad()[0] == {"q": 3, "rof": 3}
+    assert bench.engine.figures.take_bad()[0] == {}
 
 
 def test_what_died_of_a_muted_error_is_not_counted(bench: Bench):
@@ -160,7 +162,7 @@ def test_what_died_of_a_muted_error_is_not_counted(bench: Bench):
     for error in ("boom 1", "crash"):
         bench.push(max_attempts=1)
         bench.fail(bench.pull_id() or "", error)
-    assert bench.engine.figures.take_deaths() == {"q": 1}
+    assert bench.engine.figures.take_bad()[0] == {"q": 1}
 
 
 def test_how_many_died_survives_a_crash_and_is_summed_up(bench: Bench):
@@ -179,4 +181,68 @@ def test_names_that_come_once_fill_no_memory(bench: Bench, monkeypatch: pytest.M
     monkeypatch.setattr(figures, "_COUNTED_MAX", 2)
     for name in ("a", "b", "c", "a"):
         bench.engine.figures.note_death(name)
-    assert bench.engine.figures.take_deaths() == {"a": 2, "b": 1}
+    assert bench.engine.figures.take_bad() == ({"a": 2, "b": 1}, {})
+
+
+def test_what_somebody_wanted_is_no_death_and_no_failed_attempt(bench: Bench):
+    """Nor is it one of those that wait for it, however far."""
+    for job_id in "bacd":
+        bench.push(job_id=job_id)
+    bench.push(job_id="e", depends_on=["a", "b"])
+    bench.push(job_id="f", depends_on=["e"])
+    bench.push(job_id="g", depends_on=["c"])
+    bench.push(job_id="h", depends_on=["d"])
+    bench.do(c.Discard(id="a"))
+    bench.do(c.Cancel(id="c"))
+    bench.do(c.Cancel(id="d", reason="no"))
+    assert [bench.state(job_id).state for job_id in "aefgh"] == ["failed"] * 5
+    bench.pull()
+    bench.do(c.Discard(id="b"))
+    assert bench.engine.figures.take_bad() == ({}, {})
+    assert (bench.engine.totals.failed, bench.engine.totals.died) == (6, 0)
+
+
+def test_what_nobody_wanted_is_a_death_and_each_attempt_is_counted():
+    bench = Bench(Rules(lease=100, stalls_max=0))
+    for job_id, options in (("a", {"max_attempts": 2, "backoff": 0}), ("b", {}), ("c", {}), ("d", {"ttl": 999})):
+        bench.push(job_id, job_id=job_id, **options)  # type: ignore[arg-type]
+        bench.push("w", depends_on=[job_id])
+    for _ in range(2):
+        bench.pull("a")
+        bench.fail("a")
+    bench.pull("b")
+    bench.do(c.Fail(id="b", unrecoverable=True))
+    bench.pull("c")
+    bench.sleep(1000)
+    died, failed = bench.engine.figures.take_bad()
+    assert died == {"a": 1, "b": 1, "c": 1, "w": 4}
+    assert failed == {"a": 2, "b": 1, "c": 1}
+    assert bench.engine.totals.died == 7
+
+
+def test_the_last_hour_is_added_up_as_it_goes_over_restarts(bench: Bench):
+    """As the sum of its minutes, whatever comes and goes; and a queue in which nothing happens any more is forgotten."""
+    rng = random.Random(1)
+    for n in range(150):
+        busy = [name for name in "abc" if rng.random() < 0.5 and (name != "c" or n < 20)]
+        end(
+            bench,
+            *busy,
+            completed=rng.randrange(9),
+            died=rng.randrange(2),
+            runs={rng.randrange(5): 1 + rng.randrange(3)},
+        )
+        if n % 40 == 7:
+            bench.restart()
+        for name in "abc":
+            minutes = [told[name] for _, told in bench.engine.figures.minutes() if name in told]
+            seen = bench.do(c.GetQueue(queue=name)).queue.lately
+            if not minutes:
+                assert seen is None
+                continue
+            whole = functools.reduce(joined, minutes)
+            last = minutes[-1] if minutes[-1].at == bench.now else minute(0, 0)
+            assert (seen.hour.in_, seen.hour.out) == (whole.pushed, whole.completed + whole.died)
+            assert (seen.minute.in_, seen.minute.out) == (last.pushed, last.completed + last.died)
+            assert (seen.p50, seen.p95) == (part(whole.runs, 0.5), part(whole.runs, 0.95))
+    assert bench.do(c.GetQueue(queue="c")).queue.lately is None

@@ -301,3 +301,30 @@ def test_a_dead_letter_says_of_what_kind_its_end_was(bench: Bench):
     bench.restart()
     assert [job.reason for job in bench.do(c.GetJobs(queue="q", state="failed")).jobs] == ["cancelled"]
     assert {job.id: job.reason for job in bench.do(c.FindJobs(queue="q")).jobs} == {"there": None, "off": "cancelled"}
+
+
+def test_a_count_is_how_many_are_found(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(find, "LOOKS", 20)
+    for _ in range(4):
+        fail(bench, "boom")
+    for n in range(30):
+        bench.push("qr"[n % 2], tags=["x"] if n % 3 else [], data=Raw(b'"%d"' % n), delay=n % 5)
+    bench.commit()
+    dead = bench.do(c.FindJobs(queue="q", state="failed")).jobs[0].id
+    bench.do(c.RetryDlq(queue="q", job_id=dead))
+    for wanted in (
+        {},
+        {"queue": "q"},
+        {"queue": ["q", "r"], "state": ["waiting", "failed"]},
+        {"tag": "x"},
+        {"text": "1"},
+        {"state": "failed"},
+        {"error": "boom"},
+    ):
+        pages = [bench.do(c.FindJobs(**wanted, count=True))]
+        while pages[-1].next is not None:
+            pages.append(bench.do(c.FindJobs(**wanted, count=True, after=pages[-1].next)))
+        assert all(page.jobs == [] for page in pages)
+        assert sum(page.count for page in pages) == len(ids(bench, limit=1000, **wanted))
+        assert (sum(page.scanned for page in pages) == 0) == (not wanted.keys() - {"queue", "state"})
+        assert all(page.complete == (page.next is None) for page in pages)

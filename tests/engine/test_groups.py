@@ -10,7 +10,7 @@ from bunqueue_trio.engine.fingerprint import fingerprint
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.storage import rows
-from bunqueue_trio.storage.store import make_batch
+from bunqueue_trio.storage.making import make_batch
 from tests.engine.make import T0, Bench
 
 

@@ -32,6 +32,7 @@ def check(line: Line[Thing]) -> None:
     assert line.first() is next(iter(line), None)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("seed", range(8))
 def test_it_is_a_sorted_list(seed: int, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "BLOCK_MAX", 4)

@@ -246,6 +246,7 @@ SETTINGS = settings(
 
 
 @pytest.mark.thorough
+@pytest.mark.untraced
 class TestFew(Machine.TestCase):
     """Seconds, for every run."""
 
@@ -257,4 +258,4 @@ class TestFew(Machine.TestCase):
 class TestMany(Machine.TestCase):
     """What a change must pass."""
 
-    settings = settings(SETTINGS, max_examples=200, stateful_step_count=50)
+    settings = settings(SETTINGS, max_examples=100, stateful_step_count=50)

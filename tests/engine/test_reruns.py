@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from bunqueue_trio.config import RERUNS_KEPT, RERUNS_MAX
-from bunqueue_trio.engine.rerunning import rerun_slice
+from bunqueue_trio.engine import rerunning
+from bunqueue_trio.engine.rerunning import held, rerun_slice
 from bunqueue_trio.engine.reruns import RERUN
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
@@ -246,6 +247,91 @@ def test_it_says_that_the_queue_of_those_it_waits_for_is_paused(bench: Bench, fi
     bench.do(c.Pause(queue="q"))
     bench.do(c.StopRerun(rerun=view.id))
     assert bench.do(c.ListReruns()).reruns[0].why == "somebody stopped it"
+
+
+@pytest.mark.parametrize(
+    ("what", "says"),
+    [
+        (None, None),
+        ("gone", "nobody asks for jobs of queue q"),
+        ("quiet", "nobody asks for jobs of queue q"),
+        ("named", None),
+        ("rate", "the rate limit of queue q lets none through"),
+        ("full", "queue q has as many active jobs as it may have"),
+    ],
+)
+def test_it_says_what_those_wait_for_that_it_waits_for(bench: Bench, what: str | None, says: str | None):
+    """Only after a minute without a step: to wait for some seconds is usual."""
+    bench.do(c.RegisterWorker(name="w", worker_id="w", queues=["q"]))
+    if what == "rate":
+        bench.do(c.RateLimit(queue="q", limit=5, duration=3_600_000))
+    dead(bench, 5)
+    begin(bench, count=2)
+    go_on(bench)
+    if what in ("gone", "quiet", "named"):
+        bench.engine.watch_pulls({})
+    if what == "gone":
+        bench.do(c.UnregisterWorker(id="w"))
+    if what == "quiet":
+        bench.do(c.QuietWorker(id="w"))
+    if what == "full":
+        bench.do(c.SetConcurrency(queue="q", concurrency=1))
+        bench.pull_id()
+    bench.sleep(59_999)
+    assert bench.do(c.ListReruns()).reruns[0].why is None
+    if what == "named":
+        bench.do(c.RegisterWorker(name="w", worker_id="w", queues=["q"]))
+    bench.sleep(1)
+    assert bench.do(c.ListReruns()).reruns[0].why == says
+    found = list(held(bench.engine, bench.now))
+    assert [(each.says, each.queue, each.retried, each.open, each.died) for each in found] == (
+        [] if says is None else [(says, "q", 2, 2, 0)]
+    )
+    assert [bench.now - each.since for each in found] == [60_000] * len(found)
+
+
+def test_it_waits_for_those_that_wait_for_their_next_attempt(bench: Bench):
+    """That is no fault, though nobody asks; of two reruns in a queue both say what holds them up."""
+    for _ in range(2):
+        bench.push(max_attempts=2, backoff=10**6)
+    ids = [bench.pull_id(), bench.pull_id()]
+    for job_id in ids:
+        bench.do(c.Fail(id=job_id, error="late", unrecoverable=True))
+    bench.commit()
+    for job_id in ids:
+        begin(bench, filter=c.Filter(queue="q", id_prefix=job_id), count=1)
+    go_on(bench)
+    bench.engine.watch_pulls({})
+    bench.sleep(60_000)
+    assert len(list(held(bench.engine, bench.now))) == 2
+    for job_id in ids:
+        assert bench.pull_id() == job_id
+        bench.fail(job_id)
+    bench.sleep(60_000)
+    assert list(held(bench.engine, bench.now)) == []
+
+
+def test_it_looks_at_no_more_workers_than_a_step_may(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    for n in range(4):
+        dead(bench, 2, f"q{n}")
+        begin(bench, filter=c.Filter(queue=f"q{n}"), count=2, force=True)
+    for n in range(10):
+        bench.do(c.RegisterWorker(name=f"w{n}", worker_id=f"w{n}", queues=["other"]))
+    go_on(bench)
+    bench.sleep(60_000)
+    monkeypatch.setattr(rerunning, "WORKERS_LOOKED", 25)
+    assert [each.queue for each in held(bench.engine, bench.now)] == ["q0", "q1"]
+    assert [one.why is None for one in bench.do(c.ListReruns()).reruns] == [False, False, True, True]
+
+
+def test_it_stands_still_since_the_pause_of_its_queue(bench: Bench):
+    dead(bench, 5)
+    begin(bench, count=2)
+    go_on(bench)
+    bench.sleep(30_000)
+    bench.do(c.Pause(queue="q"))
+    (found,) = held(bench.engine, bench.now + 5000)
+    assert (found.code, found.since) == ("paused", bench.now)
 
 
 def test_it_names_no_queue_whose_jobs_have_ended(bench: Bench):

@@ -202,6 +202,8 @@ def test_the_last_that_were_late_are_known_by_name(bench: Bench):
         bench.do(c.PauseSchedule(name=name))
     bench.sleep(10 * MINUTE)
     assert list(bench.engine.planner.lately) == ["d", "e", "f", "g", "c"]
+    bench.do(c.DeleteSchedule(name="f"))
+    assert list(bench.engine.planner.lately) == ["d", "e", "g", "c"]
 
 
 def test_a_dry_run_tells_what_would_come_and_stores_nothing(bench: Bench):

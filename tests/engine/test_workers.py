@@ -198,6 +198,15 @@ def test_a_worker_works_on_the_queues_that_it_has_named_and_on_no_part_of_one(be
     assert [queue for queue in asked if worker.works_on(queue)] == ["one", "x.two"]
 
 
+def test_one_that_is_quiet_gets_no_job_by_one_or_by_many(bench: Bench):
+    bench.push()
+    bench.do(c.RegisterWorker(worker_id="w"))
+    bench.do(c.QuietWorker(id="w"))
+    assert bench.do(c.Pull(queue="q", owner="w")).job is None
+    assert bench.do(c.PullBatch(queue="q", count=2, owner="w")).jobs == []
+    assert bench.do(c.PullBatch(queue="q", count=2, owner="v")).jobs != []
+
+
 def test_one_that_is_quiet_or_has_jobs_is_not_forgotten(bench: Bench):
     job_id = bench.push()
     bench.do(c.Pull(queue="q", owner="a"))

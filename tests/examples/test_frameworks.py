@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from bunqueue_trio.commands import Cancel
 from bunqueue_trio.sync import SyncClient
 from tests.examples.conftest import ROOT
 from tests.wire.server import Server, free_port
@@ -85,6 +86,30 @@ print(queue.wait("bill-17", 30))
 assert browser.get("/bills/nobill").status_code == 404
 """
 
+STATUSES = {
+    "fastapi_app": """
+        async def main():
+            inside = httpx.ASGITransport(app)
+            async with app.router.lifespan_context(app), httpx.AsyncClient(transport=inside, base_url="http://shop") as browser:
+                print([(await browser.get(path, timeout=60)).status_code for path in sys.argv[1:]])
+        import asyncio, fastapi_app, httpx, sys
+        app = fastapi_app.app
+        asyncio.run(main())
+    """,
+    "quart_app": """
+        async def main():
+            async with app.test_app() as running:
+                print([(await running.test_client().get(path)).status_code for path in sys.argv[1:]])
+        import asyncio, sys
+        from quart_app import app
+        asyncio.run(main())
+    """,
+    "django_views": DJANGO.partition("assert browser")[0]
+    + "import sys; print([browser.get(path).status_code for path in sys.argv[1:]])",
+    "shop": "import sys; from shop import app; print([app.test_client().get(path).status_code for path in sys.argv[1:]])",
+}
+"""Recipe → a program that prints the status of each page that it is given."""
+
 AWAY = {
     "fastapi_app": """
         async def main():
@@ -109,6 +134,48 @@ AWAY = {
 """Recipe → a program that places an order while no server is there."""
 
 
+def code_of(recipe: str, port: int) -> str:
+    """Return the recipe of that name, for a server at that port, and with less patience, most of it with one that is away."""
+    page = (ROOT / "docs" / "recipes.md").read_text()
+    found = re.search(rf"```python\n# {recipe}\.py\n(.*?)```", page, re.DOTALL)
+    assert found
+    code = found[1].replace("localhost:6790", f"127.0.0.1:{port}")
+    assert "timeout=30" in code
+    return code.replace("patience=5", "patience=1").replace("timeout=30", "timeout=2")
+
+
+def said_by(folder: Path, recipe: str, port: int, program: str, *arguments: str) -> str:
+    """Return what a program says that uses the recipe."""
+    (folder / f"{recipe}.py").write_text(code_of(recipe, port))
+    (folder / "program.py").write_text(textwrap.dedent(program))
+    done = subprocess.run(
+        [sys.executable, "program.py", *arguments], cwd=folder, env=os.environ | {"NO_PROXY": "*"}, capture_output=True,
+        text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("recipe", STATUSES)
+def test_who_asks_for_a_bill_hears_what_became_of_it(fresh: Server, tmp_path: Path, recipe: str):
+    with SyncClient(fresh.url) as client:
+        for job_id in ("dead", "done", "gone", "late"):
+            client.push("bills", {}, job_id=job_id, max_attempts=1)
+        dead, done = client.pull("bills"), client.pull("bills")
+        assert dead is not None
+        assert done is not None
+        dead.fail("no")
+        done.ack({"cents": 1})
+        client.run(Cancel(id="gone", reason="no need"))
+    paths = [f"/bills/{job_id}" for job_id in ("done", "nobill", "dead", "gone", "late")]
+    assert said_by(tmp_path, recipe, fresh.port, STATUSES[recipe], *paths) == "[200, 404, 409, 409, 504]\n"
+
+
+@pytest.mark.parametrize("recipe", STATUSES)
+def test_while_the_server_is_away_who_asks_for_a_bill_is_asked_to_try_again(tmp_path: Path, recipe: str):
+    assert said_by(tmp_path, recipe, free_port(), STATUSES[recipe], "/bills/any") == "[503]\n"
+
+
 def written(folder: Path, name: str, server: Server) -> str:
     """Write the recipe of that name, for this server, and return it."""
     page = (ROOT / "docs" / "recipes.md").read_text()
@@ -121,17 +188,7 @@ def written(folder: Path, name: str, server: Server) -> str:
 
 @pytest.mark.parametrize("recipe", AWAY)
 def test_while_the_server_is_away_a_browser_is_asked_to_try_again(tmp_path: Path, recipe: str):
-    page = (ROOT / "docs" / "recipes.md").read_text()
-    found = re.search(rf"```python\n# {recipe}\.py\n(.*?)```", page, re.DOTALL)
-    assert found
-    code = found[1].replace("localhost:6790", f"127.0.0.1:{free_port()}").replace("patience=5", "patience=1")
-    (tmp_path / f"{recipe}.py").write_text(code)
-    (tmp_path / "program.py").write_text(textwrap.dedent(AWAY[recipe]))
-    done = subprocess.run(
-        [sys.executable, "program.py"], cwd=tmp_path, env=os.environ | {"NO_PROXY": "*"}, capture_output=True, text=True,
-        timeout=60, check=False,
-    )  # fmt: skip
-    assert (done.returncode, done.stdout) == (0, "503\n"), done.stderr
+    assert said_by(tmp_path, recipe, free_port(), AWAY[recipe]) == "503\n"
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from bunqueue_trio.engine.commands import apply
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
+from bunqueue_trio.storage.making import make_batch
 from bunqueue_trio.storage.sqlite import SqliteStore
-from bunqueue_trio.storage.store import make_batch
 
 
 class Writer:

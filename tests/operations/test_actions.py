@@ -4,6 +4,7 @@ import json
 
 import pytest
 import trio
+from msgspec import Raw
 
 from bunqueue_trio.cli import COMMANDS, remote
 from bunqueue_trio.pages import acts
@@ -36,7 +37,10 @@ async def test_acts_are_in_the_words_of_the_commands_with_dates_and_units(shell:
         c.SetConcurrency(queue="emails", concurrency=2000), c.RateLimit(queue="emails", limit=100, duration=60_000), c.RateLimitClear(queue="emails"),
         c.SetDlqConfig(queue="emails", max_age=604_800_000, auto_retry=True), c.SetDefaults(queue="emails", timeout=30_000),
         c.SetDefaults(queue="emails", timeout=None), c.PutSchedule(name="nightly", queue="reports", every=3_600_000),
-        c.PutSchedule(name="nightly", queue="reports", every=60_000, jitter=1000), c.PauseSchedule(name="nightly"), c.MarkGroup(fingerprint="2a253bca139c", mark="fixed"),
+        c.PutSchedule(name="nightly", queue="reports", every=60_000, jitter=1000), c.ChangeSchedule(name="nightly", jitter=2000), c.ChangeSchedule(name="nightly", data=Raw(b'{"password":"x"}')),
+        c.Cron(name="tick", queue="reports", repeat_every=60_000), c.Cron(name="tick", queue="reports", repeat_every=90_000, data=Raw(b"1")),
+        c.ChangeSchedule(name="nightly", cron="0 3 * * *", timezone="Europe/Berlin"), c.PutSchedule(name="nightly", queue="reports", cron="0 4 * * *"), c.PauseSchedule(name="nightly"), c.RateLimit(queue="emails", limit=50),
+        c.RateLimit(queue="emails", limit=50, ttl=3_600_000), c.Pause(queue="emails", reason="x"), c.Pause(queue="emails"), c.MarkGroup(fingerprint="2a253bca139c", mark="fixed"),
     ):  # fmt: skip
         await core.execute(command, by=ANN)
     done = await shell("actions")
@@ -44,14 +48,24 @@ async def test_acts_are_in_the_words_of_the_commands_with_dates_and_units(shell:
     when = remote.at(until)
     assert [row.partition("ann (10.0.0.7) ")[2] for row in rows(done.stdout)] == [
         "mark group 2a253bca139c; mark fixed (was none) 1",
+        "pause emails reason none (was x) 1",
+        "pause emails reason x 1",
+        "limit --rate emails rate 50 in 1 s; ttl 1 h 1",
+        "limit --rate emails rate 50 in 1 s (was none) 1",
         "schedules pause nightly 1",
+        "schedules put nightly cron 0 4 * * * (was 0 3 * * *); data another; timezone UTC (was Europe/Berlin); jitter 0 ms (was 2 s); queue reports 1",
+        "schedules change nightly cron 0 3 * * *; timezone Europe/Berlin; every was 1 min 1",
+        "schedules put tick every 90 s (was 1 min); data another; queue reports 1",
+        "schedules put tick every 1 min; queue reports 1",
+        "schedules change nightly data another 1",
+        "schedules change nightly jitter 2 s (was 1 s) 1",
         "schedules put nightly every 1 min (was 1 h); jitter 1 s; queue reports 1",
         "schedules put nightly every 1 h; queue reports 1",
         "queue --set emails timeout none (was 30 s) 1",
         "queue --set emails timeout 30 s (was none) 1",
         "queue --set emails autoRetry yes (was none); maxAge 7 d (was none) 1",
-        "limit --rate emails limit was 100; duration was 1 min 1",
-        "limit --rate emails limit 100 (was none); duration 1 min 1",
+        "limit --rate emails rate was 100 in 1 min 1",
+        "limit --rate emails rate 100 in 1 min (was none) 1",
         "limit emails at once 2,000 (was 5) 1",
         "limit emails at once 5 (was none) 1",
         f"resume emails reason was mail\\x1b[2J is down; until was {when} 1",
@@ -67,7 +81,7 @@ async def test_steps_of_one_act_are_one_line(shell: Shell):
     assert done.stdout == "e: 240 of 240 dead letters with this error retried\n"
     assert len((await shell("actions", "--json")).stdout.splitlines()) > 1
     [row] = rows((await shell("actions")).stdout)
-    assert row.endswith("retry e error Payment; rate 100 240"), row
+    assert row.endswith("retry e error Payment; rate 100 a second 240"), row
 
 
 async def test_acts_are_filtered_as_on_the_page(shell: Shell):

@@ -1,12 +1,15 @@
 """Copies of a store: whole, of one moment, and never in the way of what is there."""
 
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import apsw
 import pytest
+from msgspec import Raw
 
 from bunqueue_trio.errors import StartupError, StoreError
+from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.storage.sqlite import inspect
 from bunqueue_trio.storage.sqlite.inspect import copy, examine
 from tests.operations.processes import bunqueue, serving
@@ -35,6 +38,40 @@ def test_a_copy_has_the_mode_of_its_original_and_is_private_until_then(file: Pat
     copy(file, target, lambda *_: meanwhile.add((tmp_path / "copy.db.partial").stat().st_mode & 0o777), overwrite=False)
     assert meanwhile == {0o600}
     assert target.stat().st_mode & 0o777 == mode
+
+
+@pytest.mark.parametrize("served", [False, True])
+def test_a_copy_leaves_out_what_is_free_where_that_is_much(file: Path, tmp_path: Path, *, served: bool):
+    """Whole, private until it is complete, with the mode of its original, and able to give room back."""
+    store = Writer(file)
+    for n in range(40):
+        store.do(c.Push(queue="big", job_id=f"big-{n}", data=Raw(b'"' + b"x" * 100_000 + b'"')))
+    for n in range(1, 40):
+        store.do(c.Cancel(id=f"big-{n}"))
+    if not served:
+        store.store.close()
+    file.chmod(0o640)
+    target, told, modes = tmp_path / "copy.db", [], set()
+
+    def on_progress(done: int, total: int) -> None:
+        told.append((done, total))
+        modes.add((tmp_path / "copy.db.partial").stat().st_mode & 0o777)
+
+    size = copy(file, target, on_progress, overwrite=False)
+    if served:
+        store.store.close()
+    # The events have the payloads still.
+    assert size == target.stat().st_size < 0.6 * file.stat().st_size
+    assert modes == {0o600}
+    assert target.stat().st_mode & 0o777 == 0o640
+    assert told[-1][0] == told[-1][1] > 0
+    original, copied = (examine(path, lambda _: None)._replace(size=0, free=0) for path in (file, target))
+    assert copied == original
+    with closing(apsw.Connection(str(target))) as connection:
+        assert connection.pragma("auto_vacuum") == 2
+    reopened = Writer(target)
+    assert reopened.push() != ""
+    reopened.store.close()
 
 
 def test_what_is_there_is_kept_unless_it_may_be_replaced(file: Path, tmp_path: Path):

@@ -54,7 +54,7 @@ def test_several_places_serve_the_same_queue(tmp_path: Path, short: Path):
         assert stat.S_IMODE(path.stat().st_mode) == 0o660
         with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), base_url="http://localhost") as client:
             pushed = client.post("/queues/q/jobs", json={"data": 1}).json()["id"]
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=60) as client:
             assert client.get("/queues/q/jobs").json()["job"]["id"] == pushed
         done = bunqueue("stats", "--url", f"unix:{path}", "--json")
         assert (done.code, '"totalPulled": 1' in done.out) == (0, True)

@@ -10,9 +10,12 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner
+from msgspec.structs import replace
 
 from bunqueue_trio.cli import dead, main, many, remote, reruns, slips
-from tests.operations.asked import answer_with
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol.groups import InCommon
+from tests.operations.asked import answer_with, reply_to
 from tests.operations.processes import Done, Running, bunqueue, serving
 
 
@@ -52,6 +55,7 @@ def test_dead_letters_are_shown_and_retried(server: Running):
     assert [json.loads(line)["job"]["id"] for line in done.out.splitlines()] == ids[::-1]
     assert done.err == ""
     assert ask(server, "retry", "q", "--id", ids[1]).out == "q: 1 retried, 2 still dead\n"
+    assert ask(server, "retry", "q", "--yes", "--data", "1").code == 2
     assert ask(server, "retry", "q", "--yes").out == "q: 2 retried, 0 still dead\n"
     assert ask(server, "dead", "q")[1:] == ("", "q: no dead letters\n")
     assert ask(server, "dead", "q", "--json")[1:] == ("", "")
@@ -272,7 +276,8 @@ def test_a_rerun_is_followed_to_its_end(monkeypatch: pytest.MonkeyPatch, capsys:
     end: dict[str, object] = {}
     answer_with(monkeypatch, reruns, lambda *_: {"reruns": [next(looks, view | end)]})
     end |= {"state": "done", "open": 0, "refused": {"key-held": 2}}
-    reruns._follow("", None, view, as_json=False)
+    begun = reply_to(c.RerunDlq, {"rerun": view}).rerun
+    reruns._follow("", None, begun, as_json=False)
     told = capsys.readouterr()
     assert told.out == "done: 1 retried, 0 not ended, 0 died again (not key-held: 2)\n"
     assert told.err.splitlines() == [
@@ -280,11 +285,11 @@ def test_a_rerun_is_followed_to_its_end(monkeypatch: pytest.MonkeyPatch, capsys:
     ]  # fmt: skip
     end |= {"state": "stopped", "why": "3 of 10 died again"}
     with pytest.raises(click.ClickException, match="it has stopped: 3 of 10 died again; the others stay dead"):
-        reruns._follow("", None, view, as_json=False)
+        reruns._follow("", None, begun, as_json=False)
 
 
 def test_what_a_group_has_in_common_is_said():
-    common = {"sampled": 10, "tags": ["nightly"], "groupId": "batch-1", "keys": ["to", "tenant"]}
+    common = InCommon(sampled=10, tags=["nightly"], group_id="batch-1", keys=["to", "tenant"])
     assert dead._common(common) == "  [the newest 10 have tag nightly; group batch-1; keys to, tenant]"
-    assert dead._common(common | {"sampled": 1}) == ""
-    assert dead._common({"sampled": 2, "tags": [], "groupId": None, "keys": []}) == ""
+    assert dead._common(replace(common, sampled=1)) == ""
+    assert dead._common(InCommon(sampled=2, tags=[], group_id=None, keys=[])) == ""

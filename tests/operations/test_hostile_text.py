@@ -37,7 +37,7 @@ class Hostile(BaseHTTPRequestHandler):
             self.end_headers()
             self.wfile.write(b"id: 1\ndata: " + text + b"\n\n" + b"id: 2\ndata: " + text + b"\n\n")
         elif self.path == "/stats":
-            self.answer({"ok": True, "stats": {HOSTILE: 1}, "memory": {HOSTILE: 1}})
+            self.answer({"ok": True, "stats": {HOSTILE: 1}, "memory": {HOSTILE: 1}, "collections": {}})
         else:
             finding = {"kind": HOSTILE, "what": HOSTILE, "times": 1}
             audit = {

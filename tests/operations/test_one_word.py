@@ -55,8 +55,12 @@ def test_every_duration_is_spelled_by_one_function():
 
 
 _MANY = re.compile(
-    r" (acts|deliveries|dead letters|entries|events|jobs|passes|pushes|queues|schedules|slots|times|workers)\b"
+    r" (\w+ )?(acts|changes|cuts|deliveries|dead letters|doors|entries|events|groups|jobs|kills|passes|pushes|queues|rounds|rows|schedules|slots|times|workers)\b"
 )
+
+
+def _is_len(value: ast.AST) -> bool:
+    return isinstance(value, ast.Call) and ast.unparse(value.func) == "len"
 
 
 def _uncounted(tree: ast.AST) -> Iterator[str]:
@@ -64,12 +68,14 @@ def _uncounted(tree: ast.AST) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.JoinedStr):
             for value, after in zip(node.values, node.values[1:], strict=False):
-                is_number = isinstance(value, ast.FormattedValue) and value.format_spec is not None
+                is_number = isinstance(value, ast.FormattedValue) and (
+                    value.format_spec is not None or _is_len(value.value)
+                )
                 if is_number and isinstance(after, ast.Constant) and _MANY.match(str(after.value)):
                     yield ast.unparse(node)
 
 
-@pytest.mark.parametrize("layer", ["cli", "pages", "ui"])
+@pytest.mark.parametrize("layer", ["cli", "pages", "ui", "testing/crash"])
 def test_one_is_no_plural(layer: str):
     """``count`` says ``1 dead letter``."""
     found = {
@@ -240,12 +246,22 @@ def test_a_push_says_all_that_was_said(monkeypatch: pytest.MonkeyPatch):
     assert json.loads(sent[0]) == {"data": 1, "maxAttempts": 0, "delay": 0}
 
 
+def test_an_answer_that_cannot_be_read_is_one_line(monkeypatch: pytest.MonkeyPatch):
+    """As of a server of another version: no traceback, and what probably is the matter."""
+    there = httpx.MockTransport(lambda _: httpx.Response(200, json={"ok": True, "id": 1}))
+    monkeypatch.setattr(remote, "connect", lambda *_: httpx.Client(base_url="http://there", transport=there))
+    done = CliRunner().invoke(main, ["push", "q", "1", "--url", "http://there"])
+    assert (done.exit_code, len(done.output.splitlines())) == (1, 1)
+    assert done.output.startswith("bunqueue-trio: http://there: its answer to PUSH cannot be read: ")
+    assert done.output.endswith("is it of another version?\n")
+
+
 def test_what_is_left_out_of_a_change_has_no_default():
     put, change = (CliRunner().invoke(main, ["schedules", verb, "--help"]).output for verb in ("put", "change"))
     assert ("[default: once]" in put, "[default: once]" in change) == (True, False)
     for shown in (put, change):
         assert "skip, once or all" in " ".join(shown.split())
-        assert "allow, skip, queue or cancel" in " ".join(shown.split())
+        assert "allow both, skip the new one, queue it behind, or cancel the old one" in " ".join(shown.split())
 
 
 GROUPED = [

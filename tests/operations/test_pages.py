@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 from msgspec import Raw
 from prometheus_client.parser import text_string_to_metric_families
 from websockets.sync.client import connect
@@ -136,7 +137,7 @@ class Steps(trio.abc.Instrument):
 
 @pytest.mark.parametrize("name", ["health", c.Stats, "prometheus", "heapstats", "tasks", "metrics", "audit"])
 async def test_no_page_stops_the_server_for_longer_the_more_jobs_wait(
-    nursery: trio.Nursery, name: str | type[c.Command]
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery, name: str | type[c.Command]
 ):
     server = Server(Settings(), MemoryStore(), Clock(1_000_000))
     await nursery.start(functools.partial(serve, server, ()))

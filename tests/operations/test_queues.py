@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from bunqueue_trio.cli import main, queues, remote
 from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol.queue_replies import RateView
 from tests.operations.asked import answer_with
 from tests.operations.processes import Done, Running, bunqueue, serving
 
@@ -74,7 +75,7 @@ def test_a_queue_is_paused_shown_and_resumed(server: Running):
     assert (seen["name"], seen["paused"], seen["counts"]["waiting"]) == ("emails", True, 1)
     assert 7_000_000 < seen["pause"]["until"] - seen["pause"]["since"] <= 7_200_000
     assert ask(server, "resume", "emails").out == "emails: resumed\n"
-    assert not json.loads(ask(server, "queues", "--json").out)["paused"]
+    assert not json.loads(ask(server, "queues", "emails", "--json").out)["paused"]
 
 
 @pytest.mark.slow
@@ -129,7 +130,7 @@ def test_a_rate_is_a_number_for_a_time():
     assert [read(text, None, None) for text in ("100/60s", "5/h", "1/500ms", "any")] == [
         (100, 60_000), (5, 3_600_000), (1, 500), "any",
     ]  # fmt: skip
-    assert [queues._per_time(rate) for rate in (None, {"limit": 1500, "duration": 3_600_000})] == [
+    assert [queues._per_time(rate) for rate in (None, RateView(1500, 3_600_000))] == [
         "; any rate", "; 1,500 deliveries in 1 h",
     ]  # fmt: skip
 
@@ -144,7 +145,8 @@ def test_queues_come_page_by_page(monkeypatch: pytest.MonkeyPatch):
     pages = iter(answers)
     asked: list[str] = []
     answer_with(monkeypatch, remote, lambda *call: (asked.append(call[-1]), next(pages))[1])
-    assert [*remote.pages("url", None, c.ListQueues, details=True)] == answers
+    found = [page.details for page in remote.pages("url", None, c.ListQueues, details=True)]
+    assert [[each.name for each in details or ()] for details in found] == [["a&b"], ["c"]]
     assert asked == ["/queues?details=true", "/queues?details=true&after=a%26b"]
 
 

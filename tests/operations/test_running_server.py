@@ -18,7 +18,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from bunqueue_trio.cli import main, remote
+from bunqueue_trio.cli import main, push
 from bunqueue_trio.protocol.options import PushOptions, push_fields
 from tests.operations.asked import answer_with
 from tests.operations.processes import Done, Running, bunqueue, environment, serving, until
@@ -72,14 +72,14 @@ def test_push_has_a_flag_for_every_option(server: Running):
 def test_push_sends_what_the_flags_say(monkeypatch: pytest.MonkeyPatch):
     """Every option of a push from Python is a flag, and arrives under its name and in its unit."""
     sent: list[bytes] = []
-    answer_with(monkeypatch, remote, lambda *call: (sent.append(call[-1]), {"id": "x"})[1])
+    answer_with(monkeypatch, push, lambda *call: (sent.append(call[-1]), {"id": "x"})[1])
     arguments = [
         "q", "1", "--priority", "1", "--delay", "2ms", "--max-attempts", "3", "--backoff", "4ms", "--ttl", "5ms", "--timeout", "6ms",
         "--unique-key", "u", "--job-id", "j", "--tag", "t", "--group-id", "g", "--lifo", "--remove-on-complete",
         "--remove-on-fail", "--durable", "--depends-on", "d", "--repeat-every", "7ms", "--repeat-limit", "8",
         "--repeat-name", "n", "--name", "welcome",
     ]  # fmt: skip
-    remote.push.main(arguments, standalone_mode=False)
+    push.push.main(arguments, standalone_mode=False)
     options: Any = {
         "priority": 1, "delay": 0.002, "max_attempts": 3, "backoff": 0.004, "ttl": 0.005, "timeout": 0.006,
         "unique_key": "u", "job_id": "j", "tags": ["t"], "group_id": "g", "lifo": True, "remove_on_complete": True,
@@ -100,16 +100,16 @@ def test_what_is_no_utf_8_is_wrong_usage(arguments: list[str]):
 
 def test_push_says_what_a_backoff_is_like(monkeypatch: pytest.MonkeyPatch):
     sent: list[bytes] = []
-    answer_with(monkeypatch, remote, lambda *call: (sent.append(call[-1]), {"id": "x"})[1])
+    answer_with(monkeypatch, push, lambda *call: (sent.append(call[-1]), {"id": "x"})[1])
     flags = ["--backoff", "2s", "--backoff-max", "1m"]
-    remote.push.main(["q", "1", *flags], standalone_mode=False)
-    remote.push.main(["q", "1", *flags, "--backoff-type", "fixed", "--backoff-jitter", "0.5"], standalone_mode=False)
+    push.push.main(["q", "1", *flags], standalone_mode=False)
+    push.push.main(["q", "1", *flags, "--backoff-type", "fixed", "--backoff-jitter", "0.5"], standalone_mode=False)
     assert [json.loads(body)["backoff"] for body in sent] == [
         {"type": "exponential", "delay": 2000, "maxDelay": 60_000},
         {"type": "fixed", "delay": 2000, "maxDelay": 60_000, "jitter": 0.5},
     ]
     with pytest.raises(click.UsageError, match="--backoff-max needs --backoff"):
-        remote.push.main(["q", "1", "--backoff-max", "1m"], standalone_mode=False)
+        push.push.main(["q", "1", "--backoff-max", "1m"], standalone_mode=False)
 
 
 def test_push_reads_standard_input_and_is_idempotent_by_job_id(server: Running):

@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 
 from bunqueue_trio.cli import main, remote
 from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol.replies import PushReply
 from bunqueue_trio.testing.server import Bunqueue
 from tests.ui.night import fail, push
 
@@ -231,6 +232,7 @@ OF_NO_QUEUE_YET = {"push", "schedules put", "schedules change", "watch"}
 """Commands that bring jobs to a queue, and one that waits for what happens there."""
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("line", [*LOOKS, *AHEAD, *ACTS])
 async def test_a_slip_in_the_name_of_a_queue_is_answered_alike(shell: Shell, line: str):
     await push(shell.bunqueue, "emails")
@@ -368,6 +370,12 @@ async def test_the_server_of_a_group_can_stand_before_its_command_or_behind(
     assert set(asked) == {("http://there:1", "secret")}
 
 
+@pytest.mark.parametrize("flag", ["--ttl", "--timeout"])
+async def test_a_schedule_takes_no_time_of_0_either(shell: Shell, flag: str):
+    done = await shell("schedules", "put", "s", "q", "--every", "1h", flag, "0s")
+    assert (done.exit_code, f"{flag} must be at least 1 ms" in done.output) == (2, True)
+
+
 TIMES = {param.opts[-1] for param in ALL["push"].params if param.type is remote.DURATION}
 NUMBERS = {param.opts[-1] for param in ALL["push"].params if param.type in (click.INT, click.FLOAT)}
 
@@ -378,11 +386,13 @@ async def test_a_value_of_push_that_is_none_at_all_is_sent_as_it_was_said(
 ):
     """The server judges a 0 as it does over HTTP, or it is refused where nobody means it; it does not become the default by itself."""
     sent: list[dict[str, Any]] = []
-    monkeypatch.setattr(remote, "answer", lambda *_, **fields: (sent.append(fields), {"id": "x"})[1])
+    monkeypatch.setattr(
+        "bunqueue_trio.cli.push.answer", lambda *_, **fields: (sent.append(fields), PushReply(id="x"))[1]
+    )
     needed = {"--repeat-limit": "--repeat-every", "--backoff-max": "--backoff", "--backoff-jitter": "--backoff"}
     more = (needed[flag], "1s") if flag in needed else ()
     done = await shell("push", "q", "1", flag, "0s" if flag in TIMES else "0", *more)
-    if flag in ("--ttl", "--timeout"):
+    if flag in ("--ttl", "--timeout", "--backoff-max"):
         assert (done.exit_code, f"{flag} must be at least 1 ms" in done.output) == (2, True)
         return
     assert done.exit_code == 0, done.output

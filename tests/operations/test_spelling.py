@@ -68,6 +68,7 @@ def spellings() -> list[tuple[str, str, Any]]:
     return rows
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("name", "text", "value"), spellings())
 def test_a_value_means_the_same_wherever_it_is_written(tmp_path: Path, name: str, text: str, value: Any):
     file = tmp_path / "s.toml"

@@ -94,7 +94,7 @@ async def test_what_is_not_kept_longer_anyway_is_not_said(bunqueue: Bunqueue):
 
 TOLD: dict[str, Any] = {
     "diskFull": False, "error": None, "since": None, "file": 31 * MIB, "free": 0, "log": 2048, "diskFree": 5 * GIB,
-    "disk": 20 * GIB, "growth": 60 * MIB, "fullIn": 1_800_000, "pending": 0,
+    "disk": 20 * GIB, "growth": 60 * MIB, "fullIn": 1_800_000, "pending": 0, "shorter": None,
     "jobs": {"waiting": 1200, "delayed": 0}, "retention": {
         "completedMax": 1000, "deadMax": None, "age": 86_400_000, "eventsMax": None, "eventsAge": None, "actionsMax": 100_000, "actionsAge": 365 * 86_400_000,
     },
@@ -154,7 +154,7 @@ async def test_who_answers_and_leads_is_said(bunqueue: Bunqueue, monkeypatch: py
         f"{here}, at {socket.gethostname()}:6790 and any other address of that machine; leads (term 3) since {at(since)}; servers that wait reach it at 10.0.0.7:6791; 0 of 2 doors"
     )
     page = await Site(bunqueue).get("/ui/server")
-    assert page.said("Leads since 2023-11-14 22:13:20 UTC, term 3")
+    assert page.said("Leads since 2023-11-14 22:13:20+00:00, term 3")
     assert page.said(f"Host and process {socket.gethostname()}, {os.getpid()}")
     assert page.said(f"Clients reach it at {socket.gethostname()}:6790 and any other address of that machine")
     assert page.said("Servers that wait reach it at 10.0.0.7:6791")

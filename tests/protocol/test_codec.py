@@ -44,7 +44,7 @@ def fields(command: c.Command) -> dict[str, Any]:
             return bytes(value)
         if isinstance(value, list):
             return [plain(item) for item in value]
-        return fields(value) if isinstance(value, c.JobSpec | c.Repeat) else value
+        return fields(value) if isinstance(value, c.PushSpec | c.Repeat) else value
 
     return {name: plain(getattr(command, name)) for name in command.__struct_fields__}
 
@@ -66,6 +66,7 @@ def with_field(name: str, field: str, value: str) -> str:
     return "{" + ",".join(f'"{key}":{text}' for key, text in body.items()) + "}"
 
 
+@pytest.mark.thorough
 @both_ways
 @pytest.mark.parametrize("name", COMPLETE)
 def test_a_complete_command_is_taken_field_by_field(decode: Any, name: str):
@@ -105,6 +106,7 @@ def test_a_name_that_nobody_knows_may_have_characters_of_two_escapes(decode: Any
     assert (command.priority, bytes(command.data)) == (5, f'{{"{name}":"\\ud800"}}'.encode())
 
 
+@pytest.mark.thorough
 @both_ways
 @pytest.mark.parametrize("field", FIELDS, ids=str)
 def test_a_field_takes_only_its_type(decode: Any, field: Field):
@@ -270,6 +272,7 @@ def codec_only(decode: Any) -> Any:
     return lambda name, body: codec.decode_message(body)
 
 
+@pytest.mark.thorough
 @both_ways
 @pytest.mark.parametrize(
     ("depth", "fits"), [(2, True), (499, True), (500, True), (501, False), (5000, False), (10**6, False)]

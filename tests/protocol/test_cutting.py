@@ -29,6 +29,7 @@ def text_in(part: bytes) -> str:
     return json.loads(b'"%s"' % part).encode("utf-8", "backslashreplace").decode()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("blanks", [b"", b" \n"], ids=["close", "with blanks"])
 @pytest.mark.parametrize("shift", range(7))
 @pytest.mark.parametrize("part", PARTS.values(), ids=PARTS)

@@ -198,6 +198,7 @@ def large_ones(kind: type[c.Command]) -> Iterator[tuple[str, dict[str, bytes]]]:
                     yield f"{any_length}{field.name}: {name}", {field.encode_name: VALUES[name](size)}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", [spec.command for spec in CATALOG])
 @pytest.mark.parametrize("of_message", [False, True], ids=["body", "message"])
 def test_no_step_of_any_command_reads_much(kind: type[c.Command], of_message: bool, monkeypatch: pytest.MonkeyPatch):

@@ -23,7 +23,11 @@ def subclasses(kind: type) -> set[type]:
 
 
 def test_every_command_struct_is_in_the_catalogue_by_its_tag():
-    assert subclasses(c.Command) - {c.Command, c.JobSpec} == set(COMMANDS.values()) == {s.command for s in CATALOG}
+    assert (
+        subclasses(c.Command) - {c.Command, c.PushSpec, c.JobSpec}
+        == set(COMMANDS.values())
+        == {s.command for s in CATALOG}
+    )
     assert all(kind.__struct_config__.tag == name for name, kind in COMMANDS.items())
 
 
@@ -94,6 +98,7 @@ def test_a_reply_is_the_body_of_the_contract(reply: msgspec.Struct, text: bytes)
     ("reply", "size"),
     [
         (r.PushReply(id="x"), 0),
+        (r.PushBatchReply(ids=["abc", "de"]), 5),
         (r.OK, 0),
         (r.PullReply(job=r.DeliveredJob("i", "q", msgspec.Raw(b"12345"), 0, 0, 0, 0, 0), token="t"), 5),
         (r.ResultReply(id="x", result=msgspec.Raw(b"123"), state="completed"), 3),
@@ -119,4 +124,4 @@ def test_what_can_be_found_can_be_acted_on():
     found = {field.name: (field.type, field.default) for field in msgspec.structs.fields(c.FindJobs)}
     acted_on = {field.name: (field.type, field.default) for field in msgspec.structs.fields(c.Filter)}
     assert {name: found[name] for name in acted_on} == acted_on
-    assert found.keys() - acted_on.keys() == {"req_id", "limit", "after"}
+    assert found.keys() - acted_on.keys() == {"req_id", "count", "limit", "after"}

@@ -89,6 +89,7 @@ def outcome(read: Callable[[bytes], object], text: bytes) -> object:
         return None
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("size", [60, 80, 150])
 @pytest.mark.parametrize("opening", ["{", "["])
 def test_it_is_the_same_wherever_it_is_cut(monkeypatch: pytest.MonkeyPatch, opening: str, size: int):
@@ -152,6 +153,7 @@ NUMBERS = (
 """How a number may end, or may not."""
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("begun", ["", "-", "0.", "1e", "1e-", "."])
 @pytest.mark.parametrize("text", ["[%s]", "[%s ,2]", '{"data":%s}', '{"x":[%s],"data":1}'])
 def test_a_number_is_one_or_none_wherever_it_is_cut(monkeypatch: pytest.MonkeyPatch, text: str, begun: str):

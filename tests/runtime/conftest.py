@@ -6,7 +6,6 @@ environment tries another one.
 
 import os
 from inspect import iscoroutinefunction
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,7 +27,7 @@ def virtual(main: Any, *, clock: trio.abc.Clock | None, instruments: list[trio.a
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let every test of this directory run in virtual time, unless it says otherwise."""
     for item in items:
-        if Path(__file__).parent in item.path.parents and iscoroutinefunction(getattr(item, "obj", None)):
+        if item.path.parent.name == "runtime" and iscoroutinefunction(getattr(item, "obj", None)):
             item.add_marker(pytest.mark.trio(run=virtual))
 
 

@@ -14,7 +14,8 @@ from bunqueue_trio.errors import INVALID_JSON_BODY, Refused, StoreError
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.codec import decode
-from bunqueue_trio.runtime import core
+from bunqueue_trio.runtime import core, half, journal
+from bunqueue_trio.storage import making
 from tests.runtime.bulk_steps import SLICE, begin, bulk, ids_of, spec
 from tests.runtime.bulk_steps import small_slices as small_slices
 from tests.runtime.runtime_world import Answers, VirtualThread, World, settled
@@ -49,6 +50,15 @@ async def test_others_are_served_between_two_steps(nursery: trio.Nursery):
     assert world.published == [("pushed", job_id) for job_id in reply.ids]
 
 
+async def test_to_look_at_very_many_is_a_step_of_its_own(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(half, "LOOKED_AT", 9)
+    world = World()
+    world.start(nursery)
+    begun = begin(world, bulk(10))
+    assert (len(world.engine.jobs), world.journal.half.is_there) == (0, True)
+    assert len(await ids_of(world, begun)) == len(world.engine.jobs) == 10
+
+
 @pytest.mark.parametrize("n", [1, SLICE])
 async def test_a_small_one_is_one_step(world: World, n: int):
     begun = world.core.begin(bulk(n), sliced=True)
@@ -66,6 +76,45 @@ async def test_all_of_it_is_in_one_commit(nursery: trio.Nursery):
     ids = await ids_of(world, begun)
     assert list(world.stored()) == ids
     assert world.journal.commits == 1
+
+
+async def test_its_rows_are_made_with_its_parts(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch):
+    """Ten thousand of them, in the step that takes the batch, would hold everybody else up."""
+    monkeypatch.setattr(making, "MADE_AT_ONCE", SLICE)
+    monkeypatch.setattr(journal, "MADE_AT_ONCE", SLICE)
+    world = World()
+    left: list[int] = []
+    take = world.journal._take
+
+    def noting():
+        left.append(sum(made is None for made in world.engine.changed.values()))
+        return take()
+
+    monkeypatch.setattr(world.journal, "_take", noting)
+    world.start(nursery)
+    await world.core.execute(bulk(10 * SLICE))
+    assert left
+    assert max(left) <= SLICE
+
+
+async def test_a_batch_of_many_changes_is_made_in_steps(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(making, "MADE_AT_ONCE", 2)
+    monkeypatch.setattr(journal, "MADE_WHEN_TAKEN", 4)
+    world = World()
+    made: list[int] = []
+    row = making._row
+
+    def noting(*args, **named):
+        made.append(1)
+        return row(*args, **named)
+
+    monkeypatch.setattr(making, "_row", noting)
+    for _ in range(10):
+        world.core.begin(c.Push(queue="q", data=Raw(b"1")))
+    world.start(nursery)
+    await settled()
+    assert len(world.stored()) == 10
+    assert len(made) == 10
 
 
 async def test_who_changes_something_alone_commits_no_half_of_it(world: World):

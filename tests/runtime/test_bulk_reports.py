@@ -7,7 +7,7 @@ import trio
 from msgspec import Raw
 
 from bunqueue_trio.config import INLINE_ROWS_MAX, LARGE_BODY_BYTES, MIB, WRITTEN_S
-from bunqueue_trio.engine.commands.report import FAILURE_ACKS
+from bunqueue_trio.engine.commands.report import DEATH_ACKS, FAILURE_ACKS
 from bunqueue_trio.engine.job import State
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
@@ -38,6 +38,22 @@ async def test_acks_of_many_are_done_in_steps_and_answered_when_all_are_committe
     assert await world.core.finish(begun) == r.OK
     assert not world.journal.dirty
     assert {world.state(job_id) for job_id in ids} == {State.COMPLETED}
+
+
+async def test_a_few_failures_that_may_be_deaths_are_done_in_steps(world: World, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(core, "BULK_SLICE", 3 * (DEATH_ACKS + FAILURE_ACKS))
+    begun = world.core.begin(await dying(world), sliced=True)
+    assert begun.bulk is not None
+    assert len(begun.done or ()) == 3
+
+
+async def dying(world: World) -> c.FailBatch:
+    for _ in range(10):
+        world.core.begin(c.Push(queue="q", data=Raw(b"1")))
+    assert await world.journal.flush() is None
+    reply = world.core.begin(c.PullBatch(queue="q", count=10)).reply
+    assert isinstance(reply, r.PullBatchReply)
+    return c.FailBatch(failures=[c.Failure(id=job.id, error=f"E {job.id}", unrecoverable=True) for job in reply.jobs])
 
 
 async def test_a_disk_that_refuses_the_last_acks_refuses_the_answer(nursery: trio.Nursery):

@@ -40,10 +40,10 @@ async def test_events_are_counted_by_queue_and_minute():
     history.committed(
         batch(("pushed", "a"), ("pushed", "a"), ("completed", "a"), ("failed", "b"), ("progress", "a")), 0.0
     )
-    await history.note(minute(MINUTE), [look("a", 5), look("b")], {})
+    await history.note(minute(MINUTE), [look("a", 5), look("b")], {}, {})
     history.committed(batch(("stalled", "a"), ("retried", "a"), ("drained", "a")), 0.0)
-    await history.note(minute(2 * MINUTE), [look("a", 4)], {})
-    past = history.past({})
+    await history.note(minute(2 * MINUTE), [look("a", 4)], {}, {})
+    past = history.past({}, {})
     assert [each[:8] for each in past.queues["a"]] == [
         (MINUTE, 2, 1, 0, 0, 0, 5, 0), (2 * MINUTE, 0, 0, 0, 1, 1, 4, 0)
     ]  # fmt: skip
@@ -56,17 +56,17 @@ async def test_events_are_counted_by_queue_and_minute():
 
 async def test_the_past_is_not_changed_by_the_next_minute():
     history = History()
-    await history.note(minute(1), [look("a")], {})
-    past = history.past({})
-    await history.note(minute(2), [look("a")], {})
+    await history.note(minute(1), [look("a")], {}, {})
+    past = history.past({}, {})
+    await history.note(minute(2), [look("a")], {}, {})
     assert (len(past.minutes), len(past.queues["a"])) == (1, 1)
 
 
 async def test_the_past_is_bounded():
     history = History()
     for at in range(MINUTES_KEPT + 5):
-        await history.note(minute(at), [look("a", 1)], {})
-    past = history.past({})
+        await history.note(minute(at), [look("a", 1)], {}, {})
+    past = history.past({}, {})
     assert (len(past.minutes), past.minutes[0].at, len(past.queues["a"])) == (MINUTES_KEPT, 5, 60)
 
 
@@ -74,12 +74,12 @@ async def test_the_busiest_queues_keep_a_line_and_then_the_fullest(monkeypatch: 
     monkeypatch.setattr(module, "QUEUES_KEPT", 2)
     history = History()
     looks = [look("full", 10), look("fuller", 20), look("busy")]
-    await history.note(minute(1), looks, {})
-    assert set(history.past({}).queues) == {"full", "fuller"}
+    await history.note(minute(1), looks, {}, {})
+    assert set(history.past({}, {}).queues) == {"full", "fuller"}
     history.committed(batch(("pushed", "busy")), 0.0)
-    await history.note(minute(2), looks, {})
-    assert set(history.past({}).queues) == {"busy", "fuller"}
-    assert [each.at for each in history.past({}).queues["fuller"]] == [1, 2]
+    await history.note(minute(2), looks, {}, {})
+    assert set(history.past({}, {}).queues) == {"busy", "fuller"}
+    assert [each.at for each in history.past({}, {}).queues["fuller"]] == [1, 2]
 
 
 async def test_names_that_come_once_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch):
@@ -87,10 +87,10 @@ async def test_names_that_come_once_do_not_fill_the_memory(monkeypatch: pytest.M
     history = History()
     history.committed(batch(*(("pushed", f"q{n}") for n in range(10))), 0.0)
     history.committed(batch(("pushed", "q0")), 0.0)
-    await history.note(minute(1), [], {})
-    assert {name: line[0].pushed for name, line in history.past({}).queues.items()} == {"q0": 2, "q1": 1, "q2": 1}
-    await history.note(minute(2), [], {})
-    assert history.past({}).queues == {}
+    await history.note(minute(1), [], {}, {})
+    assert {name: line[0].pushed for name, line in history.past({}, {}).queues.items()} == {"q0": 2, "q1": 1, "q2": 1}
+    await history.note(minute(2), [], {}, {})
+    assert history.past({}, {}).queues == {}
 
 
 async def test_a_server_notes_what_was_the_case(autojump_clock: object):
@@ -148,23 +148,23 @@ async def test_names_that_come_once_do_not_fill_the_memory_with_run_times(monkey
         job = ended(make_job(1, queue=name, started_at=1000), at=3000)
         jobs.finished.append(finished_row(job))
     history.committed(jobs, 0.0)
-    told = await history.note(minute(1), [], {})
+    told = await history.note(minute(1), [], {}, {})
     assert {name: each.run for name, each in told.items()} == {"a": 2000}
 
 
 async def test_a_queue_in_which_nothing_is_is_not_written_down():
-    assert await History().note(minute(1), [look("a"), look("b", 1)], {}) == {
+    assert await History().note(minute(1), [look("a"), look("b", 1)], {}, {}) == {
         "b": QueueMinute(1, 0, 0, 0, 0, 0, 1, 0, 0, 0, {})
     }
 
 
 async def test_the_busiest_are_written_down_first(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "FIGURES_QUEUES", 1)
-    assert set(await History().note(minute(1), [look("a", 1), look("b", 2)], {})) == {"b"}
+    assert set(await History().note(minute(1), [look("a", 1), look("b", 2)], {}, {})) == {"b"}
 
 
 async def test_what_died_is_noted_of_queues_of_which_nothing_is_left():
     history = History()
-    told = await history.note(minute(MINUTE), [look("a")], {"gone": 4})
+    told = await history.note(minute(MINUTE), [look("a")], {"gone": 4}, {})
     assert {name: each.died for name, each in told.items()} == {"gone": 4}
-    assert [each.died for each in history.past({}).queues["gone"]] == [4]
+    assert [each.died for each in history.past({}, {}).queues["gone"]] == [4]

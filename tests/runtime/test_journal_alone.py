@@ -162,6 +162,7 @@ async def test_while_others_have_the_disk_it_waits(world: World, answers: Answer
     await answers.ask("client", client)
     await trio.sleep(4)
     assert "client" not in answers
+    assert world.stored() == {"id-000001": State.WAITING}
     await trio.sleep(2)
     assert world.stored() == {"id-000001": State.WAITING, answers["client"]: State.WAITING}
 

@@ -80,3 +80,21 @@ async def test_it_waits_while_its_queue_is_paused_and_while_the_disk_has_no_room
     running.journal.note_room(nearly_full=False)
     await trio.sleep(1.5)
     assert await told(running) == ("first", 3, 3, 0)
+
+
+async def test_it_says_that_the_disk_lets_it_retry_nothing(running: World, nursery: trio.Nursery):
+    await dead(running, 5)
+    await begin(running, nursery, count=2)
+    await trio.sleep(2)
+    await end(running, 2)
+    running.journal.note_room(nearly_full=True)
+    await trio.sleep(2)
+    reply = running.core.peek(c.ListReruns())
+    assert isinstance(reply, rr.RerunsReply)
+    assert reply.reruns[0].why is not None
+    assert reply.reruns[0].why.startswith("Storage is nearly full")
+    running.journal.note_room(nearly_full=False)
+    await trio.sleep(2)
+    reply = running.core.peek(c.ListReruns())
+    assert isinstance(reply, rr.RerunsReply)
+    assert (reply.reruns[0].why, reply.reruns[0].retried) == (None, 5)

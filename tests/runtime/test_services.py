@@ -34,6 +34,7 @@ from bunqueue_trio.runtime.services import (
     looped,
 )
 from bunqueue_trio.storage.store import Space
+from bunqueue_trio.testing.server import Bunqueue
 from tests.runtime.runtime_world import START_MS, Answers, VirtualThread, World, settled
 from tests.storage.faulty import Fault
 from tests.storage.ledger import Ledger, kept
@@ -345,6 +346,18 @@ async def test_a_disk_with_little_left_is_looked_at_oftener(world: World, nurser
     seen = len(looks)
     await trio.sleep(1)
     assert len(looks) - seen == pytest.approx(1000 / ROOM_MS, abs=1)
+
+
+@pytest.mark.parametrize(("left", "is_full"), [(199, True), (200, False)])
+async def test_how_much_of_the_disk_is_kept_is_a_setting(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch, left: int, *, is_full: bool
+):
+    """Also of a small disk, of which the default is less."""
+    async with Bunqueue(Settings(disk_reserve_bytes=200 * MIB)) as bunqueue:
+        server = bunqueue.server
+        monkeypatch.setattr(server.store, "space", lambda: Space(MIB, 0, left * MIB, 1000 * MIB))
+        await server.shrinker.step()
+        assert (server.journal.nearly_full_since is not None) == is_full
 
 
 async def test_the_last_room_on_the_disk_is_for_what_empties_the_queues(nursery: trio.Nursery):

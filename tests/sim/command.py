@@ -64,11 +64,11 @@ def _parse_crash(text: str) -> tuple[int, Fault]:
         raise argparse.ArgumentTypeError(f"{text!r} is not like 7-before or 7-after") from None
 
 
-def every_crash(seed: int, hours: float) -> Iterator[Result]:
-    """Simulate a seed, and again with a crash right before and right after each of its commits."""
+def every_crash(seed: int, hours: float, step: int = 1) -> Iterator[Result]:
+    """Simulate a seed, and again with a crash right before and right after each of its commits, or every ``step``-th."""
     whole = simulate(seed, hours)
     yield whole
-    for number in range(1, whole.counts["commits"] + 1):
+    for number in range(1, whole.counts["commits"] + 1, step):
         for when in ("before", "after"):
             result = simulate(seed, hours, _parse_crash(f"{number}-{when}"))
             if result.failure is not None:

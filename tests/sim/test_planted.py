@@ -10,7 +10,7 @@ from tests.sim.planted_bugs import Plant
 from tests.sim.sim_world import simulate
 
 HOURS = 0.05
-SEEDS = 100
+SEEDS = 50
 
 PLANTED: list[Plant] = [
     bugs.answers_before_the_commit, bugs.publishes_before_the_commit, bugs.takes_a_refusal_for_a_commit, bugs.makes_a_new_batch_after_a_refusal,

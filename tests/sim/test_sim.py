@@ -26,9 +26,9 @@ def test_nothing_wrong_happens(seed: int):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("seed", [8, pytest.param(1, marks=pytest.mark.long)])
-def test_a_crash_around_any_commit_takes_nothing(seed: int):
-    runs = list(every_crash(seed, 0.01))
+@pytest.mark.parametrize(("seed", "step"), [(8, 2), *(pytest.param(n, 1, marks=pytest.mark.long) for n in (1, 8))])
+def test_a_crash_around_any_commit_takes_nothing(seed: int, step: int):
+    runs = list(every_crash(seed, 0.01, step))
     assert len(runs) > 20
     assert {run.failure for run in runs} == {None}
     for run in runs[1:3]:  # around the first commit, before which nothing else goes wrong

@@ -113,9 +113,9 @@ class FaultyStore:
         else:
             await trio.to_thread.run_sync(self.commit, batch)
 
-    def find(self, job_id: str) -> Job | None:
+    def find(self, job_id: str, *, data: bool = True, result: bool = True) -> Job | None:
         self._readable()
-        return self.inner.find(job_id)
+        return self.inner.find(job_id, data=data, result=result)
 
     def outcomes(self, job_ids: Sequence[str]) -> dict[str, State]:
         self._readable()

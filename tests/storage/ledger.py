@@ -11,7 +11,8 @@ from bunqueue_trio.engine.facts import Fact
 from bunqueue_trio.engine.job import Job, Note, Options, State
 from bunqueue_trio.engine.trails import TrailChange
 from bunqueue_trio.protocol.events import Event
-from bunqueue_trio.storage.store import Batch, Retention, Store, make_batch
+from bunqueue_trio.storage.making import make_batch
+from bunqueue_trio.storage.store import Batch, Retention, Store
 
 NOW = 1_700_000_000_000
 

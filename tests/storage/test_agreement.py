@@ -1,4 +1,4 @@
-"""Both stores, fed with the same batches of a real engine at work, always hold the same."""
+"""Both stores, fed with the same batches of a real engine at work, always hold the same, also where one is made in several steps."""
 
 import random
 
@@ -10,9 +10,10 @@ from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.job import UNFINISHED, State
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.storage.making import Making, make_batch
 from bunqueue_trio.storage.memory import MemoryStore
 from bunqueue_trio.storage.sqlite import SqliteStore
-from bunqueue_trio.storage.store import Store, make_batch
+from bunqueue_trio.storage.store import Store
 from tests.storage.ledger import NOW, facts, keep, loaded
 
 IDS = [f"mine-{i}" for i in range(12)]
@@ -32,6 +33,7 @@ class World:
 
     def start(self) -> None:
         """Begin a new life on what the stores have."""
+        self.making = Making()
         self.sqlite = SqliteStore(self.place / "queue.db")
         self.engine = Engine(self.new_id, self.rng.choice((self.sqlite, self.memory)))
         self.engine.facts.load(self.rng.choice((self.sqlite, self.memory)).load_facts())
@@ -70,6 +72,8 @@ class World:
             self.note()
         if rng.random() < 0.3:
             self.tell()
+        if rng.random() < 0.5:
+            self.making.make_some(self.engine, 0)
         self.seen |= set(self.engine.jobs)
         self.now += rng.choice((0, 1, 1000, 400_000))
 
@@ -133,9 +137,18 @@ class World:
 
     def commit(self) -> None:
         changes = self.engine.take()
-        durable = self.rng.random() < 0.2
-        for store in self.stores:
-            store.commit(make_batch(changes, self.now, durable=durable, last_event_id=store.last_event_id))
+        self.making.durable = self.rng.random() < 0.2
+        made = self.making.take()
+        ready = make_batch(changes, self.now, last_event_id=self.memory.last_event_id, **made)
+        changes.jobs = dict.fromkeys(changes.jobs)
+        last = self.sqlite.last_event_id
+        fresh = make_batch(changes, self.now, last_event_id=last, durable=made["durable"])
+        # Field by field: whatever a batch may hold one day.
+        assert {name: getattr(ready, name) for name in ready.__struct_fields__ if name != "jobs"} == {
+            name: getattr(fresh, name) for name in fresh.__struct_fields__ if name != "jobs"
+        }
+        self.memory.commit(ready)
+        self.sqlite.commit(fresh)
         self.engine.forget(changes.jobs)
 
     def prune(self) -> None:

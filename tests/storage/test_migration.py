@@ -171,7 +171,7 @@ SqliteStore(sys.argv[1])
 @pytest.mark.parametrize(("version", "file"), OLD)
 def test_a_kill_at_any_moment_leaves_the_old_schema_or_the_new(tmp_path: Path, version: int, file: Path):
     found = []
-    for moment in range(0, 1000, 10):  # to the end, which is long before
+    for moment in range(0, 1000, 20):  # to the end, which is long before
         path = tmp_path / f"{moment}.db"
         shutil.copy(file, path)
         before = rows(path)

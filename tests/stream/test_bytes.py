@@ -28,6 +28,20 @@ async def test_a_wire_that_has_been_closed_says_so_however_it_was_read_before() 
         await theirs.aclose()
 
 
+@pytest.mark.parametrize("unread", [b"", b"the next request"])
+async def test_what_is_unread_is_no_end_and_hides_none(unread: bytes) -> None:
+    ours, theirs = await _pair()
+    wire = Wire(ours, make_buffer())
+    assert not wire.is_readable()
+    await theirs.send_all(unread)
+    assert (wire.is_readable(), wire.has_ended()) == (bool(unread), False)
+    await theirs.send_eof()
+    assert (wire.is_readable(), wire.has_ended()) == (True, True)
+    await ours.aclose()
+    assert (wire.is_readable(), wire.has_ended()) == (False, False)
+    await theirs.aclose()
+
+
 async def test_wires_share_a_buffer_and_not_what_they_have_read() -> None:
     buffer = make_buffer()
     (one, to_one), (two, to_two) = await _pair(), await _pair()

@@ -75,6 +75,7 @@ def test_an_orderly_end_gives_back_and_counts_nothing(lane: Server, client: Clie
     assert client.drain(queue) == ids
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("count", [1, 300])
 @pytest.mark.parametrize("half", [True, False])
 def test_what_was_asked_before_a_goodbye_is_replied_to_before_that_is_answered(

@@ -149,3 +149,51 @@ async def test_a_payload_of_many_lines_is_one_line(world: World) -> None:
     assert chunk.count(b"\n") == 3
     assert b'"data":{  "a": 1, "b":"\\n"}' in chunk
     await stream.aclose()
+
+
+async def read(stream: EventFeed, events: int) -> list[Any]:
+    """The ids of the first events, or the notice of a gap."""
+    found: list[Any] = []
+    while len(found) < events:
+        for message in (await anext(stream)).split(b"\n\n"):
+            if b'"gap"' in message:
+                found.append(json.loads(message.partition(b"data: ")[2]))
+            elif b'"eventType"' in message:
+                found.append(int(message[4:].partition(b"\n")[0]))
+    await stream.aclose()
+    return found
+
+
+@pytest.mark.parametrize("ago", [0, 1, 12, 24, 999])
+async def test_a_reader_gets_what_happened_since_a_time_and_then_what_happens(
+    world: World, monkeypatch: pytest.MonkeyPatch, ago: int
+) -> None:
+    """However much there was before; and it hears when what it asks for may be kept no more."""
+    monkeypatch.setattr(hub, "REPLAY_EVENTS", 3)
+    with world.session("other") as pusher:
+        await trio.sleep(600)
+        for n in range(24):
+            await world.ask(pusher, "PUSH", queue="q", data=n)
+            await trio.sleep(60)
+        since = world.server.clock.now() - ago * 60_000
+        assert await read(EventFeed(world.server, None, None, since=since), min(ago, 24)) == [
+            *range(25 - min(ago, 24), 25)
+        ]
+        asked = len(calls := [0])
+        events_after = world.server.store.events_after
+
+        def counted(after: int, limit: int) -> Any:
+            calls.append(after)
+            return events_after(after, limit)
+
+        monkeypatch.setattr(world.server.store, "events_after", counted)
+        await world.server.hub.place_of(since)
+        assert len(calls) - asked <= 6
+        monkeypatch.setattr(world.server.store, "first_event_id", lambda: 13)
+        is_gone = ago > 11
+        told = await read(EventFeed(world.server, None, None, since=since), min(ago, 12) + is_gone)
+        if is_gone:
+            assert told.pop(0) == {"gap": True, "after": 0, "oldest": 13, "newest": 24}
+        assert told == [*range(25 - min(ago, 12), 25)]
+        # Who comes back goes on where it was.
+        assert await read(EventFeed(world.server, None, 22, since=since), 2) == [23, 24]

@@ -9,7 +9,7 @@ from bunqueue_trio.protocol.events import ALL_TYPES, EVENT_TYPES, NAMED_TYPES, c
 from bunqueue_trio.sync import SyncClient
 from tests.stream.sse import events, request
 from tests.stream.ws import peer
-from tests.wire.client import Client, done
+from tests.wire.client import Client, done, ok
 from tests.wire.server import Server
 
 
@@ -113,3 +113,23 @@ def test_names_are_distinguished_from_each_other():
     assert chosen("paused") == {"paused"}
     with pytest.raises(ValueError, match="nope"):
         chosen(["paused", "nope"])
+
+
+def test_events_since_a_time_are_replayed(server: Server, client: Client, queue: str) -> None:
+    live(client, queue)
+    with events(server, f"/events/queues/{queue}?types=paused,pushed&since=60000") as reader:
+        assert [event.data["eventType"] for event in reader.take(2)] == ["pushed", "paused"]
+    for wrong in ("", "1m", "-1"):
+        with request(server, f"/events?since={wrong}") as refused:
+            assert refused.response.status == 400
+
+
+def test_a_schedule_that_brings_a_job_is_heard_by_name(server: Server, client: Client, queue: str) -> None:
+    with events(server, f"/events/queues/{queue}?types=scheduled,pushed") as reader:
+        ok(client.post("/schedules", {"name": queue, "queue": queue, "data": 1, "every": 3_600_000}))
+        ok(client.post_empty(f"/schedules/{queue}/run"))
+        first, second = (event.data for event in reader.take(2))
+    job_id = first["jobId"]
+    assert first["eventType"] == "pushed"
+    del second["timestamp"]
+    assert second == {"eventType": "scheduled", "queue": queue, "jobId": job_id, "name": queue}

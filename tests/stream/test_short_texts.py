@@ -95,6 +95,7 @@ async def heard(
     return session.messages, socket._protocol.state.name, answered.partition(b"\x88")[0]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("seed", range(60))
 async def test_they_are_what_the_parser_says(seed: int) -> None:
     rng = random.Random(seed)

@@ -107,6 +107,21 @@ async def test_a_job_that_cannot_be_sent_is_back_at_once(
     assert is_waiting(world)
 
 
+async def test_no_job_is_taken_before_the_body_has_ended(world: World) -> None:
+    """Whatever is in it: the lease would run while the client still sends."""
+    job_id = await pushed(world, 1)
+    read: list[bool] = []
+
+    async def body(limit: int) -> bytes:
+        read.append(is_waiting(world))
+        return b""
+
+    response = await world.gateway.respond(world.gateway.resolve("GET", "/queues/q/jobs", {}), body)
+    assert read == [True]
+    assert isinstance(response.body, bytes)
+    assert job_id.encode() in response.body
+
+
 async def test_a_job_whose_answer_does_not_fit_any_more_is_back_at_once(world: World, given_back: list[str]) -> None:
     """There was room when it was looked for, and none when the answer was about to be sent."""
     job_id = await pushed(world, MIB)

@@ -11,6 +11,10 @@ from bunqueue_trio.api.call import Response
 from bunqueue_trio.api.gateway import Gateway
 from bunqueue_trio.testing.server import Bunqueue
 from bunqueue_trio.ui.dashboard import Dashboard
+from bunqueue_trio.ui.render import templates
+
+# Here: for a virtual clock, waiting for a thread is time that passes.
+templates()
 
 MINUTE_S = 60
 

@@ -241,6 +241,7 @@ async def test_a_queue_says_how_it_treats_its_jobs_and_who_has_said_so(autojump_
         assert "/ui/act/set-" not in page.html, "and cannot change it"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ACTIONS)
 async def test_every_action_has_lines_for_a_shell_that_say_the_same(site: Site, bunqueue: Bunqueue, name: str) -> None:
     """The command is there with these options, and the curl is of the queue and job of the page."""

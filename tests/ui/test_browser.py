@@ -54,6 +54,16 @@ JUDGE = r"""(() => {
   for (const id of ids) if (ids.indexOf(id) !== ids.lastIndexOf(id)) faults.push(`twice: ${id}`);
   let level = 0;
   for (const h of document.querySelectorAll("h1, h2, h3")) { const n = Number(h.nodeName[1]); if (n > level + 1) faults.push(`jumps to ${h.nodeName}`); level = n; }
+  // A word of ours that goes on in the next line; what clients have chosen may have to be cut.
+  const texts = document.createTreeWalker(main, NodeFilter.SHOW_TEXT), range = document.createRange();
+  while (texts.nextNode()) {
+    const node = texts.currentNode;
+    if (node.parentElement.closest(".hidden, .skip, .id, .name, pre, script, option, .payload, .remedy, h1, h2")) continue;
+    for (const word of node.nodeValue.matchAll(/[A-Za-z_]{2,24}/g)) {
+      range.setStart(node, word.index); range.setEnd(node, word.index + word[0].length);
+      if (new Set([...range.getClientRects()].map((box) => Math.round(box.top))).size > 1) faults.push(`cut: ${word[0]}`);
+    }
+  }
   const wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
   if (wide > 0) faults.push(`wider than the window by ${wide}`);
   return [...new Set(faults)];
@@ -64,7 +74,9 @@ JUDGE = r"""(() => {
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that asks for a token, with a queue that has died of one error."""
     with Server(tmp_path_factory.mktemp("night") / "q.db", {"AUTH_TOKENS": TOKEN}) as running:
-        with httpx.Client(base_url=running.url, headers={"Authorization": f"Bearer {TOKEN}"}, trust_env=False) as api:
+        with httpx.Client(
+            base_url=running.url, headers={"Authorization": f"Bearer {TOKEN}"}, trust_env=False, timeout=PATIENCE_S
+        ) as api:
             for n in range(12):
                 api.post("/queues/orders/jobs", json={"data": {"tenant": "acme", "order": n}, "maxAttempts": 1})
                 job = api.get("/queues/orders/jobs").json()
@@ -138,6 +150,88 @@ def test_the_story_of_a_night(browser: Browser, server: Server) -> None:
     assert {re.sub(r"(//[^/]*).*", r"\1", url) for url in browser.asked} == {server.url}
 
 
+class Keyboard:
+    """What somebody does whose mouse does not work."""
+
+    def __init__(self, browser: Browser) -> None:
+        self._browser = browser
+
+    def press(self, key: str, code: int = 0, text: str = "") -> None:
+        for kind in ("keyDown", "keyUp"):
+            self._browser.call(
+                "Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code,
+                text=(text or key if len(key) == 1 else text) if kind == "keyDown" else "",
+            )  # fmt: skip
+
+    def type(self, text: str) -> None:
+        self._browser.call("Input.insertText", text=text)
+
+    def reach(self, words: str) -> None:
+        """Press Tab until what has these words, or this id, has the focus, and shows it."""
+        seen = []
+        for _ in range(120):
+            self.press("Tab", 9)
+            at, shows = self._browser.run(
+                "(() => { const e = document.activeElement, s = getComputedStyle(e); "
+                "return [e.id || e.textContent.trim(), s.outlineStyle !== 'none' && parseFloat(s.outlineWidth) > 0]; })()"
+            )
+            assert shows, f"nobody sees that {at} has the focus"
+            seen.append(at)
+            if at == words:
+                return
+        raise AssertionError(f"Tab does not lead to {words}: {seen}")
+
+    def enter(self) -> None:
+        """Press Enter, and wait for the page that it leads to."""
+        self._browser.run("window.isOld = true; 1")
+        self.press("Enter", 13, "\r")
+        self._browser.until("!window.isOld && document.readyState === 'complete' && 1")
+
+    def screen(self, key: str) -> None:
+        """Press the key of a screen, and wait for it."""
+        self._browser.run("window.isOld = true; 1")
+        self.press(key)
+        self._browser.until("!window.isOld && document.readyState === 'complete' && 1")
+
+
+def test_the_same_by_keyboard_alone(browser: Browser, server: Server) -> None:
+    keys = Keyboard(browser)
+    keys.reach("Sign out")
+    keys.enter()
+    # The field of the token has the focus from the start.
+    keys.type(TOKEN)
+    keys.enter()
+    browser.until("document.body.innerText.includes('jobs wait')")
+    keys.screen("2")
+    keys.reach("invoices")
+    keys.enter()
+    keys.reach("Pause…")
+    keys.enter()
+    keys.reach("f-reason")
+    keys.type("no mouse")
+    keys.enter()
+    assert "no mouse" in browser.text()
+    keys.reach("Resume…")
+    keys.enter()
+    keys.reach("Resume")
+    keys.enter()
+    assert "invoices delivers again." in browser.text()
+    keys.screen("9")
+    keys.reach("Undo…")
+    keys.enter()
+    assert "Pause invoices" in browser.text()
+    job = a_job(browser).rpartition("/")[2]
+    keys.press("/")
+    keys.type(job)
+    keys.enter()
+    assert "Nobody asks for jobs of this queue" in browser.text()
+    keys.reach("Discard…")
+    keys.enter()
+    keys.reach("Leave it")
+    keys.enter()
+    assert "Nobody asks for jobs of this queue" in browser.text()
+
+
 def a_job(browser: Browser) -> str:
     """The address of a job that waits."""
     return str(
@@ -166,12 +260,19 @@ def show(browser: Browser, server: Server, path: str) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("scripts", [True, False], ids=["script", "no script"])
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("width", [360, 1440])
+@pytest.mark.parametrize(
+    ("width", "dark", "scripts"),
+    [
+        pytest.param(width, dark, scripts, marks=[pytest.mark.long] if (width == 360) ^ dark ^ scripts else [])
+        for width in (360, 1440)
+        for dark in (False, True)
+        for scripts in (False, True)
+    ],
+)
 def test_every_screen_is_fit_to_be_read(
     browser: Browser, server: Server, width: int, dark: bool, scripts: bool
 ) -> None:
+    """Whatever two of these there are, they are together in one of the four that are not `long`."""
     found = {}
     job = a_job(browser)
     browser.look(width, dark=dark, scripts=scripts)
@@ -233,7 +334,9 @@ def test_a_page_lives_and_a_hidden_one_asks_nothing(browser: Browser, server: Se
     browser.run(
         "document.querySelector('.shell').open = true; document.querySelector('.states a').focus(); window.isSame = 1"
     )
-    with httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {TOKEN}"}, trust_env=False) as api:
+    with httpx.Client(
+        base_url=server.url, headers={"Authorization": f"Bearer {TOKEN}"}, trust_env=False, timeout=PATIENCE_S
+    ) as api:
         for n in range(7):
             api.post("/queues/alive/jobs", json={"data": n})
     browser.until("document.querySelector('.states-n').textContent === '7'")

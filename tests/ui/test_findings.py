@@ -18,8 +18,16 @@ from bunqueue_trio.pages.findings import FINDINGS_MAX, Finding, Picture, find, f
 from bunqueue_trio.pages.words import count, rate, size, span
 from bunqueue_trio.runtime.audit import Finding as AuditFinding
 from bunqueue_trio.runtime.history import Minute, Past
-from bunqueue_trio.runtime.picture import PauseLook
-from bunqueue_trio.runtime.statistics import ErrorBack, ScheduleFigures, Statistics, TaskFigures
+from bunqueue_trio.runtime.new_errors import NewError
+from bunqueue_trio.runtime.picture import PauseLook, WorkerLook
+from bunqueue_trio.runtime.statistics import (
+    ErrorBack,
+    Held,
+    QuietLook,
+    ScheduleFigures,
+    Statistics,
+    TaskFigures,
+)
 from bunqueue_trio.storage.store import Space
 from tests.ui.pictures_of_servers import GOOD, MINUTE, NOW, found, line, minute, queue, slow
 
@@ -95,13 +103,17 @@ def test_one_full_disk_is_one_finding():
 
 
 def test_what_fills_the_disk_is_named_with_a_line_that_helps():
-    nearly = storage(space=Space(GIB, 0, MIB, GIB))
+    nearly = storage(space=Space(GIB, 0, 100 * MIB, GIB))
     queues = [queue("bulk", waiting=9000, active=1), queue("mails", completed=400), queue("old", dead=30)]
     (finding,) = [each for each in find(Picture(nearly, queues, Past())) if each.code == "disk-fills"]
     assert "Most jobs: 9,000 waiting in bulk, 400 completed in mails, 30 dead letters in old." in finding.evidence
     assert finding.commands[1:] == ("bunqueue-trio jobs bulk waiting", "bunqueue-trio clean mails completed")
     (finding,) = [each for each in find(Picture(nearly, queues[1:], Past())) if each.code == "disk-fills"]
     assert finding.commands[1:] == ("bunqueue-trio clean mails completed",)
+    last = storage(space=Space(GIB, 0, MIB, GIB))
+    (finding,) = [each for each in find(Picture(last, queues[1:], Past())) if each.code == "disk-fills"]
+    assert finding.commands == ("bunqueue-trio storage",), "to delete takes room, too"
+    assert "outside of the queue" in finding.remedy
 
 
 def test_the_time_until_the_disk_is_full():
@@ -146,6 +158,15 @@ def test_the_rest_of_the_server():
     place = GOOD.place._replace(addresses=("https://0.0.0.0:7601", "http://[::]:7601", "unix:/run/q"))
     (finding,) = find(Picture(replace(GOOD, place=place), [], Past(), is_guarded=False))
     assert "`BIND=127.0.0.1:7601,unix:/run/q`" in finding.remedy, "clients on this machine go on as they are"
+
+
+def test_what_has_just_begun_is_neither_held_up_nor_forgotten():
+    hour = 60 * MINUTE
+    for ago, codes in ((12 * hour - 1, []), (12 * hour, ["workers-quiet"])):
+        assert found(Picture(replace(GOOD, workers_quiet=(QuietLook("w", NOW - ago),)), [], Past())) == codes
+    for ago, code, codes in ((MINUTE - 1, "paused", []), (MINUTE, "paused", ["rerun-held"]), (hour, "disk", [])):
+        held = Held("r", code, "q", "", NOW - ago, 10, 10, 0)
+        assert found(Picture(replace(GOOD, reruns_held=(held,)), [], Past())) == codes
 
 
 def test_the_worst_comes_first_and_there_is_an_end():
@@ -199,10 +220,14 @@ def incidents() -> list[Picture]:
     late = ScheduleFigures(3, 1, 0, (("nightly", NOW),))
     audit = GOOD.audit._replace(faults={"lost": 2})
     task = (TaskFigures("rates", "failed", 3, "boom"),)
+    why = ("paused", "rate-limit", "concurrency", "nobody-asks")
+    held = tuple(Held("r1", code, "q", "", NOW - MINUTE, 10, 9, 1) for code in why)
+    quiet = tuple(QuietLook(f"w {n}", NOW - 13 * 60 * MINUTE) for n in range(7))
+    begun = replace(GOOD, reruns_held=held, workers_quiet=quiet)
     return [
         Picture(replace(storage(is_failing=True), is_sure=False), [waits], Past(), is_guarded=False),
         Picture(replace(GOOD, is_ready=False, audit=audit, tasks=task, clock_offset_ms=5000, events_dropped=5), [], Past()),
-        Picture(storage(space=Space(GIB, 0, MIB, GIB), log_bytes=GIB), [queue("h", completed=5), queue(completed=9)], Past()),
+        Picture(storage(space=Space(GIB, 0, 100 * MIB, GIB), log_bytes=GIB), [queue("h", completed=5), queue(completed=9)], Past()),
         Picture(slow("commit", 500), [], Past()), Picture(slow("loop_lag", 250), [], Past()),
         Picture(replace(GOOD, schedules=late, errors_back=(back,)), [], Past([minute(30)])),
         Picture(GOOD, [slow_one._replace(active=1)], Past()),
@@ -213,7 +238,10 @@ def incidents() -> list[Picture]:
         Picture(GOOD, [queue(delayed=9)], Past(queues={"q": line({"failed": 20})})),
         Picture(GOOD, [queue(pause=PauseLook("ana", NOW, None), waiting=3)], Past()),
         Picture(GOOD, [queue(active=1, active_since=NOW - 2 * MINUTE, active_id="j 1")], Past(queues={"q": usual})),
+        Picture(begun, [], Past()),
         Picture(lost, [], Past([minute(14), minute(10, stalled=100, lost_to_stalls=3)])),
+        Picture(GOOD, [], Past(queues={"h": usual}), workers=[WorkerLook("mail 3", 5, "h", NOW - 12 * MINUTE, NOW - 40 * MINUTE)]),
+        Picture(GOOD, [], Past(errors=[NewError("abc", "SMTP said …", NOW - MINUTE, NOW, 20, {"a": 10, "b": 10})])),
         Picture(GOOD, [queue(dead=2)], Past()), Picture(GOOD, [queue(dead=2), queue("r", dead=1)], Past()),
         Picture(GOOD, [slow_one._replace(name=f"q{n}") for n in range(30)], Past()),
     ]  # fmt: skip
@@ -227,8 +255,9 @@ HELPLESS = {"no-tokens", "clock-off"}
 
 def test_the_incidents_show_every_finding():
     pages = Path(__file__).parents[2] / "src" / "bunqueue_trio" / "pages"
-    sources = (pages / "findings.py").read_text() + (pages / "queue_findings.py").read_text()
-    codes = set(re.findall(r'(?:code=|"code": |else |)"([a-z]+(?:-[a-z]+)+)"', sources)) - {"loop-lag"}
+    names = ("findings.py", "queue_findings.py", "act_findings.py", "new_findings.py")
+    sources = "".join((pages / name).read_text() for name in names)
+    codes = set(re.findall(r'(?:code=|"code": |else |)"([a-z]+(?:-[a-z]+)+)"', sources)) - {"loop-lag", "rate-limit"}
     assert {each.code for each in ALL_OF_THEM} == {*codes, "paused", "nobody-asks-more"}
 
 

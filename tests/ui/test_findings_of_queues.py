@@ -5,7 +5,7 @@ from msgspec.structs import replace
 
 from bunqueue_trio.engine.figures import bucket_of
 from bunqueue_trio.pages.findings import Picture, find
-from bunqueue_trio.pages.queue_findings import stuck_after
+from bunqueue_trio.pages.stuck import stuck_after
 from bunqueue_trio.runtime.history import Past, QueueMinute
 from bunqueue_trio.runtime.picture import PauseLook
 from bunqueue_trio.runtime.statistics import ScheduleFigures, TaskFigures
@@ -99,6 +99,12 @@ def test_jobs_that_died_of_what_is_muted_since_are_not_found():
     assert found(Picture(GOOD, [queue(dead=30, hushed=30)], Past(queues={"q": dies}))) == []
 
 
+def test_jobs_that_died_without_an_attempt_are_said_to():
+    (finding,) = find(Picture(GOOD, [queue(dead=30)], Past(queues={"q": line({"failed": 5, "died": 30})})))
+    assert finding.cause.startswith("What they waited for failed")
+    assert "in the 1 min since; 25 jobs died without an attempt; " in finding.evidence
+
+
 def test_what_is_over_is_said_in_the_past():
     """Each of these goes on for as long as it is judged by; what ended before that is said to have."""
     lags = [0] * len(GOOD.histograms["loop_lag"].counts)
@@ -132,13 +138,13 @@ def test_what_is_over_is_said_in_the_past():
         "1 job is delayed, 0 dead letters."
     )
 
-    died = line({"dead": 0}, {"dead": 12, "died": 12}, {"dead": 12}, {"dead": 12}, {"dead": 12})
+    died = line({"dead": 0}, {"dead": 12, "failed": 12, "died": 12}, {"dead": 12}, {"dead": 12}, {"dead": 12})
     (finding,) = find(Picture(GOOD, [queue(dead=12)], Past(queues={"q": died})))
     assert (finding.code, finding.until) == ("jobs-die", NOW - 4 * MINUTE)
     assert "failed" in finding.cause
     assert finding.title == "q: 12 jobs died within 1 min"
     assert "; 0 attempts failed and 0 jobs completed in the 4 min since; " in finding.evidence
-    (finding,) = find(Picture(GOOD, [queue(dead=13)], Past(queues={"q": died}, died={"q": 1})))
+    (finding,) = find(Picture(GOOD, [queue(dead=13)], Past(queues={"q": died}, died={"q": 1}, failed={"q": 1})))
     assert (finding.until, "fails" in finding.cause) == (None, True)
 
     lost = replace(GOOD, totals=replace(GOOD.totals, lost_to_stalls=3, stalled=100))

@@ -52,6 +52,19 @@ async def test_jobs_that_become_dead_letters_are_reported_with_the_way_to_their_
     assert "/ui/errors?queue=emails" in page.html
 
 
+async def test_what_somebody_discards_is_no_incident(site: Site, bunqueue: Bunqueue) -> None:
+    parent = await push(bunqueue, "emails")
+    for _ in range(30):
+        await push(bunqueue, "emails")
+        await push(bunqueue, "sums", depends_on=[parent])
+    await bunqueue.server.core.execute(c.ActOnJobs(filter=c.Filter(queue="emails"), action="discard"))
+    await minutes(bunqueue, 3)
+    page = await site.get("/ui")
+    assert page.said("61 dead letters in 2 queues wait for a decision")
+    assert not page.said("died within")
+    assert not page.said("most attempts fail")
+
+
 async def test_attempts_that_fail_are_reported_before_anything_is_dead(site: Site, bunqueue: Bunqueue) -> None:
     for _ in range(15):
         await push(bunqueue, "emails", backoff=3_600_000)

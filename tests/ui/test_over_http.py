@@ -11,6 +11,7 @@ from websockets.sync.client import connect
 
 from bunqueue_trio.protocol.routes import ROUTES
 from tests.wire import raw
+from tests.wire.client import PATIENCE_S
 from tests.wire.conftest import start_server  # noqa: F401 - a fixture
 from tests.wire.server import Server, StartServer
 
@@ -30,7 +31,9 @@ def locked(start_server: StartServer) -> Server:  # noqa: F811
 
 @pytest.fixture
 def browser(lane: Server) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=lane.url, headers={"Accept": "text/html"}, trust_env=False) as client:
+    with httpx.Client(
+        base_url=lane.url, headers={"Accept": "text/html"}, trust_env=False, timeout=PATIENCE_S
+    ) as client:
         yield client
 
 
@@ -94,7 +97,7 @@ def test_an_action_works_over_the_wire(browser: httpx.Client, lane: Server) -> N
 
 
 def test_findings_are_there_for_programs(lane: Server) -> None:
-    with httpx.Client(base_url=lane.url, trust_env=False) as client:
+    with httpx.Client(base_url=lane.url, trust_env=False, timeout=PATIENCE_S) as client:
         client.post("/queues/paused-q/pause", json={"reason": "because"})
         client.post("/queues/paused-q/jobs", json={"data": 1})
         found = None
@@ -139,14 +142,14 @@ def test_a_ticket_opens_one_websocket(locked: Server) -> None:
 
 def test_a_ticket_opens_one_event_stream(locked: Server) -> None:
     path = f"/events?ticket={ticket(locked)}"
-    with httpx.stream("GET", locked.url + path, timeout=10, trust_env=False) as stream:
+    with httpx.stream("GET", locked.url + path, timeout=PATIENCE_S, trust_env=False) as stream:
         assert stream.status_code == 200
         assert "data: " in next(stream.iter_text())
-    assert httpx.get(locked.url + path, trust_env=False).status_code == 401
+    assert httpx.get(locked.url + path, trust_env=False, timeout=PATIENCE_S).status_code == 401
 
 
 def test_who_has_signed_in_sees_pages_and_the_api_stays_shut(locked: Server) -> None:
-    with httpx.Client(base_url=locked.url, trust_env=False) as browser:
+    with httpx.Client(base_url=locked.url, trust_env=False, timeout=PATIENCE_S) as browser:
         assert browser.get("/ui").status_code == 303
         assert browser.post("/ui/login", data={"token": "wrong"}).status_code == 401
         done = browser.post("/ui/login", data={"token": "secret-token-1", "next": "/ui/queues"})

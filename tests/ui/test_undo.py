@@ -107,6 +107,7 @@ def undo_of(page: Page) -> tuple[str, dict[str, str]]:
     return parts.path.rpartition("/")[2], dict(parse_qsl(parts.query, keep_blank_values=True))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("before", "act"), UNDONE, ids=[f"{type(act).__name__} {len(before)} {n}" for n, (before, act) in enumerate(UNDONE)]
 )

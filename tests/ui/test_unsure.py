@@ -46,7 +46,7 @@ async def test_programs_hear_of_it_and_probes_decide(server: Server, store: Dist
     status, told = await asked(server, "/findings")
     assert (status, told["sure"]) == (200, False)
     assert (await asked(server, "/health"))[1]["status"] == "degraded"
-    api = json.loads(openapi(server)[1])
+    api = json.loads((await openapi(server))[1])
     for path in ("/health", "/stats", "/findings"):
         schema = api["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
         told = (await asked(server, path))[1]

@@ -88,6 +88,7 @@ def nested(depth: int) -> str:
     return '{"data":' + "[" * (depth - 1) + "]" * (depth - 1) + "}"
 
 
+@pytest.mark.thorough
 @parametrized(NOT_JSON)
 def test_a_push_that_is_no_json_is_refused(client: Client, queue: str, body: bytes) -> None:
     refused(client.post_bytes(f"/queues/{queue}/jobs", body), 400, INVALID_BODY)
@@ -111,6 +112,7 @@ def test_an_empty_push_is_refused(client: Client, queue: str, body: bytes) -> No
     refused(client.post_bytes(f"/queues/{queue}/jobs", body), 400, INVALID_BODY)
 
 
+@pytest.mark.thorough
 @parametrized(NOT_JSON | NOT_UTF8)
 def test_a_bulk_push_that_is_no_json_is_refused(client: Client, queue: str, body: bytes) -> None:
     whole = b'{"jobs":[{"data":0},' + body + b"]}"

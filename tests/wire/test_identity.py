@@ -29,6 +29,18 @@ def test_a_generated_id_counts_like_a_given_one(client: Client, queue: str) -> N
     assert client.drain(queue) == [generated]
 
 
+def test_the_id_of_a_job_of_a_bulk_push_has_two_names(client: Client, queue: str, job_id: str) -> None:
+    """The original calls it `customId` there; of both, `jobId` counts. In a single push nobody knows that word."""
+    jobs = [{"data": 1, "customId": job_id}, {"data": 2, "jobId": f"{job_id}-2", "customId": f"{job_id}-3"}]
+    for _ in range(2):
+        assert client.push_bulk(queue, jobs) == [job_id, f"{job_id}-2"]
+    assert client.push(queue, "third", jobId=job_id) == job_id
+    assert client.push(queue, "fourth", customId=job_id) != job_id
+    assert client.job(job_id)["data"] == 1
+    wrong = refused(client.post(f"/queues/{queue}/jobs/bulk", {"jobs": [{"data": 1, "customId": 5}]}), 400)
+    assert "jobs[0]: customId" in str(wrong)
+
+
 def test_a_job_id_is_in_use_while_its_job_is_delayed(client: Client, queue: str, job_id: str) -> None:
     client.push(queue, jobId=job_id, delay=60_000)
     assert client.push(queue, jobId=job_id) == job_id

@@ -48,6 +48,7 @@ def test_an_unknown_path_is_not_found(server: Server, path: str) -> None:
     refused(raw.request(server.address, "GET", path), 404)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("method", "path"), EXAMPLES)
 def test_a_trailing_slash_is_not_found(server: Server, method: str, path: str) -> None:
     body = PUSH if method == "POST" else b""
@@ -58,6 +59,7 @@ def test_a_trailing_slash_is_not_found(server: Server, method: str, path: str) -
         refused(response, 404)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("path", sorted({path for _, path in EXAMPLES}))
 def test_a_wrong_method_is_answered_with_the_right_ones(server: Server, path: str) -> None:
     allowed = {route.method for route in ROUTES if re.fullmatch(re.sub(r":\w+", "[^/]+", route.path), path)}
@@ -106,6 +108,7 @@ def test_head_leaves_the_connection_usable(server: Server) -> None:
 # -- queue names ---------------------------------------------------------------
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("character", [*ALLOWED])
 def test_a_queue_may_be_called_by_any_allowed_character(client: Client, queue: str, character: str) -> None:
     name = f"{character}{queue}{character}"

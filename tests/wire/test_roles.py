@@ -32,7 +32,7 @@ def status_and_code(server: Server, route: Route, token: str) -> tuple[int, str 
     path = re.sub(r":\w+", "x", route.path)
     headers = {"Authorization": f"Bearer {token}"}
     with (
-        httpx.Client(base_url=server.url, headers=headers, trust_env=False, verify=NO_TLS) as client,
+        httpx.Client(base_url=server.url, headers=headers, trust_env=False, timeout=60, verify=NO_TLS) as client,
         client.stream(route.method, path, content=b"{}" if route.method != "GET" else None) as response,
     ):
         if response.headers["content-type"] != "application/json" or response.status_code == 200:

@@ -9,6 +9,7 @@ import gc
 import statistics
 import sys
 import tempfile
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -118,7 +119,8 @@ async def _judge_act(server: Server, queues: int, acted: int) -> int:
         turn += len(names)
 
     async def act_on_and_on() -> None:
-        with Steps.counted() as noted:
+        # By the clock of the thread: what commits beside it, and other processes, are not the step's.
+        with Steps.counted(time.thread_time) as noted:
             try:
                 while True:
                     await act()
@@ -127,7 +129,7 @@ async def _judge_act(server: Server, queues: int, acted: int) -> int:
 
     async def nothing() -> None:
         # Counting steps costs each of them something: it is done in both.
-        with Steps.counted():
+        with Steps.counted(time.thread_time):
             await trio.sleep_forever()
 
     # In turns, since the file grows, and with it what a push costs.

@@ -30,7 +30,7 @@ QUEUE = "bench"
 class Empty:
     """An archive without a record: the disk is not part of this."""
 
-    def find(self, job_id: str) -> Job | None:
+    def find(self, job_id: str, *, data: bool = True, result: bool = True) -> Job | None:
         """Find nothing."""
         return None
 
@@ -65,6 +65,16 @@ class Empty:
     def is_grouped(self, _: str) -> bool:
         """Count nothing wrongly."""
         return True
+
+    last_event_id = 0
+
+    def first_event_id(self) -> int:
+        """Return that none is kept."""
+        return 1
+
+    def events_after(self, *_: object) -> list[tuple[int, bytes]]:
+        """Return nothing."""
+        return []
 
     def first_seen(self, *_: object) -> None:
         """Know nothing."""

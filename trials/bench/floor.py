@@ -16,8 +16,9 @@ from msgspec import Raw
 from bunqueue_trio.engine.commands import apply
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.storage.making import make_batch
 from bunqueue_trio.storage.sqlite import SqliteStore
-from bunqueue_trio.storage.store import Batch, make_batch
+from bunqueue_trio.storage.store import Batch
 from bunqueue_trio.testing.process import HOST
 from trials.bench import wrk
 from trials.bench.engine_worker import QUEUE, Empty

@@ -22,8 +22,8 @@ from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.codec import decode, encode
 from bunqueue_trio.protocol.parts import PARTS_FROM, read_in_parts
 from bunqueue_trio.protocol.replies import PullBatchReply
+from bunqueue_trio.storage.making import make_batch
 from bunqueue_trio.storage.memory import MemoryStore
-from bunqueue_trio.storage.store import make_batch
 
 NOW = 1_700_000_000_000
 Part = tuple[str, float]

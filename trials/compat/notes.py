@@ -21,7 +21,7 @@ WHY = {
     "GET /events": f"messages without names, with `eventType` in them, {_DOCUMENTED}; `format=named` has names. See [Events](#events)",
     "GET /events/queues/:queue": "the same; no events of other queues",
     # What came after.
-    "POST /queues/:queue/jobs/bulk": "the id of a job is `jobId`, as in a single push; `customId`, which the original has here, is a field that is not known; a body without `jobs` is a slip",
+    "POST /queues/:queue/jobs/bulk": "the id of a job is `jobId`, as in a single push; `customId`, as the original calls it here, means the same; a body without `jobs` is a slip",
     "POST /queues/:queue/jobs/pull-batch": "tokens always come, with an `owner` or without",
     "GET /jobs/custom/:customId": "an id is an id here: `GET /jobs/:id`",
     "GET /jobs/:id/state": "what the job has not that is documented; a job that is not there is refused, not `unknown`; one with a priority is `waiting`, not `prioritized`",
@@ -50,7 +50,7 @@ WHY = {
     "POST /queues/:queue/pause": "takes a `reason` and an `until`",
     "POST /queues/:queue/drain": "1,000 jobs a call; `left` says how many there still are; delayed ones only if it is said",
     "POST /queues/:queue/obliterate": "refused (409) while jobs are active, unless by `force`; 1,000 jobs a call, until `done`",
-    "POST /queues/:queue/clean": "`state` must be said: no call without arguments deletes what is still to be done; pages go on by `after`",
+    "POST /queues/:queue/clean": "`state` must be said; pages go on by `after`",
     "POST /queues/:queue/promote-jobs": "1,000 jobs a call unless `count` says fewer; takes the role `admin`",
     "POST /queues/:queue/retry-completed": "push the job again",
     "GET /queues/:queue/jobs/list": "`state` is one state and must be said; pages go on by `after` and `next`, not by `offset`; the waiting come in the order of their delivery, the ended newest first",

@@ -12,9 +12,11 @@ import statistics
 import sys
 import tempfile
 import time
+from contextlib import closing
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+import apsw
 import httpx
 import trio
 
@@ -32,11 +34,12 @@ SAMPLES = 240  # in all; enough for a picture and for a slope that does not depe
 SHORTEST_S = 1.0  # between two: the server's own gauges are not younger
 WARM_UP = 1 / 3  # of the time: caches and the allocator's arenas fill slowly
 # Small: at the usual rate all are reached within a minute, and the rest of the time shows what they hold.
-RETENTION = {"retention-completed-max": 2000, "retention-dead-max": 100, "retention-events-max": 10_000}
+RETENTION = {"retention-completed-max": 2000, "retention-dead-max": 100, "retention-events-max": 10_000,
+             "retention-actions-max": 500}  # fmt: skip
 
 # What may be added between the end of the warm-up and the end: noise of the allocator, of checkpoints, of the machine.
 TOLERANCES = {"rss_mb": (0.05, 3.0), "db_mb": (0.05, 1.0), "wal_mb": (0.05, 4.0), "unfinished": (0.1, 100.0),
-              "finished": (0.05, 100.0)}  # fmt: skip
+              "finished": (0.05, 100.0), "fact_rows": (0.05, 100.0), "trail_rows": (0.05, 100.0)}  # fmt: skip
 """Measurement → (share of its median, and in its own unit) that it may seem to grow by."""
 # The file of the log keeps the largest size that it ever had, which a machine that is busy with other things comes to
 # by and by. Half more than where commits begin to wait for it: what comes in while it is moved.
@@ -61,6 +64,8 @@ class Sample:
     completed_per_s: float
     unfinished: float
     finished: float
+    fact_rows: float
+    trail_rows: float
     connections: float
     refused: int
     missed_events: int
@@ -104,6 +109,8 @@ class Sampler:
             completed_per_s=tally.completed / seconds,
             unfinished=sum(n for state, n in states.items() if state not in FINISHED),
             finished=sum(states[state] for state in FINISHED),
+            fact_rows=rows(data, "fact"),
+            trail_rows=rows(data, "trail_line"),
             connections=sum(n for name, n in values.items() if name.startswith("bunqueue_connections{")),
             refused=tally.refused,
             missed_events=tally.missed,
@@ -121,6 +128,12 @@ STATES = ("waiting", "delayed", "waiting-children", "active", *FINISHED)
 def size_mb(path: Path) -> float:
     """Return the size of a file that may not be there."""
     return path.stat().st_size / 1e6 if path.exists() else 0.0
+
+
+def rows(path: Path, table: str) -> float:
+    """Return how many rows a table has, beside the server that writes to it."""
+    with closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)) as connection:
+        return float(connection.execute(f"SELECT count(*) FROM {table}").get)
 
 
 def metrics(page: str) -> dict[str, float]:
@@ -148,7 +161,8 @@ def show(sample: Sample) -> None:
     print(
         f"{sample.minute:7.2f} min  rss {sample.rss_mb:6.1f} MB  file {sample.db_mb:6.2f} MB  log {sample.wal_mb:5.2f} MB  "
         f"push p50 {sample.push_p50_ms:6.2f} p99 {sample.push_p99_ms:7.2f} ms  lag {sample.loop_lag_ms:5.2f} ms  "
-        f"{sample.commits_per_s:5.0f} commits/s  {sample.completed_per_s:5.0f} done/s  {sample.unfinished:5.0f} open",
+        f"{sample.commits_per_s:5.0f} commits/s  {sample.completed_per_s:5.0f} done/s  {sample.unfinished:5.0f} open  "
+        f"{sample.fact_rows:4.0f} facts  {sample.trail_rows:5.0f} lines",
         flush=True,
     )
 
@@ -195,6 +209,7 @@ def write(samples: list[Sample], table: Path | None, picture: Path | None, subti
             ("resident memory, MB", "rss_mb"), ("database file, MB", "db_mb"), ("write-ahead log, MB", "wal_mb"),
             ("push p50, ms", "push_p50_ms"), ("push p99, ms", "push_p99_ms"), ("event loop lag, ms", "loop_lag_ms"),
             ("commits a second", "commits_per_s"), ("unfinished jobs", "unfinished"), ("finished jobs kept", "finished"),
+            ("facts", "fact_rows"), ("acts, attempts and log lines", "trail_rows"),
         ]  # fmt: skip
         minutes = [sample.minute for sample in samples]
         drawn = [Panel(label, [getattr(sample, name) for sample in samples]) for label, name in panels]

@@ -8,6 +8,7 @@ from typing import Any
 
 import trio
 
+from bunqueue_trio.protocol.events import ALL_TYPES
 from bunqueue_trio.testing.client import Body, Peer, event_stream, http_peer, ws_peer
 
 PUSHERS = 4  # over HTTP, and as many over WebSocket
@@ -19,6 +20,10 @@ QUEUES = 3  # at a time
 KEYS = 50  # unique keys that are asked for again and again
 SERIES_EVERY_MS = 200
 VISIT_S = 2  # how often somebody connects, does something and leaves without a word
+ACT_S = 0.25  # how often an operator does something
+SCHEDULES = 10  # names of schedules that are put and deleted again and again
+ERRORS = ("ConnectionError: {} refused", "TimeoutError: no answer within {} s", "no such address {}")
+LOGGED = 0.1  # of the jobs
 
 
 @dataclass
@@ -41,13 +46,19 @@ def queue(rng: random.Random, age: int = 0) -> str:
     return f"soak-{int(time.monotonic() / QUEUE_LIFE_S) - age}-{rng.randrange(QUEUES)}"
 
 
+def kept(rng: random.Random) -> str:
+    """Return the name of a queue that stays, of which something is said and that schedules fill."""
+    return f"soak-kept-{rng.randrange(QUEUES)}"
+
+
 async def run(url: str, rate: float, tally: Tally, rng: random.Random) -> None:
     """Load the server with `rate` jobs a second, until cancelled."""
     each = 2 * PUSHERS / rate
     async with trio.open_nursery() as nursery:
         for connect in (http_peer, ws_peer):
             nursery.start_soon(_crowd, connect, url, tally, rng, each)
-        for visit in (_push_and_leave, _pull_and_leave, _listen_and_leave):
+        nursery.start_soon(_operate, url, rng)
+        for visit in (_push_and_leave, _pull_and_leave, _listen_and_leave, _work_for_a_while):
             nursery.start_soon(_visits, visit, url, tally, rng)
 
 
@@ -81,6 +92,8 @@ async def _push(peer: Peer, tally: Tally, rng: random.Random, each_s: float) -> 
 def _spec(rng: random.Random, last: str) -> Body:
     spec: Body = {"data": "x" * rng.randrange(2 * PAYLOAD_BYTES), "maxAttempts": rng.choice((1, 2)), "backoff": 500}
     spec["priority"] = rng.randrange(3)
+    if rng.random() < 0.2:
+        spec |= {"groupId": f"group-{rng.randrange(1000)}", "tags": [f"tag-{rng.randrange(1000)}"], "name": "job"}
     chance = rng.random()
     if chance < 0.05:
         spec["delay"] = rng.randrange(5000)
@@ -102,7 +115,8 @@ def _spec(rng: random.Random, last: str) -> Body:
 async def _work(peer: Peer, tally: Tally, rng: random.Random) -> None:
     while True:
         age = rng.choices((0, 1, 2), (75, 15, 10))[0]  # what comes late, comes to a queue that gets no new jobs
-        name = "soak-series" if rng.random() < 0.1 else queue(rng, age)
+        chance = rng.random()
+        name = "soak-series" if chance < 0.1 else kept(rng) if chance < 0.3 else queue(rng, age)
         answer = await peer.call("PULLB", queue=name, count=10, timeout=300, lockTtl=LEASE_MS)
         for job, token in zip(answer["jobs"], answer["tokens"], strict=True):
             lease = {"id": job["id"], "token": token}
@@ -110,8 +124,12 @@ async def _work(peer: Peer, tally: Tally, rng: random.Random) -> None:
             if chance < 0.02:
                 continue  # forgotten
             if chance < 0.07:
-                await peer.call("FAIL", error="no", **lease)
+                said = rng.choice(ERRORS).format(rng.randrange(10**6))
+                await peer.call("FAIL", error=said, stack=f"Traceback: {said}", unrecoverable=chance < 0.03, **lease)
                 continue
+            if rng.random() < LOGGED:
+                for n in range(rng.randrange(1, 5)):
+                    await peer.call("AddLog", id=job["id"], message=f"step {n}")
             if chance < 0.12:
                 await peer.call("Progress", progress=50, message="half", **lease)
             done = await peer.call("ACK", result=job["data"], **lease)
@@ -138,9 +156,51 @@ async def _pull_and_leave(url: str, tally: Tally, rng: random.Random) -> None:
         await peer.call("PULL", queue=queue(rng), timeout=200)
 
 
+async def _work_for_a_while(url: str, tally: Tally, rng: random.Random) -> None:
+    """Say who it is, take a few jobs, and go: half of them say so."""
+    async with ws_peer(url) as peer:
+        known = await peer.call("RegisterWorker", name=f"visitor-{rng.randrange(10**6)}", queues=[queue(rng)])
+        answer = await peer.call("PULLB", queue=queue(rng), count=2, timeout=200)
+        for job, token in zip(answer["jobs"], answer["tokens"], strict=True):
+            tally.completed += (await peer.call("ACK", id=job["id"], token=token))["ok"]
+        if rng.random() < 0.5:
+            await peer.call("UnregisterWorker", id=known["data"]["workerId"])
+
+
+async def _operate(url: str, rng: random.Random) -> None:
+    """Do what operators do, again and again; what is put is taken back sooner or later."""
+    async with http_peer(url) as peer:
+        while True:
+            await trio.sleep(ACT_S)
+            # What is said of a queue stays after its jobs: of names that come once it would fill any file.
+            command, fields = _act(rng, kept(rng))
+            await peer.call(command, **fields)
+
+
+def _act(rng: random.Random, stays: str) -> tuple[str, Body]:
+    name = f"schedule-{rng.randrange(SCHEDULES)}"
+    dead = {"queue": [queue(rng, 1)]}
+    acts: tuple[tuple[str, Body], ...] = (
+        ("Pause", {"queue": stays, "reason": "soak"}), ("Resume", {"queue": stays}),
+        ("SetConcurrency", {"queue": stays, "concurrency": 5}), ("ClearConcurrency", {"queue": stays}),
+        ("RateLimit", {"queue": stays, "limit": 100, "duration": 1000}), ("RateLimitClear", {"queue": stays}),
+        ("SetDefaults", {"queue": stays, "maxAttempts": rng.randrange(1, 9)}), ("ClearDefaults", {"queue": stays}),
+        ("PutSchedule", {"name": name, "queue": stays, "every": rng.randrange(1000, 5000), "data": {"of": name}}),
+        ("DeleteSchedule", {"name": name}), ("PauseSchedule", {"name": name}), ("RunSchedule", {"name": name}),
+        ("MarkGroup", {"fingerprint": f"{rng.randrange(20):012x}", "mark": rng.choice(("fixed", "muted", "none"))}),
+        ("RetryDlq", {"queue": queue(rng, 1), "limit": 10}), ("PurgeDlq", {"queue": queue(rng, 2), "limit": 10}),
+        ("RerunDlq", {"filter": dead, "count": 5, "rate": 5, "force": True}),
+        ("ActOnJobs", {"filter": {"queue": [queue(rng)], "state": ["delayed"]}, "action": "promote", "limit": 100}),
+        ("Clean", {"queue": queue(rng, 2), "state": "completed", "grace": 1000, "limit": 100}),
+        # Nobody asks for these any more: what was retried too late would lie there for ever.
+        ("Obliterate", {"queue": queue(rng, rng.randrange(4, 9)), "force": True}),
+    )  # fmt: skip
+    return rng.choice(acts)
+
+
 async def _listen_and_leave(url: str, tally: Tally, rng: random.Random) -> None:
     """Go on where the last visit ended; every event has the next number."""
-    async with event_stream(url, tally.event_id or None) as events:
+    async with event_stream(url, tally.event_id or None, sorted(ALL_TYPES)) as events:
         first, _ = await events.next()
         tally.event_id = tally.event_id or first
         with trio.move_on_after(VISIT_S):

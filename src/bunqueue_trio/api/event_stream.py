@@ -7,14 +7,16 @@ budget; a stream for which there is no room is ended too.
 """
 
 from collections.abc import AsyncIterator
+from urllib.parse import parse_qs
 
 import structlog
 import trio
 
+from bunqueue_trio import errors
 from bunqueue_trio.config import RECEIVE_BYTES, SSE_COMMENT_S
 from bunqueue_trio.errors import StoreError
 from bunqueue_trio.protocol.codec import encode
-from bunqueue_trio.protocol.events import EVENT_TYPES
+from bunqueue_trio.protocol.events import EVENT_TYPES, chosen
 from bunqueue_trio.runtime.bell import Bell
 from bunqueue_trio.runtime.hub import Published, Subscription
 from bunqueue_trio.runtime.server import Server
@@ -26,8 +28,10 @@ class EventFeed(AsyncIterator[bytes]):
     """The stream of one reader. ``aclose`` it, wherever it was left."""
 
     def __init__(
-        self, server: Server, queue: str | None, last_event_id: int | None, types: frozenset[str] = EVENT_TYPES
-    ) -> None:
+        self, server: Server, queue: str | None, last_event_id: int | None, types: frozenset[str] = EVENT_TYPES,
+        since: int | None = None,
+    ) -> None:  # fmt: skip
+        """Begin behind the event of that id; or with those of ``since``, epoch ms; or with what happens from now on."""
         self._server = server
         self._hub = server.hub
         self._queue = queue
@@ -36,6 +40,7 @@ class EventFeed(AsyncIterator[bytes]):
         self._subscription: Subscription | None = None
         self._replayed = last_event_id
         """Up to which event the past has been sent; None when nobody asked for it."""
+        self._since = since if last_event_id is None else None
         self._replay_until = 0
         self._hold = server.buffers.hold()
         """Of the chunk that is being sent."""
@@ -91,6 +96,8 @@ class EventFeed(AsyncIterator[bytes]):
         self._subscription.types = self._types
         self._replay_until = newest = self._hub.last_event_id
         hello = {"connected": True, "clientId": self._server.new_id()}
+        if self._since is not None:
+            self._replayed = await self._hub.place_of(self._since)
         if self._replayed is None:
             return _message(Published(newest, encode(hello)))
         after, oldest = self._replayed, await self._hub.first_kept_id()
@@ -115,7 +122,9 @@ class EventFeed(AsyncIterator[bytes]):
         # Retention was faster than this reader.
         if self._replayed < oldest - 1:
             return self._gap(self._replayed, oldest)
-        events, self._replayed = await self._hub.replay(self._replayed, self._replay_until, self._queue, self._types)
+        events, self._replayed = await self._hub.replay(
+            self._replayed, self._replay_until, self._queue, self._types, self._since or 0
+        )
         return b"".join(map(_message, events))
 
 
@@ -123,6 +132,34 @@ def parse_event_id(text: str | None) -> int | None:
     """Return the number in a ``Last-Event-ID`` header; None when there is none or it is not ours."""
     text = (text or "").strip()
     return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
+
+
+def parse_types(query: str) -> frozenset[str]:
+    """Return the types of events that a query asks for: ``types=a,b``, or one after the other.
+
+    Raises:
+        Refused: one of them does not exist.
+    """
+    names = [name for value in parse_qs(query).get("types", []) for name in value.split(",") if name]
+    try:
+        return chosen(names) if names else EVENT_TYPES
+    except ValueError as unknown:
+        raise errors.INVALID_FIELD.refuse("types", unknown) from None
+
+
+def parse_since(query: str, now: int) -> int | None:
+    """Return from when on a query asks for events, by ``since=`` as ms ago; None: it does not say.
+
+    Raises:
+        Refused: that is no time.
+    """
+    said = parse_qs(query, keep_blank_values=True).get("since")
+    if said is None:
+        return None
+    ago = parse_event_id(said[-1])
+    if ago is None:
+        raise errors.INVALID_FIELD.refuse("since", "must be how many ms ago")
+    return max(0, now - ago)
 
 
 _ONE_LINE = bytes.maketrans(b"\r\n", b"  ")

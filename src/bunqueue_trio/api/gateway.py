@@ -16,7 +16,7 @@ from bunqueue_trio import errors
 from bunqueue_trio.api.access import ANYBODY, UNKNOWN, Access, Grant, allowed_headers, client_key, preflight
 from bunqueue_trio.api.bulk import LargeReader, ReadCommand
 from bunqueue_trio.api.call import Call, Delivery, ReadBody, Response, Wait, check_role, missing_role, sender
-from bunqueue_trio.api.event_stream import EventFeed, parse_event_id
+from bunqueue_trio.api.event_stream import EventFeed, parse_event_id, parse_since, parse_types
 from bunqueue_trio.api.logins import TICKET_MS, Logins, cookie_of
 from bunqueue_trio.config import LARGE_BODY_BYTES, RECEIVE_BYTES, SMALL_BODY_BYTES
 from bunqueue_trio.errors import Refused, StoreError
@@ -25,7 +25,6 @@ from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.caller import SERVER
 from bunqueue_trio.protocol.catalog import ACTS, FILLS, TAKES
 from bunqueue_trio.protocol.codec import decode, encode
-from bunqueue_trio.protocol.events import EVENT_TYPES, chosen
 from bunqueue_trio.protocol.faults import error_reply
 from bunqueue_trio.protocol.parts import PARTS_FROM
 from bunqueue_trio.protocol.replies import Reply, payload_size
@@ -46,13 +45,12 @@ class Gateway:
         self._server = server
         self._core = server.core
         self.large: LargeReader = LargeReader(server.core.journal)
-        settings = server.settings
         self._router = Router(ROUTES)
-        self.access: Access = Access(settings)
+        self.access: Access = Access(server.settings)
         self.logins: Logins = Logins()
-        self.cookie: str = f"bunqueue-{settings.http_port}"
+        self.cookie: str = f"bunqueue-{server.settings.http_port}"
         """The name of the login's cookie. It has the port in it: browsers keep the cookies of all ports of a machine together."""
-        self._body_max = settings.body_max_bytes
+        self._body_max = server.settings.body_max_bytes
         self._json_headers: dict[str | None, tuple[tuple[str, str], ...]] = {}
 
     def resolve(self, method: str, target: str, headers: Mapping[str, str]) -> Call:
@@ -113,7 +111,7 @@ class Gateway:
         try:
             return await self._respond(call, body, wait, address)
         except (Refused, StoreError) as error:
-            return self._refusal(call, error)
+            return self.refusal(call, error)
 
     def may_begin(self, call: Call) -> bool:
         """Return whether ``call`` is for a command, which :meth:`begin` may take."""
@@ -141,7 +139,7 @@ class Gateway:
                 self._check_early(call, kind)
             return self._begin(call, route, match, body, address)
         except (Refused, StoreError) as error:
-            return self._refusal(call, error)
+            return self.refusal(call, error)
 
     async def finish(self, call: Call, begun: Begun, wait: Wait) -> Response:
         """Return the response to what has begun, and waits or is half in, when it may be sent; ``wait`` as in :meth:`respond`."""
@@ -151,19 +149,19 @@ class Gateway:
                 await self._core.add_rest(begun)
             return self._reply(call, await wait(self._core.finish, begun))
         except (Refused, StoreError) as error:
-            return self._refusal(call, error)
+            return self.refusal(call, error)
 
     def finish_nowait(self, call: Call, begun: Begun) -> Response:
         """Return the response to a command that is committed, or that has waited too long for it."""
         try:
             return self._reply(call, self._core.finish_nowait(begun) if begun.epoch else begun.reply)
         except Refused as refused:
-            return self._refusal(call, refused)
+            return self.refusal(call, refused)
 
-    def _refusal(self, call: Call, error: Refused | StoreError) -> Response:
+    def refusal(self, call: Call, error: Refused | StoreError) -> Response:
+        """Return the response that says why ``call`` was refused, or that a finished job could not be read."""
         if isinstance(error, Refused):
             return self._error(error, call.origin, call.target)
-        # A finished job could not be read.
         _log.error("read failed", error=str(error))
         return self._error(errors.STORAGE_DOWN.refuse(), call.origin)
 
@@ -192,6 +190,8 @@ class Gateway:
         if isinstance(kind, str):
             return await self._page(kind, match, call)
         if route.method == "GET":
+            # Nobody needs a body, but the lease of a job would run while its client still sends one.
+            _ = body if isinstance(body, bytes) else await body(self._body_max)
             body = query_object(call.query, kind) if call.query else b"{}"
         else:
             self._check_early(call, kind)
@@ -300,9 +300,10 @@ class Gateway:
         queue = match.values.get("queue")
         if queue is not None:
             self._core.check_queue(queue)
-        after, types = parse_event_id(call.last_event_id), _types(call.query)
+        after, types = parse_event_id(call.last_event_id), parse_types(call.query)
+        since = parse_since(call.query, self._core.clock.now())
         headers = self._headers("text/event-stream", call.origin)
-        return Response(200, (*headers, *_STREAM), EventFeed(self._server, queue, after, types))
+        return Response(200, (*headers, *_STREAM), EventFeed(self._server, queue, after, types, since))
 
     def _match(self, path: str, method: str) -> Match | Refused | None:
         """Return where ``path`` leads. It has one reading, whoever asks: nobody else looks at a path.
@@ -413,19 +414,6 @@ _DOCS = (
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/]*")
-
-
-def _types(query: str) -> frozenset[str]:
-    """Return the types of events that a query asks for: ``types=a,b``, or one after the other.
-
-    Raises:
-        Refused: one of them does not exist.
-    """
-    names = [name for value in parse_qs(query).get("types", []) for name in value.split(",") if name]
-    try:
-        return chosen(names) if names else EVENT_TYPES
-    except ValueError as unknown:
-        raise errors.INVALID_FIELD.refuse("types", unknown) from None
 
 
 def _origin_form(path: str) -> str:

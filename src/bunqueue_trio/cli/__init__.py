@@ -22,7 +22,7 @@ FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 _UNWRITABLE = frozenset({errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EBADF, errno.EAGAIN, errno.EDQUOT})
 
 COMMANDS = {
-    "serve": "serve", "worker": "worker", "config": "serve", "findings": "findings", "stats": "remote", "storage": "storage", "health": "storage", "push": "remote",
+    "serve": "serve", "worker": "worker", "config": "serve", "findings": "findings", "stats": "remote", "storage": "storage", "health": "storage", "push": "push",
     "queues": "queues", "queue": "queue", "pause": "queues", "resume": "queues", "limit": "queues",
     "jobs": "jobs", "job": "jobs", "logs": "jobs", "why": "jobs", "cancel": "jobs", "promote": "jobs", "discard": "jobs", "change": "jobs",
     "dead": "dead", "retry": "dead", "rerun": "reruns", "reruns": "reruns", "mark": "dead", "purge": "clear", "drain": "clear", "clean": "clear", "obliterate": "clear",

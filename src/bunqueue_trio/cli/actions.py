@@ -1,17 +1,14 @@
 """The command that shows what operators of a running server have done."""
 
-import json
 from collections.abc import Iterator
 from difflib import get_close_matches
-from typing import Any
 
 import click
-import msgspec
 from rich.table import Table
 
 from bunqueue_trio.cli.listing import show_table
 from bunqueue_trio.cli.many import refuse_no_time
-from bunqueue_trio.cli.remote import DURATION, at, json_option, now_ms, pages, with_server
+from bunqueue_trio.cli.remote import DURATION, at, json_of, json_option, now_ms, pages, with_server
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.pages import acts
 from bunqueue_trio.protocol import commands as c
@@ -25,12 +22,20 @@ COLUMNS = ("when", "who", "what", "of", "how", "changed")
 
 @click.command()
 @with_server
-@click.option("--who", metavar="NAME", default="", help="Only of whoever has this token, or this address.")
+@click.option("--who", metavar="NAME", default="", help="Only what this token or address did.")
 @click.option(
-    "--what", "kind", metavar="WHAT", default="", help="Only these, as the table calls them: pause, 'limit --rate'."
+    "--what",
+    "kind",
+    metavar="WHAT",
+    default="",
+    help="Only this command, as the table names it: pause, 'limit --rate'.",
 )
 @click.option(
-    "--of", "about", metavar="NAME", default="", help="Only to this queue, job, worker, schedule or group of errors."
+    "--of",
+    "about",
+    metavar="NAME",
+    default="",
+    help="Only what was done to this queue, job, worker, schedule or group of errors.",
 )
 @click.option("--newer", type=DURATION, metavar="TIME", help="Only at most this long ago: 10m, 2h, 7d.")
 @click.option("--older", type=DURATION, metavar="TIME", help="Only at least this long ago.")
@@ -56,22 +61,22 @@ def actions(
     _refuse_no_kind(kind)
     now = now_ms(url, token) if newer is not None or older is not None else 0
     since, until = None if newer is None else now - newer, None if older is None else now - older
-    found: list[tuple[dict[str, Any], Action]] = []
+    found: list[Action] = []
     is_filtered = bool(who or kind or about or newer is not None or older is not None)
     more = ""
-    for raw, act, total in _all(url, token, min(limit, PAGE_MAX), folds=not as_json):
+    for act, total in _all(url, token, min(limit, PAGE_MAX), folds=not as_json):
         if since is not None and act.at < since:
             break
         if (until is None or act.at <= until) and acts.is_wanted(act, who, kind, about):
             if len(found) == limit:
                 more = f"the newest {limit:,}{'' if is_filtered else f' of {total:,}'}; --limit shows more"
                 break
-            found.append((raw, act))
+            found.append(act)
     if as_json:
-        for raw, _ in found:
-            click.echo(json.dumps(raw))
+        for act in found:
+            click.echo(json_of(act))
     elif found:
-        _show(act for _, act in found)
+        _show(found)
     if more:
         # Beside the output, which a program may read.
         click.echo(more, err=True)
@@ -86,17 +91,14 @@ def _refuse_no_kind(kind: str) -> None:
         raise click.BadParameter(f"{kind!r} is none of {', '.join(acts.KINDS)}{meant}", param_hint="--what")
 
 
-def _all(url: str, token: str | None, size: int, *, folds: bool) -> Iterator[tuple[dict[str, Any], Action, int]]:
-    """Yield the acts, as the server sends them and as structs, and how many are kept; with ``folds`` the steps of one act are one."""
+def _all(url: str, token: str | None, size: int, *, folds: bool) -> Iterator[tuple[Action, int]]:
+    """Yield the acts, and how many are kept; with ``folds`` the steps of one act are one."""
     for page in pages(url, token, c.Actions, limit=size):
-        read = msgspec.convert(page["actions"], list[Action])
-        if folds:
-            yield from (({}, act, page["total"]) for act in acts.folded(read))
-        else:
-            yield from ((raw, act, page["total"]) for raw, act in zip(page["actions"], read, strict=True))
+        for act in acts.folded(page.actions) if folds else page.actions:
+            yield act, page.total
 
 
-def _show(found: Iterator[Action]) -> None:
+def _show(found: list[Action]) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in COLUMNS:
         table.add_column(name, justify="right" if name == "changed" else "left", no_wrap=name != "how")

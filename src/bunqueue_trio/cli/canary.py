@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from bunqueue_trio.cli.remote import Refusal, connection
+from bunqueue_trio.cli.remote import Ask, Refusal, connection
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.pages.words import span
 from bunqueue_trio.protocol import commands as c
@@ -41,16 +41,14 @@ def retry_first(
     """
     with connection(url, token) as ask:
         # What was cancelled on purpose stays where it is, as in a retry of all.
-        jobs = [
-            job
-            for job in ask(c.FindJobs, **wanted, state="failed", limit=1000)["jobs"]
-            if job.get("reason") != "cancelled"
-        ][:count]
+        jobs = [job for job in ask(c.FindJobs, **wanted, state="failed", limit=1000).jobs if job.reason != "cancelled"][
+            :count
+        ]
         open_: dict[str, str] = {}
         for job in jobs:
             try:
-                ask(c.RetryDlq, queue=job["queue"], jobId=job["id"])
-                open_[job["id"]] = ""
+                ask(c.RetryDlq, queue=job.queue, jobId=job.id)
+                open_[job.id] = ""
             except Refusal as refused:
                 # Its key is held, or it waits already.
                 if refused.status not in {400, 404, 409}:
@@ -73,9 +71,9 @@ def retry_first(
         click.echo(f"{died:,} of {total:,} died again", err=True)
 
 
-def _state(ask: Any, job_id: str) -> str:
+def _state(ask: Ask, job_id: str) -> str:
     try:
-        return str(ask(c.GetState, id=job_id)["state"])
+        return ask(c.GetState, id=job_id).state
     except Refusal as refused:
         if refused.status != 404:
             raise

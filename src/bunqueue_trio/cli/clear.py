@@ -61,8 +61,8 @@ def purge(
     def steps() -> Iterator[int]:
         nonlocal left
         for reply in pages(url, token, c.PurgeDlq, queue=queue, **body):
-            left = reply["left"]
-            yield reply["count"]
+            left = reply.left
+            yield reply.count
 
     count = _sum(steps(), "deleted")
     say(f"{queue}: {count:,} deleted, {left:,} left", {"count": count, "left": left}, as_json=as_json)
@@ -81,17 +81,26 @@ def drain(
     """Remove the waiting jobs of QUEUE for good. Active ones go on."""
     refuse_unknown(url, token, queue)
     if dry_run or not yes:
-        counts = answer(url, token, c.GetQueue, queue=queue)["queue"]["counts"]
-        states = f"{counts['waiting']:,} waiting" + (f" and {counts['delayed']:,} delayed" if delayed else "")
+        counts = answer(url, token, c.GetQueue, queue=queue).queue.counts
         total = counts["waiting"] + (counts["delayed"] if delayed else 0)
-        if not _is_wanted(url, token, queue, f"{states} jobs", total, dry_run=dry_run, yes=yes, as_json=as_json):
+        states = f"{counts['waiting']:,} waiting" + (f" and {counts['delayed']:,} delayed" if delayed else "")
+        if not _is_wanted(
+            url,
+            token,
+            queue,
+            f"{states} job{'' if total == 1 else 's'}",
+            total,
+            dry_run=dry_run,
+            yes=yes,
+            as_json=as_json,
+        ):
             return
 
     def steps() -> Iterator[int]:
         while True:
             reply = answer(url, token, c.Drain, queue=queue, delayed=delayed)
-            yield reply["count"]
-            if not (reply["count"] and reply["left"]):
+            yield reply.count
+            if not (reply.count and reply.left):
                 return
 
     _tell_removed(url, token, queue, steps(), as_json=as_json)
@@ -120,13 +129,13 @@ def clean(
     if dry_run or not yes:
         count = taken = 0
         for page in pages(url, token, c.Clean, **wanted, dryRun=True):
-            count, taken = count + page["count"], taken + page["bytes"]
+            count, taken = count + page.count, taken + page.bytes
         told = f"{words.count(count, f'{state} job')}, about {words.size(taken)}"
         if not _is_wanted(
             url, token, queue, f"{told},", count, dry_run=dry_run, yes=yes, as_json=as_json, more={"bytes": taken}
         ):
             return
-    steps = (reply["count"] for reply in pages(url, token, c.Clean, **wanted))
+    steps = (reply.count for reply in pages(url, token, c.Clean, **wanted))
     _tell_removed(url, token, queue, steps, as_json=as_json)
 
 
@@ -142,8 +151,8 @@ def obliterate(
 ) -> None:
     """Remove all that there is of QUEUE for good: jobs, records of ended ones, pause and limits."""
     refuse_unknown(url, token, queue)
-    view = answer(url, token, c.GetQueue, queue=queue)["queue"]
-    total = sum(view["counts"].values())
+    view = answer(url, token, c.GetQueue, queue=queue).queue
+    total = sum(view.counts.values())
     told = f"all of it, {words.count(total, 'job or record', 'jobs and records')},"
     if not _is_wanted(url, token, queue, told, total, dry_run=dry_run, yes=yes, as_json=as_json):
         return
@@ -151,8 +160,8 @@ def obliterate(
     def steps() -> Iterator[int]:
         while True:
             reply = answer(url, token, c.Obliterate, queue=queue, force=force)
-            yield reply["count"]
-            if reply["done"]:
+            yield reply.count
+            if reply.done:
                 return
 
     _tell_removed(url, token, queue, steps(), as_json=as_json)

@@ -11,6 +11,7 @@ from rich.progress import Progress
 
 from bunqueue_trio.errors import StartupError
 from bunqueue_trio.logs.printable import printable
+from bunqueue_trio.pages.words import count
 from bunqueue_trio.storage.copying import Held, Target, copy_store
 from bunqueue_trio.storage.sqlite import copying as file
 
@@ -42,8 +43,8 @@ def copy(source: str, target: str) -> None:
         except StartupError as error:
             raise click.ClickException(str(error)) from None
     for table in copied:
-        click.echo(f"{table.table:<11} {table.rows:>12,} rows  sha256 {table.digest}")
-    shown = f"{sum(table.rows for table in copied):,} rows, both read once more and the same"
+        click.echo(f"{table.table:<11} {count(table.rows, 'row'):>17}  sha256 {table.digest}")
+    shown = f"{count(sum(table.rows for table in copied), 'row')}, both read once more and the same"
     click.echo(printable(f"{empty}: {shown}"))
 
 

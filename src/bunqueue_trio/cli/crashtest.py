@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from bunqueue_trio.errors import leaves
+from bunqueue_trio.pages.words import count
 from bunqueue_trio.testing.crash.rounds import LOAD_S, Failed, Round, rounds
 
 # Breaches that are printed.
@@ -57,8 +58,9 @@ def crashtest(
     seed = secrets.randbelow(2**32) if seed is None else seed
     directory = Path(tempfile.mkdtemp(prefix="crashtest-", dir=data))
     power_loss = power_loss or lying_disk
-    what = "power cuts on a simulated disk" if power_loss else f"kills of a server with its file in {directory}"
-    click.echo(f"crashtest: {kills} {what}, seed {seed}")
+    what = count(kills, "power cut") if power_loss else count(kills, "kill")
+    where = "on a simulated disk" if power_loss else f"of a server with its file in {directory}"
+    click.echo(f"crashtest: {what} {where}, seed {seed}")
     done: list[Round] = []
     try:
         for each in rounds(
@@ -89,10 +91,11 @@ def _conclude(done: list[Round], directory: Path, seed: int) -> None:
     shutil.rmtree(directory)
     lost, longest = sum(each.verdict.lost for each in done), max(each.verdict.lost_ms for each in done)
     click.echo(
-        f"{len(done)} rounds, {answered} answered changes, {durable} durable pushes: nothing was lost that was promised"
+        f"{count(len(done), 'round')}, {count(answered, 'answered change')}, {count(durable, 'durable push', 'durable pushes')}: "
+        "nothing was lost that was promised"
     )
     if lost:
         click.echo(
-            f"the power took {lost} answered changes that were not durable, of at most the last {longest:.0f} ms each "
+            f"the power took {count(lost, 'answered change that was not durable', 'answered changes that were not durable')}, of at most the last {longest:.0f} ms each "
             "time; what was left was always a prefix of what had been committed"
         )

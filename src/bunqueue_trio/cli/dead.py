@@ -1,10 +1,11 @@
 """Commands about the dead letters of a running server: what they are, and another try for them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from http import HTTPStatus
 from typing import Any
 
 import click
+from msgspec import Raw, Struct
 
 from bunqueue_trio.cli.canary import Percent, retry_first
 from bunqueue_trio.cli.listing import Listing
@@ -20,11 +21,25 @@ from bunqueue_trio.cli.many import (
     with_dead_filter,
     yes_option,
 )
-from bunqueue_trio.cli.remote import DURATION, Refusal, answer, at, json_option, pages, refuse_without, say, with_server
+from bunqueue_trio.cli.remote import (
+    DURATION,
+    Refusal,
+    answer,
+    at,
+    json_argument,
+    json_option,
+    pages,
+    refuse_without,
+    say,
+    with_server,
+)
 from bunqueue_trio.cli.slips import refuse_unknown, tell_if_unknown
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.pages.words import count
 from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol.commands import Command
+from bunqueue_trio.protocol.groups import ErrorGroup, InCommon
+from bunqueue_trio.protocol.replies import DeadLetter, GroupsReply, ListedJob, RetryReply
 
 # A server gives no more at once.
 PAGE_MAX, GROUPS_MAX = 1000, 100
@@ -39,6 +54,15 @@ _WHY_STILL = {
 }
 
 
+class _Found(Struct, rename="camel"):
+    """A dead letter as a filter finds it, with less than a list of one queue says."""
+
+    job: ListedJob
+    entered_at: int | None
+    reason: str
+    error: str | None
+
+
 @click.command()
 @with_server
 @click.argument("queue", required=False)
@@ -49,7 +73,7 @@ _WHY_STILL = {
 @click.option(
     "--groups",
     is_flag=True,
-    help="Count them by their error instead, of all queues without QUEUE; numbers, ids, names and places in it do not matter.",
+    help="Show how many died of each error instead; numbers, ids, names and paths in it do not matter.",
 )
 @json_option
 def dead(
@@ -72,9 +96,10 @@ def dead(
     with Listing("died", "id", *beside, "reason", "error", as_json=as_json) as listing:
         for entries, of in _entries(url, token, queue, wanted, min(limit, PAGE_MAX)):
             for entry in entries[: limit - shown]:
-                job = entry["job"]
-                cells = (at(entry["enteredAt"]), job["id"], *(job[name] for name in beside), entry["reason"])
-                listing.add(entry, *cells, entry["error"] or "")
+                job = entry.job
+                when = "" if entry.entered_at is None else at(entry.entered_at)
+                cells = (when, job.id, *((job.queue,) if beside else ()), entry.reason, entry.error or "")
+                listing.add(entry, *cells)
                 shown += 1
             total = of
             if shown == limit:
@@ -92,66 +117,68 @@ def dead(
 
 def _entries(
     url: str, token: str | None, queue: str | None, wanted: dict[str, Any], limit: int
-) -> Iterator[tuple[list[dict[str, Any]], int]]:
+) -> Iterator[tuple[Sequence["DeadLetter | _Found"], int]]:
     """Yield dead letters page by page, and how many there are where that is known, else 0."""
     if queue is not None and wanted.keys() <= _WITH_THIS.keys():
         for page in pages(url, token, c.Dlq, queue=queue, **wanted, limit=limit):
-            yield page["entries"], 0 if wanted else page["total"]
+            yield page.entries, 0 if wanted else page.total
         return
     which = wanted | {"state": "failed"} | ({} if queue is None else {"queue": queue})
-    for page in pages(url, token, c.FindJobs, **which, limit=limit):
+    for found in pages(url, token, c.FindJobs, **which, limit=limit):
         yield (
             [
-                {"job": job, "enteredAt": job["completedAt"], "reason": job["reason"], "error": job["error"]}
-                for job in page["jobs"]
+                _Found(job=job, entered_at=job.completed_at, reason=job.reason or "", error=job.error)
+                for job in found.jobs
             ],
             0,
         )
 
 
 def _show_groups(url: str, token: str | None, queue: str | None, *, limit: int, as_json: bool) -> None:
-    kind, which = (c.DeadGroups, {}) if queue is None else (c.DlqGroups, {"queue": queue})
+    kind: type[Command[GroupsReply]] = c.DeadGroups if queue is None else c.DlqGroups
+    which = {} if queue is None else {"queue": queue}
     shown = total = 0
     with Listing("jobs", "group", "reason", "error", as_json=as_json) as listing:
         for page in pages(url, token, kind, **which, limit=min(limit, GROUPS_MAX)):
-            groups, total = page["groups"][: limit - shown], page["total"]
+            groups, total = page.groups[: limit - shown], page.total
             for group in groups:
                 listing.add(group, *_group_cells(group, where=queue is None))
             shown += len(groups)
             if shown == limit:
                 break
     if total > shown == limit:
-        click.echo(f"{shown:,} of {total:,} groups; --limit shows more", err=True)
+        click.echo(f"{shown:,} of {count(total, 'group')}; --limit shows more", err=True)
     if not (shown or as_json):
         click.echo(printable("no dead letters" if queue is None else f"{queue}: no dead letters"), err=True)
     if not shown:
         tell_if_unknown(url, token, *filter(None, [queue]))
 
 
-def _group_cells(group: dict[str, Any], *, where: bool) -> tuple[str, ...]:
-    example, told = group["example"], group["shape"]
+def _group_cells(group: ErrorGroup, *, where: bool) -> tuple[str, ...]:
+    example, told = group.example, group.shape
     if where:
-        told += "  " + ", ".join(f"{name}: {n:,}" for name, n in group["queues"].items())
-    told += f"  [{group['mark']}]" if group["mark"] else ""
-    told += _common(group["common"])
-    told += f"  ({at(group['firstSeen'])} to {at(group['lastSeen'])}, such as {example['id']})"
-    return f"{group['count']:,}", group["fingerprint"], example["reason"], told
+        told += "  " + ", ".join(f"{name}: {n:,}" for name, n in group.queues.items())
+    told += f"  [{group.mark}]" if group.mark else ""
+    told += _common(group.common)
+    told += f"  ({at(group.first_seen)} to {at(group.last_seen)}, such as {example.id})"
+    return f"{group.count:,}", group.fingerprint, example.reason, told
 
 
-def _common(common: dict[str, Any]) -> str:
+def _common(common: InCommon) -> str:
     """Return what the newest of a group have in common, in words."""
-    if common["sampled"] < 2:
+    if common.sampled < 2:
         return ""
-    said = [f"tag {tag}" for tag in common["tags"]]
-    said += [f"group {common['groupId']}"] if common["groupId"] is not None else []
-    said += [f"keys {', '.join(common['keys'])}"] if common["keys"] else []
-    return f"  [the newest {common['sampled']} have {'; '.join(said)}]" if said else ""
+    said = [f"tag {tag}" for tag in common.tags]
+    said += [f"group {common.group_id}"] if common.group_id is not None else []
+    said += [f"keys {', '.join(common.keys)}"] if common.keys else []
+    return f"  [the newest {common.sampled} have {'; '.join(said)}]" if said else ""
 
 
 @click.command()
 @with_server
 @click.argument("queue", required=False)
 @click.option("--id", "job_id", metavar="ID", help="Only this job.")
+@click.option("--data", metavar="JSON", help="With --id: another payload; `-` is standard input, `@FILE` a file.")
 @with_dead_filter
 @click.option(
     "--canary",
@@ -165,7 +192,7 @@ def _common(common: dict[str, Any]) -> str:
     default="20%",
     show_default=True,
     metavar="PART",
-    help="With --canary: the others stay dead if more than this part of the first die again.",
+    help="With --canary: leave the others if more than this part of the first die again.",
 )
 @click.option(
     "--wait",
@@ -173,7 +200,7 @@ def _common(common: dict[str, Any]) -> str:
     default="10m",
     show_default=True,
     metavar="TIME",
-    help="With --canary: the others stay dead if the first have not ended by then.",
+    help="With --canary: leave the others if the first have not ended by then.",
 )
 @limit_option
 @rate_option
@@ -181,13 +208,13 @@ def _common(common: dict[str, Any]) -> str:
 @yes_option
 @json_option
 def retry(
-    url: str, token: str | None, queue: str | None, wanted: dict[str, Any], *, job_id: str | None, canary: int | None,
+    url: str, token: str | None, queue: str | None, wanted: dict[str, Any], *, job_id: str | None, data: str | None, canary: int | None,
     stop_at: float, wait: int, limit: int | None, rate: int | None, dry_run: bool, yes: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Put the dead letters of QUEUE back into it, as new jobs with their old ids; without QUEUE all that a filter describes.
 
-    Attempts and stalls are counted from zero. A job that depends on another one of them follows it. One stays dead while an
-    unfinished job has its unique key, or while a job of another queue that it depends on is dead.
+    They have all their tries again. Jobs that depend on a retried job are retried after it. A job stays dead while an unfinished
+    job has its unique key, or while a job that it depends on is dead.
     """
     check_which(queue, job_id, wanted)
     for name, value in (("canary", canary), ("limit", limit), ("rate", rate), ("dry-run", dry_run or None)):
@@ -196,6 +223,7 @@ def retry(
     if canary is not None and limit is not None:
         raise click.UsageError("--canary and --limit exclude each other")
     refuse_without(canary is not None, "--canary", "stop_at", "wait")
+    refuse_without(job_id is not None, "--id", "data")
     refuse_unknown(url, token, *filter(None, [queue]))
     which = wanted | ({} if queue is None else {"queue": queue})
     how: dict[str, Any] = rated(rate, limit)
@@ -209,7 +237,8 @@ def retry(
         _retry_which(url, token, queue, which, as_json=as_json, **how)
     else:
         assert queue is not None
-        _retry_all(url, token, queue, job_id, as_json=as_json)
+        changed = {} if data is None else {"data": Raw(json_argument(data))}
+        _retry_all(url, token, queue, job_id, as_json=as_json, **changed)
 
 
 def is_wanted(
@@ -269,11 +298,11 @@ def _retry_which(
     say(text, did.told(), as_json=as_json)
 
 
-def _retry_all(url: str, token: str | None, queue: str, job_id: str | None, *, as_json: bool) -> None:
+def _retry_all(url: str, token: str | None, queue: str, job_id: str | None, *, as_json: bool, **changed: Raw) -> None:
     again, left = 0, 0
     try:
-        for reply in _tries(url, token, queue, job_id):
-            again, left = again + reply["count"], reply["left"]
+        for reply in _tries(url, token, queue, job_id, **changed):
+            again, left = again + reply.count, reply.left
     except click.ClickException as gone:
         if not again:
             raise
@@ -297,25 +326,26 @@ def _why_still(url: str, token: str | None, queue: str) -> str:
     )
 
 
-def _tries(url: str, token: str | None, queue: str, job_id: str | None) -> Iterator[dict[str, Any]]:
+def _tries(url: str, token: str | None, queue: str, job_id: str | None, **changed: Raw) -> Iterator[RetryReply]:
     """Yield the answers of passes over all dead letters, as long as one leaves some for the next; or the one answer for a single job.
 
     No more are retried than were dead at the start: where retried jobs die at once, that is not done for ever.
     """
     todo: int | None = None
     while True:
-        done, body = 0, {} if job_id is None else {"jobId": job_id}
+        body: dict[str, Any] = {} if job_id is None else {"jobId": job_id, **changed}
+        done = 0
         while True:
             reply = answer(url, token, c.RetryDlq, queue=queue, **body)
             yield reply
             if todo is None:
-                todo = reply["count"] + reply["left"]
-            done += reply["count"]
-            if reply["next"] is None:
+                todo = reply.count + reply.left
+            done += reply.count
+            if reply.next is None:
                 break
-            body["after"] = reply["next"]
+            body["after"] = reply.next
         todo -= done
-        if job_id is not None or not done or todo <= 0 or not reply["left"]:
+        if job_id is not None or not done or todo <= 0 or not reply.left:
             return
 
 
@@ -325,9 +355,9 @@ def _tries(url: str, token: str | None, queue: str, job_id: str | None) -> Itera
 @click.argument("what", metavar="WHAT", type=click.Choice(["fixed", "muted", "none"]))
 @json_option
 def mark(url: str, token: str | None, group: str, what: str, *, as_json: bool) -> None:
-    """Say of the errors of GROUP that they are `fixed`, and a finding speaks of them when they come back, or `muted`, and none does.
+    """Mark the errors of GROUP as `fixed` (you hear of them if they come back) or `muted` (you hear nothing of them).
 
-    `dead --groups` names the groups, and shows what was said of them; `none` takes it back.
+    `none` takes the mark back. `dead --groups` lists the groups and their marks.
     """
     try:
         reply = answer(url, token, c.MarkGroup, fingerprint=group, mark=what)

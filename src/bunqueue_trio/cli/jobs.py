@@ -19,24 +19,29 @@ from bunqueue_trio.cli.remote import (
     Refusal,
     answer,
     at,
+    facts_of,
     json_argument,
+    json_of,
     json_option,
     pages,
+    plain,
     refuse_without,
     say,
     with_server,
 )
 from bunqueue_trio.cli.slips import tell_if_unknown
+from bunqueue_trio.cli.timeline import show_timeline
 from bunqueue_trio.cli.words import told
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.pages.words import Given, line, span
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.commands import Command
+from bunqueue_trio.protocol.lines import Attempt
+from bunqueue_trio.protocol.replies import DataReply, ListedJob, Reply
 
 # A server gives no more at once.
 PAGE_MAX = 1000
-# The time that matters in each state, and what it is.
-_WHEN = {"delayed": "runAt", "active": "startedAt", "completed": "completedAt", "failed": "completedAt"}
+# What the time is that matters in each state.
 _WHEN_CALLED = {"delayed": "ready at", "active": "began", "completed": "ended", "failed": "ended"}
 
 _FIRST = ("id", "queue", "name", "state", "error")
@@ -46,7 +51,7 @@ _CHANGES: dict[str, type[Command]] = {"data": c.Update, "priority": c.ChangePrio
 """What changes each field of a job."""
 
 _ids = click.argument("job_ids", nargs=-1, metavar="[ID...]")
-_force = click.option("--force", is_flag=True, help="With a filter: active ones, too.")
+_force = click.option("--force", is_flag=True, help="With a filter: active jobs, too.")
 
 
 @click.command()
@@ -57,30 +62,35 @@ _force = click.option("--force", is_flag=True, help="With a filter: active ones,
 @click.option(
     "--limit", type=click.IntRange(min=1), default=100, show_default=True, metavar="N", help="Show at most N."
 )
+@click.option("--count", "only_count", is_flag=True, help="Say how many there are, all of them, instead.")
 @json_option
 def jobs(
     url: str, token: str | None, of_queue: str | None, in_state: str | None, wanted: dict[str, Any], *, limit: int,
-    as_json: bool,
+    only_count: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """List jobs, of QUEUE in STATE or of all that a filter describes: when, id, name, failed attempts and last error.
 
     STATE is waiting, delayed, waiting-children, active, completed or failed (dead). Waiting jobs come in the order of their delivery,
     delayed ones as they become ready, ended ones newest first. The time is when a delayed job is ready, an active one began, an
-    ended one ended, and any other was pushed. Of several queues or states, each job has its own beside it.
+    ended one ended, and any other was pushed. With several queues or states, each line says its own.
     """
     wanted |= _also(wanted, "queue", of_queue) | _also(wanted, "state", in_state)
+    if only_count:
+        total = sum(page.count or 0 for page in pages(url, token, c.FindJobs, **wanted, count=True))
+        say(f"{total:,}", {"count": total}, as_json=as_json)
+        return
     is_one = all(len(wanted.get(name, ())) == 1 for name in ("queue", "state"))
     when = _WHEN_CALLED.get(wanted["state"][0], "pushed") if len(wanted.get("state", ())) == 1 else "when"
     where = () if is_one else ("queue", "state")
     shown, more = 0, False
     with Listing(when, "id", *where, "name", "attempts failed", "error", as_json=as_json) as listing:
         for page in pages(url, token, c.FindJobs, **wanted, limit=min(limit, PAGE_MAX)):
-            listed = page["jobs"][: limit - shown]
+            listed = page.jobs[: limit - shown]
             for each in listed:
-                listing.add(each, *_cells(each, where))
+                listing.add(each, *_cells(each, where=not is_one))
             shown += len(listed)
             if shown == limit:
-                more = page["next"] is not None or len(listed) < len(page["jobs"])
+                more = page.next is not None or len(listed) < len(page.jobs)
                 break
     if more:
         # Beside the output, which a program may read.
@@ -95,10 +105,19 @@ def _also(wanted: dict[str, Any], name: str, value: str | None) -> dict[str, Any
     return {} if value is None else {name: [*wanted.get(name, ()), value]}
 
 
-def _cells(job: dict[str, Any], where: tuple[str, ...]) -> tuple[str, ...]:
-    when = at(job[_WHEN.get(job["state"], "createdAt")] or job["createdAt"])
-    tries = f"{job['attempts']} of {job['maxAttempts']}"
-    return (when, job["id"], *(job[name] for name in where), job.get("name", ""), tries, job["error"] or "")
+def _cells(job: ListedJob, *, where: bool) -> tuple[str, ...]:
+    when = at(
+        {
+            "delayed": job.run_at,
+            "active": job.started_at,
+            "completed": job.completed_at,
+            "failed": job.completed_at,
+        }.get(job.state)
+        or job.created_at
+    )
+    tries = f"{job.attempts} of {job.max_attempts}"
+    beside = (job.queue, job.state) if where else ()
+    return (when, job.id, *beside, job.name or "", tries, job.error or "")
 
 
 def _place(name: str) -> int:
@@ -110,18 +129,26 @@ def _place(name: str) -> int:
 @with_server
 @click.argument("job_id", metavar="ID")
 @click.option("--data", is_flag=True, help="Show its payload and its result, too.")
+@click.option("--timeline", is_flag=True, help="Show what happened to it instead, in order; also to one that is gone.")
 @json_option
-def job(url: str, token: str | None, job_id: str, *, data: bool, as_json: bool) -> None:
+def job(url: str, token: str | None, job_id: str, *, data: bool, timeline: bool, as_json: bool) -> None:
     """Show the job ID: its state, times and last error, and the attempts that failed, with their stacks."""
-    found = answer(url, token, c.GetJob, id=job_id)["job"] | answer(url, token, c.GetState, id=job_id)
+    if timeline:
+        if data:
+            raise click.UsageError("--timeline has no payloads: leave out --data")
+        show_timeline(url, token, job_id, as_json=as_json)
+        return
+    view = answer(url, token, c.GetJob, id=job_id).job
+    # All that there is, in whatever order: nothing here knows its fields.
+    found = plain(view) | plain(answer(url, token, c.GetState, id=job_id))
     del found["ok"]
-    failed = answer(url, token, c.GetAttempts, id=job_id)["attempts"]
+    failed = answer(url, token, c.GetAttempts, id=job_id).attempts
     if as_json:
-        click.echo(json.dumps(found | {"failedAttempts": failed}))
+        click.echo(json_of(found | {"failedAttempts": failed}))
         return
     if data:
         if found["state"] == "completed":
-            found["result"] = answer(url, token, c.GetResult, id=job_id)["result"]
+            found["result"] = plain(answer(url, token, c.GetResult, id=job_id).result)
     else:
         del found["data"]
     for name in sorted(found, key=_place):
@@ -142,23 +169,21 @@ def job(url: str, token: str | None, job_id: str, *, data: bool, as_json: bool) 
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Show at most N; all unless you say.")
 @json_option
 def logs(url: str, token: str | None, job_id: str, *, limit: int | None, as_json: bool) -> None:
-    """Show what the workers of the job ID wrote down, oldest line first: when, level and message."""
-    lines = (
-        entry for page in pages(url, token, c.GetLogs, of="data", id=job_id, limit=PAGE_MAX) for entry in page["logs"]
-    )
+    """Show the log lines that workers wrote for the job ID, oldest first: when, level and message."""
+    lines = (entry for page in pages(url, token, c.GetLogs, id=job_id, limit=PAGE_MAX) for entry in page.data.logs)
     shown = False
     for entry in islice(lines, limit):
         shown = True
-        say(f"{at(entry['timestamp'])}  {entry['level']}  {entry['message']}", entry, as_json=as_json)
+        say(f"{at(entry.timestamp)}  {entry.level}  {entry.message}", entry, as_json=as_json)
     if not (shown or as_json):
         click.echo(printable(f"{job_id}: its workers wrote nothing down"), err=True)
 
 
-def _show_attempt(attempt: dict[str, Any]) -> None:
-    by = f"  by {attempt['by']}" if attempt["by"] else ""
-    begun, for_ = at(attempt["startedAt"]), span(attempt["duration"])
-    click.echo(printable(f"attempt {attempt['attempt']}: {begun}  {for_}  {attempt['reason']}{by}  {attempt['error']}"))
-    for text in (attempt["stack"] or "").splitlines():
+def _show_attempt(attempt: Attempt) -> None:
+    by = f"  by {attempt.by}" if attempt.by else ""
+    begun, for_ = at(attempt.started_at), span(attempt.duration)
+    click.echo(printable(f"attempt {attempt.attempt}: {begun}  {for_}  {attempt.reason}{by}  {attempt.error}"))
+    for text in (attempt.stack or "").splitlines():
         click.echo(printable(f"    {text}"))
 
 
@@ -170,13 +195,13 @@ def why(url: str, token: str | None, job_id: str, *, as_json: bool) -> None:
     """Say why the job ID is not running: what it waits for, or how it ended."""
     said = answer(url, token, c.Why, id=job_id)
     if as_json:
-        click.echo(json.dumps(said))
+        click.echo(json_of(said))
         return
-    code = "" if said["code"] == said["state"] else f" ({said['code']})"
-    click.echo(printable(f"{said['queue']}: {said['state']}{code}. {said['why']}"))
-    for name in ("since", "until"):
-        if said[name] is not None:
-            click.echo(f"{name} {at(said[name])}")
+    code = "" if said.code == said.state else f" ({said.code})"
+    click.echo(printable(f"{said.queue}: {said.state}{code}. {said.why}"))
+    for name, moment in (("since", said.since), ("until", said.until)):
+        if moment is not None:
+            click.echo(f"{name} {at(moment)}")
 
 
 @click.command()
@@ -187,10 +212,10 @@ def why(url: str, token: str | None, job_id: str, *, as_json: bool) -> None:
 @dry_option
 @yes_option
 @json_option
-@click.option("--reason", metavar="TEXT", help="Why; a record is kept that says so, and who asked.")
+@click.option("--reason", metavar="TEXT", help="Keep a record with this reason, and who asked.")
 @click.option(
     "--grace", type=DURATION, metavar="TIME",
-    help="Time for the worker of an active job to end it; what it reports meanwhile counts. A record is kept.",
+    help="Give the worker of an active job this long to end it; what it reports by then counts. A record is kept.",
 )  # fmt: skip
 def cancel(
     url: str, token: str | None, job_ids: tuple[str, ...], wanted: dict[str, Any], *, force: bool, reason: str | None,
@@ -198,8 +223,8 @@ def cancel(
 ) -> None:  # fmt: skip
     """Remove unfinished jobs for good: those with these IDs, or all that a filter describes.
 
-    The worker of an active one hears of it at once; of those of a filter they are removed by --force only. With a reason or a
-    grace a record of each is kept, among the dead letters.
+    Active jobs are stopped at their workers; a filter takes them only with --force. With --reason or --grace a record of each job is
+    kept, among the dead letters.
     """
     how: dict[str, Any] = {"reason": reason, "grace": grace}
     given = {name: value for name, value in how.items() if value is not None}
@@ -207,8 +232,8 @@ def cancel(
         given["by"] = _who()
     if _are_ids(job_ids, wanted, dry_run=dry_run):
 
-        def said(reply: dict[str, Any]) -> str:
-            until = reply.get("data", {}).get("until")
+        def said(reply: DataReply) -> str:
+            until = facts_of(reply).get("until")
             # An active job whose worker has time to end it is not over yet.
             return "cancelled" if until is None else f"its worker gets the word, and has until {at(until)} to end it"
 
@@ -233,7 +258,7 @@ def promote(
     url: str, token: str | None, job_ids: tuple[str, ...], wanted: dict[str, Any], *, rate: int | None, dry_run: bool,
     yes: bool, as_json: bool,
 ) -> None:  # fmt: skip
-    """Make delayed jobs ready now, also those that wait out their backoff: these IDs, or all that a filter describes."""
+    """Make delayed jobs ready now, also those that wait for their next try: these IDs, or all that a filter describes."""
     if rate is not None and job_ids:
         raise click.UsageError("--rate is for many jobs: give a filter such as --queue")
     if _are_ids(job_ids, wanted, dry_run=dry_run):
@@ -257,7 +282,7 @@ def discard(
 ) -> None:  # fmt: skip
     """Make dead letters of unfinished jobs: these IDs, or all that a filter describes.
 
-    They are kept, and not tried again unless they are retried. Active ones of a filter are discarded by --force only.
+    They are kept, and run again only if somebody retries them. A filter takes active jobs only with --force.
     """
     if _are_ids(job_ids, wanted, dry_run=dry_run):
         ask = partial(answer, url, token, c.Discard)
@@ -280,14 +305,14 @@ def _are_ids(job_ids: tuple[str, ...], wanted: dict[str, Any], *, dry_run: bool)
 @click.command()
 @with_server
 @click.argument("job_id", metavar="ID")
-@click.option("--priority", type=int, help="Higher is sooner; it takes the place that its age gives it.")
-@click.option("--delay", type=DURATION, metavar="TIME", help="Ready this long from now; 0 is now.")
-@click.option("--data", metavar="JSON", help="Another payload; `-` is standard input, `@FILE` a file.")
+@click.option("--priority", type=int, help="Jobs with a higher number come first, and older ones before newer ones.")
+@click.option("--delay", type=DURATION, metavar="TIME", help="Make it ready this long from now; 0s: now.")
+@click.option("--data", metavar="JSON", help="The new payload; `-`: from standard input, `@FILE`: from a file.")
 @json_option
 def change(
     url: str, token: str | None, job_id: str, *, priority: int | None, delay: int | None, data: str | None, as_json: bool
 ) -> None:  # fmt: skip
-    """Change the payload, priority or delay of the job ID, which must not be active."""
+    """Change the payload, priority or delay of the job ID. An active job cannot be changed."""
     changes: dict[str, Any] = {
         "data": None if data is None else Raw(json_argument(data)),
         "priority": priority,
@@ -320,7 +345,7 @@ def explained(url: str, token: str | None, job_id: str, refusal: Refusal) -> cli
         said = answer(url, token, c.Why, id=job_id)
     except click.ClickException:
         return refusal
-    if said["state"] == "active" and refusal.status == HTTPStatus.CONFLICT:
+    if said.state == "active" and refusal.status == HTTPStatus.CONFLICT:
         ends = line("cancel", Given(job_id))
         return click.ClickException(
             f"{job_id}: {refusal.message}: its worker has it, and keeps what it was given; `{ends}` ends it"
@@ -328,14 +353,14 @@ def explained(url: str, token: str | None, job_id: str, refusal: Refusal) -> cli
     if refusal.status not in (400, 404):
         return refusal
     how = {
-        "failed": f"it is a dead letter; `{line('retry', Given(said['queue']), '--id', Given(job_id))}` lets it wait again",
+        "failed": f"it is a dead letter; `{line('retry', Given(said.queue), '--id', Given(job_id))}` lets it wait again",
         "completed": "it has completed",
-    }.get(said["state"], f"it is {said['state']}")
+    }.get(said.state, f"it is {said.state}")
     return click.ClickException(f"{job_id}: {how}")
 
 
 def _each(
-    url: str, token: str | None, job_ids: tuple[str, ...], done: str | Callable[[dict[str, Any]], str], act: Callable[[str], Any], *,
+    url: str, token: str | None, job_ids: tuple[str, ...], done: str | Callable[[Any], str], act: Callable[[str], Reply], *,
     as_json: bool,
 ) -> None:  # fmt: skip
     """Do it to each of the jobs, and say what is ``done`` by the answer; those that refuse it do not keep it from the others."""
@@ -351,6 +376,6 @@ def _each(
             refused.append(f"{job_id}: {error.message}")
         else:
             said = done if isinstance(done, str) else done(reply)
-            say(f"{job_id}: {said}", reply | {"id": job_id}, as_json=as_json)
+            say(f"{job_id}: {said}", plain(reply) | {"id": job_id}, as_json=as_json)
     if refused:
         raise click.ClickException(printable("; ".join(refused)))

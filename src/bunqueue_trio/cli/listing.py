@@ -1,6 +1,5 @@
 """Lists of commands: rows under headings that say what each column is; for programs an object a line."""
 
-import json
 import sys
 from typing import Any, Self
 
@@ -8,6 +7,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from bunqueue_trio.cli.remote import json_of
 from bunqueue_trio.logs.printable import printable
 
 # Rows that say how wide the columns are: what comes later may be wider.
@@ -38,7 +38,7 @@ class Listing:
     def add(self, reply: Any, *cells: object) -> None:
         """Print a row, or what the server said."""
         if self._as_json:
-            click.echo(json.dumps(reply))
+            click.echo(json_of(reply))
             return
         self._rows.append(tuple(printable(str(cell)) for cell in cells))
         if self._widths is not None or len(self._rows) == _FIRST:

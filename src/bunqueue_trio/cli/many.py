@@ -12,6 +12,7 @@ from bunqueue_trio.cli.slips import refuse_unknown
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.pages.words import count
 from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol.replies import ActReply, ListedJob
 
 STATES = ("waiting", "delayed", "waiting-children", "active", "completed", "failed")
 # Jobs in one request: about a second at most, so that the bar moves.
@@ -55,10 +56,10 @@ rate_option = click.option(
     "--rate", type=click.IntRange(1, 1_000_000), metavar="N", help="At most N jobs a second, so that workers keep up.",
 )  # fmt: skip
 limit_option = click.option(
-    "--limit", type=click.IntRange(min=1), metavar="N", help="No more than N of them, the newest.",
+    "--limit", type=click.IntRange(min=1), metavar="N", help="At most N of them, newest first.",
 )  # fmt: skip
 yes_option = click.option("--yes", is_flag=True, help="Do it without asking.")
-dry_option = click.option("--dry-run", is_flag=True, help="Only say what would come of it.")
+dry_option = click.option("--dry-run", is_flag=True, help="Change nothing; say what would happen.")
 
 
 def _with(options: tuple[Callable[..., Any], ...], names: tuple[str, ...]) -> Callable[..., Any]:
@@ -117,16 +118,15 @@ class Sum:
         self.count: int = 0
         self.ending: int = 0
         self.refused: dict[str, int] = {}
-        self.examples: list[dict[str, Any]] = []
+        self.examples: list[ListedJob] = []
 
-    def add(self, reply: dict[str, Any]) -> None:
+    def add(self, reply: ActReply) -> None:
         """Count one answer more."""
-        self.count += reply["count"]
-        # A server before this one does not say it.
-        self.ending += reply.get("ending", 0)
-        for code, n in reply["refused"].items():
+        self.count += reply.count
+        self.ending += reply.ending
+        for code, n in reply.refused.items():
             self.refused[code] = self.refused.get(code, 0) + n
-        self.examples = (self.examples + reply["examples"])[:3]
+        self.examples = (self.examples + reply.examples)[:3]
 
     def told(self, *, dry_run: bool = False) -> dict[str, Any]:
         """Return it as a program reads it."""
@@ -136,9 +136,7 @@ class Sum:
     def show(self) -> None:
         """Show the examples, beside the output, which a program may read."""
         for job in self.examples:
-            click.echo(
-                printable(f"{job['id']}  {job['queue']}  {job['state']}  {job['error'] or ''}".rstrip()), err=True
-            )
+            click.echo(printable(f"{job.id}  {job.queue}  {job.state}  {job.error or ''}".rstrip()), err=True)
 
     def done(self, done: str, *, would: bool = False) -> str:
         """Return to how many it was ``done``, or would be; those that their workers end are another matter."""
@@ -194,7 +192,7 @@ def act(url: str, token: str | None, wanted: dict[str, Any], action: str, total:
         try:
             for reply in _replies(url, token, body):
                 did.add(reply)
-                bar.update(reply["count"])
+                bar.update(reply.count)
         except click.ClickException as gone:
             if not did.count:
                 raise
@@ -202,7 +200,7 @@ def act(url: str, token: str | None, wanted: dict[str, Any], action: str, total:
     return did
 
 
-def _replies(url: str, token: str | None, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _replies(url: str, token: str | None, body: dict[str, Any]) -> Iterator[ActReply]:
     """Yield the answers to an act, page by page, until none is left or ``limit`` were looked at."""
     left = body.get("limit")
     most = 10 * ACT_MAX if "dryRun" in body else ACT_MAX
@@ -211,10 +209,10 @@ def _replies(url: str, token: str | None, body: dict[str, Any]) -> Iterator[dict
         reply = answer(url, token, c.ActOnJobs, **request)
         yield reply
         if left is not None:
-            left -= reply["count"] + sum(reply["refused"].values())
-        if reply["next"] is None or (left is not None and left <= 0):
+            left -= reply.count + sum(reply.refused.values())
+        if reply.next is None or (left is not None and left <= 0):
             return
-        body = body | {"after": reply["next"]}
+        body = body | {"after": reply.next}
 
 
 def act_on_many(

@@ -8,13 +8,14 @@ from typing import Any
 import click
 
 from bunqueue_trio.cli.many import confirm, dry_option, yes_option
-from bunqueue_trio.cli.remote import answer, at, json_option, pages, refuse_without, say, with_server
+from bunqueue_trio.cli.remote import answer, at, json_option, pages, plain, refuse_without, say, with_server
 from bunqueue_trio.cli.slips import refuse_unknown, tell_unknown
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.pages.queue_settings import GROUPS, NAMED, Told, parse, tell, tell_limits, written
 from bunqueue_trio.pages.words import count
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.catalog import COMMANDS
+from bunqueue_trio.protocol.queue_replies import QueueView
 
 # Of the newest: who has said something longer ago is not told.
 ACTS_LOOKED = 1000
@@ -62,13 +63,13 @@ class Said(click.ParamType[tuple[str, Any]]):
     type=Said(),
     multiple=True,
     metavar="NAME=VALUE",
-    help="Change one; `none` as value: as everywhere. May be repeated.",
+    help="Change one setting; the value `none` brings back the default. May be repeated.",
 )
 @click.option(
     "--reset",
     type=click.Choice([*GROUPS, "limits"]),
     multiple=True,
-    help="Let these be as everywhere. May be repeated.",
+    help="Bring back the defaults of this group. May be repeated.",
 )
 @dry_option
 @yes_option
@@ -85,8 +86,8 @@ def queue(
     dead      which dead letters are kept, maxAge, maxEntries, and retried by the server, autoRetry, autoRetryInterval, maxAutoRetries
     limits    how many jobs may be active, and delivered in which time: see `limit`
 
-    With --set and --reset they are changed; they last over restarts of the server. Times are such as 500ms, 30s or 7d. Jobs that
-    are there keep what they have; but dead letters that are not to be kept any more are deleted, and it asks before that.
+    --set and --reset change them, also for later starts of the server. Times are such as 500ms, 30s or 7d. Jobs that are there
+    already keep what they have. Dead letters that would no longer be kept are deleted; you are asked before.
     """
     refuse_without(bool(said or reset), "--set or --reset", "dry_run")
     if reset and not said:
@@ -102,6 +103,8 @@ def queue(
         return
     if leaving:
         confirm(f"{queue}: delete {count(leaving, 'dead letter')} for good", yes=yes)
+    # What is set makes it known.
+    before = answer(url, token, c.GetQueue, queue=queue).queue
     for name in reset:
         for kind in (c.ClearConcurrency, c.RateLimitClear) if name == "limits" else (GROUPS[name].clears,):
             answer(url, token, kind, queue=queue)
@@ -109,27 +112,29 @@ def queue(
         fields = {each: value for each, value in said if NAMED[each].group == name}
         if fields:
             answer(url, token, COMMANDS[group.command], queue=queue, **fields)
-    replies = {name: answer(url, token, group.looks, queue=queue) for name, group in GROUPS.items()}
-    view = answer(url, token, c.GetQueue, queue=queue)["queue"]
+    replies = {name: plain(answer(url, token, group.looks, queue=queue)) for name, group in GROUPS.items()}
+    view = answer(url, token, c.GetQueue, queue=queue).queue
     if as_json:
         settings = {
             name: {"values": replies[name][group.reply], "set": replies[name]["set"]} for name, group in GROUPS.items()
         }
-        click.echo(json.dumps(settings | {"limits": {name: view[name] for name in ("concurrency", "rateLimit")}}))
+        click.echo(
+            json.dumps(settings | {"limits": {"concurrency": view.concurrency, "rateLimit": plain(view.rate_limit)}})
+        )
         return
-    is_any_set = any(reply["set"] for reply in replies.values()) or view["concurrency"] or view["rateLimit"]
+    is_any_set = any(reply["set"] for reply in replies.values()) or view.concurrency or view.rate_limit
     if said or not is_any_set:
-        tell_unknown(url, token, view, " yet; jobs that come to it will be treated so" if said else "")
+        tell_unknown(url, token, before, " yet; jobs that come to it will be treated so" if said else "")
     _show(url, token, view, replies, is_any_set=bool(is_any_set))
 
 
 def _show(
-    url: str, token: str | None, view: dict[str, Any], replies: Mapping[str, Mapping[str, Any]], *, is_any_set: bool
+    url: str, token: str | None, view: QueueView, replies: Mapping[str, Mapping[str, Any]], *, is_any_set: bool
 ) -> None:
     """Show each setting, and who has said it where that is known."""
-    queue = view["name"]
-    acts = answer(url, token, c.Actions, limit=ACTS_LOOKED)["actions"] if is_any_set else []
-    rows = [*tell(replies, queue, acts), *tell_limits(view, queue, acts)]
+    queue = view.name
+    acts = plain(answer(url, token, c.Actions, limit=ACTS_LOOKED).actions) if is_any_set else []
+    rows = [*tell(replies, queue, acts), *tell_limits(plain(view), queue, acts)]
     width = max(len(told.value) for told in rows)
     for told in rows:
         line = f"{told.setting.group:<9} {told.setting.name:<17} {told.value:<{width}}  {_source(told)}"
@@ -144,10 +149,10 @@ def _leaving(url: str, token: str | None, queue: str, said: Mapping[str, Any]) -
     """Return how many dead letters would not be kept any more."""
     most, age, leaving = said.get("maxEntries"), said.get("maxAge"), 0
     if most is not None:
-        leaving = answer(url, token, c.GetQueue, queue=queue)["queue"]["counts"]["failed"] - most
+        leaving = answer(url, token, c.GetQueue, queue=queue).queue.counts["failed"] - most
     if age is not None:
         found = pages(url, token, c.Clean, queue=queue, state="failed", grace=age, dryRun=True)
-        leaving = max(leaving, sum(page["count"] for page in found))
+        leaving = max(leaving, sum(page.count for page in found))
     return max(leaving, 0)
 
 

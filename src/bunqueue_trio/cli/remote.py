@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 import click
 import httpx
@@ -26,13 +26,35 @@ from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.pages.words import count, span
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.address import http_url, masked
+from bunqueue_trio.protocol.catalog import SPECS
 from bunqueue_trio.protocol.commands import Command
 from bunqueue_trio.protocol.numbers import integer
+from bunqueue_trio.protocol.replies import DataReply, Reply
 from bunqueue_trio.protocol.request import Request, request_of
 from bunqueue_trio.protocol.routes import path_of_page
+from bunqueue_trio.protocol.surrogates import read
+from bunqueue_trio.protocol.trail_replies import LogsReply
 
-Ask = Callable[..., Any]
-"""Takes a command and its fields, by their names in JSON, and returns the answer."""
+R = TypeVar("R", bound=Reply)
+
+
+class Ask(Protocol):
+    """Takes a command and its fields, by their names in JSON, and returns the answer."""
+
+    def __call__(self, kind: type[Command[R]], /, **fields: object) -> R:
+        """Ask a server."""
+        ...
+
+
+@runtime_checkable
+class Paged(Protocol):
+    """A page, and behind which place the next one begins."""
+
+    @property
+    def next(self) -> str | None:
+        """That place; None: this is the last page."""
+        ...
+
 
 DEFAULT_URL = "http://127.0.0.1:6790"
 TIMEOUT_S = 10.0
@@ -88,7 +110,7 @@ def with_server(command: Callable[..., Any]) -> Callable[..., Any]:
         "--token",
         envvar="BUNQUEUE_TOKEN",
         metavar="TOKEN",
-        help="Bearer token; other users of this machine see a flag, not a variable.  [env BUNQUEUE_TOKEN]",
+        help="Bearer token. Better set the variable: other users of this machine can see a flag.  [env BUNQUEUE_TOKEN]",
     )(checked)
     return click.option(
         "--url", envvar="BUNQUEUE_URL", default=DEFAULT_URL, metavar="URL",
@@ -96,7 +118,7 @@ def with_server(command: Callable[..., Any]) -> Callable[..., Any]:
     )(with_token)  # fmt: skip
 
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print what the server says: an object a line.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")
 
 
 def with_server_of_group(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -117,7 +139,17 @@ def with_server_of_group(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def say(text: str, reply: Any, *, as_json: bool) -> None:
     """Print what came of it: in words, or as a program reads it."""
-    click.echo(json.dumps(reply) if as_json else printable(text))
+    click.echo(json_of(reply) if as_json else printable(text))
+
+
+def json_of(reply: Any) -> str:
+    """Return what a server has answered, or a part of it, as a line of JSON."""
+    return json.dumps(plain(reply))
+
+
+def plain(reply: Any) -> Any:
+    """Return an answer, or a part of it, by the names of its fields in JSON."""
+    return json.loads(msgspec.json.encode(reply), parse_int=integer)
 
 
 def of_list_alone(ctx: click.Context, *names: str) -> None:
@@ -164,13 +196,21 @@ def connection(url: str, token: str | None) -> Iterator[Ask]:
     """Return what asks a server for many things, over one connection; it raises as :func:`answer`."""
     with connect(url, token) as client:
 
-        def ask(kind: type[Command], /, **fields: object) -> Any:
+        def ask(kind: type[Command[R]], /, **fields: object) -> R:
             known = {field.encode_name for field in msgspec.structs.fields(kind)}
             assert fields.keys() <= known, f"{kind.__name__} has no {', '.join(fields.keys() - known)}"
             try:
-                return _sent(client, url, request_of(kind, fields))
+                content = _sent(client, url, request_of(kind, fields))
             except Refusal as refusal:
                 raise _naming(refusal, fields) from None
+            try:
+                return cast("R", read(content, SPECS[kind].reply))
+            except (ValueError, RecursionError) as error:
+                raise click.ClickException(
+                    printable(
+                        f"{masked(url)}: its answer to {SPECS[kind].tag} cannot be read: {error}; is it of another version?"
+                    )
+                ) from None
 
         yield ask
 
@@ -183,16 +223,17 @@ def _naming(refusal: Refusal, fields: dict[str, object]) -> Refusal:
     return refusal
 
 
-def _sent(client: httpx.Client, url: str, request: Request) -> Any:
+def _sent(client: httpx.Client, url: str, request: Request) -> bytes:
     method, target, body = request
     try:
         response = client.request(method, target, content=body)
     except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
         raise unreachable(url, error) from None
-    return accepted(url, response.status_code, response.content)
+    accepted(url, response.status_code, response.content)
+    return response.content
 
 
-def answer(url: str, token: str | None, kind: type[Command], /, **fields: object) -> Any:
+def answer(url: str, token: str | None, kind: type[Command[R]], /, **fields: object) -> R:
     """Return what the server answers to one command with these fields, by their names in JSON.
 
     Raises:
@@ -205,25 +246,29 @@ def answer(url: str, token: str | None, kind: type[Command], /, **fields: object
 def page_of(url: str, token: str | None, name: str) -> Any:
     """Return a page of the server about itself; raises as :func:`answer`."""
     with connect(url, token) as client:
-        return _sent(client, url, Request("GET", path_of_page(name), None))
+        return json.loads(_sent(client, url, Request("GET", path_of_page(name), None)), parse_int=integer)
 
 
-def pages(
-    url: str, token: str | None, kind: type[Command], /, *, of: str | None = None, **fields: object
-) -> Iterator[dict[str, Any]]:
-    """Yield the answers to a command, or the part ``of`` each, page by page."""
+def pages(url: str, token: str | None, kind: type[Command[R]], /, **fields: object) -> Iterator[R]:
+    """Yield the answers to a command, page by page."""
     while True:
         page = answer(url, token, kind, **fields)
-        page = page if of is None else page[of]
         yield page
-        if page["next"] is None:
+        part = page.data if isinstance(page, LogsReply) else page
+        assert isinstance(part, Paged), kind
+        if part.next is None:
             return
-        fields["after"] = page["next"]
+        fields["after"] = part.next
+
+
+def facts_of(reply: DataReply) -> dict[str, Any]:
+    """Return what an answer says that has no names of its own."""
+    return reply.data if isinstance(reply.data, dict) else {}
 
 
 def now_ms(url: str, token: str | None) -> int:
     """Return what time it is at the server: only its clock counts."""
-    return int(answer(url, token, c.Ping)["data"]["time"])
+    return int(facts_of(answer(url, token, c.Ping))["time"])
 
 
 def at(ms: int) -> str:
@@ -292,19 +337,19 @@ def live_audit(url: str, token: str | None, *, wait: bool) -> list[str]:
 @with_server
 @json_option
 def stats(url: str, token: str | None, *, as_json: bool) -> None:
-    """Show what a running server has to do and has done."""
+    """Show how many jobs a running server has in each state, and has had since its start."""
     reply = answer(url, token, c.Stats)
     if as_json:
-        click.echo(json.dumps(reply))
+        click.echo(json_of(reply))
         return
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold")
     table.add_column(justify="right")
-    for name, value in reply["stats"].items():
+    for name, value in reply.stats.items():
         table.add_row(printable(CALLED.get(name, name)), span(value * 1000) if name == "uptime" else f"{value:,}")
     # A server in Python has none.
-    reply["memory"].pop("arrayBuffers", None)
-    for name, value in reply["memory"].items():
+    reply.memory.pop("arrayBuffers", None)
+    for name, value in reply.memory.items():
         table.add_row(printable(CALLED.get(name, name)), f"{value:,} MB")
     Console(file=sys.stdout, highlight=False, width=10_000, height=100).print(table)
 
@@ -328,68 +373,6 @@ class Duration(click.ParamType[int]):
 DURATION = Duration()
 
 
-@click.command()
-@with_server
-@click.argument("queue")
-@click.argument("data", metavar="JSON")
-@click.option("--name", metavar="NAME", help="What kind of job it is in its queue: workers choose the handler by it.")
-@click.option("--priority", type=int, help="Higher is sooner.")
-@click.option("--delay", type=DURATION, metavar="TIME", help="Time before it can be taken.")
-@click.option("--max-attempts", type=int, metavar="N", help="Tries in all, then it is a dead letter; 3 unless you say.")
-@click.option("--job-id", metavar="ID", help="Makes the push idempotent while the job is unfinished.")
-@click.option("--unique-key", metavar="KEY", help="While an unfinished job of the queue has it, this adds none.")
-@click.option(
-    "--backoff", type=DURATION, metavar="TIME", help="Wait before the second try; doubles with each further one."
-)
-@click.option(
-    "--backoff-type", type=click.Choice(["fixed", "exponential"]), help="Whether it doubles.  [default: exponential]"
-)
-@click.option("--backoff-max", type=DURATION, metavar="TIME", help="The longest wait; else an hour, or the backoff.")
-@click.option("--backoff-jitter", type=float, metavar="SHARE", help="Waits are up to so much shorter: 0 to 1.")
-@click.option("--ttl", type=DURATION, metavar="TIME", help="Drop it if it was not taken by then; 0s: never.")
-@click.option("--timeout", type=DURATION, metavar="TIME", help="A try that takes longer has failed; 0s: none does.")
-@click.option("--tag", "tags", multiple=True, metavar="TAG", help="May be repeated.")
-@click.option("--group-id", metavar="GROUP", help="Kept with the job, for its readers.")
-@click.option("--lifo", is_flag=True, help="Before older ones of its priority.")
-@click.option("--depends-on", multiple=True, metavar="ID", help="Only after this job is completed; may be repeated.")
-@click.option("--repeat-every", type=DURATION, metavar="TIME", help="Add it again this long after each run.")
-@click.option("--repeat-limit", type=int, metavar="N", help="At most N runs.")
-@click.option("--repeat-name", metavar="NAME", help="What `schedules list` calls it.")
-@click.option("--remove-on-complete", is_flag=True, help="Keep nothing of it when it is completed.")
-@click.option("--remove-on-fail", is_flag=True, help="Keep nothing of it when it is dead.")
-@click.option("--durable", is_flag=True, help="Have it on disk (fsync) before the answer.")
-@json_option
-def push(
-    url: str, token: str | None, queue: str, data: str, *, as_json: bool, repeat_every: int | None, repeat_limit: int | None,
-    repeat_name: str | None, backoff: int | None, backoff_type: str | None, backoff_max: int | None, backoff_jitter: float | None, **options: Any,
-) -> None:  # fmt: skip
-    """Add a job with the payload JSON to QUEUE and print its id.
-
-    JSON can be `-`, which is standard input, or `@FILE`. A string needs quotes of its own: '"hello"'. A TIME
-    has a unit: 500ms, 5s, 10m, 2h, 1d.
-    """
-    body = {"data": Raw(json_argument(data))} | {_camel(k): v for k, v in options.items() if _is_said(v)}
-    backoff_how = {"type": backoff_type, "maxDelay": backoff_max, "jitter": backoff_jitter}
-    given = {name: value for name, value in backoff_how.items() if value is not None}
-    for name in ("ttl", "timeout"):
-        if options[name] == 0:
-            # The API takes it as none, and nobody says it for that.
-            raise click.UsageError(f"--{name} must be at least 1 ms; without it there is no limit")
-    refuse_without(backoff is not None, "--backoff", "backoff_type", "backoff_max", "backoff_jitter")
-    refuse_without(repeat_every is not None, "--repeat-every", "repeat_limit", "repeat_name")
-    if backoff is not None:
-        body["backoff"] = {"type": "exponential", "delay": backoff} | given if given else backoff
-    if repeat_every is not None:
-        body["repeat"] = {"every": repeat_every, "limit": repeat_limit} | ({"name": repeat_name} if repeat_name else {})
-    reply = answer(url, token, c.Push, queue=queue, **body)
-    say(reply["id"], reply, as_json=as_json)
-
-
-def _is_said(value: object) -> bool:
-    """Return whether a flag was given; 0 is a value as others are, and for the server to judge."""
-    return value is not None and value is not False and value != ()
-
-
 def refuse_without(is_there: bool, needed: str, *names: str) -> None:  # noqa: FBT001 - what is needed stands beside it
     """Refuse flags that say nothing without another one, which is ``needed``, instead of passing over them.
 
@@ -401,6 +384,17 @@ def refuse_without(is_there: bool, needed: str, *names: str) -> None:  # noqa: F
         if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             flag = next(max(param.opts, key=len) for param in ctx.command.params if param.name == name)
             raise click.UsageError(f"{flag} needs {needed}")
+
+
+def refuse_zero(**times: object) -> None:
+    """Refuse a time of 0, by the names of the flags: the API takes it as none at all, and nobody says it for that.
+
+    Raises:
+        UsageError: there is one.
+    """
+    for name, ms in times.items():
+        if ms == 0:
+            raise click.UsageError(f"--{name.replace('_', '-')} must be at least 1 ms; leave it out for its default")
 
 
 def json_argument(data: str) -> bytes:
@@ -427,8 +421,3 @@ def _payload(data: str) -> bytes:
         return Path(data[1:]).read_bytes()
     except (OSError, ValueError) as error:
         raise click.BadParameter(f"{data[1:]!r} cannot be read: {error}", param_hint="JSON") from None
-
-
-def _camel(name: str) -> str:
-    first, *rest = name.split("_")
-    return first + "".join(map(str.capitalize, rest))

@@ -20,9 +20,11 @@ from bunqueue_trio.cli.remote import (
     at,
     connection,
     json_argument,
+    json_of,
     json_option,
     of_list_alone,
     pages,
+    plain,
     say,
     with_server,
 )
@@ -44,6 +46,15 @@ from bunqueue_trio.errors import ConnectionLost, Refused, ServerUnavailable
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.pages.words import count, span, whole
 from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol.scheduled import (
+    Past,
+    RepeatView,
+    SchedulePreview,
+    ScheduleReply,
+    ScheduleRuns,
+    SchedulesReply,
+    ScheduleView,
+)
 
 # A server gives no more at once.
 _PAGE = 100
@@ -86,7 +97,7 @@ def _some_names(url: str, token: str | None, name: str) -> list[str]:
     """Return the first names that there are, and those that begin as ``name`` does."""
     places: list[dict[str, Any]] = [{}, {"after": name[:_BEGIN]}]
     found = [answer(url, token, c.ListSchedules, limit=_PAGE, **place) for place in places]
-    return list({each["name"]: None for page in found for each in page["schedules"]})
+    return list({each.name: None for page in found for each in page.schedules})
 
 
 @click.group(invoke_without_command=True)
@@ -95,7 +106,7 @@ def _some_names(url: str, token: str | None, name: str) -> list[str]:
 @_as_json
 @click.pass_context
 def schedules(ctx: click.Context, url: str, token: str | None, *, limit: int | None, as_json: bool) -> None:
-    """Show and change what brings jobs by itself: list, show, preview, put, change, run, pause, resume, delete, sync."""
+    """Jobs by the clock: list the schedules, and put, change, pause or delete them."""
     of_list_alone(ctx, "url", "token", "limit", "as_json")
     if ctx.invoked_subcommand is None:
         _list(url, token, limit=limit, as_json=as_json)
@@ -106,9 +117,10 @@ def schedules(ctx: click.Context, url: str, token: str | None, *, limit: int | N
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Show at most N; all unless you say.")
 @_as_json
 def list_(url: str, token: str | None, *, limit: int | None, as_json: bool) -> None:
-    """List the schedules: name, next run or state, when, queue, and how many of its slots have brought a job (`run` is no slot).
+    """List the schedules: name, next run or state, when, queue, and how many jobs their slots have brought.
 
-    Behind them the jobs that were pushed with a repeat: name, due, how often, queue, which run it is, and its id.
+    A slot is a time at which a schedule is to run; jobs brought by `schedules run` are not counted. Jobs that were pushed with --repeat-every
+    come last: name, due, how often, queue, which run it is, and its id.
     """
     _list(url, token, limit=limit, as_json=as_json)
 
@@ -123,18 +135,18 @@ def _list(url: str, token: str | None, *, limit: int | None, as_json: bool) -> N
         click.echo("no schedules", err=True)
 
 
-def _all_cells(page: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
-    yield from ((_cells(each), each) for each in page["schedules"])
-    yield from ((_repeat_cells(each), each) for each in page["repeats"])
+def _all_cells(page: SchedulesReply) -> Iterator[tuple[tuple[str, ...], ScheduleView | RepeatView]]:
+    yield from ((_cells(each), each) for each in page.schedules)
+    yield from ((_repeat_cells(each), each) for each in page.repeats)
 
 
-def _line(each: dict[str, Any]) -> str:
+def _line(each: ScheduleView) -> str:
     return "  ".join(_cells(each))
 
 
-def _cells(each: dict[str, Any]) -> tuple[str, ...]:
-    following = each["state"] if each["nextRun"] is None else _in_zone(each["nextRun"], each["timezone"])
-    return each["name"], following, _when_of(each), each["queue"], _jobs(each["runs"])
+def _cells(each: ScheduleView) -> tuple[str, ...]:
+    following = each.state if each.next_run is None else _in_zone(each.next_run, each.timezone)
+    return each.name, following, _when_of(each), each.queue, _jobs(each.runs)
 
 
 def _jobs(slots: int) -> str:
@@ -142,19 +154,20 @@ def _jobs(slots: int) -> str:
     return f"{count(slots, 'job')} by slots"
 
 
-def _repeat_cells(each: dict[str, Any]) -> tuple[str, ...]:
-    runs = f"run {each['run']:,}" + ("" if each["limit"] is None else f" of {each['limit']:,}")
-    following = at(each["due"]) if each["state"] == "delayed" else each["state"]
-    every = f"every {whole(each['every'])}"
-    return each["name"] or "(repeat)", following, every, each["queue"], f"{runs}  job {each['job']}"
+def _repeat_cells(each: RepeatView) -> tuple[str, ...]:
+    runs = f"run {each.run:,}" + ("" if each.limit is None else f" of {each.limit:,}")
+    following = at(each.due) if each.state == "delayed" else each.state
+    every = f"every {whole(each.every)}"
+    return each.name or "(repeat)", following, every, each.queue, f"{runs}  job {each.job}"
 
 
-def _when_of(each: dict[str, Any]) -> str:
-    if each["cron"] is not None:
-        return f"{each['cron']} {each['timezone']}"
-    if each["at"] is not None:
-        return f"once at {_in_zone(each['at'], each['timezone'])}"
-    return f"every {whole(each['every'])}"
+def _when_of(each: ScheduleView) -> str:
+    if each.cron is not None:
+        return f"{each.cron} {each.timezone}"
+    if each.at is not None:
+        return f"once at {_in_zone(each.at, each.timezone)}"
+    assert each.every is not None
+    return f"every {whole(each.every)}"
 
 
 def _in_zone(ms: int, zone: str) -> str:
@@ -170,29 +183,36 @@ def _in_zone(ms: int, zone: str) -> str:
 @with_server
 @_named
 @click.option(
-    "--next", "next_", type=click.IntRange(1, 25), default=5, show_default=True, metavar="N", help="Slots to come."
+    "--next",
+    "next_",
+    type=click.IntRange(1, 25),
+    default=5,
+    show_default=True,
+    metavar="N",
+    help="Show the next N runs.",
 )
 @click.option(
-    "--limit", type=click.IntRange(1, _PAGE), default=20, show_default=True, metavar="N", help="Past slots at most."
+    "--limit", type=click.IntRange(1, _PAGE), default=20, show_default=True, metavar="N", help="Show the last N runs."
 )
 @_as_json
 def show(url: str, token: str | None, name: str, *, next_: int, limit: int, as_json: bool) -> None:
-    """Show the schedule NAME: what it brings, when it runs next, with remarks, and what became of its past slots."""
-    each = answer(url, token, c.GetSchedule, name=name)["schedule"]
+    """Show the schedule NAME: its jobs, when it runs next, and what became of its past runs."""
+    each = answer(url, token, c.GetSchedule, name=name).schedule
     runs = answer(url, token, c.GetScheduleRuns, name=name, next=next_, limit=limit)
     if as_json:
-        click.echo(json.dumps({"schedule": each} | {key: runs[key] for key in ("upcoming", "past", "rules")}))
+        click.echo(json_of({"schedule": each, "upcoming": runs.upcoming, "past": runs.past, "rules": runs.rules}))
         return
     click.echo(printable(_line(each)))
+    fields = plain(each)
     for key in _DETAILS:
-        if each[key] not in (None, 0, {}) and (key != "misfireMax" or each["misfire"] == "all"):
-            click.echo(printable(f"{key}: {_told(key, each)}"))
-    if each["source"] is not None:
-        click.echo(printable(f"declared by {each['source']}"))
-    _show_upcoming(runs, each["cron"])
-    for past in runs["past"]:
-        click.echo(printable(_past(past, each["timezone"])))
-    if runs["next"] is not None:
+        if fields[key] not in (None, 0, {}) and (key != "misfireMax" or each.misfire == "all"):
+            click.echo(printable(f"{key}: {_told(key, fields)}"))
+    if each.source is not None:
+        click.echo(printable(f"declared by {each.source}"))
+    _show_upcoming(runs, each.cron)
+    for past in runs.past:
+        click.echo(printable(_past(past, each.timezone)))
+    if runs.next is not None:
         click.echo(f"the last {count(limit, 'slot')}; --limit shows more", err=True)
 
 
@@ -207,19 +227,19 @@ def _told(key: str, each: dict[str, Any]) -> str:
     return value if isinstance(value, str) else told(key, value)
 
 
-def _show_upcoming(runs: dict[str, Any], cron: str | None) -> None:
-    for each in runs["upcoming"]:
-        late = each["runAt"] - each["slot"]
-        remarks = [*([f"{span(late)} later: jitter"] if late else []), *each["remarks"]]
-        click.echo(printable(f"next  {each['local'].replace('T', ' ')}  {'; '.join(remarks)}".rstrip()))
+def _show_upcoming(runs: ScheduleRuns | SchedulePreview, cron: str | None) -> None:
+    for each in runs.upcoming:
+        late = each.run_at - each.slot
+        remarks = [*([f"{span(late)} later: jitter"] if late else []), *each.remarks]
+        click.echo(printable(f"next  {each.local.replace('T', ' ')}  {'; '.join(remarks)}".rstrip()))
     if cron is not None:
-        click.echo(printable(f"time zones by tzdata {runs['rules']}"))
+        click.echo(printable(f"time zones by tzdata {runs.rules}"))
 
 
-def _past(past: dict[str, Any], zone: str) -> str:
-    until = "" if past["until"] == past["slot"] else f" to {_in_zone(past['until'], zone)}"
-    parts = [f"past  {_in_zone(past['slot'], zone)}{until}", past["outcome"], past["job"], past["why"]]
-    parts += [None if past["took"] is None else f"took {span(past['took'])}", past["error"]]
+def _past(past: Past, zone: str) -> str:
+    until = "" if past.until == past.slot else f" to {_in_zone(past.until, zone)}"
+    parts = [f"past  {_in_zone(past.slot, zone)}{until}", past.outcome, past.job, past.why]
+    parts += [None if past.took is None else f"took {span(past.took)}", past.error]
     return "  ".join(part for part in parts if part)
 
 
@@ -227,15 +247,21 @@ def _past(past: dict[str, Any], zone: str) -> str:
 @with_server
 @when
 @click.option(
-    "--next", "next_", type=click.IntRange(1, 25), default=5, show_default=True, metavar="N", help="How many."
+    "--next",
+    "next_",
+    type=click.IntRange(1, 25),
+    default=5,
+    show_default=True,
+    metavar="N",
+    help="Show the next N runs.",
 )
 @_as_json
 def preview(url: str, token: str | None, *, next_: int, as_json: bool, **given: Any) -> None:
-    """Show when a schedule would run, without storing it; `put --dry-run` tries all the rest of it."""
+    """Show when a schedule would run, and store nothing. `put --dry-run` checks everything else, too."""
     refuse_unclear(given)
     told = answer(url, token, c.PreviewSchedule, next=next_, **fields_of(url, token, given))
     if as_json:
-        click.echo(json.dumps(told))
+        click.echo(json_of(told))
     else:
         _show_upcoming(told, given["cron"])
 
@@ -252,10 +278,11 @@ def preview(url: str, token: str | None, *, next_: int, as_json: bool, **given: 
 def put(
     url: str, token: str | None, name: str, queue: str, data: str, *, dry_run: bool, as_json: bool, **given: Any
 ) -> None:
-    """Create the schedule NAME, or replace it: it brings jobs with the payload JSON to QUEUE.
+    """Create the schedule NAME, or replace it: it adds jobs with the payload JSON to QUEUE.
 
-    Nothing runs because of this. One that is there is replaced, and it is shown what has changed: what you leave out is then not set, while
-    `change` leaves it as it was. One that is the same already stays. JSON can be `-` or `@FILE`, as of `push`.
+    Say when: --cron, --every or --at. No job is added now; the first comes at its time. If NAME is there already, it is replaced as a
+    whole, and you see what has changed: what you leave out goes back to its default. To change a part of it, use `change`.
+    JSON is read from standard input if it is `-`, and from a file if it is `@FILE`.
     """
     refuse_unclear(given)
     refuse_of_no_effect(given)
@@ -263,7 +290,7 @@ def put(
     fields |= fields_of(url, token, given)
     with connection(url, token) as ask:
         try:
-            before = ask(c.GetSchedule, name=name)["schedule"]
+            before: ScheduleView | None = ask(c.GetSchedule, name=name).schedule
         except Refusal:
             before = None
         said = ask(c.PutSchedule, **fields)
@@ -273,8 +300,8 @@ def put(
 @schedules.command()
 @with_server
 @_named
-@click.option("--queue", metavar="QUEUE", help="Bring the jobs to this queue.")
-@click.option("--data", metavar="JSON", help="Another payload; `-` is standard input, `@FILE` a file.")
+@click.option("--queue", metavar="QUEUE", help="Add the jobs to this queue.")
+@click.option("--data", metavar="JSON", help="The new payload; `-`: from standard input, `@FILE`: from a file.")
 @or_none
 @when
 @how
@@ -284,9 +311,9 @@ def change(
     url: str, token: str | None, name: str, *, queue: str | None, data: str | None, options: dict[str, Any], dry_run: bool, as_json: bool,
     **given: Any,
 ) -> None:  # fmt: skip
-    """Change some of the schedule NAME; what is not said stays as it is, and `none` takes back what was.
+    """Change a part of the schedule NAME. What you leave out stays as it is; `none` brings back the default.
 
-    As with `put` nothing runs because of this, and another payload moves no slot. One of --cron, --every and --at takes the place of the others.
+    No job is added now. One of --cron, --every and --at replaces the others.
     """
     fields = fields_of(url, token, given) | ({} if queue is None else {"queue": queue})
     if data is not None:
@@ -296,28 +323,27 @@ def change(
             raise click.UsageError(f"{flag} has no default that `none` could bring back")
     if not fields and not options:
         raise click.UsageError("say what to change: --data, --queue, --cron, --overlap …")
-    before = answer(url, token, c.GetSchedule, name=name)["schedule"]
+    before = answer(url, token, c.GetSchedule, name=name).schedule
+    was = plain(before)
     refuse_of_no_effect(
-        before | {"misfireMax": None} | fields if fields.keys() & {"window", "misfire", "misfireMax", "jitter"} else {}
+        was | {"misfireMax": None} | fields if fields.keys() & {"window", "misfire", "misfireMax", "jitter"} else {}
     )
     if options:
-        merged = before["options"] | {key: None if each is NOTHING else each for key, each in options.items()}
+        merged = was["options"] | {key: None if each is NOTHING else each for key, each in options.items()}
         fields["options"] = {key: each for key, each in merged.items() if each is not None}
     said = answer(url, token, c.ChangeSchedule, name=name, **fields, dryRun=dry_run)
     _tell_put(said, before, dry_run=dry_run, as_json=as_json)
 
 
-def _tell_put(said: dict[str, Any], before: dict[str, Any] | None, *, dry_run: bool, as_json: bool) -> None:
+def _tell_put(said: ScheduleReply, before: ScheduleView | None, *, dry_run: bool, as_json: bool) -> None:
     """Say what came of a schedule that was put or changed, and what is another than before."""
-    say(f"{'would be ' if dry_run else ''}{said['outcome']}: {_line(said['schedule'])}", said, as_json=as_json)
-    if not as_json and said["outcome"] == "changed" and before is not None:
-        for each in _differences(before, said["schedule"]):
+    say(f"{'would be ' if dry_run else ''}{said.outcome}: {_line(said.schedule)}", said, as_json=as_json)
+    if not as_json and said.outcome == "changed" and before is not None:
+        for each in _differences(plain(before), plain(said.schedule)):
             click.echo(printable(f"  {each}"))
-        if before["source"] is not None:
+        if before.source is not None:
             click.echo(
-                printable(
-                    f"{before['name']}: {before['source']} declares it, and its next sync puts it as it is there"
-                ),
+                printable(f"{before.name}: {before.source} declares it, and its next sync puts it as it is there"),
                 err=True,
             )
 
@@ -346,9 +372,9 @@ def _difference(name: str, old: str, new: str) -> str:
 @_named
 @_as_json
 def run(url: str, token: str | None, name: str, *, as_json: bool) -> None:
-    """Bring a job of the schedule NAME now, beside its slots, and print its id."""
+    """Add a job of the schedule NAME now, and print its id. The schedule goes on as before."""
     reply = answer(url, token, c.RunSchedule, name=name)
-    say(reply["id"], reply, as_json=as_json)
+    say(reply.id, reply, as_json=as_json)
 
 
 @schedules.command()
@@ -356,7 +382,7 @@ def run(url: str, token: str | None, name: str, *, as_json: bool) -> None:
 @_named
 @_as_json
 def pause(url: str, token: str | None, name: str, *, as_json: bool) -> None:
-    """Let the schedule NAME bring no jobs until `resume`."""
+    """Pause the schedule NAME: it adds no jobs until `schedules resume`."""
     say(f"{name}: paused", answer(url, token, c.PauseSchedule, name=name), as_json=as_json)
 
 
@@ -365,11 +391,11 @@ def pause(url: str, token: str | None, name: str, *, as_json: bool) -> None:
 @_named
 @_as_json
 def resume(url: str, token: str | None, name: str, *, as_json: bool) -> None:
-    """Let the schedule NAME go on with its next slot; what was to run in the pause is skipped."""
+    """Resume the schedule NAME. What it missed during the pause is skipped."""
     reply = answer(url, token, c.ResumeSchedule, name=name)
-    each = answer(url, token, c.GetSchedule, name=name)["schedule"]
-    following = each["nextRun"]
-    when = "no slot is to come" if following is None else f"next {_in_zone(following, each['timezone'])}"
+    each = answer(url, token, c.GetSchedule, name=name).schedule
+    following = each.next_run
+    when = "no slot is to come" if following is None else f"next {_in_zone(following, each.timezone)}"
     say(f"{name}: resumed, {when}", reply, as_json=as_json)
 
 
@@ -378,19 +404,19 @@ def resume(url: str, token: str | None, name: str, *, as_json: bool) -> None:
 @_named
 @_as_json
 def delete(url: str, token: str | None, name: str, *, as_json: bool) -> None:
-    """Forget the schedule NAME; jobs that it has brought stay."""
+    """Delete the schedule NAME. Its jobs stay."""
     say(f"{name}: deleted", answer(url, token, c.DeleteSchedule, name=name), as_json=as_json)
 
 
 @schedules.command()
 @with_server
 @click.argument("targets", metavar="MODULE:NAME...", nargs=-1, required=True)
-@click.option("--take-over", is_flag=True, help="Also those that an app of another name has declared.")
+@click.option("--take-over", is_flag=True, help="Also schedules that an app of another name has declared.")
 @_as_json
 def sync(url: str, token: str | None, targets: tuple[str, ...], *, take_over: bool, as_json: bool) -> None:
-    """Put the schedules that these apps declare onto the server; what is the same already stays as it is.
+    """Put the schedules that these apps declare onto the server.
 
-    All of an app are put, or none. Nothing is deleted: those that an app does not declare any more are named.
+    Of each app all are put, or none. Nothing is deleted: schedules that an app no longer declares are only named.
     """
     # Only here: a client of Python takes a while to read.
     from bunqueue_trio.cli.worker import hint_of, imported, told_of

@@ -10,7 +10,7 @@ import click
 
 from bunqueue_trio.cli.clock import Shown, when_shown
 from bunqueue_trio.cli.queues import Moment
-from bunqueue_trio.cli.remote import DURATION, now_ms
+from bunqueue_trio.cli.remote import DURATION, now_ms, refuse_zero
 
 # The rules of zones are those of the server.
 from bunqueue_trio.engine import zones
@@ -56,19 +56,31 @@ def when(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that say when a schedule runs."""
     options = (
         click.option(
-            "--cron", metavar="EXPR", help="Such as '0 3 * * *' or @daily; with 6 fields the first is seconds."
+            "--cron",
+            metavar="EXPR",
+            help="Cron expression, such as '0 3 * * *' or @daily. With six fields the first is the second.",
         ),
         click.option(
             "--timezone",
             metavar="ZONE",
-            help="Of the expression, and of dates, such as Europe/Berlin.  [default: UTC; of dates the clock here]",
+            help="Time zone of --cron and of dates, such as Europe/Berlin.  [default: UTC; of dates the clock here]",
         ),
-        click.option("--every", type=DURATION, metavar="TIME", help="Each 10s, 5m, 2h …, counted from 1970 on."),
+        click.option("--every", type=DURATION, metavar="TIME", help="Run once in this time: 10s, 5m, 2h."),
         click.option(
-            "--at", type=Moment(zoned=True), metavar="TIME", help="Once: after this time (10m, 2h), or at a date."
+            "--at",
+            type=Moment(zoned=True),
+            metavar="TIME",
+            help="Run once: this long from now (10m, 2h), or at a date.",
         ),
-        click.option("--start", type=Moment(zoned=True), metavar="TIME", help="No sooner."),
-        click.option("--end", type=Moment(zoned=True), metavar="TIME", help="No later."),
+        click.option(
+            "--start",
+            type=Moment(zoned=True),
+            metavar="TIME",
+            help="Do not run before this: a time from now, or a date.",
+        ),
+        click.option(
+            "--end", type=Moment(zoned=True), metavar="TIME", help="Do not run after this: a time from now, or a date."
+        ),
     )
     for option in reversed(options):
         command = option(command)
@@ -76,20 +88,20 @@ def when(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 _HOW = (
-    click.option("--limit", type=int, metavar="N", help="At most N jobs."),
-    click.option("--jitter", type=DURATION, metavar="TIME", help="Run up to this much later, always the same for a slot."),
-    click.option("--misfire", type=click.Choice(["skip", "once", "all"]), help="What is done about missed slots: skip, once or all.  [default: once]"),
-    click.option("--misfire-max", type=int, metavar="N", help="Of `all`: at most N of them.  [default: 10]"),
-    click.option("--window", type=DURATION, metavar="TIME", help="Slots older than that are not made up for."),
+    click.option("--limit", type=int, metavar="N", help="Stop after N jobs."),
+    click.option("--jitter", type=DURATION, metavar="TIME", help="Run each slot late by up to this time, so that not all schedules run at once."),
+    click.option("--misfire", type=click.Choice(["skip", "once", "all"]), help="Slots missed while the server was down: skip, once or all of them run.  [default: once]"),
+    click.option("--misfire-max", type=int, metavar="N", help="With --misfire all: run at most N missed slots.  [default: 10]"),
+    click.option("--window", type=DURATION, metavar="TIME", help="Forget missed slots that are older than this."),
     click.option(
         "--overlap", type=click.Choice(["allow", "skip", "queue", "cancel"]),
-        help="What is done while a job before has not ended: allow, skip, queue or cancel.  [default: skip]",
+        help="If the job before has not ended: allow both, skip the new one, queue it behind, or cancel the old one.  [default: skip]",
     ),
-    click.option("--job-name", metavar="NAME", help="Of the jobs, as of `push --name`."),
-    click.option("--priority", type=int, help="Of the jobs, as all that follow."),
-    click.option("--max-attempts", type=int, metavar="N", help="Tries in all, then it is a dead letter.  [default: 3]"),
-    click.option("--backoff", type=DURATION, metavar="TIME", help="Before the second try; doubles with each further one."),
-    click.option("--ttl", type=DURATION, metavar="TIME", help="Drop one that was not taken by then."),
+    click.option("--job-name", metavar="NAME", help="Name of the jobs, as in `push --name`."),
+    click.option("--priority", type=int, help="Of the jobs; so are all that follow. Higher comes first."),
+    click.option("--max-attempts", type=int, metavar="N", help="Try a job N times at most; then it is a dead letter.  [default: 3]"),
+    click.option("--backoff", type=DURATION, metavar="TIME", help="Wait this long before the second try, and twice as long before each further one."),
+    click.option("--ttl", type=DURATION, metavar="TIME", help="Remove a job if no worker has taken it by then."),
     click.option("--timeout", type=DURATION, metavar="TIME", help="A try that takes longer has failed."),
     click.option("--tag", "tags", multiple=True, metavar="TAG", help="May be repeated."),
 )  # fmt: skip
@@ -102,6 +114,7 @@ def how(command: Callable[..., Any]) -> Callable[..., Any]:
     def gathered(*arguments: Any, **values: Any) -> Any:
         said = {name: values.pop(flag) for flag, name in _OPTIONS.items()}
         said["tags"] = list(said["tags"]) or None
+        refuse_zero(ttl=said["ttl"], timeout=said["timeout"])
         values["misfireMax"] = values.pop("misfire_max")
         return command(*arguments, options={key: each for key, each in said.items() if each is not None}, **values)
 

@@ -27,7 +27,7 @@ Times take units (500ms, 10s, 5m, 30d), sizes too (10MB, 10MiB), and Infinity is
 `bunqueue-trio config` shows what is in force and where each value comes from.
 
 \b
-Signals: SIGTERM, SIGINT and SIGHUP stop the server (nohup: not SIGHUP): it stops accepting, answers what is under way within
+Signals: SIGTERM, SIGINT (Ctrl-C) and SIGHUP stop the server (nohup: not SIGHUP): it stops accepting, answers what is under way within
 SHUTDOWN_GRACE_MS, ends waiting pulls empty, writes everything down and exits 0. A second signal ends
 the grace at once; even then nothing that was answered is lost.
 

@@ -7,34 +7,35 @@ come does it, and says it beside the output, as does what only looks.
 from collections.abc import Iterator
 from difflib import get_close_matches
 from itertools import islice
-from typing import Any
 
 import click
 
 from bunqueue_trio.cli.remote import answer, pages
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol.queue_replies import QueueView
 
 # Names that are compared.
 LOOKED_MAX = 10_000
 
 
-def is_unknown(view: dict[str, Any]) -> bool:
-    """Return whether a queue, as the API has it, is one that nobody has used."""
+def is_unknown(view: QueueView) -> bool:
+    """Return whether a queue is one that nobody has used."""
     return not (
-        any(view["counts"].values())
-        or view["paused"]
-        or view["pullsWaiting"]
-        or view["concurrency"]
-        or view["rateLimit"]
+        any(view.counts.values())
+        or view.paused
+        or view.pulls_waiting
+        or view.concurrency
+        or view.rate_limit
+        or view.set
     )
 
 
-def tell_unknown(url: str, token: str | None, view: dict[str, Any], then: str = "") -> None:
+def tell_unknown(url: str, token: str | None, view: QueueView, then: str = "") -> None:
     """Say that there is no such queue, if there is none: a slip in its name would go unnoticed."""
     if is_unknown(view):
         # Beside the output, which a program may read.
-        click.echo(_slip(url, token, view["name"], then), err=True)
+        click.echo(_slip(url, token, view.name, then), err=True)
 
 
 def tell_if_unknown(url: str, token: str | None, *queues: str) -> None:
@@ -54,9 +55,8 @@ def refuse_unknown(url: str, token: str | None, *queues: str) -> None:
             raise click.ClickException(_slip(url, token, queue, ""))
 
 
-def _view(url: str, token: str | None, queue: str) -> dict[str, Any]:
-    view: dict[str, Any] = answer(url, token, c.GetQueue, queue=queue)["queue"]
-    return view
+def _view(url: str, token: str | None, queue: str) -> QueueView:
+    return answer(url, token, c.GetQueue, queue=queue).queue
 
 
 def _slip(url: str, token: str | None, queue: str, then: str) -> str:
@@ -68,4 +68,4 @@ def _slip(url: str, token: str | None, queue: str, then: str) -> str:
 
 def _names(url: str, token: str | None) -> Iterator[str]:
     for page in pages(url, token, c.ListQueues, limit=1000):
-        yield from page["queues"]
+        yield from page.queues

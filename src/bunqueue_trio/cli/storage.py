@@ -6,77 +6,73 @@ from typing import Any
 
 import click
 
-from bunqueue_trio.cli.remote import CALLED, Refusal, answer, at, json_option, page_of, with_server
+from bunqueue_trio.cli.remote import CALLED, Refusal, answer, at, json_of, json_option, page_of, with_server
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.pages.words import count, reached, size, span, typed_ms
 from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol.server_replies import StorageView
 
 
 @click.command()
 @with_server
 @json_option
 def storage(url: str, token: str | None, *, as_json: bool) -> None:
-    """Show what the disk of a running server holds, how fast that grows, how long there is room, and what is kept how long."""
-    told = answer(url, token, c.StorageStatus)["data"]
+    """Show what a running server has on its disk, how fast it grows, how long there is room, and how long things are kept."""
+    told = answer(url, token, c.StorageStatus).data
     if as_json:
-        click.echo(json.dumps(told))
+        click.echo(json_of(told))
         return
     for name, value in _rows(told):
         click.echo(printable(f"{name:<10} {value}"))
 
 
-def _state(told: dict[str, Any]) -> str:
+def _state(told: StorageView) -> str:
     """Return whether the disk takes changes, and since when it does not."""
-    since = "" if told["since"] is None else f" since {at(told['since'])}"
-    if told["error"] is not None:
-        return f"refuses changes{since}: {told['error']}"
-    return f"nearly full{since}: what brings jobs or data is refused" if told["diskFull"] else "takes changes"
+    since = "" if told.since is None else f" since {at(told.since)}"
+    if told.error is not None:
+        return f"refuses changes{since}: {told.error}"
+    return f"nearly full{since}: what brings jobs or data is refused" if told.disk_full else "takes changes"
 
 
-def _rows(told: dict[str, Any]) -> list[tuple[str, str]]:
+def _rows(told: StorageView) -> list[tuple[str, str]]:
     rows = [
         ("state", _state(told)),
-        ("file", f"{size(told['file'])}, {size(told['free'])} of it free"),
-        ("log", size(told["log"])),
+        ("file", f"{size(told.file)}, {size(told.free)} of it free"),
+        ("log", size(told.log)),
     ]
-    if told["disk"]:
-        if told["fullIn"] is not None:
-            ends = f", full in {span(told['fullIn'])} at the rate of the last hour"
-        elif told["diskFull"]:
-            ends = ", full" if told["error"] is not None else ", nearly full"
+    if told.disk:
+        if told.full_in is not None:
+            ends = f", full in {span(told.full_in)} at the rate of the last hour"
+        elif told.disk_full:
+            ends = ", full" if told.error is not None else ", nearly full"
         else:
-            ends = "" if told["growth"] is None else ", not filling up in the last hour"
-        rows.append(("disk", f"{size(told['diskFree'])} of {size(told['disk'])} free{ends}"))
-    grown = told["growth"]
+            ends = "" if told.growth is None else ", not filling up in the last hour"
+        rows.append(("disk", f"{size(told.disk_free)} of {size(told.disk)} free{ends}"))
+    grown = told.growth
     rows.append(
         ("growth", "not known yet" if grown is None else f"{'-' if grown < 0 else ''}{size(abs(grown))} an hour")
     )
-    rows.append(("pending", f"{told['pending']:,} changed jobs wait to be written"))
+    rows.append(("pending", f"{count(told.pending, 'changed job waits', 'changed jobs wait')} to be written"))
     rows.append(
-        ("jobs", ", ".join(f"{n:,} {CALLED.get(state, state)}" for state, n in told["jobs"].items() if n) or "none")
+        ("jobs", ", ".join(f"{n:,} {CALLED.get(state, state)}" for state, n in told.jobs.items() if n) or "none")
     )
-    keeps = told["retention"]
+    keeps = told.retention
     for name, most, age in (
-        ("completed", keeps["completedMax"], keeps["age"]), ("dead", keeps["deadMax"], keeps["age"]),
-        ("events", keeps["eventsMax"], keeps["eventsAge"]),
-        # A server before this one does not say it.
-        *([("acts", keeps["actionsMax"], keeps["actionsAge"])] if "actionsMax" in keeps else []),
+        ("completed", keeps.completed_max, keeps.age), ("dead", keeps.dead_max, keeps.age),
+        ("events", keeps.events_max, keeps.events_age),
+        ("acts", keeps.actions_max, keeps.actions_age),
     ):  # fmt: skip
         limits = ([] if most is None else [f"{most:,}"]) + ([] if age is None else [span(age)])
         rows.append((name, f"kept: at most {' and '.join(limits)}" if limits else "kept: all"))
     rows += [
         (
             "shorter",
-            f"RETENTION_AGE_MS={typed_ms(each['age'])} would free about {count(each['jobs'], 'job')}, {size(each['bytes'])}",
+            f"RETENTION_AGE_MS={typed_ms(each.age)} would free about {count(each.jobs, 'job')}, {size(each.bytes)}",
         )
-        for each in told.get("shorter") or ()
+        for each in told.shorter or ()
     ]
-    if not told.get("shorter"):
-        nothing = (
-            "an ended job older than 1 h"
-            if "shorter" in told and told["shorter"] is not None
-            else "a look at the ages of jobs"
-        )
+    if not told.shorter:
+        nothing = "a look at the ages of jobs" if told.shorter is None else "an ended job older than 1 h"
         rows.append(("shorter", f"what a shorter RETENTION_AGE_MS would free is shown once there is {nothing}"))
     return rows
 
@@ -87,15 +83,15 @@ def _rows(told: dict[str, Any]) -> list[tuple[str, str]]:
 def health(url: str, token: str | None, *, as_json: bool) -> None:
     """Ask whether a running server takes work: exit code 0 if it does, 1 if it does not or cannot be reached.
 
-    For probes; it needs no token. Who may look (`read`) also sees which server answers, whether it leads and since when, and
-    whether its disk is nearly full: then it takes no new jobs, but all else, so the exit code stays 0.
+    For probes; it needs no token. With a token that may `read` you also see which server answers, whether it leads and since when,
+    and whether its disk is nearly full: then it takes no new jobs, but everything else, so the exit code stays 0.
     """
     told = page_of(url, token, "health")
     place = _place(url, token)
-    disk = None if place is None else answer(url, token, c.StorageStatus)["data"]
+    disk = None if place is None else answer(url, token, c.StorageStatus).data
     if as_json:
         more = {} if place is None else {name: place.get(name) for name in ("server", "doors", "cluster")}
-        more |= {} if disk is None else {"diskFull": disk["diskFull"]}
+        more |= {} if disk is None else {"diskFull": disk.disk_full}
         click.echo(json.dumps(told | more))
     else:
         counts = ", ".join(f"{n:,} {CALLED.get(name, name)}" for name, n in told["queues"].items())
@@ -104,7 +100,7 @@ def health(url: str, token: str | None, *, as_json: bool) -> None:
         )
         if place is not None:
             click.echo(printable(_place_line(place)))
-        if disk is not None and (disk["diskFull"] or disk["error"] is not None):
+        if disk is not None and (disk.disk_full or disk.error is not None):
             click.echo(printable(f"its disk: {_state(disk)}"))
     if told["status"] != "healthy":
         sys.exit(1)
@@ -130,7 +126,7 @@ def _place_line(told: dict[str, Any]) -> str:
         leads = "leads" if one["leads"] else "may not lead any more"
         said.append(f"{leads} (term {one['term']:,}) since {at(one['since'])}")
     said += [f"servers that wait reach it at {one['link']}"] if one["link"] else []
-    said += [f"{doors['connected']:,} of {doors['wanted']:,} doors"] if doors["wanted"] else []
+    said += [f"{doors['connected']:,} of {count(doors['wanted'], 'door')}"] if doors["wanted"] else []
     if cluster := told.get("cluster"):
         said.append(f"{count(len(cluster['waiting']), 'server waits', 'servers wait')} to take over")
     return "; ".join([", ".join(said[:2]), *said[2:]])

@@ -11,7 +11,7 @@ import httpx
 from rich.console import Console
 from rich.text import Text
 
-from bunqueue_trio.cli.remote import accepted, connect, json_option, unreachable, with_server
+from bunqueue_trio.cli.remote import DURATION, accepted, connect, json_option, unreachable, with_server
 from bunqueue_trio.cli.slips import tell_if_unknown
 from bunqueue_trio.logs.printable import printable, printable_json
 from bunqueue_trio.protocol.events import ALL_TYPES, EVENT_TYPES
@@ -33,11 +33,15 @@ _EXTRAS = ("error", "progress", "prev", "delay", "reason", "until", "count", "wo
     "--type", "types", multiple=True, type=click.Choice(sorted(ALL_TYPES)), metavar="TYPE",
     help=f"Only events of this type; may be repeated. One of {', '.join(sorted(ALL_TYPES))}.",
 )  # fmt: skip
+@click.option(
+    "--since", type=DURATION, metavar="TIME",
+    help="First what has happened in this time, as far as it is kept: 10m, 2h; then what happens.",
+)  # fmt: skip
 @click.option("--data", "with_data", is_flag=True, help="Show payloads too.")
 @json_option
 @click.option("--count", type=click.IntRange(min=1), metavar="N", help="End after N events.")
 def watch(
-    url: str, token: str | None, queue: str | None, types: tuple[str, ...], *,
+    url: str, token: str | None, queue: str | None, types: tuple[str, ...], *, since: int | None,
     with_data: bool, as_json: bool, count: int | None,
 ) -> None:  # fmt: skip
     """Show what happens to jobs, as it happens. Ctrl-C ends it.
@@ -48,8 +52,11 @@ def watch(
     path = path_of_page("events") if queue is None else path_of_page("events", queue=queue)
     if queue is not None:
         tell_if_unknown(url, token, queue)
+    asked = {} if since is None else {"since": str(since)}
     if set(types) - EVENT_TYPES:
-        path += f"?types={','.join(types)}"
+        asked["types"] = ",".join(types)
+    if asked:
+        path += "?" + "&".join(f"{name}={value}" for name, value in asked.items())
     console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
     shown = 0
     try:

@@ -25,11 +25,11 @@ from bunqueue_trio.protocol.times import seconds_of
 _log = structlog.get_logger()
 
 _EPILOG = """\b
-Signals: SIGTERM and SIGINT stop the worker: it takes no more jobs, and handlers get --grace seconds to
-finish; jobs of those that do not go back to the queue at once, at no attempt. A second signal ends the grace.
+Signals: SIGTERM, SIGINT (Ctrl-C) and SIGHUP stop the worker, as they stop the server: it takes no more jobs, and its
+handlers get --grace to finish. Jobs that are not done by then go back to the queue; no try is counted. A second signal ends the grace.
 
 \b
-Exit codes: 0 stopped by a signal; 1 the server will never give it jobs (the token); 2 wrong usage.
+Exit codes: 0 stopped by a signal; 1 the server gives it no jobs (wrong token); 2 wrong usage.
 
 \b
 Example, with a file tasks.py in which `mail = Worker("emails")` has a handler:
@@ -67,9 +67,11 @@ class Grace(click.ParamType[float]):
     "  [env BUNQUEUE_URL, for a worker that names none]",
 )  # fmt: skip
 @click.option("--token", metavar="TOKEN", help="Bearer token; default: the worker's own.  [env BUNQUEUE_TOKEN]")
-@click.option("--queues", metavar="QUEUE,...", help="Only these of them; default: all.")
-@click.option("--concurrency", type=click.IntRange(min=1), metavar="N", help="Jobs at once, of each queue.")
-@click.option("--grace", type=Grace(), metavar="TIME", help="For handlers at a stop: 30s, 5m, or seconds.")
+@click.option("--queues", metavar="QUEUE,...", help="Work on these queues only.  [default: all]")
+@click.option("--concurrency", type=click.IntRange(min=1), metavar="N", help="Run up to N jobs of each queue at once.")
+@click.option(
+    "--grace", type=Grace(), metavar="TIME", help="How long handlers may go on at a stop: 30s, 5m, or seconds."
+)
 @click.option(
     "--log-format",
     type=click.Choice(["auto", "human", "json"], case_sensitive=False),
@@ -85,23 +87,23 @@ class Grace(click.ParamType[float]):
 )
 @click.option(
     "--asyncio", "on_asyncio", is_flag=True,
-    help="Run the handlers on asyncio; default: on the loop that a worker names, and else on Trio.",
+    help="Run the handlers on asyncio.  [default: on the loop that a worker names, else on Trio]",
 )  # fmt: skip
 @click.option(
     "--sync", "syncs", is_flag=True,
-    help="First put the schedules that the apps declare onto the server, as `schedules sync` does.",
+    help="First run `schedules sync` for the apps.",
 )  # fmt: skip
-@click.option("--take-over", is_flag=True, help="With --sync: also those that an app of another name has declared.")
+@click.option("--take-over", is_flag=True, help="With --sync: also schedules that an app of another name has declared.")
 @click.option(
     "--reload", "reloads", is_flag=True,
-    help="For development: start anew when a Python file of the worker changes. Its jobs go back at no attempt.",
+    help="For development: restart when a Python file of the worker changes. Its jobs go back; no try is counted.",
 )  # fmt: skip
 def worker(
     targets: tuple[str, ...], url: str | None, token: str | None, queues: str | None, concurrency: int | None,
     grace: float | None, log_format: str, log_level: str, *, on_asyncio: bool, syncs: bool, take_over: bool,
     reloads: bool,
 ) -> None:  # fmt: skip
-    """Run the workers and apps that are named; modules are looked for in this directory first."""
+    """Run these workers and apps. Modules are looked for in this directory first."""
     configure_logging(log_level, log_format, limited=False)
     if reloads:
         reload.begin()

@@ -1,6 +1,5 @@
 """Commands about those who work for a running server: who they are, what they have, and taking it from them."""
 
-import json
 from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from itertools import islice
@@ -13,10 +12,11 @@ from bunqueue_trio.cli.listing import show_table
 from bunqueue_trio.cli.many import confirm, dry_option, yes_option
 from bunqueue_trio.cli.remote import (
     answer,
+    facts_of,
+    json_of,
     json_option,
     now_ms,
     of_list_alone,
-    pages,
     say,
     with_server,
     with_server_of_group,
@@ -25,6 +25,8 @@ from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.pages.words import count, span
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.commands import Command
+from bunqueue_trio.protocol.replies import DataReply
+from bunqueue_trio.protocol.worker_replies import WorkerView
 
 _COLUMNS = ("status", "jobs", "at once", "done", "failed", "heard", "longest", "queues")
 
@@ -41,12 +43,12 @@ def workers(ctx: click.Context, url: str, token: str | None, *, limit: int | Non
 
     \b
     status   active, idle (has no job now), quiet (gets no jobs), or lost (its connection has dropped)
-    jobs     that it has now
-    at once  how many it says that it runs
-    done     jobs since it is known
-    failed   attempts since it is known
-    heard    how long ago it last asked for a job, or said something of one
-    longest  for how long it has had the job that it has had for longest
+    jobs     how many it has now
+    at once  how many it can have
+    done     jobs completed since it came
+    failed   tries that failed since it came
+    heard    how long ago it last asked for a job, or reported on one
+    longest  the age of the job that it has had for the longest time
     """
     ctx.obj = (url, token)
     of_list_alone(ctx, "limit", "as_json")
@@ -61,22 +63,22 @@ def workers(ctx: click.Context, url: str, token: str | None, *, limit: int | Non
     now = now_ms(url, token)
     for worker in islice(_all(url, token), limit):
         if as_json:
-            click.echo(json.dumps(worker))
+            click.echo(json_of(worker))
             continue
-        began = min((job["since"] or now for job in worker["jobs"]), default=None)
+        began = min((job.since or now for job in worker.jobs), default=None)
         table.add_row(
-            printable(worker["name"]), printable(worker["id"]), _status(worker), f"{worker['activeJobs']:,}",
-            f"{worker['concurrency']:,}", f"{worker['processedJobs']:,}", f"{worker['failedJobs']:,}",
-            span(now - worker["lastSeen"]), "" if began is None else span(now - began),
-            printable(", ".join(worker["queues"])),
+            printable(worker.name), printable(worker.id), _status(worker), f"{worker.active_jobs:,}",
+            f"{worker.concurrency:,}", f"{worker.processed_jobs:,}", f"{worker.failed_jobs:,}",
+            span(now - worker.last_seen), "" if began is None else span(now - began),
+            printable(", ".join(worker.queues)),
         )  # fmt: skip
     if not as_json:
         show_table(table)
 
 
-def _status(worker: dict[str, Any]) -> str:
+def _status(worker: WorkerView) -> str:
     """Return what a worker does; of the server those that have nothing to do are active, too."""
-    return "idle" if worker["status"] == "active" and not worker["activeJobs"] else str(worker["status"])
+    return "idle" if worker.status == "active" and not worker.active_jobs else str(worker.status)
 
 
 @workers.command()
@@ -84,7 +86,7 @@ def _status(worker: dict[str, Any]) -> str:
 @_name
 @json_option
 def quiet(server: tuple[str, str | None], name: str, *, as_json: bool) -> None:
-    """Give workers NAME no more jobs, until they are unquieted or leave; they keep those that they have."""
+    """Give workers NAME no new jobs until `workers unquiet`; they finish those that they have."""
     _act(
         server,
         name,
@@ -110,11 +112,11 @@ def unquiet(server: tuple[str, str | None], name: str, *, as_json: bool) -> None
 @yes_option
 @json_option
 def release(server: tuple[str, str | None], name: str, *, dry_run: bool, yes: bool, as_json: bool) -> None:
-    """Return the jobs of workers NAME, at no attempt.
+    """Take the jobs of workers NAME back into their queues; no try is counted.
 
     They may get new ones, unless they are quiet.
     """
-    jobs = sum(worker["activeJobs"] for worker in _named(server, name))
+    jobs = sum(worker.active_jobs for worker in _named(server, name))
     if dry_run:
         say(f"{name}: {count(jobs, 'job')} would be returned", {"dryRun": True, "count": jobs}, as_json=as_json)
         return
@@ -128,42 +130,46 @@ def release(server: tuple[str, str | None], name: str, *, dry_run: bool, yes: bo
 @_name
 @json_option
 def forget(server: tuple[str, str | None], name: str, *, as_json: bool) -> None:
-    """Forget workers NAME, which are gone.
+    """Remove workers NAME, which are gone, from the list.
 
-    One that is connected, is quiet or has jobs cannot be forgotten.
+    A worker that is connected, is quiet or has jobs stays.
     """
     _act(server, name, c.UnregisterWorker, lambda said: "forgotten", as_json=as_json)
 
 
-def _named(server: tuple[str, str | None], name: str) -> list[dict[str, Any]]:
+def _named(server: tuple[str, str | None], name: str) -> list[WorkerView]:
     """Return the worker of this id, or else all of this name: a program has one for each of its queues.
 
     Raises:
         ClickException: there is none.
     """
     everyone = list(_all(*server))
-    found = [worker for worker in everyone if name in (worker["id"], worker["name"])]
-    found = [worker for worker in found if worker["id"] == name] or found
+    found = [worker for worker in everyone if name in (worker.id, worker.name)]
+    found = [worker for worker in found if worker.id == name] or found
     if not found:
-        near = get_close_matches(name, [worker[key] for worker in everyone for key in ("name", "id")], n=1)
+        near = get_close_matches(name, [said for worker in everyone for said in (worker.name, worker.id)], n=1)
         meant = f"; do you mean {near[0]}?" if near else ""
         raise click.ClickException(printable(f"there is no worker {name}{meant}"))
     return found
 
 
 def _act(
-    server: tuple[str, str | None], name: str, kind: type[Command], says: Callable[[dict[str, Any]], str], *,
+    server: tuple[str, str | None], name: str, kind: type[Command[DataReply]], says: Callable[[dict[str, Any]], str], *,
     as_json: bool,
 ) -> None:  # fmt: skip
     """Do something to workers, and say what."""
     url, token = server
     found = _named(server, name)
     for worker in found:
-        said = answer(url, token, kind, id=worker["id"])["data"]
-        which = name if len(found) == 1 else f"{name} ({', '.join(worker['queues']) or worker['id']})"
-        say(f"{which}: {says(said)}", {"id": worker["id"], **said}, as_json=as_json)
+        said = facts_of(answer(url, token, kind, id=worker.id))
+        which = name if len(found) == 1 else f"{name} ({', '.join(worker.queues) or worker.id})"
+        say(f"{which}: {says(said)}", {"id": worker.id, **said}, as_json=as_json)
 
 
-def _all(url: str, token: str | None) -> Iterator[dict[str, Any]]:
-    for page in pages(url, token, c.ListWorkers, of="data", limit=1000):
-        yield from page["workers"]
+def _all(url: str, token: str | None) -> Iterator[WorkerView]:
+    place: str | None = None
+    while True:
+        page = answer(url, token, c.ListWorkers, limit=1000, after=place).data
+        yield from page.workers
+        if (place := page.next) is None:
+            return

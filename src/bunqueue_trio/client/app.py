@@ -145,7 +145,7 @@ class App:
         await run_all(workers)
 
     async def run_until_signal(self, queues: Collection[str] | None = None) -> None:
-        """Do the same until SIGTERM or SIGINT; see :meth:`Worker.run_until_signal`."""
+        """Do the same until SIGTERM, SIGINT or SIGHUP; see :meth:`Worker.run_until_signal`."""
         await run_until_signal(self._chosen(queues))
 
     def _chosen(self, queues: Collection[str] | None) -> list[Worker]:

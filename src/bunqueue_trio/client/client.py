@@ -94,8 +94,8 @@ class Client(Asking):
     async def __aenter__(self) -> Self:
         if self._groups:
             raise RuntimeError("the client is open already: its commands may be used by any number of tasks at once")
-        if self._upkeep.closing:
-            self._begin()
+        # It may have been made, or open before, on another loop.
+        self._begin()
         if self._is_random and (stand_in := STAND_INS.current) is not None:
             self._random, self._repeatable = stand_in.new_random(), True
         group = anyio.create_task_group()

@@ -159,6 +159,20 @@ def heard(raised: BaseException, traces: Traces) -> tuple[str, str | None, Endin
     return told(ending, traces)[0], None if cause is None else told(raised, traces)[1], ending
 
 
+def refuse_generator(function: Handler) -> None:
+    """Refuse what would never run: a call of it returns a generator, which nobody goes through.
+
+    Raises:
+        TypeError: it has a ``yield`` in it.
+    """
+    called = getattr(function, "__call__", None)  # noqa: B004 - asked of its type
+    if any(inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each) for each in (function, called)):
+        name = getattr(function, "__qualname__", repr(function))
+        raise TypeError(
+            f"{name} has a yield in it, so that a call of it runs nothing: a handler is a plain or an async function"
+        )
+
+
 def payload_decoder(function: Handler) -> Decoder[Any] | None:
     """Return what reads the payloads for a handler of ``Job[Something]``; None for one of plain ``Job``.
 

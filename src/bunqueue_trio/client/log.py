@@ -14,7 +14,7 @@ from bunqueue_trio.logs.printable import printable
 _PLAIN = logging.getLogger("bunqueue_trio")
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING}
 # What has lines of its own, and comes after the others.
-_LINES = frozenset({"exception"})
+_LINES, _LINE_END = "exception", "\n"
 
 
 class Log:
@@ -63,6 +63,11 @@ def show_plainly() -> None:
 
 
 def _line(event: str, fields: dict[str, Any]) -> str:
-    plain = " ".join(f"{name}={printable(value)}" for name, value in fields.items() if name not in _LINES)
-    traces = "".join(f"\n{printable(fields[name], keep=chr(10))}" for name in _LINES & fields.keys())
-    return f"{event} {plain}{traces}".rstrip()
+    words, lines = [event], ""
+    for name, value in fields.items():
+        if name == _LINES:
+            lines = f"\n{printable(value, keep=_LINE_END)}"
+        else:
+            words.append(f"{name}={value!s}")
+    # All words at once: a failure's line costs as much as the failure.
+    return printable(" ".join(words)) + lines.rstrip()

@@ -7,6 +7,7 @@ themselves, many at once.
 import math
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import zip_longest
 from typing import Any
 
@@ -297,11 +298,20 @@ def _next_try(failed: Outcome, at: int | str | None) -> str:
     if isinstance(ending, GiveUp):
         return "dead: given up"
     if isinstance(at, int) and 0 <= at < END_OF_DATES_MS:
-        moment = datetime.fromtimestamp(at / 1000, UTC).isoformat(timespec="milliseconds")
-        return f"in {ending.after:g} s" if isinstance(ending, Again) else moment
+        return f"in {ending.after:g} s" if isinstance(ending, Again) else _moment(at)
     if job.attempt >= job.max_attempts:
         return "dead"
     return at if isinstance(at, str) else "none: the job is dead, or cancelled"
+
+
+def _moment(at: int) -> str:
+    return f"{_second(at // 1000)}.{at % 1000:03d}+00:00"
+
+
+@lru_cache(maxsize=100)
+def _second(at: int) -> str:
+    """Return a second as people read it: of what fails much comes back in the same one."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").removesuffix("+00:00")
 
 
 def facts(outcome: Outcome) -> dict[str, Any]:

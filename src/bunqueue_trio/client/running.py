@@ -9,6 +9,9 @@ import anyio
 from bunqueue_trio.client.log import log, show_plainly
 from bunqueue_trio.errors import Refused
 
+IGNORABLE = (signal.SIGINT, signal.SIGHUP)
+"""What stops a worker as SIGTERM does, but where it is ignored, as a server does: by `&` in a shell, and by nohup."""
+
 
 class Runs(Protocol):
     """What of a worker its running needs."""
@@ -57,10 +60,11 @@ async def run_all(workers: Sequence[Runs]) -> None:
 
 
 async def run_until_signal(workers: Sequence[Runs]) -> None:
-    """Run workers until SIGTERM or SIGINT, which stop them; a second one ends the grace."""
+    """Run workers until SIGTERM, SIGINT or SIGHUP, which stop them; a second one ends the grace."""
     show_plainly()
     trouble: Refused | None = None
-    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    wanted = [number for number in IGNORABLE if signal.getsignal(number) is not signal.SIG_IGN]
+    with anyio.open_signal_receiver(signal.SIGTERM, *wanted) as signals:
         async with anyio.create_task_group() as group:
             group.start_soon(_stop_on_signal, workers, signals, group.cancel_scope)
             for worker in workers:

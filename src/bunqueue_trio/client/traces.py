@@ -1,4 +1,6 @@
-"""Tracebacks as Python writes them, but without the marks under what a line did: those cost more than the job that failed.
+"""Tracebacks as Python writes them, but from the handler on, and without the marks under what a line did.
+
+The marks cost more than the job that failed, and where the worker called its handler is of no interest.
 
 Owns how what a handler raised looks in a log and at the server; refuses to know what becomes of it.
 """
@@ -59,6 +61,7 @@ class Traces:
         """Return each frame as two lines, those that repeat once more than told."""
         frames: list[str] = []
         last, times = "", 0
+        trace = _beyond_ours(trace)
         while trace is not None:
             frame = self._frame(trace)
             times = times + 1 if frame == last else 1
@@ -110,6 +113,14 @@ class _Frames(list[str]):
     def format(self, **_: object) -> list[str]:
         """Return them as they are."""
         return self
+
+
+def _beyond_ours(trace: TracebackType | None) -> TracebackType | None:
+    """Return the part of a traceback that begins in the handler; all of it where that was never reached."""
+    theirs = trace
+    while theirs is not None and theirs.tb_frame.f_globals.get("__package__") == __package__:
+        theirs = theirs.tb_next
+    return trace if theirs is None else theirs
 
 
 def _led_to(error: BaseException) -> tuple[str, BaseException | None]:

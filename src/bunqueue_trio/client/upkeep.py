@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from random import Random  # noqa: TID251 - jitter; the client hands it in
+from threading import get_ident
 from typing import Any
 
 import anyio
@@ -20,6 +21,7 @@ CLOSE_S = 2.0
 BACKOFF_MIN_S = 0.05
 BACKOFF_MAX_S = 5.0
 CLOSED = "the client is not open: it works inside its `async with` only"
+ELSEWHERE = "the client was opened in another thread, and belongs to its loop: open one here, or come back by `anyio.from_thread.run`"
 
 Introduction = Callable[[], dict[str, Any]]
 
@@ -43,6 +45,7 @@ class Upkeep:
 
     def begin(self) -> None:
         """Set up what belongs to one block, and to one loop."""
+        self._thread: int = get_ident()
         self.link: ServerLink | None = None
         self._subscribed: tuple[ServerLink | None, list[str]] = (None, [])
         # Whether the server has answered anything since the subscription was sent.
@@ -79,7 +82,13 @@ class Upkeep:
             self._is_in_force = self._subscribed is subscribed
 
     async def linked(self) -> ServerLink:
-        """Return the live connection; wait for it no longer than the patience lasts."""
+        """Return the live connection; wait for it no longer than the patience lasts.
+
+        Raises:
+            RuntimeError: the client is not open, or was opened in another thread, whose loop alone could wake whoever waits here.
+        """
+        if get_ident() != self._thread:
+            raise RuntimeError(ELSEWHERE if self.is_open and not self.closing else CLOSED)
         if self.link is not None and not self.link.over:
             return self.link
         self._wanted.set()

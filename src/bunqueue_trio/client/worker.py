@@ -28,7 +28,7 @@ from bunqueue_trio.client.client import DEFAULT_URL, Client, Job
 from bunqueue_trio.client.connection import Connect
 from bunqueue_trio.client.given import count_of, name_of_jobs
 from bunqueue_trio.client.handlers import Handler as Handler
-from bunqueue_trio.client.handlers import Outcome, Threads, heard, of_handler, payload_decoder
+from bunqueue_trio.client.handlers import Outcome, Threads, heard, of_handler, payload_decoder, refuse_generator
 from bunqueue_trio.client.info import encoded
 from bunqueue_trio.client.log import log
 from bunqueue_trio.client.reports import Reporter, facts
@@ -157,7 +157,7 @@ class Worker:
         cancelled, or is not ours any more; a thread cannot be, it is left to end by itself.
 
         Raises:
-            TypeError: msgspec cannot read what its ``Job[…]`` names, or the name is not known.
+            TypeError: it has a ``yield`` in it; msgspec cannot read what its ``Job[…]`` names, or the name is not known.
             ValueError: there is a handler already: each queue has one for each name, and one without.
         """
         if function is None:
@@ -169,6 +169,7 @@ class Worker:
             raise ValueError(
                 f"the worker of {self.queue!r} has a handler{which} already, {there}: {other} cannot be one, too"
             )
+        refuse_generator(function)
         handle: Callable[[Job[Any]], Awaitable[Any]] = partial(self._in_thread, function)
         if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004 - asked of its type
             handle = function
@@ -206,7 +207,7 @@ class Worker:
             self._pulling.cancel()
 
     async def run_until_signal(self) -> None:
-        """Work until SIGTERM or SIGINT, which stop it as :meth:`stop` does; a second one ends the grace.
+        """Work until SIGTERM, SIGINT or SIGHUP, which stop it as :meth:`stop` does; a second one ends the grace.
 
         All that a script needs: ``trio.run(worker.run_until_signal)``, or ``asyncio.run(worker.run_until_signal())``. Raises as :meth:`run` does.
         """

@@ -127,7 +127,7 @@ PENDING_UNKNOWN = 0.1
 # Jobs that may always wait.
 PENDING_JOBS_MIN = 2000
 # How often one command asks a store that is a network away; its answers rarely change meanwhile.
-LOOKS_MAX = 8
+LOOKS_MAX = 12
 # How long a connection to a database may take; then it is tried again.
 STORE_CONNECT_S = 5
 # How long a database may take for an answer; then the connection is given up, and the question asked again.
@@ -232,7 +232,7 @@ SHRINK_BYTES = 256 * 1024
 SHRINK_PAUSE_MS = 100
 # Free bytes that stay in the file: the next peak needs them again.
 SHRINK_SLACK_BYTES = 16 * MIB
-# Bytes of the disk that are kept for acks and cancels, whose commits need room, too.
+# Bytes of the disk that are kept for acks and cancels, whose commits need room, too, unless DISK_RESERVE_BYTES says otherwise.
 DISK_RESERVE_BYTES = 16 * MIB
 # Of a small disk no more than a twentieth is kept.
 DISK_RESERVE_PART = 20

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from bunqueue_trio.config.limits import DAY_MS, HOUR_MS, LEASE_MS, MIB, STALLS_MAX
+from bunqueue_trio.config.limits import DAY_MS, DISK_RESERVE_BYTES, HOUR_MS, LEASE_MS, MIB, STALLS_MAX
 from bunqueue_trio.config.spelling import (
     DEFAULT_PORT,
     NO_LIMIT,
@@ -196,6 +196,11 @@ class Settings:
         256 * MIB, "BUFFERS_MAX_BYTES", LIMITS,
         "Bytes of large requests and answers held for all clients together before new ones get 503.",
         low=MIB, high=1024 * 1024 * MIB, breaks=_MEMORY,
+    )  # fmt: skip
+    disk_reserve_bytes: int = _setting(
+        DISK_RESERVE_BYTES, "DISK_RESERVE_BYTES", LIMITS,
+        "Room on the disk of DATA_PATH that is kept for acks: pushes are refused first. The default is a twentieth of a small disk.",
+        low=0, high=1024 * 1024 * MIB, breaks="no disk has more",
     )  # fmt: skip
     pollers_max: int = _setting(
         20_000,

@@ -10,7 +10,7 @@ it says so, nobody knows, and the job stays with whoever has it, until its lease
 """
 
 from collections import deque
-from typing import NamedTuple
+from typing import TypeAlias
 
 import structlog
 import trio
@@ -29,24 +29,30 @@ from bunqueue_trio.config import (
 from bunqueue_trio.doors.frames import (
     ANSWER,
     ASK,
-    ASK_MAX,
+    ASKS_MAX,
     BRINGS,
+    CALL,
     ENDS,
     GONE,
+    HEAD,
     HERE,
     LAST,
     LOOK,
     SENT,
+    SHAPE,
+    SHAPE_BITS,
     SPLICE,
     STOPS,
     UNSENT,
+    VERSION,
     WAITED,
     WAITS,
     BrokenFrames,
-    Message,
+    Said,
     Unpacker,
-    pack,
+    pack_all,
 )
+from bunqueue_trio.doors.known import RequestsByNumber, ShapesByNumber
 from bunqueue_trio.doors.link import FRAMES, ROOM, ROOM_MADE
 from bunqueue_trio.protocol.replies import Reply
 from bunqueue_trio.runtime.begun import Begun
@@ -56,27 +62,18 @@ from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.runtime.statistics import DoorQueue
 from bunqueue_trio.runtime.supervisor import breaks_invariant
 from bunqueue_trio.transports.express import ExpressShared
-from bunqueue_trio.transports.heads import Handover, Plain
 from bunqueue_trio.transports.listener import Http
 from bunqueue_trio.transports.wire import NothingSent, Wire
 
 _log = structlog.get_logger()
 
 
-class _Uncommitted(NamedTuple):
-    """A request that has been run; its answer waits for its commit."""
-
-    number: int
-    call: Call
-    begun: Begun
-
-
-class _Unsent(NamedTuple):
-    """An answer on its way to the door."""
-
-    data: bytes
-    delivery: Delivery | None
-    hold: Hold | None
+# Plain tuples, of which there is one for each request: to make one with names takes ten times as long.
+_Uncommitted: TypeAlias = tuple[int, Call, Begun]
+"""A request that has been run; its answer waits for its commit. The number is that of its connection."""
+_Unsent: TypeAlias = tuple[Said, Delivery | None, Hold | None]
+"""A message on its way to the door, with what an answer holds until then."""
+_ANSWERS = (ANSWER, SPLICE)
 
 
 class Answering:
@@ -89,7 +86,11 @@ class Answering:
         self._shared = shared
         self._gateway = shared.gateway
         self._wire = Wire(stream, shared.buffer)
-        self._unpacker = Unpacker(ASK_MAX)
+        self._unpacker = Unpacker(ASKS_MAX)
+        self._version = 1
+        """Which the door understands, too."""
+        self._requests = RequestsByNumber(server, shared)
+        self._shapes = ShapesByNumber(shared)
         self._uncommitted: list[_Uncommitted] = []
         self._waiting: dict[int, trio.CancelScope] = {}
         """The requests that wait for more than a commit, by the connections that they came on."""
@@ -140,8 +141,7 @@ class Answering:
             # Else it is about to say, or a write that takes too long ends it.
             if not self._out:
                 self._looks += 1
-                self._say(pack(0, LOOK))
-                self._count(1)
+                self._say(0, LOOK, self._version)
             await trio.sleep(DOOR_LOOK_S)
         _log.warning("a door does not answer any more", seconds=DOOR_LOOKS * DOOR_LOOK_S)
         whole.cancel()
@@ -149,9 +149,9 @@ class Answering:
     async def _stop(self) -> None:
         """Say that the server stops, and count the door among what it waits for until that asks nothing more."""
         await self._server.stop.wait()
-        self._say(pack(0, STOPS))
+        self._say(0, STOPS)
         self._asks_on = True
-        self._count(2)
+        self._count(1)
 
     async def _read(self, nursery: trio.Nursery) -> None:
         now = trio.lowlevel.current_clock().current_time
@@ -173,11 +173,17 @@ class Answering:
                 self._room = trio.Event()
                 await self._room.wait()
 
-    def _hear(self, message: Message, nursery: trio.Nursery) -> None:
-        number, kind, extra, data = message
-        if kind == ASK:
+    def _hear(self, message: Said, nursery: trio.Nursery) -> None:
+        number, kind, extra, data, address = message
+        if kind in (CALL, ASK):
+            self._count(1)
             try:
-                self._ask(number, data[:extra].decode("utf-8", "replace"), data[extra:], nursery)
+                if kind == CALL:
+                    self._call(number, extra, data, address, nursery)
+                else:
+                    self._ask(number, data[:extra].decode("utf-8", "replace"), data[extra:], nursery)
+            except BrokenFrames:
+                raise
             except Exception:
                 self._fail(number)
         elif kind == GONE:
@@ -190,47 +196,53 @@ class Answering:
                     delivery.sent()
                 delivery.end()
         else:
-            self._hear_of_door(kind)
+            self._hear_of_door(number, kind, extra, data)
 
-    def _hear_of_door(self, kind: int) -> None:
-        if kind == STOPS:
+    def _hear_of_door(self, number: int, kind: int, extra: int, data: bytes) -> None:
+        if kind == HERE:
+            if extra > 1 and self._version == 1:
+                self._version = min(extra, VERSION)
+                self._say(0, LOOK, self._version)
+        elif kind == HEAD:
+            self._requests.hear(number, data)
+        elif kind == STOPS:
             self._stops = True
         elif kind == LAST:
             self._count(-self._asks_on)
             self._asks_on = False
-        elif kind != HERE:
+        else:
             raise BrokenFrames(f"a message of kind {kind}")
 
+    def _call(self, number: int, head: int, body: bytes, address: str, nursery: trio.Nursery) -> None:
+        known = self._requests.find(head)
+        if known is not None and known.length == len(body):
+            self._go_on(number, known.call, known.begin(body, address), nursery)
+        else:
+            self._say(number, SPLICE)
+
     def _ask(self, number: int, address: str, data: bytes, nursery: trio.Nursery) -> None:
-        self._count(1)
         end = data.find(b"\r\n\r\n") + 4
-        request = self._parse(data, end) if end > 3 else None
+        request = self._requests.parse(data, end) if end > 3 else None
         if request is None or request.length != len(data) - end:
-            self._splice(number)
-            return
-        begun = self._gateway.begin(request.call, data[end:], address)
+            self._say(number, SPLICE)
+        else:
+            call = request.call
+            self._go_on(number, call, self._gateway.begin(call, data[end:], address), nursery)
+
+    def _go_on(self, number: int, call: Call, begun: Begun | Response | None, nursery: trio.Nursery) -> None:
         if begun is None:
-            self._splice(number)
+            self._say(number, SPLICE)
         elif isinstance(begun, Response):
             self._answer(number, begun)
         elif begun.waits or begun.bulk is not None:
             scope = self._waiting[number] = trio.CancelScope()
             if begun.waits:
-                self._say(pack(number, WAITS))
-                self._count(1)
-            nursery.start_soon(self._finish, number, request.call, begun, scope)
+                self._say(number, WAITS)
+            nursery.start_soon(self._finish, number, call, begun, scope)
         elif begun.epoch:
-            self._uncommitted.append(_Uncommitted(number, request.call, begun))
+            self._uncommitted.append((number, call, begun))
         else:
-            self._answer(number, self._gateway.finish_nowait(request.call, begun))
-
-    def _parse(self, data: bytes, end: int) -> Plain | None:
-        """Return the request if it is one that can be answered here, but for the length of its body."""
-        try:
-            request = self._shared.requests.parse(data, end)
-        except Handover:
-            return None
-        return request if isinstance(request, Plain) and request.at_once else None
+            self._answer(number, self._gateway.finish_nowait(call, begun))
 
     async def _finish(self, number: int, call: Call, begun: Begun, scope: trio.CancelScope) -> None:
         async def wait(finish: object, begun: Begun) -> Reply:
@@ -242,7 +254,7 @@ class Answering:
         try:
             response = await self._gateway.finish(call, begun, wait)
         except _Gone:
-            self._say_answer(number, ENDS)
+            self._say(number, ANSWER, ENDS)
         except Exception:
             self._fail(number)
         else:
@@ -255,7 +267,8 @@ class Answering:
         waiting, self._uncommitted = self._uncommitted, []
         settled, left = max(self._journal.committed, self._journal.given_up), ANSWERS_MAX
         for each in waiting:
-            if each.begun.epoch > settled:
+            number, call, begun = each
+            if begun.epoch > settled:
                 self._uncommitted.append(each)
             elif not left:
                 self._uncommitted.append(each)
@@ -264,17 +277,14 @@ class Answering:
             else:
                 left -= 1
                 try:
-                    self._answer(each.number, self._gateway.finish_nowait(each.call, each.begun))
+                    self._answer(number, self._gateway.finish_nowait(call, begun))
                 except Exception:
-                    self._fail(each.number)
+                    self._fail(number)
 
     def _fail(self, number: int) -> None:
         """End the connection of a request with which something went wrong."""
         _log.exception("connection failed")
-        self._say_answer(number, ENDS)
-
-    def _splice(self, number: int) -> None:
-        self._say(pack(number, SPLICE))
+        self._say(number, ANSWER, ENDS)
 
     def _answer(self, number: int, response: Response, extra: int = 0) -> None:
         hold: Hold | None = None
@@ -288,11 +298,17 @@ class Answering:
         if ends := self._stops or self._server.stop.is_set():
             extra |= ENDS
         try:
-            head = self._shared.heads.render(response, len(body), keep=not ends)
+            if self._version > 1:
+                shape, told = self._shapes.number_of(response)
+                if told:
+                    self._say(shape, SHAPE, 0, told)
+                extra |= shape << SHAPE_BITS
+            else:
+                body = self._shared.heads.render(response, len(body), keep=not ends) + body
             if delivery is not None:
                 extra |= BRINGS
                 self._deliveries[number] = delivery
-            self._say_answer(number, extra, head, body, delivery=delivery, hold=hold)
+            self._say(number, ANSWER, extra, body, delivery, hold)
             delivery = hold = None
         finally:
             if delivery is not None:
@@ -300,17 +316,15 @@ class Answering:
             if hold is not None:
                 hold.release()
 
-    def _say_answer(
-        self, number: int, extra: int, *parts: bytes, delivery: Delivery | None = None, hold: Hold | None = None
-    ) -> None:
-        self._say(pack(number, ANSWER, extra, *parts), delivery, hold)
-
     def _count(self, more: int) -> None:
         self._queue.requests += more
         self._server.doors.requests += more
 
-    def _say(self, data: bytes, delivery: Delivery | None = None, hold: Hold | None = None) -> None:
-        self._out.append(_Unsent(data, delivery, hold))
+    def _say(
+        self, number: int, kind: int, extra: int = 0, data: bytes = b"", delivery: Delivery | None = None,
+        hold: Hold | None = None,
+    ) -> None:  # fmt: skip
+        self._out.append(((number, kind, extra, data, ""), delivery, hold))
         self._out_bytes += len(data)
         self._bell.ring()
 
@@ -326,36 +340,39 @@ class Answering:
             whole.cancel()
 
     async def _send_some(self) -> None:
-        some, size = [], 0
-        while self._out and size < RECEIVE_BYTES:
-            some.append(self._out.popleft())
-            size += len(some[-1].data)
+        some: list[_Unsent] = []
+        out, size = self._out, 0
+        while out and size < RECEIVE_BYTES:
+            unsent = out.popleft()
+            some.append(unsent)
+            size += len(unsent[0][3])
+        messages = [message for message, _, _ in some]
         try:
             with trio.fail_after(WRITE_TIMEOUT_S):
-                await self._wire.send(b"".join([each.data for each in some]))
+                await self._wire.send(pack_all(messages, self._version))
         except NothingSent:
-            for each in some:
-                if each.delivery is not None:
-                    each.delivery.end()
+            for _, delivery, _ in some:
+                if delivery is not None:
+                    delivery.end()
             raise
         finally:
             self._out_bytes -= size
             self._room.set()
-            self._count(-len(some))
-            for each in some:
-                if each.hold is not None:
-                    each.hold.release()
+            self._count(-sum([message[1] in _ANSWERS for message in messages]))
+            for _, _, hold in some:
+                if hold is not None:
+                    hold.release()
 
     def _end(self) -> None:
         """Let go of everything: jobs that were not sent return, and of those that the door had nobody can say."""
         self._count(-self._queue.requests)
-        for waiting in self._uncommitted:
-            self._core.give_back(waiting.begun.reply)
-        for unsent in self._out:
-            if unsent.delivery is not None:
-                unsent.delivery.end()
-            if unsent.hold is not None:
-                unsent.hold.release()
+        for _, _, begun in self._uncommitted:
+            self._core.give_back(begun.reply)
+        for _, delivery, hold in self._out:
+            if delivery is not None:
+                delivery.end()
+            if hold is not None:
+                hold.release()
 
 
 class _Gone(Exception):

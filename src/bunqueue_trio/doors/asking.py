@@ -13,25 +13,30 @@ from itertools import count
 import trio
 
 from bunqueue_trio import errors
-from bunqueue_trio.config import ASKED_MAX, ASKED_MAX_BYTES, RECEIVE_BYTES
+from bunqueue_trio.config import ASKED_MAX, ASKED_MAX_BYTES, HEADS_KEPT, RECEIVE_BYTES
 from bunqueue_trio.doors.frames import (
     ANSWER,
     ASK,
     BRINGS,
+    CALL,
     ENDS,
+    HEAD,
     HERE,
     LAST,
     LOOK,
     SENT,
+    SHAPE,
+    SHAPE_BITS,
     SPLICE,
     STOPS,
     UNSENT,
+    VERSION,
     WAITED,
     WAITS,
     BrokenFrames,
-    Message,
+    Said,
     Unpacker,
-    pack,
+    pack_all,
 )
 from bunqueue_trio.doors.link import LinkLost
 from bunqueue_trio.doors.refusals import Refusals
@@ -39,6 +44,8 @@ from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol.again import Again
 from bunqueue_trio.runtime.bell import Bell
 from bunqueue_trio.runtime.budget import Budget, Hold
+from bunqueue_trio.runtime.clock import Clock
+from bunqueue_trio.transports.response_heads import ResponseHeads, Shape
 from bunqueue_trio.transports.wire import Wire
 
 _ANSWER_MAX = 1 << 31
@@ -64,8 +71,10 @@ class Asked:
         "brings",
         "ends",
         "has_left",
+        "head_end",
         "hold",
         "is_busy",
+        "is_kept",
         "is_sent",
         "lasts",
         "number",
@@ -82,9 +91,13 @@ class Asked:
         self.hold = hold
         """Of its answer, until that was sent."""
         self.at: float = trio.current_time()
-        self.address: bytes = b""
+        self.address: str = ""
         self.request: bytes = b""
-        """It, if it can be asked again."""
+        """It, until it was sent; if it can be asked again, until it is over."""
+        self.head_end = 0
+        """Where its head ends that has come before; 0: it may never come again."""
+        self.is_kept = False
+        """It can be asked again."""
         self.again: Again | None = None
         """Why it could be, once it was."""
         self.is_busy = False
@@ -145,8 +158,16 @@ class Asking:
         self._busy = 0
         """Requests that are not answered, but for those that wait for something to happen; and their size."""
         self._bytes = 0
-        self._out: list[tuple[bytes, Asked | None]] = []
-        self._later: list[tuple[bytes, Asked | None]] | None = None
+        self._version = 1
+        """Which the leader understands, too, at the other end of the present stream."""
+        self._heads: dict[bytes, int] = {}
+        """The numbers by which it knows them."""
+        self._shapes: dict[int, Shape] = {}
+        """Those of responses, as it has said them."""
+        self._response_heads: ResponseHeads | None = None
+        self._out: list[tuple[Said, Asked | None]] = []
+        """What is to be sent. A request is put in when that is done, as the leader of that stream understands it."""
+        self._later: list[tuple[Said, Asked | None]] | None = None
         """What is for the next leader, because this one stops."""
         self._bell = Bell()
         self._stops = False
@@ -163,29 +184,33 @@ class Asking:
         """Return the number of another connection."""
         return next(self._numbers) & 0xFFFFFFFF
 
-    def ask(self, number: int, address: bytes, request: bytes) -> Asked:
-        """Send a request, the only one of its connection and of RECEIVE_BYTES at most; its ``over`` is set when it is answered."""
+    def ask(self, number: int, address: str, request: bytes, head_end: int = 0) -> Asked:
+        """Send a request, the only one of its connection and of RECEIVE_BYTES at most; its ``over`` is set when it is answered.
+
+        ``head_end``: where its head ends, if that has come before.
+        """
         assert len(request) <= RECEIVE_BYTES
         asked = Asked(number, len(request), self._budget.hold())
         if self._busy >= ASKED_MAX or self._bytes + asked.size > ASKED_MAX_BYTES:
             asked.end(self._refusals.of(errors.OVERLOADED))
             return asked
+        asked.address, asked.request, asked.head_end = address, request, head_end
         if self._repeatable is not None and self._kept + asked.size <= ASKED_MAX_BYTES:
-            asked.address, asked.request = address, request
+            asked.is_kept = True
             self._kept += asked.size
         self._asked[number] = asked
-        self._send(asked, address, request)
+        self._send(asked)
         return asked
 
-    def _send(self, asked: Asked, address: bytes, request: bytes) -> None:
+    def _send(self, asked: Asked) -> None:
         self._count(asked, is_busy=True)
         out = self._out if self._later is None else self._later
-        out.append((pack(asked.number, ASK, len(address), address, request), asked))
+        out.append(((asked.number, ASK, 0, asked.request, ""), asked))
         self._bell.ring()
 
     def say(self, number: int, kind: int) -> None:
         """Say something about a connection."""
-        self._out.append((pack(number, kind), None))
+        self._out.append(((number, kind, 0, b"", ""), None))
         self._bell.ring()
 
     def stop(self) -> None:
@@ -216,7 +241,8 @@ class Asking:
         """Wait for an answer no more."""
         if self._asked.get(asked.number) is asked:
             del self._asked[asked.number]
-            self._kept -= len(asked.request)
+            self._kept -= asked.size * asked.is_kept
+            asked.is_kept = False
             self._count(asked, is_busy=False)
 
     def _count(self, asked: Asked, *, is_busy: bool) -> None:
@@ -228,6 +254,7 @@ class Asking:
 
     async def run(self) -> None:
         """Send and receive, over one stream after the other, until the leader cannot be reached."""
+        self._response_heads = self._response_heads or ResponseHeads(Clock())
         while True:
             try:
                 stream = await self._connect()
@@ -236,8 +263,12 @@ class Asking:
             try:
                 async with trio.open_nursery() as nursery:
                     wire = Wire(stream, self._buffer)
+                    self._version = 1
+                    self._heads.clear()
+                    self._shapes.clear()
                     if self._stops:
-                        self._out.insert(0, (pack(0, STOPS), None))
+                        self._out.insert(0, ((0, STOPS, 0, b"", ""), None))
+                    self._out.insert(0, ((0, HERE, VERSION, b"", ""), None))
                     # For what has not gone out on the last one.
                     self._bell.ring()
                     nursery.start_soon(self._write, wire, nursery.cancel_scope)
@@ -255,18 +286,41 @@ class Asking:
             while True:
                 await self._bell.wait()
                 while self._out:
-                    some, size = 0, 0
-                    while some < len(self._out) and size < RECEIVE_BYTES:
-                        data, asked = self._out[some]
-                        size += len(data)
-                        some += 1
-                        if asked is not None:
-                            asked.is_sent = True
-                    data = b"".join([data for data, _ in self._out[:some]])
-                    del self._out[:some]
-                    await wire.send(data)
+                    await wire.send(self._take_some())
         except _GONE:
             whole.cancel()
+
+    def _take_some(self) -> bytes:
+        """Return the bytes of what is to be sent next."""
+        some: list[Said] = []
+        taken, size = 0, 0
+        for message, asked in self._out:
+            if size >= RECEIVE_BYTES:
+                break
+            taken += 1
+            size += len(message[3])
+            some.append(message if asked is None else self._said(asked, some))
+        del self._out[:taken]
+        return pack_all(some, self._version)
+
+    def _said(self, asked: Asked, before: list[Said]) -> Said:
+        """Return how a request is said to this leader; what it has to know for that is said ``before``."""
+        request, end = asked.request, asked.head_end
+        asked.is_sent = True
+        if not asked.is_kept:
+            asked.request = b""
+        if self._version == 1 or not end:
+            address = asked.address.encode()
+            return asked.number, ASK, len(address), address + request, ""
+        head = request[:end]
+        number = self._heads.get(head)
+        if number is None:
+            if len(self._heads) >= HEADS_KEPT:
+                # They are said anew, by the same numbers.
+                self._heads.clear()
+            number = self._heads[head] = len(self._heads)
+            before.append((number, HEAD, 0, head, ""))
+        return asked.number, CALL, number, request[end:], asked.address
 
     async def _read(self, wire: Wire) -> None:
         unpacker = Unpacker(_ANSWER_MAX)
@@ -278,13 +332,15 @@ class Asking:
             # It is lost.
             pass
 
-    def _hear(self, message: Message) -> None:
-        number, kind, extra, data = message
-        if kind in (LOOK, STOPS):
-            self._hear_of_leader(kind)
+    def _hear(self, message: Said) -> None:
+        number, kind, extra, data, _ = message
+        if kind in (LOOK, STOPS, SHAPE):
+            self._hear_of_leader(number, kind, extra, data)
             return
         if kind not in (ANSWER, SPLICE, WAITS):
             raise BrokenFrames(f"a message of kind {kind}")
+        if extra >> SHAPE_BITS:
+            data = self._whole(extra, data)
         asked = self._asked.get(number)
         if asked is None:
             if extra & BRINGS:
@@ -301,9 +357,12 @@ class Asking:
             # It may have happened the first time.
             asked.end(self._refusals.of(errors.NOT_COMMITTED))
             return
+        asked.spliced = kind == SPLICE
+        self._answer(asked, extra, data)
+
+    def _answer(self, asked: Asked, extra: int, data: bytes) -> None:
         asked.answer = data
         asked.ends, asked.brings, asked.waited = bool(extra & ENDS), bool(extra & BRINGS), bool(extra & WAITED)
-        asked.spliced = kind == SPLICE
         if len(data) > RECEIVE_BYTES:
             try:
                 asked.hold.grow(len(data))
@@ -312,8 +371,19 @@ class Asking:
                 asked.answer, asked.ends = self._refusals.of(errors.BUFFERS_FULL), True
         asked.over.set()
 
-    def _hear_of_leader(self, kind: int) -> None:
-        if kind == LOOK:
+    def _whole(self, extra: int, body: bytes) -> bytes:
+        """Return the response with this body, whose head is said by its number."""
+        shape = self._shapes.get(extra >> SHAPE_BITS)
+        if shape is None or self._response_heads is None:
+            raise BrokenFrames(f"a response of shape {extra >> SHAPE_BITS}")
+        return self._response_heads.fill(shape, len(body), keep=not extra & ENDS) + body
+
+    def _hear_of_leader(self, number: int, kind: int, extra: int, data: bytes) -> None:
+        if kind == SHAPE:
+            start, end, fields = data.partition(b"\r\n")
+            self._shapes[number] = Shape.of(start + end, fields)
+        elif kind == LOOK:
+            self._version = min(max(extra, 1), VERSION)
             self.say(0, HERE)
         else:
             self.say(0, LAST)
@@ -333,10 +403,10 @@ class Asking:
                 asked.end(self._refusals.of(errors.NOT_COMMITTED))
             else:
                 asked.again, asked.is_sent, asked.at = again, False, trio.current_time()
-                self._send(asked, asked.address, asked.request)
+                self._send(asked)
 
     def _again(self, asked: Asked) -> Again:
         """Return what may be done with a request that was sent. Once: what ends one leader is not to end the next ones."""
-        if self._repeatable is None or not asked.request or asked.again is not None or asked.has_left:
+        if self._repeatable is None or not asked.is_kept or asked.again is not None or asked.has_left:
             return Again.NEVER
         return self._repeatable(asked.request)

@@ -2,10 +2,18 @@
 
 A message is the number of a connection, what is said about it, and bytes. What has gathered since the last send goes out together:
 that is all of a frame, there is no timer. Neither side waits for an answer before it says the next thing, about another connection.
+
+Two versions are spoken. In the first one each message has a head of its own, and brings whole requests and responses. In the second one
+all that goes out together is one message, which is read in one go; and the heads of requests and responses, which come again and again, are said
+once, and are a number then. A door says with its first word, in the extra of HERE, how much it understands, and a leader that does, too, says so in
+that of LOOK: who is older looks at neither, and goes on as it always did.
 """
 
+from collections.abc import Sequence
 from struct import Struct
 from typing import NamedTuple
+
+import msgspec
 
 from bunqueue_trio.config import RECEIVE_BYTES
 
@@ -36,12 +44,28 @@ HERE = 10
 LAST = 11
 """Door: nothing more will be asked of a leader that stops."""
 
+MANY = 12
+"""Both, from the second version on, as all that follow: messages, one after the other."""
+HEAD = 13
+"""Door: the head of requests that are asked by this number from now on."""
+CALL = 14
+"""Door: a request, by the number of its head, which is the extra; the rest of it is its body."""
+SHAPE = 15
+"""Leader: the head of responses that are answered by this number from now on, without length and date."""
+
+VERSION = 2
+"""Which is spoken where both sides can."""
+
 ENDS, BRINGS, WAITED = 1, 2, 4
 """In the extra of an answer: the connection ends with it; jobs are in it, and whether they were sent is to be said; it was
 waited for, so who has hung up meanwhile is to get nothing."""
+SHAPE_BITS = 3
+"""Above these bits of that extra is the number of the SHAPE of the response, of which the body is said; 0: it is whole."""
 
 ASK_MAX = 255 + RECEIVE_BYTES
 """A door asks for nothing that it has not read at once."""
+ASKS_MAX = 4 * RECEIVE_BYTES
+"""What goes out together: one more as soon as there is room, and what says so."""
 
 
 class BrokenFrames(Exception):
@@ -55,6 +79,22 @@ class Message(NamedTuple):
     kind: int
     extra: int
     data: bytes
+    address: str = ""
+    """Of the client, with a CALL."""
+
+
+Said = tuple[int, int, int, bytes, str]
+"""A message, as the second version has it."""
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(list[Said]).decode
+
+
+def pack_all(messages: Sequence[Said], version: int) -> bytes:
+    """Return the bytes of messages that go out together."""
+    if version > 1:
+        return pack(0, MANY, 0, _encode(messages))
+    return b"".join([pack(number, kind, extra, data) for number, kind, extra, data, _ in messages])
 
 
 def pack(number: int, kind: int, extra: int = 0, *parts: bytes) -> bytes:
@@ -72,18 +112,19 @@ class Unpacker:
         self._wanted = _HEAD.size
         """Bytes from which on there is something to do."""
 
-    def feed(self, data: bytes) -> list[Message]:
+    def feed(self, data: bytes) -> Sequence[Said]:
         """Return the messages that are whole now.
 
         Raises:
-            BrokenFrames: one is too long.
+            BrokenFrames: one is too long, or not what it says.
         """
         self._chunks.append(data)
         self._size += len(data)
         if self._size < self._wanted:
             return []
         data = b"".join(self._chunks)
-        messages, at = [], 0
+        messages: list[Said] = []
+        at = 0
         self._wanted = _HEAD.size
         while len(data) - at >= _HEAD.size:
             number, kind, extra, length = _HEAD.unpack_from(data, at)
@@ -93,8 +134,18 @@ class Unpacker:
             if end > len(data):
                 self._wanted = end - at
                 break
-            messages.append(Message(number, kind, extra, data[at + _HEAD.size : end]))
+            if kind == MANY:
+                messages += _read(data[at + _HEAD.size : end])
+            else:
+                messages.append(Message(number, kind, extra, data[at + _HEAD.size : end]))
             at = end
         self._chunks = [data[at:]]
         self._size = len(data) - at
         return messages
+
+
+def _read(data: bytes) -> list[Said]:
+    try:
+        return _decode(data)
+    except msgspec.MsgspecError as error:
+        raise BrokenFrames(str(error)) from None

@@ -75,7 +75,7 @@ class FramingDoor(Door):
             return await super().serve_by_leader(client, unread)
         client.number = self.asking.new_number()
         try:
-            rest = await self._talk(client, address_of(client.stream).encode(), unread)
+            rest = await self._talk(client, address_of(client.stream), unread)
         finally:
             asked, client.asked = client.asked, None
             if asked is not None and not asked.over.is_set():
@@ -89,7 +89,7 @@ class FramingDoor(Door):
         """Return what a door answers by itself, to a connection that ends with it; nothing for other requests."""
         return b""
 
-    async def _talk(self, client: Client, address: bytes, unread: bytes) -> bytes | None:
+    async def _talk(self, client: Client, address: str, unread: bytes) -> bytes | None:
         """Ask and answer; return what the leader has to read itself, None if the connection is over."""
         wire = client.wire
         while True:
@@ -99,17 +99,17 @@ class FramingDoor(Door):
             client.idle = False
             if not unread:
                 return None
-            length = self._length(unread)
+            length, head_end = self._length(unread)
             if not _fits(length, unread):
                 unread = await self._more(wire, unread, length)
-                length = self._length(unread)
+                length, head_end = self._length(unread)
                 if not _fits(length, unread):
                     return unread
             request, unread = unread[:length], unread[length:]
             if own := self.own_answer(request):
                 await self._goodbyes.refuse(client.stream, own, WRITE_TIMEOUT_S)
                 return None
-            asked = client.asked = self.asking.ask(client.number, address, request)
+            asked = client.asked = self.asking.ask(client.number, address, request, head_end)
             await asked.over.wait()
             if asked.lasts:
                 request = b""
@@ -119,14 +119,18 @@ class FramingDoor(Door):
             if not await self._answer(client, asked):
                 return None
 
-    def _length(self, unread: bytes) -> int:
-        """Return how long the first request is, with its body; -1: its head has not come yet; -2: frames cannot carry it."""
+    def _length(self, unread: bytes) -> tuple[int, int]:
+        """Return how long the first request is, with its body; -1: its head has not come yet; -2: frames cannot carry it.
+
+        With it, where its head ends, if that is known from before; else 0.
+        """
         end = unread.find(b"\r\n\r\n") + 4
         if end < 4:
-            return -1
+            return -1, 0
         head = unread[:end]
-        length = self._lengths.get(head)
+        length, known = self._lengths.get(head), end
         if length is None:
+            known = 0
             lengths = _LENGTH.findall(head)
             is_odd = len(lengths) != head.lower().count(b"content-length") or len(lengths) > 1 or _ODD.search(head)
             length = -2 if is_odd else end + int(lengths[0] if lengths else 0)
@@ -134,7 +138,7 @@ class FramingDoor(Door):
                 if len(self._lengths) >= HEADS_KEPT:
                     self._lengths.clear()
                 self._lengths[head] = length
-        return length
+        return length, known
 
     async def _more(self, wire: Wire, unread: bytes, length: int) -> bytes:
         """Return ``unread`` with what else comes soon, up to a whole request, if it may become one for frames."""
@@ -145,7 +149,7 @@ class FramingDoor(Door):
                 if not more:
                     break
                 unread += more
-                length = self._length(unread)
+                length, _ = self._length(unread)
                 try:
                     hold.grow(len(more))
                 except Refused:

@@ -26,6 +26,7 @@ from bunqueue_trio.doors.answering import serve_opened
 from bunqueue_trio.doors.handshake import Distrusted, admit_door, prove_door
 from bunqueue_trio.doors.link import LinkLost
 from bunqueue_trio.errors import StartupError
+from bunqueue_trio.runtime.bell import Bell
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.transports.listener import Http
 from bunqueue_trio.transports.sockets import context_of
@@ -36,6 +37,8 @@ _log = structlog.get_logger()
 _GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
 # As often as a stop looks after connections.
 _LOOK_S = 0.05
+# How many looks at a leader that cannot be reached any more come sooner, and how soon.
+_SOON, _SOON_S = 5, 0.1
 _TLS = "tls://"
 """How the address of a leader begins whose link is encrypted."""
 _PROBE = "link"
@@ -80,6 +83,8 @@ class RemoteLink:
         """Whether that one could be, and its machine says now that nobody is there: its process has ended."""
         self._up = trio.Event()
         self._is_own = False
+        self._news = Bell()
+        """Rung when there may be something to see before the next look is due."""
 
     @property
     def is_up(self) -> bool:
@@ -91,10 +96,14 @@ class RemoteLink:
         self._is_own = is_own
         is_tls = where is not None and where.startswith(_TLS)
         self._leader = None if where is None else Where(parse_bind(where.removeprefix(_TLS)), is_tls, key)
+        if where is None:
+            # Another one leads by now, and has not said where: nobody knows that it has ended.
+            self.is_gone = False
         if self._leader is not None and self._leader != self._last:
             # The one before may only hang, and answer when nobody may believe it.
             self._let_go()
             self._last, self.is_gone = self._leader, False
+            self._news.ring()
 
     def _note_down(self) -> None:
         # Whoever waits then waits for the connection that there is.
@@ -116,7 +125,9 @@ class RemoteLink:
         try:
             stream = await self._open(address)
         except LinkLost:
-            self._note_down()
+            if self.is_up:
+                self._note_down()
+                self._news.ring()
             raise
         if self._last != leader:
             await trio.aclose_forcefully(stream)
@@ -133,11 +144,13 @@ class RemoteLink:
     async def watch(self) -> None:
         """See whether the leader can be reached, again and again."""
         told: str | None = None
+        failures = 0
         while True:
             leader = self._leader
             try:
                 await trio.aclose_forcefully(await self._open(_PROBE))
             except LinkLost as lost:
+                failures += 1
                 self._note_down()
                 self.is_gone = lost.is_refused and leader is not None and leader == self._leader == self._reached
                 self._silent_since = min(self._silent_since, trio.current_time())
@@ -155,8 +168,10 @@ class RemoteLink:
                     self._up.set()
                     self._reached = leader
                 self.is_gone = False
-                told, self._silent_since = None, math.inf
-            await trio.sleep(LINK_LOOK_S)
+                told, self._silent_since, failures = None, math.inf, 0
+            # A machine whose server is about to end does not say at once that nobody is there.
+            with trio.move_on_after(_SOON_S if 0 < failures <= _SOON else LINK_LOOK_S):
+                await self._news.wait()
 
     async def _open(self, address: str) -> Opened:
         if self._leader is None:

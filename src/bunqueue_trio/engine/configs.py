@@ -11,6 +11,7 @@ from msgspec import Struct
 from bunqueue_trio.config import AUTO_RETRIES, AUTO_RETRY_INTERVAL_MS, CONFIGS_MAX, NO_LIMIT
 from bunqueue_trio.engine.facts import Facts
 from bunqueue_trio.engine.job import DEFAULT_OPTIONS, Shape
+from bunqueue_trio.engine.line import Line
 from bunqueue_trio.protocol import commands as c
 
 DEFAULTS, STALLS, DEAD = "defaults", "stall-config", "dlq-config"
@@ -73,12 +74,21 @@ class Configs:
         self.defaults: dict[str, Defaults] = {}
         self.stalls: dict[str, StallRule] = {}
         self.dead: dict[str, DeadRule] = {}
+        self.names: Line[str] = Line(str)
+        """Of the queues of which anything was said, in order."""
+
+    def of(self, name: str) -> list[str]:
+        """Return the kinds of what was said of a queue."""
+        known = ((DEFAULTS, self.defaults), (STALLS, self.stalls), (DEAD, self.dead))
+        return [kind for kind, rules in known if name in rules]
 
     def load(self) -> None:
         """Take up what the facts, just loaded, tell of."""
         self.defaults = {name: _DEFAULTS(value) for name, value in self._facts.of(DEFAULTS).items()}
         self.stalls = {name: _RULE(value) for name, value in self._facts.of(STALLS).items()}
         self.dead = {name: _DEAD(value) for name, value in self._facts.of(DEAD).items()}
+        for name in sorted({*self.defaults, *self.stalls, *self.dead}):
+            self.names.add(name)
 
     def set_defaults(self, name: str, defaults: Defaults) -> bool:
         """Let these hold for a queue; return whether that changes anything.
@@ -130,9 +140,15 @@ class Configs:
             return self._forget(kind, known, name)
         if name not in known and len(known) >= CONFIGS_MAX:
             raise c.TOO_MANY_CONFIGS.refuse(CONFIGS_MAX)
+        if not self.of(name):
+            self.names.add(name)
         known[name] = value
         return self._facts.set(kind, name, msgspec.json.encode(value))
 
     def _forget(self, kind: str, known: dict[str, Any], name: str) -> bool:
         self._facts.delete(kind, name)
-        return known.pop(name, None) is not None
+        if known.pop(name, None) is None:
+            return False
+        if not self.of(name):
+            self.names.remove(name)
+        return True

@@ -35,7 +35,8 @@ class Edits(Holding):
 
     def discard(self, job: Job, now: int) -> None:
         """Make a dead letter of an unfinished job, at no attempt."""
-        self._bury(job, "Discarded", now, DISCARDED)
+        job.noted().discarded_by = self.by
+        self._bury(job, "Discarded", now, DISCARDED, wanted=True)
 
     def cancel_as_said(self, job: Job, said: "c.Cancel | c.ActOnJobs", now: int) -> None:
         """Remove an unfinished job; where it is said why, by whom or how much time its worker has, a record of it is kept."""
@@ -46,7 +47,7 @@ class Edits(Holding):
 
     def _as_said(self, job: Job, said: "c.Cancel | c.ActOnJobs", now: int) -> Cancelled:
         until = now + said.grace if said.grace and job.state is ACTIVE else None
-        return Cancelled(now, until, said.reason, said.by)
+        return Cancelled(now, until, said.reason, said.by, self.by)
 
     def is_cancelled_so(self, job: Job, said: "c.Cancel | c.ActOnJobs", now: int) -> bool:
         """Return whether an active job is cancelled, and this would change nothing of it: not why, and not until when."""

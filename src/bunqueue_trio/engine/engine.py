@@ -44,10 +44,11 @@ class Engine(Edits):
         self.configs.load()
         self.marks.load()
         self.workers.load(now)
-        # A start with a backlog costs what this loop costs: 0.2 µs for a job that just waits.
+        # A start with a backlog costs what this loop costs: 0.8 µs for a job that just waits. All are read before any has its
+        # place: by turns, each would push the other's memory out of the processor's caches, which costs 0.3 µs more.
         lines: Lines = {}
         newest, special, name, priority, line = self._seq, [], None, 0, list[Job]()
-        for job in jobs:
+        for job in list(jobs):
             self.jobs.add(job)
             if job.seq > newest:
                 newest = job.seq
@@ -275,9 +276,9 @@ class Engine(Edits):
         gate = self.gates.get(name)
         return gate is None or gate.is_open(queue.counts[State.ACTIVE])
 
-    def find(self, job_id: str) -> Job | None:
-        """Return a job in any state that can be shown, or None."""
-        job = self._known(job_id)
+    def find(self, job_id: str, *, data: bool = True, result: bool = True) -> Job | None:
+        """Return a job in any state that can be shown, or None; an ended one without its ``data`` or ``result`` where nobody needs them."""
+        job = self._known(job_id, data=data, result=result)
         return None if job is None or (job.state is COMPLETED and job.options.remove_on_complete) else job
 
     def ended(
@@ -306,7 +307,8 @@ class Engine(Edits):
 
     def archived_outcomes(self, job_ids: Iterable[str]) -> Mapping[str, State]:
         """Return the states of those of the jobs that have left memory, in one look; unknown ones are left out."""
-        return self.archive.outcomes([job_id for job_id in job_ids if job_id not in self.jobs])
+        find = self.jobs.find
+        return self.archive.outcomes([job_id for job_id in job_ids if find(job_id) is None])
 
     def outcome(self, job_id: str, archived: Mapping[str, State]) -> State | None:
         """Return the state of a job as a dependency: also completed ones without a record."""
@@ -315,9 +317,11 @@ class Engine(Edits):
             return job.state
         return None if self._is_replaced(job_id) else archived.get(job_id)
 
-    def _known(self, job_id: str) -> Job | None:
+    def _known(self, job_id: str, *, data: bool = True, result: bool = True) -> Job | None:
         job = self.jobs.find(job_id)
-        return job if job is not None or self._is_replaced(job_id) else self.archive.find(job_id)
+        if job is not None or self._is_replaced(job_id):
+            return job
+        return self.archive.find(job_id, data=data, result=result)
 
     def _is_replaced(self, job_id: str) -> bool:
         """Return whether the archive may still have a record that a later job of this id has replaced.

@@ -27,7 +27,7 @@ class QueueMinute(NamedTuple):
     pushed: int
     completed: int
     failed: int
-    """Attempts."""
+    """Attempts, the last of a job that stalls too often too."""
     stalled: int
     retried: int
     waiting: int
@@ -39,7 +39,7 @@ class QueueMinute(NamedTuple):
     runs: Mapping[int, int] = {}
     """How many of them ran for how long, by buckets."""
     died: int = 0
-    """Jobs that failed for good of an error that is not muted, kept or not."""
+    """Jobs that failed for good of an error that is not muted, kept or not; nobody wanted that."""
 
 
 # Without the time, the buckets and what stands among them.
@@ -84,6 +84,34 @@ def joined(one: QueueMinute, other: QueueMinute) -> QueueMinute:
     )  # fmt: skip
 
 
+class Lately:
+    """What went on in a queue within the last hour, added up: its minutes come and go."""
+
+    __slots__ = ("came", "ended", "last", "minutes", "runs")
+
+    def __init__(self) -> None:
+        self.minutes: int = 0
+        """How many are added up."""
+        self.came: int = 0
+        self.ended: int = 0
+        """Completed, or died."""
+        self.runs: dict[int, int] = {}
+        self.last: QueueMinute | None = None
+        """The newest of them."""
+
+    def count(self, minute: QueueMinute, times: int) -> None:
+        """Add a minute, or take it away: ``times`` -1."""
+        self.minutes += times
+        self.came += times * minute.pushed
+        self.ended += times * (minute.completed + minute.died)
+        for bucket, n in minute.runs.items():
+            left = self.runs.get(bucket, 0) + times * n
+            if left:
+                self.runs[bucket] = left
+            else:
+                del self.runs[bucket]
+
+
 class Figures:
     """The figures of all queues."""
 
@@ -92,22 +120,29 @@ class Figures:
         self._hour = 0
         self._sums: dict[str, QueueMinute] = {}
         """Of the hour that goes on."""
+        self._lately: dict[str, Lately] = {}
         self.died: dict[str, int] = {}
         """How many have died in each queue since a minute ended."""
+        self.failed: dict[str, int] = {}
+        """How many attempts have failed."""
 
     def note_death(self, queue: str) -> None:
         """Count a job that has died of an error that is not muted."""
-        if queue in self.died or len(self.died) < _COUNTED_MAX:
-            self.died[queue] = self.died.get(queue, 0) + 1
+        _count(self.died, queue)
 
-    def take_deaths(self) -> dict[str, int]:
-        """Return how many have died in each queue since the last call."""
-        died, self.died = self.died, {}
-        return died
+    def note_failure(self, queue: str) -> None:
+        """Count an attempt that has failed."""
+        _count(self.failed, queue)
+
+    def take_bad(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Return how many jobs have died in each queue since the last call, and how many attempts failed."""
+        bad, self.died, self.failed = (self.died, self.failed), {}, {}
+        return bad
 
     def load(self, now: int) -> None:
         """Take up what the facts, just loaded, tell of; an hour that ended meanwhile is summed up."""
         for at, minutes in self.minutes():
+            self._count(minutes, 1)
             if str((at - 1) // HOUR_MS) not in self._facts.of(HOUR):
                 self._add(at, minutes)
         self._begin_hour(now // HOUR_MS)
@@ -116,12 +151,12 @@ class Figures:
     def minutes(self) -> Iterator[tuple[int, dict[str, QueueMinute]]]:
         """Yield the minutes that are kept, oldest first, each with its queues."""
         for key in sorted(self._facts.of(MINUTE), key=int):
-            row = _ROW.decode(self._facts.of(MINUTE)[key])
-            yield int(key), {name: _read(int(key), numbers) for name, numbers in row.items()}
+            yield int(key), _minutes_of(int(key), self._facts.of(MINUTE)[key])
 
     def note(self, at: int, minutes: Mapping[str, QueueMinute]) -> None:
         """End a minute in which something went on in these queues."""
         self._add(at, minutes)
+        self._count(minutes, 1)
         if minutes:
             self._facts.set(MINUTE, str(at), _row(minutes))
         self._drop_old(at)
@@ -132,6 +167,21 @@ class Figures:
         if queue in self._sums:
             hours.append(self._sums[queue])
         return list(self._find(queue, MINUTE)), hours
+
+    def lately(self, queue: str) -> Lately | None:
+        """Return what went on in a queue within the last hour, by whole minutes; None: nothing, or far less than in others."""
+        return self._lately.get(queue)
+
+    def _count(self, minutes: Mapping[str, QueueMinute], times: int) -> None:
+        for name, minute in minutes.items():
+            lately = self._lately.get(name)
+            if lately is None:
+                lately = self._lately[name] = Lately()
+            lately.count(minute, times)
+            if times > 0:
+                lately.last = minute
+            elif not lately.minutes:
+                del self._lately[name]
 
     def usual(self, queue: str) -> int | None:
         """Return the time that 95 % of the jobs of a queue did not exceed in the last hour, or else in the last week."""
@@ -172,10 +222,20 @@ class Figures:
         over = max(0, len(minutes) - FIGURES_ROWS_MAX)
         for i, at in enumerate(minutes):
             if i < over or at <= now - FIGURES_MINUTES * _MINUTE_MS:
+                self._count(_minutes_of(at, self._facts.of(MINUTE)[str(at)]), -1)
                 self._facts.delete(MINUTE, str(at))
         for hour in hours:
             if hour <= now // HOUR_MS - FIGURES_HOURS:
                 self._facts.delete(HOUR, str(hour))
+
+
+def _count(counts: dict[str, int], queue: str) -> None:
+    if queue in counts or len(counts) < _COUNTED_MAX:
+        counts[queue] = counts.get(queue, 0) + 1
+
+
+def _minutes_of(at: int, row: bytes) -> dict[str, QueueMinute]:
+    return {name: _read(at, numbers) for name, numbers in _ROW.decode(row).items()}
 
 
 def _row(minutes: Mapping[str, QueueMinute]) -> bytes:

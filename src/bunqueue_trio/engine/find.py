@@ -20,8 +20,8 @@ LOOKS = 4000
 """What a page may cost: a look at an unfinished job is 1, about 1 µs."""
 # To read an ended one.
 _RECORD = 12
-# Of them read at once.
-_RECORDS = 100
+# Of them read at once: a page of 100, and whether there is one more.
+_RECORDS = 101
 # To show one.
 _FOUND = 4
 # To tell what an error of an unfinished one is.
@@ -47,6 +47,8 @@ class Selection(NamedTuple):
     after: str | None
     is_full: bool
     """Whether it ended because it has as many as were wanted, or all."""
+    number: int = 0
+    """How many they are, where only that was asked for."""
 
 
 def states_of(wanted: list[str] | str | None, usual: tuple[State, ...] = STATES) -> list[State]:
@@ -74,16 +76,26 @@ def select(
     return _Search(engine, wanted, states, limit, now).run(after)
 
 
+def tally(engine: Engine, wanted: "c.FindJobs", states: list[State], after: str | None, now: int) -> Selection:
+    """Count as many of them as one step looks at. Where nothing but queues and states is said, the counts are there.
+
+    Raises:
+        Refused: as :func:`select`.
+    """
+    return _Search(engine, wanted, states, None, now).run(after)
+
+
 class _Search:
     """One page in the making."""
 
     def __init__(
-        self, engine: Engine, wanted: "c.Filter | c.FindJobs", states: list[State], limit: int, now: int
+        self, engine: Engine, wanted: "c.Filter | c.FindJobs", states: list[State], limit: int | None, now: int
     ) -> None:
         self._engine = engine
         self._wanted = wanted
         self._states = states
         self._limit = limit
+        """None: they are only counted."""
         self._tests = list(_tests(wanted, now, engine.workers))
         self._queues: list[str] | None = None
         if wanted.queue is not None:
@@ -91,6 +103,7 @@ class _Search:
             for name in self._queues:
                 engine.queues.check(name)
         self._jobs: list[Job] = []
+        self._count = 0
         self._scanned = 0
         self._cost = 0
         self._bytes = 0
@@ -108,12 +121,24 @@ class _Search:
                 if self._cost >= LOOKS:
                     return self._ended(state, name, begin, is_full=False)
                 self._cost += 1
+                if self._limit is None and not self._tests:
+                    self._count += self._kept(state, name)
+                    continue
                 search = self._unfinished if state in UNFINISHED else self._finished
                 stopped = search(state, name, begin)
                 if stopped is not None:
                     return stopped
             queue = place = None
-        return Selection(self._jobs, self._scanned, None, is_full=True)
+        return Selection(self._jobs, self._scanned, None, is_full=True, number=self._count)
+
+    def _kept(self, state: State, name: str) -> int:
+        """Return how many jobs of a queue are in a state, by the counts that are kept."""
+        if state is State.FAILED:
+            return self._engine.dead_left(name)
+        if state is State.COMPLETED:
+            return self._engine.archive.kept_of(name)[0]
+        queue = self._engine.queues.get(name)
+        return 0 if queue is None else queue.counts[state]
 
     def _parse(self, after: str) -> tuple[State, str, Place | None]:
         found = _CURSOR.fullmatch(after)
@@ -184,6 +209,9 @@ class _Search:
 
     def _take(self, job: Job) -> bool:
         """Take ``job`` if there is room for one more."""
+        if self._limit is None:
+            self._count += 1
+            return True
         if len(self._jobs) >= self._limit:
             # It is the first of the next page.
             self._scanned -= 1
@@ -195,7 +223,7 @@ class _Search:
 
     def _ended(self, state: State, name: str, place: Place | None, *, is_full: bool) -> Selection:
         cursor = f"{state.value}|{name}|{','.join(map(str, place or ()))}"
-        return Selection(self._jobs, self._scanned, cursor, is_full)
+        return Selection(self._jobs, self._scanned, cursor, is_full, self._count)
 
 
 _Test = tuple[int, Callable[[Job], bool]]

@@ -152,4 +152,5 @@ def _make(engine: Moves, name: str, job_id: str, now: int) -> None:
         job_id, engine.queues.open(plan.queue), bytes(plan.data), plan.options,
         priority=plan.priority, run_at=now, waiting_on=set(), now=now,
     )  # fmt: skip
+    engine.tell("scheduled", now, plan.queue, job_id).name = name
     progress.jobs = [*progress.jobs, job_id][-SLOT_JOBS_KEPT:]

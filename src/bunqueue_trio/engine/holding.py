@@ -103,12 +103,13 @@ class Holding(Moves):
     ) -> None:  # fmt: skip
         """Charge an attempt: retry an active job after its backoff, or ``retry_in`` ms; or bury it, for ``reason``."""
         self._charge(job)
-        note_attempt(self.trails, job, now, reason, error, stack)
+        note_attempt(self.trails, self.workers, job, now, reason, error, stack)
         if self._is_called_off(job, now, error):
             return
         if job.attempts >= job.options.max_attempts:
             self._bury(job, error, now, reason)
             return
+        self.figures.note_failure(job.queue)
         self._blame(job, error, now)
         self._leave_active(job)
         self.totals.retried += 1
@@ -119,7 +120,7 @@ class Holding(Moves):
     def give_up(self, job: Job, error: str, now: int, *, stack: str | None = None) -> None:
         """Charge an attempt and bury an active job, whatever attempts are left."""
         self._charge(job)
-        note_attempt(self.trails, job, now, UNRECOVERABLE, error, stack)
+        note_attempt(self.trails, self.workers, job, now, UNRECOVERABLE, error, stack)
         if not self._is_called_off(job, now, error):
             self._bury(job, error, now, UNRECOVERABLE)
 
@@ -156,7 +157,7 @@ class Holding(Moves):
         expires = expiry(job)
         if expires is not None and (job.state is not DELAYED or expires <= job.run_at):
             self.totals.expired += 1
-            self.remove(job, now)
+            self.remove(job, now, wanted=False)
             self._next_run(job, now, expired=True)
         else:
             self._enter(job, WAITING)
@@ -165,12 +166,13 @@ class Holding(Moves):
         if self._is_called_off(job, now):
             return
         job.stalls += 1
-        note_attempt(self.trails, job, now, STALLED, f"Job stalled {job.stalls} times")
+        said = f"Job stalled {job.stalls} time{'' if job.stalls == 1 else 's'}"
+        note_attempt(self.trails, self.workers, job, now, STALLED, said)
         self.totals.stalled += 1
         self.emit("stalled", job, now)
         if self.configs.is_too_many(job.queue, job.stalls, self.rules.stalls_max):
             self.totals.lost_to_stalls += 1
-            self._bury(job, f"Job stalled {job.stalls} times", now)
+            self._bury(job, said, now)
         else:
             self._leave_active(job)
             self._enter(job, WAITING)

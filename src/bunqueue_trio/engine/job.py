@@ -103,13 +103,20 @@ class Cancelled(Struct, frozen=True, omit_defaults=True):
     until: int | None = None
     reason: str | None = None
     by: str | None = None
+    sender: str | None = None
+    """Who has said so, by the name of a token or the address."""
+
+    @property
+    def who(self) -> str | None:
+        """By whom it is, as far as anybody has said or the server knows."""
+        return self.by if self.by is not None else self.sender
 
     def again(self, later: "Cancelled") -> "Cancelled":
         """Return what holds when it is cancelled once more: who was first has said why, and it has no more time than it had."""
         is_silent = self.reason is None and self.by is None
         said = later if is_silent else self
         ends = [until for until in (self.until, later.until) if until is not None]
-        return Cancelled(self.at, min(ends) if later.until is not None else None, said.reason, said.by)
+        return Cancelled(self.at, min(ends) if later.until is not None else None, said.reason, said.by, said.sender)
 
     def words(self, said: str | None = None) -> str:
         """Return it as the error of the job, with what its worker ``said`` when it had to end."""
@@ -159,6 +166,8 @@ class Note(Struct, omit_defaults=True):
     """When its worker has last said how far it is."""
     auto_retries: int = 0
     """How often its queue has retried it by itself."""
+    discarded_by: str | None = None
+    """Who has discarded it, as far as the server knows."""
 
 
 class Job(Struct, eq=False, gc=False):
@@ -274,7 +283,7 @@ def deadline(job: Job) -> int | None:
         if lease.until is None or (lease.timeout_at is not None and lease.timeout_at < lease.until):
             return lease.timeout_at
         return lease.until
-    expires = expiry(job)
+    expires = None if job.options.ttl is None else expiry(job)
     if job.state is State.DELAYED and (expires is None or job.run_at < expires):
         return job.run_at
     return expires
@@ -322,8 +331,11 @@ class Trace(NamedTuple):
 class Archive(Protocol):
     """The finished jobs that have left memory, as far as the retention keeps them."""
 
-    def find(self, job_id: str) -> Job | None:
-        """Return the finished job, also one that is only remembered: completed, its record removed."""
+    def find(self, job_id: str, *, data: bool = True, result: bool = True) -> Job | None:
+        """Return the finished job, also one that is only remembered: completed, its record removed.
+
+        Without its ``data`` or its ``result`` where nobody needs them, and reading them costs something: each may have megabytes.
+        """
         ...
 
     def outcomes(self, job_ids: Sequence[str]) -> dict[str, State]:
@@ -366,6 +378,19 @@ class Archive(Protocol):
 
     def first_seen(self, queue: str, fingerprint: str) -> int | None:
         """Return when the oldest dead letter of this error died that the queue still keeps; None: it keeps none."""
+        ...
+
+    @property
+    def last_event_id(self) -> int:
+        """Return the id of the newest event."""
+        ...
+
+    def first_event_id(self) -> int:
+        """Return the id of the oldest event that is kept; one above the newest when none is."""
+        ...
+
+    def events_after(self, event_id: int, limit: int) -> Sequence[tuple[int, bytes]]:
+        """Return kept events behind one, each with its id: about ``limit``, or fewer that are large."""
         ...
 
     def traces(self, first: str, end: str, limit: int) -> list[Trace]:

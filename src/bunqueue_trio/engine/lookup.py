@@ -34,14 +34,14 @@ def unfinished(engine: Engine, job_id: str, now: int) -> Job | None:
     return engine.standing(job_id)
 
 
-def found(engine: Engine, job_id: str, now: int) -> Job:
+def found(engine: Engine, job_id: str, now: int, *, data: bool = False, result: bool = False) -> Job:
     """Return a job in any state that can be shown.
 
     Raises:
         Refused: there is none.
     """
     unfinished(engine, job_id, now)
-    job = engine.find(job_id)
+    job = engine.find(job_id, data=data, result=result)
     if job is None:
         raise errors.JOB_NOT_FOUND.refuse()
     return job

@@ -9,6 +9,7 @@ connection for its many jobs: see ``chores.py``.
 from collections.abc import Collection, Iterator, Mapping, Sized
 from functools import partial
 from operator import attrgetter
+from typing import Any
 
 from msgspec import Raw
 
@@ -122,13 +123,14 @@ class Moves(Telling):
         """Ends of delays and backoffs, and TTLs."""
         self.leases: Timers = Timers(active=True)
         """Leases and processing timeouts."""
-        self.changed: dict[Job, None] = {}
+        # Since the last `take`. Each change sets None; whoever writes them may keep there what was made of a job since.
+        self.changed: dict[Job, Any] = {}
         self.facts: Facts = Facts()
         self.trails: Trails = Trails()
         self.gates: Gates = Gates(self.facts)
-        self.acted: bool | None = None
         self.by: str | None = None
         """Who has sent the act that is being done."""
+        self.acted: bool | None = None
         """Whether the present act has changed anything, where its reply does not show it; its handler sets this."""
         self.planner: Planner = Planner(self.facts)
         self.configs: Configs = Configs(self.facts)
@@ -197,12 +199,12 @@ class Moves(Telling):
             self._enter(job, WAITING)
         return job
 
-    def remove(self, job: Job, now: int) -> None:
-        """Remove an unfinished job: it was cancelled, or has outlived its TTL."""
+    def remove(self, job: Job, now: int, *, wanted: bool = True) -> None:
+        """Remove an unfinished job: somebody ``wanted`` that, or it has outlived its TTL."""
         prev = job.state
         self._end(job, REMOVED, now)
         self.emit("removed", job, now).prev = prev.value
-        self._tell(job.id, completed=False)
+        self._tell(job.id, completed=False, wanted=wanted)
         self._work_off(now)
 
     def drop(self, job: Job, now: int) -> None:
@@ -223,7 +225,7 @@ class Moves(Telling):
             self._move(job, REMOVED)
             self._forget_removed(job)
         self.emit("removed", job, now).prev = prev.value
-        self._tell(job.id, completed=False)
+        self._tell(job.id, completed=False, wanted=True)
         self._work_off(now)
 
     def promote(self, job: Job, now: int) -> None:
@@ -364,20 +366,28 @@ class Moves(Telling):
         job.noted().error = error
         self.emit("failed", job, now).error = error
 
-    def _bury(self, job: Job, error: str, now: int, reason: str | None = None) -> None:
-        """End ``job`` badly, and everything that waits for it; ``reason`` where its attempts and stalls do not tell."""
+    def _bury(
+        self, job: Job, error: str, now: int, reason: str | None = None, *, wanted: bool = False
+    ) -> None:  # fmt: skip
+        """End ``job`` badly, and everything that waits for it; ``reason`` where its attempts and stalls do not tell.
+
+        Where somebody ``wanted`` that, no attempt has failed, and it is no death to be found.
+        """
         if reason is not None:
             job.noted().reason = reason
-        self._to_dead_letters(job, error, now)
-        self._tell(job.id, completed=False)
+        if not wanted:
+            self.figures.note_failure(job.queue)
+        self._to_dead_letters(job, error, now, wanted=wanted)
+        self._tell(job.id, completed=False, wanted=wanted)
         self._work_off(now)
 
-    def _to_dead_letters(self, job: Job, error: str, now: int) -> None:
+    def _to_dead_letters(self, job: Job, error: str, now: int, *, wanted: bool) -> None:
         """End ``job`` in the dead-letter queue, or nowhere if it does not want to be kept."""
         self._blame(job, error, now)
         # Muted errors are not counted; while none is muted, no error is looked at.
-        if not self.marks or not self.marks.note_death(job, error, now):
+        if not wanted and (not self.marks or not self.marks.note_death(job, error, now)):
             self.figures.note_death(job.queue)
+            self.totals.died += 1
         self._end(job, FAILED, now)
         self.totals.failed += 1
         self._next_run(job, now)
@@ -391,11 +401,11 @@ class Moves(Telling):
         if has_trails(job):
             self.trails.cut(job.id)
 
-    def _tell(self, job_id: str, *, completed: bool) -> None:
+    def _tell(self, job_id: str, *, completed: bool, wanted: bool = False) -> None:
         """Let everything that waits for a job, which has ended, know of it: when the chores are worked off."""
         waiting = self._dependents.detach(job_id)
         if waiting:
-            hear = self._hear_completed if completed else self._hear_failed
+            hear = self._hear_completed if completed else partial(self._hear_failed, wanted)
             self._chores.append((partial(hear, job_id), iter(waiting)))
 
     def _hear_completed(self, dependency: str, job: Job, now: int) -> None:
@@ -404,14 +414,14 @@ class Moves(Telling):
             if job.noted().waiting_on is None:
                 self._enter_by_time(job, now)
 
-    def _hear_failed(self, dependency: str, job: Job, now: int) -> None:
+    def _hear_failed(self, wanted: bool, dependency: str, job: Job, now: int) -> None:  # noqa: FBT001 - a partial's
         if job.note is not None and dependency in (job.note.waiting_on or ()):
-            self.fail_dependent(job, dependency, now)
-            self._tell(job.id, completed=False)
+            self.fail_dependent(job, dependency, now, wanted=wanted)
+            self._tell(job.id, completed=False, wanted=wanted)
 
-    def fail_dependent(self, job: Job, dependency: str, now: int) -> None:
-        """Bury a job in ``waiting-children``, one of whose dependencies cannot complete any more."""
-        self._to_dead_letters(job, f"Dependency {dependency} failed", now)
+    def fail_dependent(self, job: Job, dependency: str, now: int, *, wanted: bool = False) -> None:
+        """Bury a job in ``waiting-children``, one of whose dependencies cannot complete any more, as somebody may have ``wanted``."""
+        self._to_dead_letters(job, f"Dependency {dependency} failed", now, wanted=wanted)
 
     def _next_run(self, job: Job, now: int, *, expired: bool = False) -> None:
         """Create the next run of a repeating job that has just ended."""

@@ -17,7 +17,7 @@ def backoff_of(said: int | c.Backoff) -> tuple[int, Shape | None]:
     return said.delay, Shape(said.type == "fixed", said.max_delay, said.jitter)
 
 
-def options_of(spec: c.JobSpec, now: int, shared: dict[Options, Options], defaults: Defaults = STANDARD) -> Options:
+def options_of(spec: c.PushSpec, now: int, shared: dict[Options, Options], defaults: Defaults = STANDARD) -> Options:
     """Return the options of a job that is pushed with ``spec``; equal ones are one object, by way of ``shared``.
 
     ``defaults``: of its queue, for what the push does not say.

@@ -234,6 +234,7 @@ class Planner:
     def delete(self, name: str) -> None:
         """Forget a schedule."""
         del self.plans[name], self.progress[name], self.slots[name], self.times[name]
+        self.lately.pop(name, None)
         for kind in (PLAN, PROGRESS, SKIPS):
             self._facts.delete(kind, name)
         self._look()

@@ -97,7 +97,7 @@ def plan_of(command: c.PutSchedule) -> Plan:
     if len(bytes(command.data)) > SCHEDULE_DATA_BYTES:
         raise errors.INVALID_FIELD.refuse("data", f"must be at most {SCHEDULE_DATA_BYTES} bytes in a schedule")
     options = command.options or c.RunOptions()
-    as_pushed = c.JobSpec(data=Raw(b"0"), **msgspec.structs.asdict(options))
+    as_pushed = c.PushSpec(data=Raw(b"0"), **msgspec.structs.asdict(options))
     return Plan(
         queue=command.queue,
         data=Raw(bytes(command.data) or b"null"),

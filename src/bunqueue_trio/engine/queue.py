@@ -2,6 +2,7 @@
 
 import re
 from operator import attrgetter
+from typing import Any
 
 from msgspec import Struct
 
@@ -132,6 +133,8 @@ class Totals(Struct):
     completed: int = 0
     failed: int = 0
     """Jobs that failed for good."""
+    died: int = 0
+    """Those of them of which nobody wanted that: neither discarded, nor waiting for what was cancelled, nor of a muted error."""
     retried: int = 0
     stalled: int = 0
     lost_to_stalls: int = 0
@@ -145,7 +148,8 @@ class Changes(Struct):
     """What the steps since the last :meth:`Engine.take` did."""
 
     epoch: int
-    jobs: dict[Job, None]
+    jobs: dict[Job, Any]
+    """With what was made of some of them already, see :attr:`Moves.changed`."""
     events: list[Event]
     reused_ids: list[str]
     """Ids chosen by producers: an older finished record of the same id makes room."""

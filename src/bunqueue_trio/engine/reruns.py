@@ -40,6 +40,10 @@ class Rerun(Struct, kw_only=True, omit_defaults=True):
     refused: dict[str, int] = {}
     open_in: dict[str, int] = {}
     """How many of the jobs that it has retried have not ended, by queue."""
+    paused_at: str | None = None
+    """The queue that its next dead letters are of, if that was paused when it came to them."""
+    moved_at: int = 0
+    """When it has retried something last, or heard of an end."""
 
     @property
     def open(self) -> int:
@@ -60,15 +64,17 @@ class Rerun(Struct, kw_only=True, omit_defaults=True):
         # What is open says nothing yet: were all of them retried before any ended, nothing could be stopped.
         return min(self.rate, max(self.count, RERUN_OPEN_S * self.rate) - self.open)
 
-    def note_retried(self, job: Job) -> None:
+    def note_retried(self, job: Job, now: int) -> None:
         """Count a job that it has retried; the job knows it until its end."""
         job.noted().rerun = self.id
         self.retried += 1
+        self.moved_at = now
         self.open_in[job.queue] = self.open_in.get(job.queue, 0) + 1
 
-    def note_ended(self, job: Job) -> None:
+    def note_ended(self, job: Job, now: int) -> None:
         """Count the end of a job that it has retried."""
         self.ended += 1
+        self.moved_at = now
         left = self.open_in.pop(job.queue, 0) - 1
         if left > 0:
             self.open_in[job.queue] = left
@@ -104,6 +110,8 @@ class Reruns(dict[str, Rerun]):
         """Those that have stopped by themselves since the log told of them."""
         self.ran_at: int = 0
         """When the runtime went on with them last."""
+        self.refused: str | None = None
+        """Why the disk let none of them retry anything then."""
         self.due: int | None = None
         """When the next retry is due; None: no rerun has anything to retry now."""
 
@@ -143,7 +151,7 @@ class Reruns(dict[str, Rerun]):
         if one is None:
             # It ended long ago.
             return
-        one.note_ended(job)
+        one.note_ended(job, now)
         one.died += state is State.FAILED and note.cancelled is None
         was_under_way = one.is_under_way
         one.turn(now)

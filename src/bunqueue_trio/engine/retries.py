@@ -24,9 +24,11 @@ def waits_for_a_dead_one(engine: Engine, job: Job, outcomes: Mapping[str, State]
     return any(engine.outcome(job_id, outcomes) is State.FAILED for job_id in job.options.depends_on)
 
 
-def requeue(engine: Engine, dead: Job, now: int) -> Job:
-    """Put a new job in the place of a dead one, under its id: one commit takes the record and brings the job."""
-    data, options = dead.data, dead.options
+def requeue(engine: Engine, dead: Job, now: int, data: bytes | None = None) -> Job:
+    """Put a new job in the place of a dead one, under its id, with another payload if told: one commit takes the record and brings the job."""
+    options = dead.options
+    if data is None:
+        data = dead.data
     # The next run has been made when this one died.
     if options.series is not None:
         options = replace(options, series=None)

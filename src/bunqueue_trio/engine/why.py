@@ -42,13 +42,15 @@ def why(engine: Engine, job: Job, now: int) -> r.WhyReply:
 
 def _dead(engine: Engine, job: Job, told: r.WhyReply, now: int) -> str:
     ago = span(now - (told.since or now))
-    if job.noted().cancelled is not None:
-        return f"It was cancelled {ago} ago: {_line(job)}."
-    error = _line(job)
+    if (cancelled := job.noted().cancelled) is not None:
+        who = cancelled.sender if cancelled.by is None else None
+        return f"It was cancelled {ago} ago{f' by {who}' if who else ''}: {_line(job)}."
+    error, who = _line(job), job.noted().discarded_by
+    by = f" by {who}" if who else ""
     tries = f"attempt {job.attempts} of {job.options.max_attempts}"
     then, told.until = outlook(engine, job, now)
     soon = f" in {span(told.until - now)}" if told.until is not None and told.until > now else ""
-    return f"It is a dead letter ({reason_of(job)}, {tries}) for {ago}{then}{soon}{f': {error}' if error else '.'}"
+    return f"It is a dead letter ({reason_of(job)}{by}, {tries}) for {ago}{then}{soon}{f': {error}' if error else '.'}"
 
 
 def _line(job: Job) -> str:

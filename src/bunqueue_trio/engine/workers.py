@@ -57,6 +57,11 @@ class Worker:
         return b',"%s"' % queue.encode() in self.queues.replace(b"[", b",", 1)
 
 
+def is_there(worker: Worker, now: int) -> bool:
+    """Return whether a worker is connected, or was heard of lately."""
+    return bool(worker.connections) or worker.heard_at > now - WORKER_SILENT_MS
+
+
 class Workers(dict[str, Worker]):
     """All that are known, by id."""
 
@@ -105,6 +110,13 @@ class Workers(dict[str, Worker]):
     def of(self, lease: Lease) -> Worker | None:
         """Return who has a job, if it is known."""
         return self.get(lease.worker or lease.owner or "")
+
+    def name_of(self, lease: Lease) -> str | None:
+        """Return what people call the one who has a job: an address has an ``@`` before it; None: nothing is known."""
+        worker = self.of(lease)
+        if worker is None:
+            return lease.worker or lease.owner
+        return worker.name if worker.is_named or worker.name == worker.id else f"@{worker.name}"
 
     def heard(self, connection: str | None, named: str | None, now: int) -> Worker | None:
         """Note that somebody asks for a job; return who, None where that is not known, or too many are."""

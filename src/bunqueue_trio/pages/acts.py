@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from msgspec import UNSET, structs
+from msgspec import NODEFAULT, UNSET, structs
 
 from bunqueue_trio.pages.queue_settings import NAMED, written
 from bunqueue_trio.pages.words import whole
@@ -35,10 +35,23 @@ _IN_STEPS = _with("limit", int)
 """Acts whose ``limit`` is how large a step is: a number even where nobody says one."""
 _OF_SCHEDULES = _with("name", object)
 """Acts that name a schedule."""
-_MOMENTS = frozenset({"until", "start", "end", "at"})
+_MOMENTS = frozenset({"anchor", "at", "end", "start", "until"})
 _SPANS = frozenset({
     "delay", "duration", "every", "grace", "jitter", "maxDelay", "newer", "older", "repeatEvery", "timeout", "ttl", "window",
 })  # fmt: skip
+_UNITS = {"rate": " a second", "stopAt": " %"}
+_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    spec.tag: {f.encode_name: f.default for f in structs.fields(spec.command) if f.default is not NODEFAULT}
+    for spec in CATALOG if spec.acts is not None
+}  # fmt: skip
+"""Act → what each of its fields is that nobody said."""
+_MEANT = {"RerunDlq": ("count", "rate", "stopAt")}
+"""Act → what of that is worth a word."""
+_TIMINGS = frozenset({"cron", "every", "at"})
+"""Of these one takes the place of the others."""
+_CRON = {"schedule": "cron", "repeatEvery": "every", "maxLimit": "limit"}
+"""Fields of ``Cron``, which are those of any schedule."""
+_RATES = frozenset({"RateLimit", "RateLimitClear"})
 CALLED: Mapping[str, str] = {
     "fingerprint": "group", "groupId": "group-id", "idPrefix": "id-prefix", "stopAt": "stop-at", "concurrency": "at once",
 }  # fmt: skip
@@ -80,13 +93,15 @@ def of(act: Action) -> str:
 
 def how(act: Action, at: At) -> str:
     """Return the rest of the act: what was given, and what was there before."""
-    was, fields = before(act), _flat(act.fields)
+    was, fields = _completed(act, _flat(act.fields))
     said = []
     for name, value in fields.items():
-        if name not in _left_out(act) and (value not in (None, {}, []) or (value is None and name in was)):
+        if name not in _left_out(act) and (
+            value not in (None, {}, []) or (value is None and was.get(name) is not None)
+        ):
             former = f" (was {_told(name, was[name], at)})" if name in was and was[name] != value else ""
             said.append(f"{_called(act, name)} {_told(name, value, at)}{former}")
-    # What was taken back, or paused anew, shows in what it was.
+    # What was taken back shows in what it was.
     said += [
         f"{_called(act, name)} was {_told(name, value, at)}"
         for name, value in was.items()
@@ -97,6 +112,37 @@ def how(act: Action, at: At) -> str:
     if act.queue and act.queue != of(act):
         said.append(f"queue {act.queue}")
     return "; ".join(said)
+
+
+def _completed(act: Action, fields: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what was before an act, and its fields with what it did not say and means: both as people compare them."""
+    was, shape = dict(before(act)), _DEFAULTS.get(act.command, {})
+    # That it is another one now is among the fields.
+    was.pop("data", None)
+    if act.command == "Cron":
+        fields = {_CRON.get(name, name): value for name, value in fields.items()}
+        was = {name: value for name, value in was.items() if name in fields or name in _TIMINGS}
+    fields |= {name: shape[name] for name in _MEANT.get(act.command, ()) if name not in fields}
+    if "cron" in fields and "timezone" in shape:
+        fields.setdefault("timezone", shape["timezone"])
+    for name in [name for name in was if name in shape and name not in fields and name not in _UNSAID]:
+        if shape[name] is not UNSET:
+            fields[name] = shape[name]
+        elif not (name in _TIMINGS and _TIMINGS & fields.keys()):
+            # It stays as it is.
+            del was[name]
+    if act.command in _RATES:
+        was, fields = _with_rate(was, shape), _with_rate(fields, shape)
+    return was, fields
+
+
+def _with_rate(values: dict[str, Any], shape: Mapping[str, Any]) -> dict[str, Any]:
+    """Return fields with the limit and its time as one."""
+    rest = {name: value for name, value in values.items() if name not in ("limit", "duration")}
+    if "limit" not in values:
+        return rest
+    limit, duration = values["limit"], values["duration"] if "duration" in values else shape["duration"]
+    return {"rate": None if limit is None else f"{limit:,} in {whole(duration)}"} | rest
 
 
 def before(act: Action) -> Mapping[str, Any]:
@@ -128,6 +174,11 @@ def _flat(fields: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def which(wanted: Mapping[str, Any], at: At) -> str:
+    """Return what a filter describes."""
+    return ", ".join(f"{CALLED.get(name, name)} {_told(name, value, at)}" for name, value in wanted.items())
+
+
 def _told(name: str, value: Any, at: At) -> str:
     if value is None:
         return "none"
@@ -135,6 +186,8 @@ def _told(name: str, value: Any, at: At) -> str:
         return written(NAMED[name], value)
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if name in _UNITS and type(value) in (int, float):
+        return f"{value:,}{_UNITS[name]}"
     if type(value) is int and name in _MOMENTS:
         return at(value)
     if type(value) is int and name in _SPANS:

@@ -112,7 +112,7 @@ def _bloat(told: Statistics, known: Cluster) -> Fields:
     worst = max((table for table in known.tables if is_bloated(table)), key=lambda table: table.dead)
     oldest = f"the oldest transaction that this user sees is open for {span((known.oldest_s or 0) * 1000)}"
     return {
-        "weight": 420 * 10**5, "title": f"The table {worst.name} holds {worst.dead:,} dead rows beside {worst.live:,}",
+        "weight": 420 * 10**5, "title": f"The table {worst.name} holds {count(worst.dead, 'dead row')} beside {worst.live:,}",
         "cause": "Autovacuum does not keep up: it is off, too rare, or something old keeps it from clearing away.",
         "evidence": f"It takes {size(worst.bytes)}, and the next leader reads past all of it. In the database {oldest}.",
         "remedy": "`autovacuum_naptime=10s` suits a busy queue. End what is open for long, also prepared transactions and unused replication slots.",

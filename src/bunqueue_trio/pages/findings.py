@@ -13,12 +13,14 @@ import trio
 from msgspec import Struct
 
 from bunqueue_trio.config import MIB
+from bunqueue_trio.pages.act_findings import act_findings
 from bunqueue_trio.pages.cluster_findings import cluster_findings
+from bunqueue_trio.pages.new_findings import held_by, hung_workers
 from bunqueue_trio.pages.queue_findings import Candidates, gone
 from bunqueue_trio.pages.words import Given, count, line, size, span
 from bunqueue_trio.protocol.codec import encode
 from bunqueue_trio.runtime.history import MINUTE_MS, Minute, Past
-from bunqueue_trio.runtime.picture import QueueLook
+from bunqueue_trio.runtime.picture import QueueLook, WorkerLook
 from bunqueue_trio.runtime.statistics import Page, Reporter, Statistics
 
 Severity = Literal["critical", "warning", "notice"]
@@ -29,6 +31,8 @@ JUDGED_A_TURN = 100
 # Told of; what is worse comes first.
 FINDINGS_MAX = 100
 DISK_FREE_MIN = 256 * MIB
+# What a slice of `clean` may write into the log; with less, it may be refused.
+DELETES_MIN = 4 * MIB
 DISK_FULL_WITHIN_MS = 4 * 3600_000
 # Of growth before it is trusted.
 DISK_SEEN_MS = 10 * MINUTE_MS
@@ -78,13 +82,15 @@ class Picture(Struct, frozen=True):
     past: Past
     is_guarded: bool = True
     """A token is asked for, or only this machine can ask."""
+    workers: Sequence[WorkerLook] = ()
+    """Those that have several jobs, none of which has come lately."""
 
 
 async def picture_of(server: Reporter) -> Picture:
     """Return what the rules look at, of a server as it is now; lets others run while it looks at the queues."""
     queues = await server.look_at_queues()
     await trio.lowlevel.checkpoint()
-    return Picture(server.statistics(), queues, server.past(), server.is_guarded)
+    return Picture(server.statistics(), queues, server.past(), server.is_guarded, server.look_at_workers())
 
 
 async def findings(server: Reporter) -> Page:
@@ -122,8 +128,9 @@ def find(picture: Picture) -> list[Finding]:
 
 def _worst(picture: Picture, candidates: Candidates) -> list[Finding]:
     server = chain.from_iterable(rule(picture) for rule in _RULES)
-    queues = candidates.tell(picture.told, picture.queues, picture.past)
-    found = [*server, *(Finding(**fields) for fields in queues)]
+    hung = list(hung_workers(picture.workers, picture.past, picture.told.now))
+    queues = candidates.tell(picture.told, picture.queues, picture.past, held_by(hung))
+    found = [*server, *(Finding(**fields) for fields in chain((each for _, each in hung), queues))]
     return sorted(found, key=_place)[:FINDINGS_MAX]
 
 
@@ -186,6 +193,9 @@ def _storage(picture: Picture) -> Iterator[Finding]:
         )  # fmt: skip
 
 
+_MAKE_ROOM = "Workers free the room of what waits. `clean` says what it would free before it asks; a shorter `RETENTION_AGE_MS` keeps less from the next start on."
+
+
 def _disk(picture: Picture) -> Iterator[Finding]:
     space, now = picture.told.storage.space, picture.told.now
     if not space.disk or picture.told.storage.is_failing:
@@ -203,7 +213,7 @@ def _disk(picture: Picture) -> Iterator[Finding]:
         + _fullest(picture),
         since=picture.told.storage.full_since,
         numbers={"diskFree": space.disk_free, "file": space.file} | ({"fullInMs": int(ends)} if ends else {}),
-        remedy="Workers free the room of what waits. `clean` says what it would free before it asks; a shorter `RETENTION_AGE_MS` keeps less from the next start on.",
+        remedy=_MAKE_ROOM if space.disk_free >= DELETES_MIN else _REPAIR["disk"],
         commands=(line("storage"), *_cleaning(picture)),
     )  # fmt: skip
 
@@ -220,12 +230,12 @@ def _fullest(picture: Picture) -> str:
 
 
 def _cleaning(picture: Picture) -> list[str]:
-    """Return the lines that show what waits, if that is most, and free most of what is done with."""
+    """Return the lines that show what waits, if that is most, and free most of what is done with, where there is room to delete."""
     # 1 ms for 10,000 queues.
     waits = max(picture.queues, key=lambda each: each.waiting, default=None)
     most = max(picture.queues, key=lambda each: each.completed, default=None)
     lines = []
-    if most is not None and most.completed:
+    if most is not None and most.completed and picture.told.storage.space.disk_free >= DELETES_MIN:
         lines.append(line("clean", Given(most.name), "completed"))
     if waits is not None and waits.waiting > (0 if most is None else most.completed):
         lines.insert(0, line("jobs", Given(waits.name), "waiting"))
@@ -427,8 +437,12 @@ def _at_home(addresses: Sequence[str]) -> str:
     return ",".join(dict.fromkeys(places)) or "127.0.0.1:6790"
 
 
+def _acts(picture: Picture) -> Iterator[Finding]:
+    return (Finding(**fields) for fields in act_findings(picture.told))
+
+
 def _cluster(picture: Picture) -> Iterator[Finding]:
     return (Finding(**fields) for fields in cluster_findings(picture.told))
 
 
-_RULES = (_unsure, _storage, _disk, _audit, _tasks, _slow, _late, _back, _rest, _cluster)
+_RULES = (_unsure, _storage, _disk, _audit, _tasks, _slow, _late, _back, _rest, _acts, _cluster)

@@ -14,7 +14,9 @@ MANY_SHOWN = 5
 _SAYS = {
     "nobody-asks": ("{}: jobs wait, and nobody asks", "Start workers for them: `bunqueue-trio worker MODULE:NAME`. `bunqueue-trio workers` shows which queues are asked for, and by whom."),
     "queue-waits": ("{}: jobs wait for long", ""), "queue-grows": ("{} are growing", ""), "jobs-die": ("{}: jobs die", ""),
-    "job-stuck": ("{}: a job hangs", ""), "attempts-fail": ("{}: most attempts fail", ""), "paused": ("{} are paused", ""), "error-back": ("{}: errors that were fixed are back", ""),
+    "job-stuck": ("{}: a job hangs", ""), "attempts-fail": ("{}: most attempts fail", ""), "paused": ("{} are paused", ""), "worker-hangs": ("{}: a worker hangs", ""),
+    "rerun-held": ("{}: a rerun stands still", ""),
+    "error-back": ("{}: errors that were fixed are back", ""),
 }  # fmt: skip
 """Finding of which there may be many → what is said of all, and what to do first."""
 

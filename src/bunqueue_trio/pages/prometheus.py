@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 from bunqueue_trio import __version__
 from bunqueue_trio.config import HOUR_MS
 from bunqueue_trio.logs.lines import lines_dropped
-from bunqueue_trio.pages.queue_findings import stuck_after
+from bunqueue_trio.pages.stuck import stuck_after
 from bunqueue_trio.runtime.cluster import max_lag_s
 from bunqueue_trio.runtime.memory import Figures
 from bunqueue_trio.runtime.meters import HistogramFigures
@@ -80,6 +80,11 @@ class _Scrape(Collector):
             ("pulled", "Total jobs pulled", totals.pulled),
             ("completed", "Total jobs completed", totals.completed),
             ("failed", "Total jobs that failed for good", totals.failed),
+            (
+                "died",
+                "Those of them that nobody discarded, that waited for nothing that was cancelled, and whose errors are not muted",
+                totals.died,
+            ),
             ("retried", "Total failed attempts that were retried", totals.retried),
             ("stalled", "Total leases that ran out, or ended with a WebSocket that dropped", totals.stalled),
             ("lost_to_stalls", "Total jobs dead because they stalled too often", totals.lost_to_stalls),

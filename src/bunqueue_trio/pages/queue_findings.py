@@ -1,12 +1,13 @@
 """The rules about single queues: what waits too long, what fails, what was forgotten. As ``findings.py``, pure functions."""
 
 import itertools
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from heapq import nlargest
 from typing import Any, NamedTuple
 
+from bunqueue_trio.pages.new_findings import new_errors, told_of
+from bunqueue_trio.pages.stuck import STUCK_SOON_MS, runs_of, stuck_after
 from bunqueue_trio.pages.words import Given, count, line, rate, span
 from bunqueue_trio.runtime.history import MINUTE_MS, Past, QueueMinute, part
 from bunqueue_trio.runtime.picture import LONGEST, QueueLook
@@ -25,14 +26,6 @@ FAILS_MIN = 10
 # How long without another one until what went on is over.
 OVER_MS = 3 * MINUTE_MS
 GROWS_MIN, GROWS_MINUTES = 100, 5
-# How long a job has to be active, and how many times as long as 99 of 100 others take.
-STUCK_MS, STUCK_TIMES = 10 * MINUTE_MS, 10
-# Other jobs within an hour: fewer do not show what is usual.
-STUCK_MIN = 10
-# Where 100 others completed a hang is a finding sooner.
-STUCK_SOON_MS, STUCK_SOON_MIN = MINUTE_MS, 100
-# Times as long as the slowest of them: where one in a thousand takes long, that is no hang.
-STUCK_SOON_TIMES = 2
 # Queues that one rule names; the rest is a number.
 EACH_MAX = 20
 
@@ -67,8 +60,11 @@ class Candidates:
                 hour = past.of(queue.name, now - 60 * MINUTE_MS)
                 _weigh(self.stuck, _stuck_weight(queue, hour, now), queue, hour)
 
-    def tell(self, told: Statistics, queues: Sequence[QueueLook], past: Past) -> Iterator[Fields]:
-        """Yield the fields of the findings about all queues that were looked at."""
+    def tell(
+        self, told: Statistics, queues: Sequence[QueueLook], past: Past, held: Mapping[str, str]
+    ) -> Iterator[Fields]:  # fmt: skip
+        """Yield the fields of the findings about all queues that were looked at; of jobs that hang at a worker that is ``held`` to, by queue, enough is said."""
+        self.stuck = [each for each in self.stuck if held.get(each.queue.name) != (each.queue.active_at or "-")]
         rules = (
             (self.waits, _waits),
             (self.dies, partial(_dies, past, told.started_at)),
@@ -83,6 +79,7 @@ class Candidates:
             if len(candidates) > EACH_MAX:
                 yield _more(found, candidates)
         yield from _vanish(told, past)
+        yield from new_errors(past, told.now, {each.queue.name for each in self.dies})
         yield from _lie_around(queues, {each.queue.name for each in self.dies})
 
 
@@ -234,7 +231,13 @@ def _dies(past: Past, started_at: int, queue: QueueLook, lately: Sequence[QueueM
     # What is said of now is of now.
     present = after or meanwhile[-1:]
     goes_well = sum(minute.completed for minute in present) > sum(minute.failed for minute in present)
+    untried = max(0, died - sum(minute.failed for minute in meanwhile))
     cause = f"What they ask for {'fails' if until is None and not goes_well else 'failed'} each time: look at what their errors have in common."
+    if untried:
+        evidence += f"; {count(untried, 'job')} died without an attempt"
+    evidence += told_of(past, queue.name, now)
+    if 2 * untried > died:
+        cause = "What they waited for failed, or outlived its TTL, so that they can never run: their errors name it."
     kept = f"{count(queue.died, 'dead letter is', 'dead letters are')} kept" if queue.died else "none of them is kept"
     looks = (
         line("dead", Given(queue.name), "--groups")
@@ -326,32 +329,13 @@ def _paused(queue: QueueLook, lately: Sequence[QueueMinute], now: int) -> Fields
     }  # fmt: skip
 
 
-def _runs(hour: Sequence[QueueMinute]) -> Counter[int]:
-    runs: Counter[int] = Counter()
-    for minute in hour:
-        if minute.runs:
-            runs.update(minute.runs)
-    return runs
-
-
-def stuck_after(hour: Sequence[QueueMinute]) -> int | None:
-    """Return for how many ms a job has to be active to be a finding, by those that completed in these minutes; None: too few did."""
-    runs = _runs(hour)
-    usual, slowest, done = part(runs, 0.99), part(runs, 1), runs.total()
-    if usual is None or slowest is None or done < STUCK_MIN:
-        return None
-    late = max(STUCK_MS, STUCK_TIMES * usual)
-    soon = max(STUCK_SOON_MS, STUCK_TIMES * usual, STUCK_SOON_TIMES * slowest)
-    return min(late, soon) if done >= STUCK_SOON_MIN else late
-
-
 def _stuck_weight(queue: QueueLook, hour: Sequence[QueueMinute], now: int) -> int:
     after, age = stuck_after(hour), now - (queue.active_since or now)
     return 10**5 + age // 1000 if after is not None and age >= after else 0
 
 
 def _stuck(queue: QueueLook, hour: Sequence[QueueMinute], now: int) -> Fields:
-    runs, age = _runs(hour), now - (queue.active_since or now)
+    runs, age = runs_of(hour), now - (queue.active_since or now)
     usual, slowest = part(runs, 0.99) or 0, part(runs, 1) or 0
     after = stuck_after(hour) or 0
     hang = [job_id for since, job_id in queue.longest if now - since >= after] or [queue.active_id]
@@ -362,7 +346,7 @@ def _stuck(queue: QueueLook, hour: Sequence[QueueMinute], now: int) -> Fields:
     named = f"It is {hang[0]}, and {whose}."
     if len(hang) > 1:
         # Of more than are looked at nobody knows how many hang.
-        many = f"{'at least ' if len(hang) == LONGEST else ''}{len(hang)} jobs"
+        many = f"{'at least ' if len(hang) == LONGEST else ''}{count(len(hang), 'job')}"
         title = f"{many} have been active for far longer than others, one for {span(age)}, {usually}"
         named = f"They are {', '.join(hang)}; of the first {whose}."
     return {

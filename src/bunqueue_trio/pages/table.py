@@ -43,13 +43,13 @@ INSTANT: dict[Target, Callable[[Reporter], Page]] = {
     "metrics": figures.metrics,
     "tasks": figures.tasks,
     "audit": figures.audit,
-    "openapi": openapi,
     **DOCS,
     **ANSWERS,
 }
 """Target in ``ROUTES`` → what makes the page in one step."""
 
 LENGTHY: dict[Target, Callable[[Reporter], Awaitable[Page]]] = {
+    "openapi": openapi,
     "prometheus": _prometheus,
     "gc": figures.gc,
     "heapstats": figures.heapstats,

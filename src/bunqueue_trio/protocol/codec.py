@@ -70,9 +70,10 @@ def decode(kind: type[T], body: bytes, optional: bool = False, /, **given: str) 
     for name, value in given.items():
         setattr(command, name, value)
     # Else it cannot be.
-    if body.count(b"[") + body.count(b"{") > DEPTH_MAX:
+    if len(body) > DEPTH_MAX and body.count(b"[") + body.count(b"{") > DEPTH_MAX:
         _check_depth(body, errors.INVALID_JSON_BODY)
-    return cast("T", command)
+    checked: T = command
+    return checked
 
 
 class BadMessage(Refused):
@@ -104,7 +105,7 @@ def decode_message(message: bytes) -> Command:
         return _read_message(message)
     try:
         # Else it cannot be.
-        if message.count(b"[") + message.count(b"{") > DEPTH_MAX:
+        if len(message) > DEPTH_MAX and message.count(b"[") + message.count(b"{") > DEPTH_MAX:
             _check_depth(message, errors.INVALID_JSON)
         _check_target(command)
     except Refused as refused:

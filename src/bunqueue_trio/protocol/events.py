@@ -9,7 +9,9 @@ EventType = Literal[
     "delayed", "duplicated", "retried", "waiting-children", "drained",
 ]  # fmt: skip
 
-NamedType = Literal["paused", "resumed", "cleaned", "promoted", "updated", "cancelling", "workerJoined", "workerLost"]
+NamedType = Literal[
+    "paused", "resumed", "cleaned", "promoted", "updated", "cancelling", "scheduled", "workerJoined", "workerLost",
+]  # fmt: skip
 
 EVENT_TYPES: frozenset[str] = frozenset(EventType.__args__)  # type: ignore[attr-defined]
 """What a reader gets who names none, and what ``*`` stands for."""
@@ -34,6 +36,7 @@ NAMED: dict[NamedType, tuple[str, ...]] = {
     "promoted": ("queue", "job_id"),
     "updated": ("queue", "job_id"),
     "cancelling": ("queue", "job_id", "reason", "until"),
+    "scheduled": ("queue", "job_id", "name"),
     "workerJoined": ("worker", "name"),
     "workerLost": ("worker", "name"),
 }

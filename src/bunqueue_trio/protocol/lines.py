@@ -42,8 +42,8 @@ class LogPage(Struct, kw_only=True, rename="camel"):
 class Attempt(Struct, kw_only=True, rename="camel"):
     """An attempt that failed: which one it was, when and for how long, why it ended, and what its holder said of it.
 
-    A stall is none of the attempts that a job has: it has the number of the next one. ``by`` is the connection that held
-    the job, as ``owner`` of its lease; null over HTTP.
+    A stall is none of the attempts that a job has: it has the number of the next one. ``by`` is who held
+    the job: the worker's name, or an address behind an ``@``.
     """
 
     attempt: int
@@ -54,3 +54,22 @@ class Attempt(Struct, kw_only=True, rename="camel"):
     by: str | None
     error: str
     stack: str | None
+
+
+class Moment(Struct, kw_only=True, rename="camel", omit_defaults=True):
+    """Something that happened to a job: when, and ``what``, with the fields that go with it.
+
+    ``what`` is the type of an event, or ``died``, ``cancelled`` and ``discarded`` where a job has ended so, or ``act`` for what somebody has done: ``command``, with its ``fields``.
+    """
+
+    at: int
+    what: str
+    by: str | UnsetType = UNSET
+    attempt: int | UnsetType = UNSET
+    reason: str | UnsetType = UNSET
+    error: str | UnsetType = UNSET
+    until: int | UnsetType = UNSET
+    progress: int | float | UnsetType = UNSET
+    message: str | UnsetType = UNSET
+    command: str | UnsetType = UNSET
+    fields: dict[str, object] | UnsetType = UNSET

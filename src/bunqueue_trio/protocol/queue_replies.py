@@ -1,6 +1,6 @@
 """Replies about queues: what they hold, whether they are paused, and what limits them; times in epoch ms."""
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType, field
 
 from bunqueue_trio.protocol.replies import Reply
 
@@ -21,6 +21,22 @@ class RateView(Struct, rename="camel"):
     duration: int
 
 
+class FlowView(Struct, rename="camel"):
+    """How many jobs came in a time, and how many went out: completed or died."""
+
+    in_: int = field(name="in")
+    out: int
+
+
+class LatelyView(Struct, kw_only=True, rename="camel"):
+    """What went on in a queue within the last whole minute and the last hour, and how long jobs ran: in ms, half and 95 % of them no longer."""
+
+    minute: FlowView
+    hour: FlowView
+    p50: int | None
+    p95: int | None
+
+
 class QueueView(Struct, kw_only=True, rename="camel"):
     """One queue, as it is now; times in epoch ms."""
 
@@ -36,6 +52,10 @@ class QueueView(Struct, kw_only=True, rename="camel"):
     rate_limit: RateView | None
     opens_at: int | None
     """When the rate limit leaves room again, while it leaves none."""
+    lately: LatelyView | None
+    """Null: nothing has happened within the last hour, or far less than in others."""
+    set: list[str]
+    """What was said of it beside pauses and limits: ``defaults``, ``stall-config``, ``dlq-config``."""
 
 
 class FigureView(Struct, kw_only=True, rename="camel"):

@@ -1,9 +1,12 @@
 """Every reply as a struct; encoding one gives the body of the contract, field by field."""
 
+from types import NoneType
+from typing import cast
+
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from bunqueue_trio.protocol.groups import ErrorGroup
-from bunqueue_trio.protocol.lines import Action, Attempt, LogPage
+from bunqueue_trio.protocol.lines import Action
 
 NULL = Raw(b"null")
 
@@ -148,10 +151,12 @@ class JobsReply(Reply, kw_only=True):
 class FoundReply(Reply, kw_only=True):
     """Jobs, how many were looked at for them, and behind which place the next page begins.
 
-    ``complete`` is false if the page ended because that were enough, and not because it is full or these are all.
+    ``complete`` is false if the page ended because that were enough, and not because it is full or these are all. ``count`` is how many
+    were found, where that was asked for instead of the jobs.
     """
 
     jobs: list[ListedJob]
+    count: int | UnsetType = UNSET
     scanned: int
     complete: bool
     next: str | None
@@ -280,6 +285,7 @@ class StateReply(Reply, kw_only=True):
     repeat: Raw
     lease_until: int | None
     cancelled: CancelledView | None = None
+    discarded_by: str | None = None
 
 
 class WhyReply(Reply, kw_only=True):
@@ -357,18 +363,6 @@ class ActionsReply(Reply, kw_only=True):
     next: str | None
 
 
-class LogsReply(Reply, kw_only=True):
-    """Part of the log of a job, oldest line first."""
-
-    data: LogPage
-
-
-class AttemptsReply(Reply, kw_only=True):
-    """The last failed attempts of a job, oldest first."""
-
-    attempts: list[Attempt]
-
-
 def payload_size(reply: Reply) -> int:
     """Return about how many bytes the encoded ``reply`` will hold, of payloads and texts."""
     kind = type(reply)
@@ -382,6 +376,8 @@ def payload_size(reply: Reply) -> int:
             | WaitReply(result=data)
         ):
             return len(memoryview(data))
+        case PushBatchReply(ids=ids):
+            return sum(map(len, ids))
         case PullBatchReply(jobs=jobs):
             return sum(len(memoryview(job.data)) for job in jobs)
         case _:
@@ -390,19 +386,34 @@ def payload_size(reply: Reply) -> int:
 
 def _weight(value: object) -> int:
     """Return the bytes of payloads and texts in a reply of any kind, however deep; numbers are for nothing."""
+    # By exact types: a list of 1,000 jobs has 20,000 values, and most are texts and numbers.
+    kind = type(value)
+    if kind is str:
+        return len(cast("str", value))
+    if kind in _WEIGHTLESS:
+        return 0
     match value:
         case Raw():
             return len(memoryview(value))
-        case str():
-            return len(value)
+        case Struct():
+            size = 0
+            for name in value.__struct_fields__:
+                inner = getattr(value, name)
+                inner_kind = type(inner)
+                if inner_kind is str:
+                    size += len(inner)
+                elif inner_kind not in _WEIGHTLESS:
+                    size += _weight(inner)
+            return size
         case list():
             return sum(map(_weight, value))
         case dict():
             return sum(_weight(key) + _weight(inner) for key, inner in value.items())
-        case Struct():
-            return sum(_weight(getattr(value, name)) for name in value.__struct_fields__)
         case _:
             return 0
+
+
+_WEIGHTLESS = frozenset({int, float, bool, NoneType, UnsetType})
 
 
 OK = DataReply()

@@ -14,6 +14,7 @@ import structlog
 import trio
 
 from bunqueue_trio.config import CLOCK_LOOK_S, CLOCK_OFF_MS
+from bunqueue_trio.engine.zones import local_text as local_text
 
 _log = structlog.get_logger()
 

@@ -27,7 +27,7 @@ from bunqueue_trio.runtime.alarm import Alarm
 from bunqueue_trio.runtime.begun import Begun
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.ends import Ends
-from bunqueue_trio.runtime.half import BULKS, added_by, begin_bulk, done_by, is_durable, work_of
+from bunqueue_trio.runtime.half import BULKS, added_by, begin_bulk, done_by, is_durable, is_long, work_of
 from bunqueue_trio.runtime.journal import Journal
 from bunqueue_trio.runtime.meters import Meters
 from bunqueue_trio.runtime.notices import tell
@@ -286,12 +286,12 @@ class Core:
         """Find out whether a bulk command is possible, and do the first part of it."""
         engine, now = self._engine, self.clock.epoch_ms(at)
         bulk = self._apply(now, begin_bulk, engine, command, owner)
-        begun = Begun(command, owner, bulk.reply, engine.epoch, at=at, bulk=bulk)
-        begun.done = done_by(bulk)
+        begun = Begun(command, owner, bulk.reply, engine.epoch, at=at, bulk=bulk, done=done_by(bulk))
         bulk.prepare()
         self.journal.half.begin(command)
         self.journal.note_size(max(size, added_by(command)))
-        self._add_some(begun)
+        if not is_long(command):
+            self._add_some(begun)
         self.journal.note(durable=is_durable(command))
         return begun
 
@@ -308,7 +308,7 @@ class Core:
                 begun.epoch = self.journal.last_epoch
                 self.journal.half.end(begun.command)
                 self.journal.forget_size()
-            self.journal.note()
+            self.journal.note_part()
 
     def _look(self, command: Any, owner: str | None) -> Begun:
         """Run a command that changes nothing; it is answered when what it saw is committed."""

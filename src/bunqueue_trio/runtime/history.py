@@ -5,7 +5,7 @@ A job costs three additions, one for each of its events, and a fourth for how lo
 """
 
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from heapq import nlargest
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ from bunqueue_trio.config import FIGURES_QUEUES, QUEUES_A_TURN
 from bunqueue_trio.engine.figures import Figures, bucket_of
 from bunqueue_trio.engine.figures import QueueMinute as QueueMinute
 from bunqueue_trio.engine.figures import part as part
+from bunqueue_trio.runtime.new_errors import NewError, NewErrors
 from bunqueue_trio.runtime.picture import QueueLook
 from bunqueue_trio.storage.store import Batch
 
@@ -28,8 +29,10 @@ QUEUES_KEPT = 500
 # Queues counted within a minute: names that come once must not fill the memory.
 COUNTED_MAX = 20_000
 
-_PLACE = {"pushed": 0, "completed": 1, "failed": 2, "stalled": 3, "retried": 4}
-_NOTHING = [0] * len(_PLACE)
+_PLACE = {"pushed": 0, "completed": 1, "stalled": 3, "retried": 4}
+# Not by events: a job fails without an attempt, too, when somebody discards it, or what it waits for.
+_FAILED = 2
+_NOTHING = [0] * 5
 _ALL_MS = -1
 _ENDED_WELL = frozenset({"completed", "removed"})
 """States of records of jobs that have completed."""
@@ -73,10 +76,14 @@ class Past(Struct, frozen=True):
     """How many died in each queue since the last minute ended."""
     counted: Mapping[str, Sequence[int]] = {}
     """What else happened in each queue since then, in the order of the fields of a minute."""
+    failed: Mapping[str, int] = {}
+    """How many attempts failed in each queue since then, beside those counted."""
+    errors: Sequence[NewError] = ()
+    """Those of the last hour that are new."""
 
     def with_now(self, queue: str, minutes: Sequence[QueueMinute], now: int) -> list[QueueMinute]:
         """Return minutes of a queue, and behind them the one that goes on, if anything has happened in it."""
-        counts, died = self.counted.get(queue, _NOTHING), self.died.get(queue, 0)
+        counts, died = _with(self.counted.get(queue, _NOTHING), self.failed.get(queue, 0)), self.died.get(queue, 0)
         if not (died or any(counts)):
             return list(minutes)
         return [*minutes, QueueMinute._make((now, *counts, 0, 0, 0, 0, {}, died))]
@@ -102,6 +109,7 @@ class History:
         self._minutes: deque[Minute] = deque(maxlen=MINUTES_KEPT)
         self._lines: dict[str, deque[QueueMinute]] = {}
         self._counted: dict[str, list[int]] = {}
+        self.errors: NewErrors = NewErrors()
         self._runs: dict[str, Counter[int]] = {}
         """How many of the jobs of each queue that have completed ran for how long, by buckets; at -1 all these ms."""
 
@@ -122,10 +130,12 @@ class History:
             if counts is None:
                 if len(counted) >= COUNTED_MAX:
                     continue
-                counts = counted[event.queue] = [0] * len(_PLACE)
+                counts = counted[event.queue] = [*_NOTHING]
             counts[place] += 1
         runs = self._runs
         for row in batch.finished:
+            if row.fingerprint is not None:
+                self.errors.note(row)
             if row.started_at is not None and row.state in _ENDED_WELL:
                 buckets = runs.get(row.queue)
                 if buckets is None:
@@ -137,13 +147,14 @@ class History:
                 buckets[_ALL_MS] += ms
 
     async def note(
-        self, minute: Minute, queues: Sequence[QueueLook], died: Mapping[str, int]
+        self, minute: Minute, queues: Sequence[QueueLook], died: Mapping[str, int], failed: Mapping[str, int]
     ) -> dict[str, QueueMinute]:
-        """End a minute: keep how the server and its queues were, and how many jobs ``died``; lets others run in between.
+        """End a minute: keep how the server and its queues were, how many jobs ``died`` and attempts ``failed``; lets others run in between.
 
         Returns the minute of each queue that had jobs or activity.
         """
         self._minutes.append(minute)
+        self.errors.forget(minute.at)
         counted, self._counted = self._counted, {}
         all_runs, self._runs = self._runs, {}
         told: dict[str, QueueMinute] = {}
@@ -151,11 +162,11 @@ class History:
         lines = self._lines
 
         def activity(name: str) -> tuple[int, int]:
-            return sum(counted.get(name, ())), looks[name].jobs if name in looks else 0
+            return sum(counted.get(name, ())) + failed.get(name, 0), looks[name].jobs if name in looks else 0
 
-        known = [name for name in lines if name in looks or name in counted or name in died]
+        known = [name for name in lines if name in looks or name in counted or name in died or name in failed]
         await trio.lowlevel.checkpoint()
-        kept = nlargest(QUEUES_KEPT, dict.fromkeys([*known, *looks, *counted, *died]), key=activity)
+        kept = nlargest(QUEUES_KEPT, dict.fromkeys([*known, *looks, *counted, *died, *failed]), key=activity)
         for i, name in enumerate(kept):
             if i % QUEUES_A_TURN == 0:
                 await trio.lowlevel.checkpoint()
@@ -167,7 +178,7 @@ class History:
             holds = (look.waiting, look.died) if look else (0, 0)
             runs = all_runs.get(name, Counter())
             numbers = (
-                *counted.get(name, _NOTHING),
+                *_with(counted.get(name, _NOTHING), failed.get(name, 0)),
                 *holds,
                 0 if since is None else max(0, minute.at - since),
                 runs.pop(_ALL_MS, 0),
@@ -183,10 +194,16 @@ class History:
             del lines[name]
         return told
 
-    def past(self, died: Mapping[str, int]) -> Past:
-        """Return what is known by now; ``died`` counts the jobs since the last minute ended."""
+    def past(self, died: Mapping[str, int], failed: Mapping[str, int], muted: Collection[str] = ()) -> Past:
+        """Return what is known by now; ``died`` counts the jobs since the last minute ended, ``failed`` the attempts; of ``muted`` errors nothing is said."""
         lines = {name: tuple(line) for name, line in self._lines.items()}
-        return Past(tuple(self._minutes), lines, dict(died), self._counted)
+        return Past(tuple(self._minutes), lines, dict(died), self._counted, dict(failed), self.errors.told(muted))
+
+
+def _with(counts: Sequence[int], failed: int) -> Sequence[int]:
+    if not failed:
+        return counts
+    return [n + failed if place == _FAILED else n for place, n in enumerate(counts)]
 
 
 class Minutes:

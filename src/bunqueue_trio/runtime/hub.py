@@ -11,6 +11,7 @@ from itertools import accumulate
 from typing import Any, NamedTuple, cast
 
 import msgspec
+import trio
 from msgspec import Struct
 
 from bunqueue_trio.config import READER_BYTES_MAX, READER_EVENTS_MAX, REPLAY_EVENTS
@@ -174,6 +175,7 @@ class _Where(Struct, rename="camel"):
 
     event_type: str
     queue: str = ""
+    timestamp: int = 0
 
 
 _WHERE = msgspec.json.Decoder(_Where)
@@ -187,8 +189,8 @@ def _where(body: bytes) -> _Where:
         return _WHERE.decode(masked(body))
 
 
-def _wants(event: _Where, queue: str | None, types: frozenset[str]) -> bool:
-    return event.event_type in types and queue in (None, event.queue)
+def _wants(event: _Where, queue: str | None, types: frozenset[str], since: int) -> bool:
+    return event.event_type in types and queue in (None, event.queue) and event.timestamp >= since
 
 
 class Hub:
@@ -280,10 +282,34 @@ class Hub:
         """
         return int(await self._ask(Question("first_event_id", ())))
 
+    async def place_of(self, since: int) -> int:
+        """Return the id of an event behind which are all that are kept of ``since`` and later; 0 where some may be kept no more.
+
+        Looks at about twenty of them, and lets others run in between.
+
+        Raises:
+            StoreError: the disk cannot be read.
+        """
+        low, high = await self.first_kept_id() - 1, self.last_event_id
+        if await self._time_after(low, since) >= since:
+            return low if low <= self._skipped else 0
+        while high - low > REPLAY_EVENTS:
+            await trio.lowlevel.checkpoint()
+            middle = (low + high) // 2
+            if await self._time_after(middle, since) < since:
+                low = middle
+            else:
+                high = middle
+        return low
+
+    async def _time_after(self, event_id: int, otherwise: int) -> int:
+        found = await self._ask(Question("events_after", (event_id, 1)))
+        return _where(found[0].body).timestamp if found else otherwise
+
     async def replay(
-        self, after: int, until: int, queue: str | None, types: frozenset[str] = EVENT_TYPES
+        self, after: int, until: int, queue: str | None, types: frozenset[str] = EVENT_TYPES, since: int = 0
     ) -> tuple[list[Published], int]:
-        """Return some kept events of ``types`` with ids in ``after < id <= until``, and where to go on.
+        """Return some kept events of ``types`` with ids in ``after < id <= until``, not older than ``since``, and where to go on.
 
         Going on at ``until`` means that there are no more. Reads the store, for about 1 ms; at most as
         many events and bytes as a reader may hold.
@@ -294,7 +320,7 @@ class Hub:
         kept = await self._ask(Question("events_after", (after, REPLAY_EVENTS)))
         found = [e for e in kept if e.id <= until]
         reached = found[-1].id if found else until
-        return [Published(*e) for e in found if _wants(_where(e.body), queue, types)], reached
+        return [Published(*e) for e in found if _wants(_where(e.body), queue, types, since)], reached
 
     async def _ask(self, question: Question) -> Any:
         """Return what the store answers, at once where it is near."""

@@ -14,6 +14,8 @@ LEAD_MS = 10_000
 
 # 12 bits: 4 million ids a second; beyond, the milliseconds run ahead of the clock.
 _COUNT_MAX = 0xFFF
+# To format a number costs as much as all the rest of an id.
+_COUNTS = [f"{count:03x}" for count in range(_COUNT_MAX + 1)]
 
 
 class Ids:
@@ -31,7 +33,7 @@ class Ids:
             self._count += 1
         else:
             self._begin(self._ms + 1)
-        return f"{self._head}{self._count:03x}{self._tail}"
+        return f"{self._head}{_COUNTS[self._count]}{self._tail}"
 
     def stamp(self, now: int) -> int:
         """Return ``now``, or the time of the newest id where that is later."""
@@ -39,7 +41,9 @@ class Ids:
 
     def _begin(self, ms: int) -> None:
         self._ms, self._count = ms, 0
-        self._head = f"{ms >> 16:08x}-{ms & 0xFFFF:04x}-7"
+        # By way of bytes, which takes half the time of formatting: one who pushes alone pays it for each push.
+        time = ms.to_bytes(6).hex()
+        self._head = f"{time[:8]}-{time[8:]}-7"
         # The variant, and 62 bits that no other server has.
-        tail = f"{self._bits(62) | 1 << 63:016x}"
+        tail = (self._bits(62) | 1 << 63).to_bytes(8).hex()
         self._tail = f"-{tail[:4]}-{tail[4:]}"

@@ -16,7 +16,8 @@ There are two ways to the disk. The flusher takes everything and awaits the stor
 or the disk slow; it may be a network away. A lone client's change is committed in its own step (``commit_alone``), which spares two switches of
 tasks; never while the disk fails, which may take long to say so. Both hold ``disk``, as does retention.
 
-A bulk push of many jobs takes several steps (``core.py``), and is one batch all the same: while it is half in (``half.py``) none is taken.
+A bulk push of many jobs takes several steps (``core.py``), and is one batch all the same: while it is half in (``half.py``) none is taken. The rows of a
+large batch are made before it is, some in each step (``making.py``).
 
 A read of one job waits only for the batch that holds its last change (``epoch_of``); a list for all of them, but not while the disk ``is_stuck``. New
 work is refused by ``check`` when too much gathers (``pressure.py``); what empties the queues is refused only at twice that. What happens by itself
@@ -52,7 +53,8 @@ from bunqueue_trio.runtime.bell import Bell
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.half import Half
 from bunqueue_trio.runtime.pressure import Pressure
-from bunqueue_trio.storage.store import Batch, Store, make_batch
+from bunqueue_trio.storage.making import MADE_AT_ONCE, MADE_WHEN_TAKEN, Making, make_batch
+from bunqueue_trio.storage.store import Batch, Store
 
 _log = structlog.get_logger()
 
@@ -78,8 +80,8 @@ class Journal:
         """Of those whose changes are being written."""
         self._room: trio.Event | None = None
         """Set when the batch that gathers now is taken, or the disk fails; None: nobody waits for that."""
-        self._durable = False
         self._gathered = trio.Event()
+        self._making = Making()
         self._writing: tuple[Batch, trio.Event] | None = None
         self.half: Half = Half()
         self._wake, self._woken = trio.open_memory_channel[None](1)
@@ -240,10 +242,15 @@ class Journal:
 
     def note(self, *, durable: bool = False) -> None:
         """Let what the engine just did be committed; fsynced if it is ``durable``."""
-        self._durable = self._durable or durable
+        self._making.durable = self._making.durable or durable
         if not self._told and not self.in_turn:
             self._told = True
             self._wake.send_nowait(None)
+
+    def note_part(self) -> None:
+        """Do so after a part of a bulk command, and make some rows of the batch."""
+        self._making.make_some(self._engine, MADE_AT_ONCE)
+        self.note()
 
     def ring_on_commit(self, bell: Bell) -> None:
         """Ring ``bell`` after the next commit."""
@@ -289,17 +296,16 @@ class Journal:
         A batch that the disk refuses is left to the flusher, which whoever calls has told, or tells then.
         """
         is_slow = self._pressure.last_s > INLINE_S_MAX
-        if is_slow or self._writing is not None or self._durable or self.failing is not None:
+        if is_slow or self._writing is not None or self._making.durable or self.failing is not None:
             return False
         if self.half.is_there or len(self._engine.changed) > INLINE_ROWS_MAX or not self._store.at_once:
             return False
-        try:
-            self.disk.acquire_nowait()
-        except trio.WouldBlock:
+        # Nobody could take it before this step ends: to look is to hold it.
+        if self.disk.locked():
             return False
         try:
             batch, done = self._writing = self._take()
-            begun = trio.current_time()
+            begun = self._clock.time()
             if not (self._store.inline or batch.is_small()):
                 return False
             self._store.commit(batch)
@@ -310,9 +316,7 @@ class Journal:
             # This is no trouble of the client whose request it is: the flusher fails because of it.
             self._not_mine = error
             return False  # noqa: ASYNC104
-        finally:
-            self.disk.release()
-        self._finish(batch, done, trio.current_time() - begun)
+        self._finish(batch, done, self._clock.time() - begun)
         return True
 
     async def run(self) -> None:
@@ -345,6 +349,9 @@ class Journal:
             # Others have run meanwhile, and may have taken a batch: whoever calls looks anew at what is to be done.
             return
         if self._writing is None:
+            if self._making.make_some(self._engine, MADE_WHEN_TAKEN):
+                await trio.lowlevel.checkpoint()
+                return
             self._writing = self._take()
         batch = self._writing[0]
         retry_ms = COMMIT_RETRY_MIN_MS
@@ -387,7 +394,8 @@ class Journal:
         self.durable_commits += batch.durable
         self._engine.forget(batch.jobs)
         done.set()
-        self._ring_bells()
+        if self._bells:
+            self._ring_bells()
         for hear in self.on_commit:
             hear(batch, seconds)
 
@@ -406,14 +414,14 @@ class Journal:
             raise self._halted
         assert self._writing is None, "a batch that is not written yet would be lost"
         changes, last_event_id = self._engine.take(), self._store.last_event_id
-        at = self._clock.now()
+        at, made = self._clock.now(), self._making.take()
         stamp = at if self._stamp is None else self._stamp(at)
         try:
-            batch = make_batch(changes, at, durable=self._durable, last_event_id=last_event_id, stamp=stamp)
+            batch = make_batch(changes, at, last_event_id=last_event_id, stamp=stamp, **made)
         except Exception as error:
             # The engine has let go of these changes, so there is no going on.
             raise InvariantBroken("the engine holds what no store can") from error
-        done, self._gathered, self._durable = self._gathered, trio.Event(), False
+        done, self._gathered = self._gathered, trio.Event()
         self.half.note_written(done, len(batch.jobs))
         self._make_room()
         self._bytes, self._bytes_taken = 0, self._bytes

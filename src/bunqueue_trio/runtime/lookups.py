@@ -110,7 +110,7 @@ class Lookups:
 
     # --- the archive ----------------------------------------------------------------------------
 
-    def find(self, job_id: str) -> Job | None:
+    def find(self, job_id: str, *, data: bool = True, result: bool = True) -> Job | None:
         """Return a finished job; see :class:`Archive`."""
         if self._known is None:
             return self._store.find(job_id)
@@ -156,6 +156,24 @@ class Lookups:
             return self._store.traces(first, end, limit)
         traces: list[Trace] = self._answer(Question("traces", (first, end, limit)))
         return traces
+
+    @property
+    def last_event_id(self) -> int:
+        """Return the id of the newest event, which every store knows."""
+        return self._store.last_event_id
+
+    def first_event_id(self) -> int:
+        """Return the id of the oldest kept event; see :class:`Archive`."""
+        if self._known is None:
+            return self._store.first_event_id()
+        return int(self._answer(Question("first_event_id", ())))
+
+    def events_after(self, event_id: int, limit: int) -> Sequence[tuple[int, bytes]]:
+        """Return kept events; see :class:`Archive`."""
+        if self._known is None:
+            return self._store.events_after(event_id, limit)
+        events: Sequence[tuple[int, bytes]] = self._answer(Question("events_after", (event_id, limit)))
+        return events
 
     def groups(self, queue: str | None) -> dict[str, dict[str, int]]:
         """Return how many dead letters died of each error; every store counts along."""

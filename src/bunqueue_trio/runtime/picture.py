@@ -17,6 +17,12 @@ from bunqueue_trio.storage.store import Store
 LONGEST = 5
 # Quiet workers that are looked at for each queue that nobody serves: 2 µs each.
 QUIETED_LOOKED = 20
+# Jobs of a worker that show that it is the worker, and not the job.
+SEVERAL = 3
+# How long the newest of them has to be active.
+HUNG_MS = 60_000
+# Such workers that are looked at in all.
+WORKERS_LOOKED = 100
 
 T = TypeVar("T")
 
@@ -66,6 +72,32 @@ class QueueLook(NamedTuple):
     def jobs(self) -> int:
         """How many jobs are in it, but for those that completed."""
         return self.waiting + self.active + self.delayed + self.blocked + self.dead
+
+
+class WorkerLook(NamedTuple):
+    """A worker that has several jobs; times in epoch ms."""
+
+    name: str
+    jobs: int
+    queue: str
+    """Of the newest of them."""
+    newest_since: int
+    oldest_since: int
+
+
+def look_at_workers(engine: Engine, now: int) -> tuple[WorkerLook, ...]:
+    """Return some of the workers with several jobs of which none has come within the last minute; 1 ms for thousands."""
+    found: list[WorkerLook] = []
+    for worker in engine.workers.values():
+        if len(worker.jobs) < SEVERAL:
+            continue
+        # They are in the order in which it got them.
+        oldest, newest = next(iter(worker.jobs)), next(reversed(worker.jobs))
+        if newest.started_at is not None and oldest.started_at is not None and newest.started_at <= now - HUNG_MS:
+            found.append(WorkerLook(worker.name, len(worker.jobs), newest.queue, newest.started_at, oldest.started_at))
+            if len(found) == WORKERS_LOOKED:
+                break
+    return tuple(found)
 
 
 async def look(engine: Engine, store: Store) -> tuple[QueueLook, ...]:

@@ -12,6 +12,8 @@ from msgspec.structs import replace
 from bunqueue_trio.config import NO_LIMIT, PICTURE_MS, PULL_BATCH_BYTES, Settings
 from bunqueue_trio.engine.engine import Engine, Rules
 from bunqueue_trio.engine.job import NewId
+from bunqueue_trio.engine.rerunning import held
+from bunqueue_trio.engine.workers import is_there
 from bunqueue_trio.runtime.audit import Auditor
 from bunqueue_trio.runtime.budget import Budget
 from bunqueue_trio.runtime.clock import Clock, ClockWatch
@@ -25,7 +27,7 @@ from bunqueue_trio.runtime.limiter import RateLimiter
 from bunqueue_trio.runtime.lookups import AwaitingCore, Lookups
 from bunqueue_trio.runtime.memory import Memory
 from bunqueue_trio.runtime.meters import LoopLag
-from bunqueue_trio.runtime.picture import QueueLook, look
+from bunqueue_trio.runtime.picture import QUIETED_LOOKED, QueueLook, WorkerLook, look, look_at_workers
 from bunqueue_trio.runtime.services import (
     AgeSampler,
     AutoRetrier,
@@ -49,6 +51,7 @@ from bunqueue_trio.runtime.statistics import (
     Page,
     PlaceFigures,
     QueueStatistics,
+    QuietLook,
     RetentionFigures,
     ScheduleFigures,
     Statistics,
@@ -104,7 +107,7 @@ class Server:
         self.limiter: RateLimiter = RateLimiter(settings.rate_limit_window_ms, settings.rate_limit_max_requests)
         self.buffers: Budget = Budget(buffers)
         self.rates: Rates = Rates(self.engine)
-        self.shrinker: Shrinker = Shrinker(self.journal, store)
+        self.shrinker: Shrinker = Shrinker(self.journal, store, settings.disk_reserve_bytes)
         self.sampler: AgeSampler = AgeSampler(self.journal, store)
         self.hub: Hub = Hub(store)
         self.history: History = History()
@@ -206,6 +209,11 @@ class Server:
                 ErrorBack(key, mark.shape, mark.queue, mark.at, mark.back_at or 0, mark.times)
                 for key, mark in self.engine.marks.back()
             ),
+            reruns_held=tuple(held(self.engine, self.clock.now())),
+            workers_quiet=tuple(
+                QuietLook(each.name, each.quiet_since or 0)
+                for each in self.engine.workers.quieted()[:QUIETED_LOOKED] if is_there(each, self.clock.now())
+            ),
             connections=replace(self.connections),
             doors=replace(self.doors),
             leading=Leading() if self.store.at_once else cast("AwaitedStore", self.store).leading(),
@@ -242,6 +250,10 @@ class Server:
         """Return every queue as it was within the last second."""
         return await self.queues_seen.get(partial(look, self.engine, self.store))
 
+    def look_at_workers(self) -> tuple[WorkerLook, ...]:
+        """Return workers with several jobs, none of which has come lately."""
+        return look_at_workers(self.engine, self.clock.now())
+
     async def note_minute(self) -> None:
         """Note what is the case at the end of a minute."""
         queues = await self.look_at_queues()
@@ -254,12 +266,12 @@ class Server:
             sum(told.audit.faults.values()), sum(task.restarts for task in told.tasks),
             histograms["commit"].counts, histograms["loop_lag"].counts, told.schedules.late,
         )  # fmt: skip
-        minutes = await self.history.note(minute, queues, self.engine.figures.take_deaths())
+        minutes = await self.history.note(minute, queues, *self.engine.figures.take_bad())
         self.core.step(lambda now: self.engine.figures.note(told.now, minutes))
 
     def past(self) -> Past:
         """Return what happened in the last hours, minute by minute."""
-        return self.history.past(self.engine.figures.died)
+        return self.history.past(self.engine.figures.died, self.engine.figures.failed, self.engine.marks.muted)
 
     def new_id(self) -> str:
         """Return a new id for a peer."""

@@ -173,7 +173,7 @@ class RerunRunner(_Disk):
 
     async def _work(self) -> None:
         reruns = self._reruns
-        reruns.ran_at = self._core.clock.now()
+        reruns.ran_at, reruns.refused = self._core.clock.now(), None
         try:
             for one in reruns.under_way():
                 await self._go_on(one)
@@ -189,7 +189,8 @@ class RerunRunner(_Disk):
         while left > 0 and not self._core.stopping:
             try:
                 self._journal.check(fills=True)
-            except Refused:
+            except Refused as refused:
+                self._reruns.refused = str(refused)
                 return
             before = one.retried, one.after
             self._core.step(partial(rerun_slice, self._engine, one, left))
@@ -329,14 +330,15 @@ class AgeSampler(_Disk):
 class Shrinker(_Disk):
     """Looks at the room in the file and on its disk, and gives the file's back after a peak, in small steps."""
 
-    def __init__(self, journal: Journal, store: Store) -> None:
+    def __init__(self, journal: Journal, store: Store, reserve: int = DISK_RESERVE_BYTES) -> None:
         super().__init__(journal, store, SHRINK_MS)
+        self._reserve = reserve
         self.space: Space = Space(0, 0, 0)
         """As of the last look. It is made once a second whether or not anybody asks, and more often when little is left."""
 
     async def wait_due(self) -> None:
         """Sleep until the next look: a second may bring more than the reserve of a disk."""
-        is_little = self.space.disk > 0 and self.space.disk_free < ROOM_LITTLE * DISK_RESERVE_BYTES
+        is_little = self.space.disk > 0 and self.space.disk_free < ROOM_LITTLE * self._reserve
         await trio.sleep(ROOM_MS / 1000 if is_little else self._every_s)
 
     async def _work(self) -> None:
@@ -344,7 +346,7 @@ class Shrinker(_Disk):
         self.space = self._store.space()
         # The content of the log is still to be moved into the file, which takes as much room again.
         left = self.space.disk_free - self._store.log_bytes()
-        self._journal.note_room(nearly_full=self.space._replace(disk_free=left).is_nearly_full)
+        self._journal.note_room(nearly_full=self.space._replace(disk_free=left).is_nearly_full(self._reserve))
         given = False
         while self.space.free >= SHRINK_SLACK_BYTES + SHRINK_BYTES:
             async with self._journal.disk:

@@ -14,13 +14,14 @@ from msgspec import Struct, field
 from bunqueue_trio.config import QUEUES_A_TURN
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.queue import Totals
+from bunqueue_trio.engine.rerunning import Held as Held
 from bunqueue_trio.runtime.audit import Finding
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.cluster import ClusterFigures
 from bunqueue_trio.runtime.history import Past
 from bunqueue_trio.runtime.memory import Memory
 from bunqueue_trio.runtime.meters import HistogramFigures
-from bunqueue_trio.runtime.picture import QueueLook
+from bunqueue_trio.runtime.picture import QueueLook, WorkerLook
 from bunqueue_trio.runtime.shared import Shared
 from bunqueue_trio.storage.awaited import Leading
 from bunqueue_trio.storage.store import Sampled, Space, Store
@@ -147,6 +148,13 @@ class ErrorBack(NamedTuple):
     times: int
 
 
+class QuietLook(NamedTuple):
+    """A worker that gets no jobs, and since when."""
+
+    name: str
+    since: int
+
+
 class PlaceFigures(NamedTuple):
     """Which of the servers that may lead the queue this is."""
 
@@ -210,6 +218,9 @@ class Statistics(Struct, frozen=True, kw_only=True):
     schedules: ScheduleFigures
     errors_back: tuple[ErrorBack, ...]
     """Those that somebody has said to be fixed."""
+    reruns_held: tuple[Held, ...] = ()
+    workers_quiet: tuple[QuietLook, ...] = ()
+    """Workers that are there, and get no jobs; some."""
     connections: Connections
     doors: Doors
     leading: Leading = Leading()
@@ -287,6 +298,10 @@ class Reporter(Protocol):
 
     async def look_at_queues(self) -> tuple[QueueLook, ...]:
         """Return every queue as it was within the last second."""
+        ...
+
+    def look_at_workers(self) -> tuple[WorkerLook, ...]:
+        """Return workers with several jobs, none of which has come lately."""
         ...
 
     def past(self) -> Past:

@@ -99,7 +99,7 @@ class MemoryStore:
         """Commit ``batch``; see :class:`Store`."""
         self.commit(batch)
 
-    def find(self, job_id: str) -> Job | None:
+    def find(self, job_id: str, *, data: bool = True, result: bool = True) -> Job | None:
         """Return a finished job that is kept; see :class:`Store`."""
         row = self._finished.get(job_id)
         return None if row is None else self._rows.finished(row)

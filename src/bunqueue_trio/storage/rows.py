@@ -98,6 +98,13 @@ class FinishedRow(NamedTuple):
     """Of a dead letter: the key of its error."""
 
 
+def record_columns(*, data: bool, result: bool) -> str:
+    """Return the columns of a record for a query, with what stands for those that are not read."""
+    absent = {} if data else {"data": "x''"}
+    absent |= {} if result else {"result": "NULL"}
+    return ", ".join(absent.get(name, name) for name in FinishedRow._fields)
+
+
 _LARGE_BYTES = 32 * 1024
 """From this size of a payload on a row keeps its length, whatever changes but the payload."""
 
@@ -180,7 +187,7 @@ def finished_row(job: Job, group: str | None = None) -> FinishedRow:
 def _kept_note(note: Note) -> str:
     """Return what is kept of the rare facts of a job that has ended, beside those that have a column."""
     error, message, reason, cancelled = note.error, note.message, note.reason, note.cancelled
-    progressed_at, retries = note.progressed_at, note.auto_retries
+    progressed_at, retries, discarded_by = note.progressed_at, note.auto_retries, note.discarded_by
     if (
         error is None
         and message is None
@@ -194,7 +201,7 @@ def _kept_note(note: Note) -> str:
     return _text(
         Note(
             error=error, message=message, reason=reason, cancelled=cancelled, progressed_at=progressed_at,
-            auto_retries=retries,
+            auto_retries=retries, discarded_by=discarded_by,
         )
     )  # fmt: skip
 

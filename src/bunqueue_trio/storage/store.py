@@ -6,11 +6,9 @@ and writing it again after a failure writes the same.
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from operator import attrgetter
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
-import msgspec
 from msgspec import Struct
 
 from bunqueue_trio.config import (
@@ -22,18 +20,14 @@ from bunqueue_trio.config import (
     NO_LIMIT,
 )
 from bunqueue_trio.engine.audit import Stored
-from bunqueue_trio.engine.engine import Changes
 from bunqueue_trio.engine.facts import Fact
-from bunqueue_trio.engine.job import UNFINISHED, Job, Records, State, Trace
+from bunqueue_trio.engine.job import Job, Records, State, Trace
 from bunqueue_trio.engine.trails import Line, TrailChange, TrailPage
 from bunqueue_trio.protocol.events import Event
-from bunqueue_trio.storage.rows import FactRow, FinishedRow, JobRow, Row, changed_row, finished_row, new_row
+from bunqueue_trio.storage.rows import FactRow, FinishedRow, JobRow, Row
 
 # A replay reads whole rows: one more than REPLAY_BYTES, and one event more in it.
 EVENT_ROW_BYTES = MIB
-
-_encode = msgspec.json.Encoder().encode
-_FINISHED_AT = attrgetter("finished_at")
 
 FinishedCounts = Counter[tuple[str, str]]
 """(queue, state) → number of records kept."""
@@ -102,11 +96,19 @@ class Batch(Struct):
         return self.data_bytes() <= INLINE_BYTES_MAX
 
 
-def event_rows(batch: Batch) -> Iterator[tuple[int, list[bytes]]]:
-    """Yield the events of ``batch`` as (last id, events) for each row that keeps them.
+def event_rows(batch: Batch) -> Iterable[tuple[int, list[bytes]]]:
+    """Return the events of ``batch`` as (last id, events) for each row that keeps them.
 
     That is one row, unless it would come near the size that the store can hold.
     """
+    events = batch.events
+    if sum(map(len, events)) <= EVENT_ROW_BYTES:
+        # Nearly always.
+        return [(batch.last_event_id, events)] if events else []
+    return _split(batch)
+
+
+def _split(batch: Batch) -> Iterator[tuple[int, list[bytes]]]:
     events = batch.events
     event_id, begin, size = batch.last_event_id - len(events), 0, 0
     for i, event in enumerate(events):
@@ -114,8 +116,7 @@ def event_rows(batch: Batch) -> Iterator[tuple[int, list[bytes]]]:
             yield event_id + i, events[begin:i]
             begin, size = i, 0
         size += len(event)
-    if events:
-        yield batch.last_event_id, events[begin:]
+    yield batch.last_event_id, events[begin:]
 
 
 class StoredEvent(NamedTuple):
@@ -158,10 +159,12 @@ class Space(NamedTuple):
     disk_free: int
     disk: int = 0
 
-    @property
-    def is_nearly_full(self) -> bool:
-        """Whether the disk is so full that only commands which empty the queues get room; free space in the file counts."""
-        return self.disk_free + self.free < min(DISK_RESERVE_BYTES, self.disk // DISK_RESERVE_PART)
+    def is_nearly_full(self, reserve: int = DISK_RESERVE_BYTES) -> bool:
+        """Return whether only commands that empty the queues get room on the disk, of which ``reserve`` is kept; free space in the file counts."""
+        if reserve == DISK_RESERVE_BYTES:
+            # Nobody has said that so much is to be kept of a small disk.
+            reserve = min(reserve, self.disk // DISK_RESERVE_PART)
+        return self.disk_free + self.free < reserve
 
 
 class Store(Protocol):
@@ -210,8 +213,8 @@ class Store(Protocol):
         """
         ...
 
-    def find(self, job_id: str) -> Job | None:
-        """Return a finished job that is kept; ``removed`` is one that is not to be shown."""
+    def find(self, job_id: str, *, data: bool = True, result: bool = True) -> Job | None:
+        """Return a finished job that is kept; ``removed`` is one that is not to be shown. See :class:`Archive`."""
         ...
 
     def outcomes(self, job_ids: Sequence[str]) -> dict[str, State]:
@@ -341,39 +344,3 @@ class Store(Protocol):
     def close(self) -> None:
         """Release the file; nothing is written any more."""
         ...
-
-
-def make_batch(changes: Changes, at: int, *, durable: bool, last_event_id: int, stamp: int = 0) -> Batch:
-    """Return the batch that writes ``changes``; event ids go on from ``last_event_id``."""
-    batch = Batch(
-        changes.epoch, at, durable, changes.jobs,
-        events=[_encode(event) for event in changes.events],
-        heard=changes.events,
-        last_event_id=last_event_id + len(changes.events),
-        reused_ids=[(job_id,) for job_id in changes.reused_ids],
-        removed_ids=changes.removed_ids,
-        stamp=stamp,
-        facts=changes.facts,
-        trails=changes.trails,
-    )  # fmt: skip
-    rewritten, groups = changes.rewritten, changes.groups
-    for job in changes.jobs:
-        is_new = job.epoch == changes.epoch
-        if rewritten and job in rewritten:
-            is_new = False
-            if job.state in UNFINISHED:
-                batch.rewritten.append(JobRow._make(new_row(job)))
-                continue
-        if job.state in UNFINISHED:
-            if is_new:
-                batch.new.append(new_row(job))
-            else:
-                batch.changed.append(changed_row(job))
-            continue
-        if not is_new:
-            batch.ended.append((job.seq,))
-        if job.state is not State.REMOVED:
-            batch.finished.append(finished_row(job, groups.get(job)))
-    # They are kept in the order of their ends; here they stand in the order of their first changes.
-    batch.finished.sort(key=_FINISHED_AT)
-    return batch

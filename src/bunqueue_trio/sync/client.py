@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, cast
 
 import httpx
 import uuid_utils
@@ -52,10 +52,13 @@ LOOK_MIN_S, LOOK_MAX_S = 0.02, 0.5
 _PASSED_ON = frozenset({500, 502, 504})
 # Whoever says so did not pass it on.
 _PASSING = frozenset({408, 425, 429, 503})
-
 _ENDS = frozenset({"completed", "failed", "removed", "retried"})
 
+if TYPE_CHECKING:
+    from bunqueue_trio.client.client import Job
+
 R = TypeVar("R", bound=Reply)
+U = TypeVar("U")
 
 
 class SyncClient:
@@ -111,8 +114,8 @@ class SyncClient:
             lost.add_note(f"job_id={body['jobId']!r}")
             raise
 
-    def push_to(self, handler: Callable[[Any], Any], data: Any, **options: Unpack[PushOptions]) -> str:
-        """Add a job for ``handler`` of a worker or an app to its queue, by its name, as :meth:`push` does.
+    def push_to(self, handler: "Callable[[Job[U]], Any]", data: U, **options: Unpack[PushOptions]) -> str:
+        """Add a job for ``handler`` of a worker or an app to its queue, by its name, as :meth:`push` does; type checkers compare the payload.
 
         Raises:
             TypeError: no worker of this process has this handler.

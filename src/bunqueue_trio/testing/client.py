@@ -9,7 +9,7 @@ import http
 import json
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, Protocol, TypeAlias
 from urllib.parse import urlencode, urlsplit
@@ -201,8 +201,8 @@ class EventStream:
 
 
 @asynccontextmanager
-async def event_stream(url: str, after: int | None = None) -> AsyncIterator[EventStream]:
-    """Read all events for the time of the block; from `after` on when it is given, else new ones.
+async def event_stream(url: str, after: int | None = None, types: Iterable[str] = ()) -> AsyncIterator[EventStream]:
+    """Read events for the time of the block: of these types, else of those that nobody has to name; from `after` on when it is given, else new ones.
 
     Raises:
         OSError: nobody listens there.
@@ -210,8 +210,9 @@ async def event_stream(url: str, after: int | None = None) -> AsyncIterator[Even
     STAND_INS.refuse_real(url)
     place = urlsplit(url)
     headers = [("Host", place.netloc), *([] if after is None else [("Last-Event-ID", str(after))])]
+    target = "/events" + (f"?{urlencode({'types': ','.join(types)})}" if types else "")
     connection = h11.Connection(h11.CLIENT)
-    request = connection.send(h11.Request(method="GET", target="/events", headers=headers))
+    request = connection.send(h11.Request(method="GET", target=target, headers=headers))
     assert request is not None, "a request has bytes"
     async with await trio.open_tcp_stream(place.hostname or "", place.port or 80) as stream:
         await stream.send_all(request)

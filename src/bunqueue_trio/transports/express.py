@@ -28,9 +28,10 @@ from bunqueue_trio.errors import Fault, Refused
 from bunqueue_trio.protocol.replies import Reply
 from bunqueue_trio.runtime.begun import Begun
 from bunqueue_trio.runtime.server import Server
-from bunqueue_trio.transports.heads import Handover, RequestHeads, ResponseHeads, Upgrade
+from bunqueue_trio.transports.heads import Handover, RequestHeads, Upgrade
 from bunqueue_trio.transports.hot import HotLoop
 from bunqueue_trio.transports.poller import Epoll, Poller
+from bunqueue_trio.transports.response_heads import ResponseHeads
 from bunqueue_trio.transports.websocket import WebSocket
 from bunqueue_trio.transports.wire import Wire, make_buffer
 
@@ -250,6 +251,8 @@ class ExpressConnection:
             Handover: there is no such thing in it, or it is too long.
         """
         unread = self._unread
+        if not unread:
+            return 0
         end = unread.find(b"\r\n\r\n", 0, HEADER_BYTES_MAX)
         if end >= 0:
             return end + 4
@@ -385,7 +388,8 @@ class ExpressConnection:
             self.deadline = FOREVER
             if delivery is not None:
                 delivery.end()
-        await self._end_watching()
+        if self._watching is not None:
+            await self._end_watching()
         return keep
 
     async def _end_watching(self) -> None:

@@ -1,26 +1,21 @@
-"""The heads of requests and responses of the express lane: what is asked for, in which form, and the bytes said first.
+"""The heads of requests of the express lane: what is asked for, and in which form.
 
-Heads come again and again, so both kinds are kept, a bounded number of them. What is not in plain form
+They come again and again, so they are kept, a bounded number of them. What is not in plain form
 (chunked bodies, HTTP/1.0, oversized or broken heads, event streams) is a :class:`Handover`: it is not for this lane.
 """
 
-import math
 import re
-from email.utils import formatdate
-from http import HTTPStatus
 from typing import NamedTuple, TypeVar
 
 import httptools
 
-from bunqueue_trio.api.call import Call, Response
+from bunqueue_trio.api.call import Call
 from bunqueue_trio.api.gateway import Gateway
 from bunqueue_trio.config import HEADS_KEPT, KEPT_HEAD_BYTES
 from bunqueue_trio.protocol.routes import Match
-from bunqueue_trio.runtime.clock import Clock
 
 T = TypeVar("T")
 
-_NO_CONTENT = int(HTTPStatus.NO_CONTENT)
 # Targets that the lane leaves to Hypercorn and Quart.
 _SLOW = frozenset({"events", "ui"})
 
@@ -80,36 +75,6 @@ class Upgrade(NamedTuple):
 
     call: Call
     headers: dict[str, str]
-
-
-class ResponseHeads:
-    """Makes the heads of responses: the same bytes that Hypercorn would send."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._known: dict[tuple[int, tuple[tuple[str, str], ...]], tuple[bytes, bytes]] = {}
-        self._date = b""
-        self._next_second = -math.inf
-        """By Trio's clock."""
-
-    def render(self, response: Response, length: int, *, keep: bool) -> bytes:
-        """Return status line, headers and the empty line."""
-        key = (response.status, response.headers)
-        known = self._known.get(key)
-        if known is None:
-            # Origins are echoed: a client could invent many.
-            if len(self._known) > 1000:
-                self._known.clear()
-            lines = "".join(f"{name.lower()}: {value}\r\n" for name, value in response.headers)
-            start = f"HTTP/1.1 {response.status} {HTTPStatus(response.status).phrase}\r\n"
-            self._known[key] = known = (start.encode("latin-1"), lines.encode("latin-1"))
-        if self._clock.time() >= self._next_second:
-            second = self._clock.now() // 1000
-            self._next_second = self._clock.trio_time((second + 1) * 1000)
-            self._date = f"date: {formatdate(second, usegmt=True)}\r\n".encode("ascii")
-        size = b"" if response.status == _NO_CONTENT else b"content-length: %d\r\n" % length
-        end = b"\r\n" if keep else b"Connection: close\r\n\r\n"
-        return b"".join((known[0], size, known[1], self._date, end))
 
 
 class RequestHeads:

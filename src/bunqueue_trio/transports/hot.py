@@ -225,6 +225,8 @@ class HotLoop:
 
     def _release(self, *_: object) -> None:
         """Answer the requests that are committed, or given up (one of ``Journal.on_commit``, and of ``on_give_up``)."""
+        if not self._uncommitted:
+            return
         waiting, self._uncommitted = self._uncommitted, []
         settled = max(self._journal.committed, self._journal.given_up)
         gateway, left = self._shared.gateway, ANSWERS_MAX

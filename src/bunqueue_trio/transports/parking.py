@@ -8,7 +8,8 @@ from bunqueue_trio.api.call import Call, Delivery, Response
 from bunqueue_trio.api.gateway import Gateway
 from bunqueue_trio.runtime.begun import Begun
 from bunqueue_trio.runtime.server import Server
-from bunqueue_trio.transports.heads import RequestHeads, ResponseHeads
+from bunqueue_trio.transports.heads import RequestHeads
+from bunqueue_trio.transports.response_heads import ResponseHeads
 
 
 class Shared(Protocol):

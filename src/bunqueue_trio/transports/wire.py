@@ -59,6 +59,8 @@ class Wire:
         bare = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
         self._raw = bare.socket if isinstance(bare, trio.SocketStream) else None
         self._slow_reads = 0
+        self._looks: select.poll | None = None
+        """Looks whether there is something to read, or the end; made when it is first asked."""
 
     async def receive(self, limit: int = RECEIVE_BYTES) -> bytes:
         """Return what has come, at most ``limit`` bytes of it, b"" at the end.
@@ -70,14 +72,15 @@ class Wire:
         if self._socket is None:
             return bytes(await self._stream.receive_some(limit))
         # Hypercorn reads on behind its own end; the kernel would not be asked politely.
-        if self._socket.fileno() < 0:
+        descriptor = self._socket.fileno()
+        if descriptor < 0:
             raise trio.ClosedResourceError("this end is closed")
         try:
             # A busy client has sent its next request by the time that others have run, and asking the
             # kernel to wake us costs more than that. With an idle one the look is for nothing.
             if self._slow_reads:
                 self._slow_reads -= 1
-                await trio.lowlevel.wait_readable(self._socket)
+                await trio.lowlevel.wait_readable(descriptor)
             else:
                 await trio.lowlevel.checkpoint()
             while True:
@@ -97,31 +100,33 @@ class Wire:
             trio.BrokenResourceError: the client is gone.
             trio.ClosedResourceError: this end was closed meanwhile.
         """
-        rest: bytes | memoryview = data
+        sent = 0
         if self._socket is not None:
             try:
-                rest = memoryview(data)[os.write(self._socket.fileno(), data) :]
+                sent = os.write(self._socket.fileno(), data)
             except BlockingIOError:
                 pass
             except OSError as error:
                 raise NothingSent(f"cannot write: {error}") from error
-        if rest:
-            await self._stream.send_all(rest)
+        if sent < len(data):
+            await self._stream.send_all(memoryview(data)[sent:])
 
     def has_ended(self) -> bool:
         """Return whether the other side has said that it sends no more, read or not; False where nobody can tell."""
-        return self._polls(select.POLLRDHUP)
+        return self._found() & ~select.POLLIN != 0
 
     def is_readable(self) -> bool:
         """Return whether there is something to read, an end at least; False where nobody can tell."""
-        return self._polls(select.POLLIN)
+        return self._found() != 0
 
-    def _polls(self, what: int) -> bool:
+    def _found(self) -> int:
         if self._raw is None or (descriptor := self._raw.fileno()) < 0:
-            return False
-        poll = select.poll()
-        poll.register(descriptor, what)
-        return bool(poll.poll(0))
+            return 0
+        if self._looks is None:
+            self._looks = select.poll()
+            self._looks.register(descriptor, select.POLLIN | select.POLLRDHUP)
+        found = self._looks.poll(0)
+        return found[0][1] if found else 0
 
     def send_nowait(self, data: bytes) -> int:
         """Send what the kernel takes of ``data`` at once; return how much that was, 0 if that is not known."""

@@ -224,12 +224,12 @@ _ROWS = (
     ),
     Action(
         "unlimit", "Remove the limit", lambda f: f"Let any number of jobs of {f['queue']} be active", c.ClearConcurrency,
-        _queue, lambda f: ("limit", f["queue"], "none"), doing.of_queue("waiting", "There are {}."),
+        _queue, lambda f: ("limit", f["queue"], "none"), doing.of_queue("waiting", "Now: {}."),
         doing.once("{queue} has no limit of active jobs."),
     ),
     Action(
         "rate", "Limit the rate", lambda f: f"Limit the deliveries of {f['queue']}", c.RateLimit, _rate,
-        lambda f: ("limit", f["queue"], "--rate", f"{f['limit']}/{f['time']}"), doing.of_queue("waiting", "There are {}."),
+        lambda f: ("limit", f["queue"], "--rate", f"{f['limit']}/{f['time']}"), doing.of_queue("waiting", "Now: {}."),
         doing.once("{queue} delivers at most {limit} jobs in {time}."),
         fields=(
             Field("limit", "At most", "jobs", "number", "100", is_needed=True),
@@ -238,7 +238,7 @@ _ROWS = (
     ),
     Action(
         "unrate", "Remove the rate limit", lambda f: f"Deliver the jobs of {f['queue']} at any rate", c.RateLimitClear,
-        _queue, lambda f: ("limit", f["queue"], "--rate", "none"), doing.of_queue("waiting", "There are {}."),
+        _queue, lambda f: ("limit", f["queue"], "--rate", "none"), doing.of_queue("waiting", "Now: {}."),
         doing.once("{queue} delivers at any rate."),
     ),
     Action(

@@ -1,7 +1,9 @@
-"""Templates to text: compiled once, when this is read; what clients have put into names and payloads is escaped always."""
+"""Templates to text: compiled once, for the first page; what clients have put into names and payloads is escaped always."""
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -11,18 +13,19 @@ from markupsafe import Markup, escape
 
 from bunqueue_trio.pages import words
 from bunqueue_trio.protocol.request import segment_of
+from bunqueue_trio.runtime.clock import local_text
 from bunqueue_trio.ui import charts
 
 # Pieces of a page before others are served: about a ms, with a chart among them.
 PARTS_A_TURN = 200
 
 
-def clock_time(ms: int | None) -> str:
-    """Return a moment in UTC, to the second."""
+def clock_time(ms: int | None, zone: str = "UTC") -> str:
+    """Return a moment as the clock of a zone shows it, in the form of the command line: ``2026-11-30 03:00:00+01:00``."""
     if ms is None:
         return ""
     try:
-        return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        return local_text(zone, ms // 1000 * 1000).replace("T", " ")
     except (ValueError, OverflowError, OSError):
         # A client may choose when a delay ends.
         return f"{ms} ms"
@@ -32,7 +35,7 @@ def ago(ms: int | None, now: int) -> Markup:
     """Return how long ago a moment was, or in how long it comes; the moment itself is beside it for who asks."""
     if ms is None:
         return Markup('<span class="none">–</span>')
-    said = f"{words.span(now - ms)} ago" if ms <= now else f"in {words.span(ms - now)}"
+    said = f"{_span(now - ms)} ago" if ms <= now else f"in {_span(ms - now)}"
     if abs(now - ms) < 1000:
         said = "now"
     return Markup('<time datetime="{}" title="{}">{}</time>').format(_iso(ms), clock_time(ms), said)
@@ -63,6 +66,19 @@ def number(n: float | None) -> str:
     return "–" if n is None else f"{n:,.0f}"
 
 
+def _kept(text: str) -> str:
+    """Return a time whose numbers stay with their units at the end of a line."""
+    return re.sub(r"(?<=\d) (?=[a-z])", "\N{NO-BREAK SPACE}", text)
+
+
+def _span(ms: float) -> str:
+    return _kept(words.span(ms))
+
+
+def _whole(ms: int) -> str:
+    return _kept(words.whole(ms))
+
+
 def _environment() -> Environment:
     folder = files("bunqueue_trio.ui").joinpath("templates")
     sources = {each.name: each.read_text("utf-8") for each in folder.iterdir() if each.name.endswith(".html")}
@@ -71,7 +87,7 @@ def _environment() -> Environment:
         auto_reload=False,
     )  # fmt: skip
     made.filters |= {
-        "n": number, "size": words.size, "span": words.span, "at": clock_time, "segment": segment_of, "plain": plain, "coded": coded,
+        "n": number, "size": words.size, "span": _span, "whole": _whole, "at": clock_time, "segment": segment_of, "plain": plain, "coded": coded,
     }  # fmt: skip
     made.globals |= {
         "count": words.count,
@@ -84,19 +100,19 @@ def _environment() -> Environment:
     return made
 
 
-def _compiled() -> Mapping[str, Template]:
-    """Return the pages by name. Compiling takes a fifth of a second: it is done where the slow lane is read, in a thread."""
+@cache
+def templates() -> Mapping[str, Template]:
+    """Return the pages by name. Blocks for a fifth of a second, once."""
     made = _environment()
     return {name: made.get_template(name) for name in made.list_templates()}
 
 
-TEMPLATES: Mapping[str, Template] = _compiled()
-
-
 async def render(name: str, context: Mapping[str, Any]) -> bytes:
-    """Return a page as UTF-8; lets others run while a long one is made."""
+    """Return a page as UTF-8; lets others run while a long one is made, and while all of them are compiled for the first."""
+    if not templates.cache_info().currsize:
+        await trio.to_thread.run_sync(templates)  # noqa: TID251 - once
     parts: list[str] = []
-    for i, part in enumerate(TEMPLATES[name].generate(**context)):
+    for i, part in enumerate(templates()[name].generate(**context)):
         parts.append(part)
         if i % PARTS_A_TURN == PARTS_A_TURN - 1:
             await trio.lowlevel.checkpoint()

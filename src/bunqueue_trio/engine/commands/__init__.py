@@ -1,7 +1,7 @@
 """What each command means: one function a command, by theme, and the table that finds it."""
 
 from bunqueue_trio.config import ADVANCE_MAX
-from bunqueue_trio.engine.actions import note_action
+from bunqueue_trio.engine.actions import note_action, worker_of
 from bunqueue_trio.engine.before import before
 from bunqueue_trio.engine.commands import (
     actions,
@@ -80,7 +80,8 @@ def run(engine: Engine, command: c.Command, now: int, owner: Owner, by: By = SER
     if kind not in catalog.ACTS:
         return HANDLERS[kind](engine, command, now, owner)
     engine.acted, engine.by = None, None if by is SERVER else by.who
+    worker = worker_of(engine, command)
     was = before(engine, command, lambda get: HANDLERS[type(get)](engine, get, now, None))
     reply = HANDLERS[kind](engine, command, now, owner)
-    note_action(engine, command, reply, now, by, was)
+    note_action(engine, command, reply, now, by, was, worker)
     return reply

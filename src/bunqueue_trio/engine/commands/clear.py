@@ -81,13 +81,22 @@ def _obliterate(engine: Engine, command: c.Obliterate, now: int, owner: Owner) -
     count = _remove(engine, jobs, now) + len(records)
     _drop(engine, records)
     _tell(engine, command.queue, count, now)
-    # What ends others leaves records of them: it is done when there was nothing to do any more.
-    is_done = not (jobs or records or has_more)
+    is_done = not (has_more or _is_left(engine, command.queue))
     if is_done and (engine.gates.drop(command.queue) | engine.configs.drop(command.queue)):
         engine.auto_retries.turn(command.queue, None)
         engine.woken[command.queue] = None
         engine.acted = True
     return r.ObliterateReply(count=count, done=is_done)
+
+
+def _is_left(engine: Engine, name: str) -> bool:
+    """Return whether there are jobs of a queue still, or it gets records: what was removed may have ended others that waited for it."""
+    queue = engine.queues.get(name)
+    return (
+        engine.has_chores
+        or (queue is not None and any(queue.counts.values()))
+        or any(job.queue == name and job.state.value in _ENDED for job in engine.changed)
+    )
 
 
 def _remove(engine: Engine, jobs: list[Job], now: int) -> int:

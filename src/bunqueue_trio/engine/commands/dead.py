@@ -55,7 +55,9 @@ def _all_groups(engine: Engine, command: c.DeadGroups, now: int, owner: Owner) -
 def _retry(engine: Engine, command: c.RetryDlq, now: int, owner: Owner) -> r.Reply:
     job_id = command.id if command.job_id is None else command.job_id
     if job_id is not None:
-        return _retry_one(engine, command.queue, job_id, now)
+        return _retry_one(engine, command, job_id, now)
+    if bytes(command.data):
+        raise c.DATA_OF_ONE.refuse()
     jobs, after = _page(engine, command, now)
     # Newest end first is for who looks; they queue in the order in which they died.
     outcomes = archived_dependencies(engine, jobs)
@@ -67,12 +69,12 @@ def _retry(engine: Engine, command: c.RetryDlq, now: int, owner: Owner) -> r.Rep
     return r.RetryReply(count=len(retried), left=engine.dead_left(command.queue), next=after)
 
 
-def _retry_one(engine: Engine, queue: str, job_id: str, now: int) -> r.Reply:
-    job = _dead(engine, queue, job_id)
+def _retry_one(engine: Engine, command: c.RetryDlq, job_id: str, now: int) -> r.Reply:
+    job = _dead(engine, command.queue, job_id)
     if key_is_held(engine, job):
         raise c.KEY_IS_HELD.refuse()
-    requeue(engine, job, now)
-    return r.RetryReply(count=1, left=engine.dead_left(queue), next=None)
+    requeue(engine, job, now, bytes(command.data) or None)
+    return r.RetryReply(count=1, left=engine.dead_left(command.queue), next=None)
 
 
 def _dead(engine: Engine, queue: str, job_id: str) -> Job:

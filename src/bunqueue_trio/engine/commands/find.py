@@ -1,7 +1,7 @@
 """Handlers of the commands about whatever jobs a filter describes."""
 
 from bunqueue_trio.engine.engine import Engine
-from bunqueue_trio.engine.find import select, states_of
+from bunqueue_trio.engine.find import select, states_of, tally
 from bunqueue_trio.engine.handler import Handlers, Owner
 from bunqueue_trio.engine.job import Job
 from bunqueue_trio.engine.lookup import listed
@@ -13,7 +13,11 @@ _EXAMPLES = 3
 
 
 def _find(engine: Engine, command: c.FindJobs, now: int, owner: Owner) -> r.Reply:
-    found = select(engine, command, states_of(command.state), command.after, command.limit, now)
+    states = states_of(command.state)
+    if command.count:
+        told = tally(engine, command, states, command.after, now)
+        return r.FoundReply(jobs=[], count=told.number, scanned=told.scanned, complete=told.is_full, next=told.after)
+    found = select(engine, command, states, command.after, command.limit, now)
     return r.FoundReply(
         jobs=[listed(job) for job in found.jobs], scanned=found.scanned, complete=found.is_full, next=found.after
     )

@@ -9,6 +9,7 @@ from bunqueue_trio.engine.lookup import found, unfinished
 from bunqueue_trio.engine.trails import LOG
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
+from bunqueue_trio.protocol import trail_replies as tr
 from bunqueue_trio.protocol.lines import LogLine, LogPage
 
 _encode = msgspec.json.Encoder().encode
@@ -32,7 +33,7 @@ def _add(engine: Engine, command: c.AddLog, now: int, owner: Owner) -> r.Reply:
 def _get(engine: Engine, command: c.GetLogs, now: int, owner: Owner) -> r.Reply:
     job = found(engine, command.id, now)
     lines, count, after = trail_page(engine, LOG, job.id, command.after, command.limit, newest=False)
-    return r.LogsReply(data=LogPage(logs=[_decode(line) for line in lines], count=count, next=after))
+    return tr.LogsReply(data=LogPage(logs=[_decode(line) for line in lines], count=count, next=after))
 
 
 def _clear(engine: Engine, command: c.ClearLogs, now: int, owner: Owner) -> r.Reply:

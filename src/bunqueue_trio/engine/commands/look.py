@@ -8,18 +8,20 @@ from bunqueue_trio.engine.ends import answer, end_of
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.handler import Handlers, Owner
 from bunqueue_trio.engine.job import Job, Series
-from bunqueue_trio.engine.lookup import found, view_fields
+from bunqueue_trio.engine.lookup import found, unfinished, view_fields
+from bunqueue_trio.engine.timeline import timeline
 from bunqueue_trio.engine.trails import ATTEMPTS
 from bunqueue_trio.engine.why import why
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
+from bunqueue_trio.protocol import trail_replies as tr
 from bunqueue_trio.protocol.lines import Attempt
 
 _attempt = msgspec.json.Decoder(Attempt).decode
 
 
 def _get_job(engine: Engine, command: c.GetJob, now: int, owner: Owner) -> r.Reply:
-    return r.JobReply(job=r.JobView(**view_fields(found(engine, command.id, now))))
+    return r.JobReply(job=r.JobView(**view_fields(found(engine, command.id, now, data=True))))
 
 
 def _get_state(engine: Engine, command: c.GetState, now: int, owner: Owner) -> r.Reply:
@@ -41,6 +43,7 @@ def _get_state(engine: Engine, command: c.GetState, now: int, owner: Owner) -> r
         repeat=r.NULL if series is None else _repeat(series),
         lease_until=job.lease.until if job.lease else None,
         cancelled=_cancelled(job),
+        discarded_by=note.discarded_by if note else None,
     )
 
 
@@ -56,7 +59,7 @@ def _cancelled(job: Job) -> r.CancelledView | None:
     cancelled = job.lease.cancelled if job.lease else job.note.cancelled if job.note else None
     if cancelled is None:
         return None
-    return r.CancelledView(at=cancelled.at, until=cancelled.until, reason=cancelled.reason, by=cancelled.by)
+    return r.CancelledView(at=cancelled.at, until=cancelled.until, reason=cancelled.reason, by=cancelled.who)
 
 
 def _repeat(series: Series) -> Raw:
@@ -69,7 +72,7 @@ def _repeat(series: Series) -> Raw:
 
 
 def _get_result(engine: Engine, command: c.GetResult | c.WaitJob, now: int, owner: Owner) -> r.Reply:
-    job = found(engine, command.id, now)
+    job = found(engine, command.id, now, result=True)
     return answer(command, end_of(job, job.state, engine.epoch))
 
 
@@ -80,7 +83,12 @@ def _why(engine: Engine, command: c.Why, now: int, owner: Owner) -> r.Reply:
 def _get_attempts(engine: Engine, command: c.GetAttempts, now: int, owner: Owner) -> r.Reply:
     job = found(engine, command.id, now)
     page = engine.trail(ATTEMPTS, job.id, None, ATTEMPTS_KEPT, newest=False)
-    return r.AttemptsReply(attempts=[_attempt(line) for _, line in page.lines])
+    return tr.AttemptsReply(attempts=[_attempt(line) for _, line in page.lines])
+
+
+def _get_timeline(engine: Engine, command: c.GetTimeline, now: int, owner: Owner) -> r.Reply:
+    unfinished(engine, command.id, now)
+    return timeline(engine, command.id, command.after, now)
 
 
 HANDLERS: Handlers = {
@@ -91,4 +99,5 @@ HANDLERS: Handlers = {
     c.WaitJob: _get_result,
     c.Why: _why,
     c.GetAttempts: _get_attempts,
+    c.GetTimeline: _get_timeline,
 }

@@ -1,6 +1,6 @@
 """Handlers of the commands that bring new jobs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 from bunqueue_trio import errors
 from bunqueue_trio.config import DEPENDENCIES_MAX
@@ -17,8 +17,13 @@ _NOTHING: Mapping[str, State] = {}
 
 
 def _push(engine: Engine, command: c.Push, now: int, owner: Owner) -> r.Reply:
-    archived = _archived(engine, [command]) if command.depends_on else _NOTHING
-    _check(engine, command, command.queue, set(), archived)
+    engine.queues.check(command.queue)
+    archived = states = _NOTHING
+    if command.depends_on:
+        _check_count(len(command.depends_on))
+        archived = engine.archived_outcomes(dict.fromkeys(command.depends_on))
+        states = _states(engine, command.depends_on, archived)
+    _check(engine, command, command.queue, (), states)
     return r.PushReply(id=_add(engine, command, command.queue, now, {}, archived))
 
 
@@ -37,23 +42,26 @@ class Bulk:
         Refused: one of its jobs is impossible; nothing was changed.
     """
 
-    __slots__ = ("_actual", "_archived", "_command", "_earlier", "_ended", "_engine", "reply")
+    __slots__ = ("_actual", "_archived", "_command", "_earlier", "_ended", "_engine", "_states", "reply")
 
     def __init__(self, engine: Engine, command: c.PushBatch) -> None:
         engine.queues.check(command.queue)
-        archived = _archived(engine, command.jobs)
-        earlier: set[str] = set()
+        named, earlier = _named(command.jobs)
+        archived = engine.archived_outcomes(named) if named else _NOTHING
+        states = _states(engine, named, archived)
+        before: set[str] = set()
         for i, spec in enumerate(command.jobs):
             try:
-                _check(engine, spec, command.queue, earlier, archived)
+                _check(engine, spec, command.queue, before, states)
             except errors.Refused as refused:
                 raise errors.Refused(refused.status, f"jobs[{i}]: {refused}", refused.code) from None
             if spec.job_id is not None:
-                earlier.add(spec.job_id)
+                before.add(spec.job_id)
         self._engine = engine
         self._command = command
         self._archived = archived
         self._earlier = earlier
+        self._states = states
         self._ended: Mapping[str, State] = _NOTHING
         """How dependencies had ended that may be gone when their dependents are added."""
         self._actual: dict[str, str] = {}
@@ -61,13 +69,7 @@ class Bulk:
 
     def prepare(self) -> None:
         """Keep what was found possible so, until the last job is added in a later step."""
-        ended = dict(self._archived)
-        for spec in self._command.jobs:
-            for dependency in spec.depends_on:
-                job = self._engine.jobs.find(dependency)
-                if job is not None and job.state not in UNFINISHED:
-                    ended[dependency] = job.state
-        self._ended = ended
+        self._ended = {name: state for name, state in self._states.items() if state not in UNFINISHED}
         if self._earlier:
             assert self._engine.reserved is None, "one bulk push at a time is done in steps"
             self._engine.reserved = (self._command.queue, self._earlier)
@@ -87,25 +89,50 @@ class Bulk:
         return True
 
 
-def _archived(engine: Engine, specs: Sequence[c.JobSpec]) -> Mapping[str, State]:
-    """Look once, before anything is changed, at all ended jobs that a command names as dependencies."""
-    named = sum(len(spec.depends_on) for spec in specs)
+def _named(specs: Sequence[c.JobSpec]) -> tuple[dict[str, None], set[str]]:
+    """Return the dependencies that are no earlier jobs of the same command, and the ids that it gives, whatever they are called.
+
+    Raises:
+        Refused: it names too many.
+    """
+    named: dict[str, None] = {}
+    ids: set[str] = set()
+    count = 0
+    for spec in specs:
+        if spec.custom_id is not None and spec.job_id is None:
+            spec.job_id = spec.custom_id
+        depends_on, job_id = spec.depends_on, spec.job_id
+        if depends_on:
+            count += len(depends_on)
+            for dependency in depends_on:
+                if dependency not in ids:
+                    named[dependency] = None
+        if job_id is not None:
+            ids.add(job_id)
+    _check_count(count)
+    return named, ids
+
+
+def _check_count(named: int) -> None:
     if named > DEPENDENCIES_MAX:
         raise too_many_dependencies()
-    return engine.archived_outcomes({job_id for spec in specs for job_id in spec.depends_on}) if named else _NOTHING
 
 
-def _check(engine: Engine, spec: c.JobSpec, queue: str, earlier: set[str], archived: Mapping[str, State]) -> None:
-    """Raise what makes ``spec`` impossible; ``earlier`` are ids from the same command."""
-    engine.queues.check(queue)
-    if not bytes(spec.data):
+def _states(engine: Engine, named: Iterable[str], archived: Mapping[str, State]) -> Mapping[str, State]:
+    """Return the states of those of the jobs that are known, ``archived`` ones if they have left memory."""
+    return {name: state for name in named if (state := engine.outcome(name, archived)) is not None}
+
+
+def _check(engine: Engine, spec: c.PushSpec, queue: str, earlier: Container[str], states: Mapping[str, State]) -> None:
+    """Raise what makes ``spec`` impossible for a queue of a legal name; ``earlier`` are ids from the same command, ``states`` those of its dependencies."""
+    if not spec.data:
         raise errors.INVALID_FIELD.refuse("data", "is required")
     if spec.job_id is not None:
         holder = engine.standing(spec.job_id)
         if (holder is not None and holder.queue != queue) or _is_reserved(engine, spec.job_id, queue):
             raise errors.FOREIGN_JOB_ID.refuse(spec.job_id)
     for dependency in spec.depends_on:
-        if dependency not in earlier and engine.outcome(dependency, archived) is None:
+        if dependency not in states and dependency not in earlier:
             raise errors.UNKNOWN_DEPENDENCY.refuse(dependency)
 
 
@@ -116,7 +143,7 @@ def _is_reserved(engine: Engine, job_id: str, queue: str) -> bool:
 
 
 def _add(
-    engine: Engine, spec: c.JobSpec, queue_name: str, now: int, actual: dict[str, str], archived: Mapping[str, State],
+    engine: Engine, spec: c.PushSpec, queue_name: str, now: int, actual: dict[str, str], archived: Mapping[str, State],
     ended: Mapping[str, State] = _NOTHING,
 ) -> str:  # fmt: skip
     """Add a checked job, unless one stands for it already; return the id.

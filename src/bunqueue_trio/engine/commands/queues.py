@@ -15,6 +15,8 @@ from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import queue_replies as qr
 from bunqueue_trio.protocol import replies as r
 
+_MINUTE_MS = 60_000
+
 
 def _pause(engine: Engine, command: c.Pause, now: int, owner: Owner) -> r.Reply:
     engine.queues.check(command.queue)
@@ -102,17 +104,18 @@ def _list(engine: Engine, command: c.ListQueues, now: int, owner: Owner) -> r.Re
         limit = min(limit, QUEUE_DETAILS_MAX)
     live = (name for name in engine.queues.names.after(after) if any(engine.queues[name].counts.values()))
     gated = nsmallest(limit + 1, (name for name in engine.gates if name > after))
-    found = sorted({*islice(live, limit + 1), *gated, *engine.archive.queues_after(after, limit + 1)})
+    said = islice(engine.configs.names.after(after), limit + 1)
+    found = sorted({*islice(live, limit + 1), *gated, *said, *engine.archive.queues_after(after, limit + 1)})
     names = found[:limit]
     reply = qr.QueuesReply(queues=names, next=names[-1] if len(found) > limit else None)
     if command.details:
-        reply.details = [_view(engine, name) for name in names]
+        reply.details = [_view(engine, name, now) for name in names]
     return reply
 
 
 def _get_queue(engine: Engine, command: c.GetQueue, now: int, owner: Owner) -> r.Reply:
     engine.queues.check(command.queue)
-    return qr.QueueReply(queue=_view(engine, command.queue))
+    return qr.QueueReply(queue=_view(engine, command.queue, now))
 
 
 def _get_figures(engine: Engine, command: c.GetFigures, now: int, owner: Owner) -> r.Reply:
@@ -132,7 +135,7 @@ def _figure(one: QueueMinute) -> qr.FigureView:
     )  # fmt: skip
 
 
-def _view(engine: Engine, name: str) -> qr.QueueView:
+def _view(engine: Engine, name: str, now: int) -> qr.QueueView:
     queue, gate = engine.queues.get(name), engine.gates.get(name)
     pause = None if gate is None else gate.pause
     rate = None if gate is None else gate.rate
@@ -148,7 +151,20 @@ def _view(engine: Engine, name: str) -> qr.QueueView:
         rate_limit=None if rate is None else qr.RateView(rate.limit, rate.duration),
         opens_at=None if gate is None else gate.opens_at,
         pulls_waiting=len(engine.pulls_waiting.get(name, ())),
+        lately=_lately(engine, name, now),
+        set=engine.configs.of(name),
     )
+
+
+def _lately(engine: Engine, name: str, now: int) -> qr.LatelyView | None:
+    lately = engine.figures.lately(name)
+    if lately is None or lately.last is None:
+        return None
+    last = lately.last if now - lately.last.at < _MINUTE_MS else None
+    return qr.LatelyView(
+        minute=qr.FlowView(0, 0) if last is None else qr.FlowView(last.pushed, last.completed + last.died),
+        hour=qr.FlowView(lately.came, lately.ended), p50=part(lately.runs, 0.5), p95=part(lately.runs, 0.95),
+    )  # fmt: skip
 
 
 def _counts(engine: Engine, name: str) -> dict[str, int]:

@@ -3,12 +3,12 @@
 import msgspec
 from msgspec import Raw
 
-from bunqueue_trio.config import RERUNS_MAX, WORKER_SILENT_MS
+from bunqueue_trio.config import RERUNS_MAX
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.find import states_of
 from bunqueue_trio.engine.handler import Handlers, Owner
 from bunqueue_trio.engine.job import State
-from bunqueue_trio.engine.rerunning import first_of, why
+from bunqueue_trio.engine.rerunning import Asked, first_of, is_asked_for, why
 from bunqueue_trio.engine.reruns import STOPPED, Rerun
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
@@ -33,27 +33,15 @@ def _start(engine: Engine, command: c.RerunDlq, now: int, owner: Owner) -> r.Rep
         gate = engine.gates.get(name)
         if gate is not None and gate.pause is not None:
             raise c.QUEUE_PAUSED.refuse(name)
-        if not (command.force or _is_asked_for(engine, name, now)):
+        if not (command.force or is_asked_for(engine, name, now)):
             raise c.NOBODY_ASKS.refuse(name)
     engine.reruns.add(one)
-    return rr.RerunReply(rerun=_view(engine, one))
-
-
-def _is_asked_for(engine: Engine, name: str, now: int) -> bool:
-    """Return whether somebody works on a queue: waits for its jobs, has one, or has named it and was heard of lately."""
-    queue = engine.queues.get(name)
-    if engine.pulls_waiting.get(name) or (queue is not None and queue.counts[State.ACTIVE]):
-        return True
-    return any(
-        worker.quiet_since is None
-        and (worker.connections or worker.heard_at > now - WORKER_SILENT_MS)
-        and worker.works_on(name)
-        for worker in engine.workers.values()
-    )
+    return rr.RerunReply(rerun=_view(engine, one, now, Asked(engine, now)))
 
 
 def _list(engine: Engine, command: c.ListReruns, now: int, owner: Owner) -> r.Reply:
-    return rr.RerunsReply(reruns=[_view(engine, one) for one in reversed(engine.reruns.values())])
+    asked = Asked(engine, now)
+    return rr.RerunsReply(reruns=[_view(engine, one, now, asked) for one in reversed(engine.reruns.values())])
 
 
 def _stop(engine: Engine, command: c.StopRerun, now: int, owner: Owner) -> r.Reply:
@@ -64,13 +52,13 @@ def _stop(engine: Engine, command: c.StopRerun, now: int, owner: Owner) -> r.Rep
     if one.is_under_way:
         one.end(STOPPED, "somebody stopped it", now)
         engine.reruns.note(one)
-    return rr.RerunReply(rerun=_view(engine, one))
+    return rr.RerunReply(rerun=_view(engine, one, now, Asked(engine, now)))
 
 
-def _view(engine: Engine, one: Rerun) -> rr.RerunView:
+def _view(engine: Engine, one: Rerun, now: int, asked: Asked) -> rr.RerunView:
     return rr.RerunView(
         id=one.id, filter=Raw(msgspec.json.encode(one.filter)), count=one.count, rate=one.rate, stop_at=one.stop_at, state=one.state,
-        why=why(engine, one), started_at=one.started_at, ended_at=one.ended_at, retried=one.retried, open=one.open,
+        why=why(engine, one, now, asked), started_at=one.started_at, ended_at=one.ended_at, retried=one.retried, open=one.open,
         died=one.died, refused=dict(one.refused),
     )  # fmt: skip
 

@@ -109,6 +109,8 @@ def _unregister(engine: Engine, command: c.UnregisterWorker, now: int, owner: Ow
         raise c.IS_QUIET.refuse()
     if worker.connections - {owner}:
         raise c.IS_CONNECTED.refuse()
+    # Who leaves does no act.
+    engine.acted = owner is None or owner not in worker.connections
     engine.workers.forget(worker, now)
     return r.DataReply(data={"removed": True})
 

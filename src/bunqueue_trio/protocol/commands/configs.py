@@ -117,7 +117,11 @@ class GetDlqConfig(Command[cr.DlqConfigReply], kw_only=True, tag="GetDlqConfig")
     queue: str = ""
 
 
-TOO_MANY_CONFIGS = Fault(409, "More than {} queues would have settings of their own", "too-many-configs")
+TOO_MANY_CONFIGS = Fault(
+    409,
+    "More than {} queues would have settings of their own: obliterate those that are not needed",
+    "too-many-configs",
+)
 
 _DEFAULTS: dict[str, Any] = {
     "maxAttempts": 5, "backoff": {"type": "fixed", "delay": 2000}, "ttl": None, "timeout": 30000, "removeOnComplete": True,

@@ -2,12 +2,12 @@
 
 from typing import Annotated, Literal
 
-from msgspec import Meta
+from msgspec import Meta, Raw
 
 from bunqueue_trio import errors
 from bunqueue_trio.errors import Fault
 from bunqueue_trio.protocol import replies as r
-from bunqueue_trio.protocol.commands.base import Command, Count, Key, Name
+from bunqueue_trio.protocol.commands.base import EMPTY, Command, Count, Key, Name
 from bunqueue_trio.protocol.commands.jobs import NOT_A_PLACE
 from bunqueue_trio.protocol.commands.spec import EXAMPLE_DEAD_JOB, EXAMPLE_ID, Again, Does, Example, Path, Role, Spec
 
@@ -43,7 +43,8 @@ class DeadGroups(Command[r.GroupsReply], kw_only=True, tag="DeadGroups"):
 class RetryDlq(Command[r.RetryReply], kw_only=True, tag="RetryDlq", forbid_unknown_fields=True):
     """Let one dead letter of a queue wait again, or ``limit`` of them; goes on behind ``after`` while ``next`` is not null.
 
-    ``fingerprint`` and ``error``: only those of this group, or with this text in their error. Attempts and stalls start anew, the id stays. ``id`` is the same as ``jobId``: whoever takes the one name for the other
+    ``fingerprint`` and ``error``: only those of this group, or with this text in their error. Attempts and stalls start anew, the id stays.
+    ``data``: the payload of the one that is named, in place of its own. ``id`` is the same as ``jobId``: whoever takes the one name for the other
     means one job, not all.
     """
 
@@ -52,6 +53,7 @@ class RetryDlq(Command[r.RetryReply], kw_only=True, tag="RetryDlq", forbid_unkno
     id: Key | None = None
     fingerprint: Name | None = None
     error: Name | None = None
+    data: Raw = EMPTY
     limit: Count = 1000
     after: Name | None = None
 
@@ -79,6 +81,7 @@ class MarkGroup(Command[r.DataReply], kw_only=True, tag="MarkGroup"):
 
 
 NOT_A_GROUP = Fault(400, "fingerprint must be that of a group of errors", "not-a-group")
+DATA_OF_ONE = Fault(400, "data is for one dead letter: jobId is required", "data-of-one")
 NOT_DEAD = Fault(404, "No dead letter of this id in this queue", "not-dead")
 KEY_IS_HELD = Fault(400, "Another unfinished job has the uniqueKey of this one", "key-held")
 
@@ -129,7 +132,7 @@ SPECS: tuple[Spec, ...] = (
     ),
     Spec(
         RetryDlq, Does.CHANGES, Path("POST", "/queues/:queue/dlq/retry", optional_body=True),
-        refuses=(errors.INVALID_QUEUE, NOT_A_PLACE, NOT_DEAD, KEY_IS_HELD), role=Role.ADMIN, fills=True,
+        refuses=(errors.INVALID_QUEUE, NOT_A_PLACE, NOT_DEAD, KEY_IS_HELD, DATA_OF_ONE), role=Role.ADMIN, fills=True,
         acts="retry", example=Example({"jobId": EXAMPLE_ID}, {"ok": True, "count": 1, "left": 41, "next": None}),
     ),
     Spec(

@@ -42,7 +42,7 @@ class FindJobs(Command[r.FoundReply], kw_only=True, tag="FindJobs"):
     """List the jobs that a filter describes, of any queue and state; goes on behind ``after`` while ``next`` is not null.
 
     State by state, queue by queue, each in the order of ``GetJobs``. A page also ends when enough jobs were looked at:
-    ``complete`` is false then.
+    ``complete`` is false then. With ``count`` it tells how many there are, and not which: add up the ``count`` of all pages.
     """
 
     queue: Names | Name | None = None
@@ -57,6 +57,7 @@ class FindJobs(Command[r.FoundReply], kw_only=True, tag="FindJobs"):
     newer: YearMs | None = None
     attempts: Tries | None = None
     owner: Name | None = None
+    count: bool = False
     limit: Count = 100
     after: Name | None = None
 

@@ -4,6 +4,7 @@ from typing import Literal
 
 from bunqueue_trio import errors
 from bunqueue_trio.protocol import replies as r
+from bunqueue_trio.protocol import trail_replies as tr
 from bunqueue_trio.protocol.commands.base import Command, Count, Name, Text
 from bunqueue_trio.protocol.commands.jobs import NOT_A_PLACE
 from bunqueue_trio.protocol.commands.spec import EXAMPLE_OK, Again, Does, Example, Path, Role, Spec
@@ -17,7 +18,7 @@ class AddLog(Command[r.DataReply], kw_only=True, tag="AddLog"):
     level: Literal["info", "warn", "error"] = "info"
 
 
-class GetLogs(Command[r.LogsReply], kw_only=True, tag="GetLogs"):
+class GetLogs(Command[tr.LogsReply], kw_only=True, tag="GetLogs"):
     """Read the log of a job, oldest line first; ``next`` is the ``after`` of the next page, null after the last."""
 
     id: str = ""

@@ -2,7 +2,9 @@
 
 from bunqueue_trio import errors
 from bunqueue_trio.protocol import replies as r
-from bunqueue_trio.protocol.commands.base import Command, WaitMs
+from bunqueue_trio.protocol import trail_replies as tr
+from bunqueue_trio.protocol.commands.base import Command, Name, WaitMs
+from bunqueue_trio.protocol.commands.jobs import NOT_A_PLACE
 from bunqueue_trio.protocol.commands.spec import EXAMPLE_ID, EXAMPLE_JOB, Again, Does, Example, Path, Role, Spec
 
 
@@ -44,10 +46,20 @@ class Why(Command[r.WhyReply], kw_only=True, tag="Why"):
     id: str = ""
 
 
-class GetAttempts(Command[r.AttemptsReply], kw_only=True, tag="GetAttempts"):
+class GetAttempts(Command[tr.AttemptsReply], kw_only=True, tag="GetAttempts"):
     """Read the last 20 failed attempts of a job, stalls too: when, for how long, why, the error and the stack."""
 
     id: str = ""
+
+
+class GetTimeline(Command[tr.TimelineReply], kw_only=True, tag="GetTimeline"):
+    """Read what happened to a job, in order, also to one that is gone; goes on behind ``after`` while ``next`` is not null.
+
+    The first page has what its record and its attempts tell, and what operators did to it; each has what some thousand kept events tell.
+    """
+
+    id: str = ""
+    after: Name | None = None
 
 
 _REFUSES = (errors.JOB_NOT_FOUND,)
@@ -86,9 +98,28 @@ SPECS: tuple[Spec, ...] = (
                 "attempts": [
                     {
                         "attempt": 1, "startedAt": 1700000000500, "failedAt": 1700000001000, "duration": 500,
-                        "reason": "explicit_fail", "by": None, "error": "SMTP connection refused", "stack": None,
+                        "reason": "explicit_fail", "by": "mail-3", "error": "SMTP connection refused", "stack": None,
                     },
                 ],
+            },
+        ),
+    ),
+    Spec(
+        GetTimeline, Does.READS, Path("GET", "/jobs/:id/timeline"), refuses=(NOT_A_PLACE,), again=Again.FREELY, role=Role.READ,
+        example=Example(
+            None,
+            {
+                "ok": True, "id": EXAMPLE_ID, "state": "failed",
+                "entries": [
+                    {"at": 1700000000000, "what": "pushed"},
+                    {"at": 1700000000500, "what": "pulled", "by": "mail-3"},
+                    {
+                        "at": 1700000001000, "what": "failed", "by": "mail-3", "attempt": 1, "reason": "max_attempts_exceeded",
+                        "error": "SMTP connection refused",
+                    },
+                    {"at": 1700000001000, "what": "died", "reason": "max_attempts_exceeded", "error": "SMTP connection refused"},
+                ],
+                "scanned": 240, "complete": True, "gap": False, "next": None,
             },
         ),
     ),

@@ -44,7 +44,7 @@ class Backoff(Struct, kw_only=True, rename="camel", frozen=True, omit_defaults=T
     jitter: Share | None = None
 
 
-class JobSpec(Command[r.PushReply], kw_only=True, tag=False):
+class PushSpec(Command[r.PushReply], kw_only=True, tag=False):
     """What a producer says of a job; what it does not say is the queue's to say, or else as the contract has it."""
 
     data: Raw = EMPTY
@@ -74,7 +74,14 @@ PUSH_DEFAULTS: dict[str, int | bool] = {
 """What the contract says where neither a push nor its queue does, of the fields that know whether they were said."""
 
 
-class Push(JobSpec, kw_only=True, tag="PUSH", tag_field="cmd"):
+class JobSpec(PushSpec, kw_only=True, tag=False):
+    """One of the jobs of a bulk push."""
+
+    custom_id: Key | None = None
+    """The same as ``job_id``, as the original calls it in a bulk push; ``job_id`` counts where both are said."""
+
+
+class Push(PushSpec, kw_only=True, tag="PUSH", tag_field="cmd"):
     """Add one job to a queue."""
 
     queue: str = ""

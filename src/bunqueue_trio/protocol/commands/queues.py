@@ -113,7 +113,7 @@ _COUNTS = {"waiting": 6, "delayed": 1, "waiting-children": 0, "active": 2, "comp
 _QUEUE = {
     "name": "emails", "paused": False, "pause": None, "counts": _COUNTS, "oldestReadyAt": 1700000000000,
     "nextDueAt": 1700000060000, "pullsWaiting": 0, "concurrency": None, "rateLimit": {"limit": 100, "duration": 60000},
-    "opensAt": None,
+    "opensAt": None, "lately": {"minute": {"in": 40, "out": 38}, "hour": {"in": 2400, "out": 2390}, "p50": 191, "p95": 767}, "set": ["defaults"],
 }  # fmt: skip
 
 

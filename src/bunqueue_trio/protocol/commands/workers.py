@@ -128,6 +128,6 @@ SPECS: tuple[Spec, ...] = (
     ),
     Spec(
         UnregisterWorker, Does.CHANGES, Path("DELETE", "/workers/:id", optional_body=True), refuses=(NO_WORKER, HAS_JOBS, IS_QUIET, IS_CONNECTED),
-        again=Again.GUARDED, example=Example(None, {"ok": True, "data": {"removed": True}}),
+        again=Again.GUARDED, acts="workers forget", example=Example(None, {"ok": True, "data": {"removed": True}}),
     ),
 )  # fmt: skip

@@ -22,6 +22,8 @@ _log = structlog.get_logger()
 _SEEN_S = 2.0
 # Of a leader, between whose words the time of one is.
 _GONE_BEATS = 1.5
+# How many looks there are in the time of one when a leader has died.
+_SOON = 5
 
 
 class Silence:
@@ -67,6 +69,32 @@ class Silence:
         self._seen_at = None
 
 
+class Hurry:
+    """When a server that waits looks next: sooner once the leader's process has ended, for the time that it takes to follow it."""
+
+    def __init__(self) -> None:
+        self.leader: tuple[str | None, bytes] | None = None
+        """Where it is reached, and the key, when that was read."""
+        self._until: float | None = None
+        """The end of the hurry, if the leader has ended."""
+
+    async def rest(self, note_leader: NoteLeader, lease_s: float) -> DoorFigures | None:
+        """Wait until it is time for the next look; return how the door is doing that this server is meanwhile."""
+        doing: DoorFigures | None = None
+        for _ in range(_SOON):
+            if self.leader is not None:
+                doing = note_leader(*self.leader)
+            if doing is None or not doing.is_gone:
+                self._until = None
+            elif self._until is None:
+                # One whose address is wrong says on and on that it lives.
+                self._until = trio.current_time() + lease_s
+            await trio.sleep(STANDBY_S / _SOON)
+            if self._until is not None and trio.current_time() < self._until:
+                break
+        return doing
+
+
 async def _ask(store: PostgresStore, silence: Silence, *, is_gone: bool) -> str | None:
     """Lead, if that may be; return who does otherwise."""
     seen = await trio.to_thread.run_sync(store.seen)
@@ -85,7 +113,7 @@ async def take_over(url: str, lease_s: float, on_wait: Callable[[], NoteLeader] 
         StartupError: the database cannot be used.
         StoreError: it cannot be reached, and could not once within STORE_START_S.
     """
-    place = parse_place(url)
+    place, hurry = parse_place(url), Hurry()
     store, announcer = PostgresStore(place, lease_s), Announcer(place)
     note_leader: NoteLeader | None = None
     told: str | None = None
@@ -109,13 +137,14 @@ async def take_over(url: str, lease_s: float, on_wait: Callable[[], NoteLeader] 
             if note_leader is None:
                 note_leader = on_wait()
             if reached:
-                # The leader is where it was, as far as anybody knows.
+                # The leader is where it was, as far as anybody knows; who leads by now may be another one, which nobody knows to have ended.
+                hurry.leader = None
                 with suppress(StoreError):
-                    doing = note_leader(*await trio.to_thread.run_sync(partial(announcer.wait, doing)))
+                    hurry.leader = await trio.to_thread.run_sync(partial(announcer.wait, doing))
             if holder != told:
                 _log.info(what, store=str(place), **{"leader" if is_known else "error": holder})
                 told = holder
-            await trio.sleep(STANDBY_S)
+            doing = await hurry.rest(note_leader, store.lease_s)
     except BaseException:
         store.close()
         raise

@@ -344,7 +344,7 @@ class PostgresStore:
         """How many records are kept by state; see :class:`Store`."""
         return self._tally.totals
 
-    def find(self, job_id: str) -> Job | None:
+    def find(self, job_id: str, *, data: bool = True, result: bool = True) -> Job | None:
         """Return a finished job that is kept; see :class:`Store`."""
         return self._answer(self._reads.find(job_id))
 

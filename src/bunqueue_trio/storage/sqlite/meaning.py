@@ -24,6 +24,8 @@ class _Translated:
         pass
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            return
         if isinstance(error, _DISK_ERRORS):
             raise StoreError(str(error)) from error
         if isinstance(error, apsw.Error):

@@ -224,10 +224,12 @@ class Transaction:
     """Commits what its block writes, or nothing of it."""
 
     # A class: each small commit would pay 2 % for a generator.
-    __slots__ = ("_connection",)
+    __slots__ = ("_connection", "cursor")
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
+        self.cursor: apsw.Cursor = connection.cursor()
+        """For all that it writes: a cursor for each statement would cost a small commit 1.5 µs of 17."""
 
     def __enter__(self) -> None:
         self.begin()
@@ -241,16 +243,16 @@ class Transaction:
 
     def begin(self) -> None:
         """Begin it; for who does not use it as a block."""
-        self._connection.execute("BEGIN IMMEDIATE")
+        self.cursor.execute("BEGIN IMMEDIATE")
 
     def commit(self) -> None:
         """Bring what it has written to the disk."""
-        self._connection.execute("COMMIT")
+        self.cursor.execute("COMMIT")
 
     def end(self) -> None:
         """Leave no half of the transaction, whatever ended it. SQLite may have rolled back itself."""
         if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
+            self.cursor.execute("ROLLBACK")
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from bunqueue_trio.engine.audit import Stored
 from bunqueue_trio.engine.job import Job, Records, State, Trace, weight
 from bunqueue_trio.engine.trails import TrailPage
 from bunqueue_trio.errors import StartupError, StoreError
-from bunqueue_trio.storage.rows import FactRow, FinishedRow, JobRow, Reader, outcome, trace
+from bunqueue_trio.storage.rows import FactRow, FinishedRow, JobRow, Reader, outcome, record_columns, trace
 from bunqueue_trio.storage.sqlite import trails
 from bunqueue_trio.storage.sqlite.log import Log
 from bunqueue_trio.storage.sqlite.meaning import TRANSLATED, is_full
@@ -61,7 +61,9 @@ _LOG_KEPT = 32 * 1024 * 1024
 
 _JOB, _FINISHED = ", ".join(JobRow._fields), ", ".join(FinishedRow._fields)
 _FACTS = f"SELECT {', '.join(FactRow._fields)} FROM fact ORDER BY kind, key"  # noqa: S608
-_FIND = f"SELECT {_FINISHED} FROM finished WHERE id=?"  # noqa: S608
+_BOTH = (True, False)
+_FIND = {(d, r): f"SELECT {record_columns(data=d, result=r)} FROM finished WHERE id=?" for d in _BOTH for r in _BOTH}  # noqa: S608
+"""By whether the data and the result are read: SQLite would read a value of megabytes page by page."""
 _RECORDS = f"SELECT fin, {_FINISHED} FROM finished WHERE queue=? AND state=? AND fin<? ORDER BY fin DESC LIMIT ?"  # noqa: S608
 _OF_ERROR = _RECORDS.replace("AND fin<?", "AND fingerprint=? AND fin<?")
 _FIRST_SEEN = "SELECT finished_at FROM finished WHERE queue=? AND fingerprint=? ORDER BY fin LIMIT 1"
@@ -194,9 +196,14 @@ class SqliteStore:
         with TRANSLATED:
             self._synchronize(batch)
             ended, grouped = counts(batch)
-            with Transaction(self._writer):
-                for _ in write_rows(self._writer, batch, self._last_fin, ended, grouped):
+            transaction = Transaction(self._writer)
+            try:
+                transaction.begin()
+                for _ in write_rows(transaction.cursor, batch, self._last_fin, ended, grouped):
                     pass
+                transaction.commit()
+            finally:
+                transaction.end()
         self._note(batch, ended, grouped)
 
     async def write(self, batch: Batch, *, quick: bool) -> None:
@@ -228,7 +235,7 @@ class SqliteStore:
             ended, grouped = counts(batch)
             try:
                 await self._begin(transaction)
-                await self._write_slices(write_rows(self._writer, batch, self._last_fin, ended, grouped))
+                await self._write_slices(write_rows(transaction.cursor, batch, self._last_fin, ended, grouped))
                 await trio.to_thread.run_sync(transaction.commit)
             finally:
                 transaction.end()
@@ -280,10 +287,10 @@ class SqliteStore:
         """How many records are kept by state; see :class:`Store`."""
         return self._tally.totals
 
-    def find(self, job_id: str) -> Job | None:
+    def find(self, job_id: str, *, data: bool = True, result: bool = True) -> Job | None:
         """Return a finished job that is kept; see :class:`Store`."""
         with TRANSLATED:
-            row = self._reader.execute(_FIND, (job_id,)).fetchone()
+            row = self._reader.execute(_FIND[data, result], (job_id,)).fetchone()
         return None if row is None else self._rows.finished(row)
 
     def outcomes(self, job_ids: Sequence[str]) -> dict[str, State]:

@@ -6,20 +6,21 @@ from typing import Any
 import apsw
 
 from bunqueue_trio.config import PRUNE_ROWS, REPLAY_BYTES
-from bunqueue_trio.engine.trails import ACTIONS, BOUNDS, Line, TrailChange, TrailPage
+from bunqueue_trio.engine.trails import ACTIONS, BOUNDS, Bound, Line, TrailChange, TrailPage
 from bunqueue_trio.storage.sqlite.opening import Transaction
 
 _HAS_RECORD = "SELECT 1 FROM finished WHERE id=?"
+# Without RETURNING, which costs more than to ask for the heads.
 _GROW = (
-    "INSERT INTO trail (key, kind, first, next, size) VALUES (?, ?, 1, 2, ?) ON CONFLICT (key, kind) DO UPDATE "
-    "SET next = next + 1, size = size + excluded.size RETURNING id, first, next, size"
+    "INSERT INTO trail (key, kind, first, next, size) VALUES (?, ?, 1, 1 + ?, ?) ON CONFLICT (key, kind) DO UPDATE "
+    "SET next = next + excluded.next - 1, size = size + excluded.size"
 )
 _ADD = "INSERT INTO trail_line VALUES (?, ?, ?, ?)"
 _DROP_LINE = "DELETE FROM trail_line WHERE trail=? AND n=? RETURNING length(body)"
 _SHORTEN = "UPDATE trail SET first=?, size=? WHERE id=?"
 _CUT = "DELETE FROM trail WHERE key=?"
 _CUT_KIND = "DELETE FROM trail WHERE key=? AND kind=?"
-_HEAD = "SELECT id, first, next FROM trail WHERE key=? AND kind=?"
+_HEAD = "SELECT id, first, next, size FROM trail WHERE key=? AND kind=?"
 _BACK = "SELECT n, body FROM trail_line WHERE trail=? AND n<? ORDER BY n DESC LIMIT ?"
 _ON = "SELECT n, body FROM trail_line WHERE trail=? AND n>? ORDER BY n LIMIT ?"
 _AGED = "SELECT max(n) FROM (SELECT n, at FROM trail_line WHERE trail=? ORDER BY n LIMIT ?) WHERE at < ?"
@@ -30,22 +31,42 @@ _BEGIN_AT = "UPDATE trail SET first=?, size=size-? WHERE id=?"
 
 def write(connection: apsw.Connection, changes: Iterable[TrailChange]) -> None:
     """Write ``changes`` in their order, within a transaction."""
+    grown: dict[tuple[str, str], list[Line]] = {}
     for change in changes:
         if isinstance(change, Line):
-            _add(connection, change)
-        elif change.kind is None:
+            if not change.of_record or connection.execute(_HAS_RECORD, (change.key,)).fetchone() is not None:
+                grown.setdefault((change.key, change.kind), []).append(change)
+            continue
+        _grow(connection, grown)
+        grown = {}
+        if change.kind is None:
             connection.execute(_CUT, (change.key,))
         else:
             connection.execute(_CUT_KIND, (change.key, change.kind))
+    _grow(connection, grown)
 
 
-def _add(connection: apsw.Connection, line: Line) -> None:
-    if line.of_record and connection.execute(_HAS_RECORD, (line.key,)).fetchone() is None:
+def _grow(connection: apsw.Connection, grown: dict[tuple[str, str], list[Line]]) -> None:
+    """Add lines to trails, to all of them by the same few calls: most are failures, each of another job, and by the hundred."""
+    if not grown:
         return
-    grown: Any = connection.execute(_GROW, (line.key, line.kind, len(line.body))).fetchall()
-    [(trail, first, following, size)] = grown
-    connection.execute(_ADD, (trail, following - 1, line.at, line.body))
-    bound, begin = BOUNDS[line.kind], first
+    sizes = [sum(len(line.body) for line in lines) for lines in grown.values()]
+    connection.executemany(
+        _GROW, [(*trail, len(lines), size) for (trail, lines), size in zip(grown.items(), sizes, strict=True)]
+    )
+    heads: Any = connection.executemany(_HEAD, list(grown)).fetchall()
+    rows: list[tuple[int, int, int, bytes]] = []
+    for (trail, _, following, _), lines in zip(heads, grown.values(), strict=True):
+        rows += [(trail, n, line.at, line.body) for n, line in enumerate(lines, following - len(lines))]
+    connection.executemany(_ADD, rows)
+    for (_, kind), head in zip(grown, heads, strict=True):
+        _shorten(connection, head, BOUNDS[kind])
+
+
+def _shorten(connection: apsw.Connection, head: tuple[int, int, int, int], bound: Bound) -> None:
+    """Delete lines from the front of a trail until it is within its bound; its newest line stays."""
+    trail, first, following, size = head
+    begin = first
     while following - first > 1 and (following - first > bound.lines or size > bound.size):
         dropped: Any = connection.execute(_DROP_LINE, (trail, first)).fetchall()
         first, size = first + 1, size - dropped[0][0]
@@ -58,7 +79,7 @@ def page(connection: apsw.Connection, kind: str, key: str, place: int | None, li
     head: Any = connection.execute(_HEAD, (key, kind)).fetchone()
     if head is None:
         return TrailPage([], 0, None)
-    trail, first, following = head
+    trail, first, following, _ = head
     start = (following if newest else first - 1) if place is None else place
     lines: list[tuple[int, bytes]] = []
     size = 0
@@ -76,7 +97,7 @@ def prune_actions(connection: apsw.Connection, most: int, since: int) -> int:
     head: Any = connection.execute(_HEAD, ("", ACTIONS)).fetchone()
     if head is None:
         return 0
-    trail, first, following = head
+    trail, first, following, _ = head
     aged: Any = connection.execute(_AGED, (trail, PRUNE_ROWS, since)).fetchall()
     last = min(max(following - 1 - most, aged[0][0] or 0), first + PRUNE_ROWS - 1)
     if last < first:

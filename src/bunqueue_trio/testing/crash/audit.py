@@ -14,6 +14,7 @@ from pathlib import Path
 import trio
 
 from bunqueue_trio.config import ATTEMPTS_KEPT
+from bunqueue_trio.pages.words import count
 from bunqueue_trio.storage.sqlite.inspect import examine
 from bunqueue_trio.testing.client import Body, Peer, event_stream, http_peer, ws_peer
 from bunqueue_trio.testing.crash.load import (
@@ -299,7 +300,9 @@ def _judge_heard(heard: list[tuple[int, str]], told: list[tuple[int, str]], *, p
     )
     breaches = []
     if not power_cut and kept < len(heard):
-        breaches.append(f"{len(heard) - kept} events that were heard are not there any more, from {heard[kept][0]} on")
+        breaches.append(
+            f"{count(len(heard) - kept, 'event that was heard is', 'events that were heard are')} not there any more, from {heard[kept][0]} on"
+        )
     if again := set(heard[kept:]) & set(told):
-        breaches.append(f"{len(again)} events survived and others before them did not")
+        breaches.append(f"{count(len(again), 'event')} survived and others before them did not")
     return breaches

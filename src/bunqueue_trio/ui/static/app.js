@@ -86,7 +86,9 @@
   };
 
   // On a phone the screens are one row that is wider than the window.
-  document.querySelector("nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+  for (const at of document.querySelectorAll("nav [aria-current], .tabs [aria-current]")) {
+    at.scrollIntoView({ block: "nearest", inline: "center" });
+  }
 
   if (seconds) {
     say("live");
@@ -96,7 +98,10 @@
 
   // The moment that a time means, as the clock on the wall has it.
   main.addEventListener("mouseover", ({ target }) => {
-    if (target.nodeName === "TIME" && target.dateTime) target.title = new Date(target.dateTime).toLocaleString();
+    if (target.nodeName !== "TIME" || !target.dateTime) return;
+    const at = new Date(target.dateTime), east = -at.getTimezoneOffset(), two = (n) => String(n).padStart(2, "0");
+    const local = new Date(at.getTime() + east * 60000).toISOString().slice(0, 19).replace("T", " ");
+    target.title = `${local}${east < 0 ? "-" : "+"}${two(Math.trunc(Math.abs(east) / 60))}:${two(Math.abs(east) % 60)}`;
   });
 
   // Keys: 1 to 9 and 0 for the screens, / to find a job. They can be turned off.

@@ -9,7 +9,7 @@ import msgspec
 import trio
 
 from bunqueue_trio.errors import Refused
-from bunqueue_trio.pages.acts import CALLED
+from bunqueue_trio.pages.acts import which
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.groups import ErrorGroup
 from bunqueue_trio.protocol.replies import DeadLetter
@@ -21,6 +21,7 @@ from bunqueue_trio.ui.actions import STOP_AT, Bound, bind
 from bunqueue_trio.ui.ask import Ask, Screen
 from bunqueue_trio.ui.doing import dead_letters
 from bunqueue_trio.ui.payload import common, show
+from bunqueue_trio.ui.render import clock_time
 from bunqueue_trio.ui.views.queues import of
 
 # On the page of all, the fullest.
@@ -95,8 +96,11 @@ def reruns(ask: Ask, matches: Callable[[dict[str, Any]], bool]) -> list[RerunRow
         wanted = msgspec.json.decode(view.filter)
         if len(rows) < RERUNS_SHOWN and matches(wanted):
             is_under_way = view.state in ("first", "rest")
-            which = ", ".join(f"{CALLED.get(name, name)} {value}" for name, value in wanted.items())
-            rows.append(RerunRow(view, which, bind(ask, "stop-rerun", rerun=view.id) if is_under_way else None))
+            rows.append(
+                RerunRow(
+                    view, which(wanted, clock_time), bind(ask, "stop-rerun", rerun=view.id) if is_under_way else None
+                )
+            )
     return rows
 
 

@@ -42,7 +42,7 @@ async def show(ask: Ask) -> Screen:
     chosen = [event for event in events if not kind or event.event_type == kind]
     base = {name: value for name, value in (("queue", queue), ("type", kind)) if value}
     return Screen(
-        "events.html", "What happened", "events",
+        "events.html", "Events", "events",
         {
             "rows": [Row(event, _detail(event, ask)) for event in chosen[:SHOWN]], "looked": len(events), "found": len(chosen),
             "queue": queue, "kind": kind, "kinds": sorted(EVENT_TYPES), "base": urlencode(base),

@@ -5,9 +5,9 @@ from typing import Any
 
 from bunqueue_trio import __version__
 from bunqueue_trio.config import GROUPS, NO_LIMIT, Settings
-from bunqueue_trio.pages.findings import full_in_ms, growth_an_hour, p99
+from bunqueue_trio.pages.findings import DISK_FREE_MIN, full_in_ms, growth_an_hour, p99
 from bunqueue_trio.pages.storage import shorter
-from bunqueue_trio.pages.words import size, span
+from bunqueue_trio.pages.words import size, whole
 from bunqueue_trio.ui import charts
 from bunqueue_trio.ui.actions import bind
 from bunqueue_trio.ui.ask import Ask, Screen
@@ -38,12 +38,12 @@ async def storage(ask: Ask) -> Screen:
     return Screen(
         "storage.html", "Storage", "storage",
         {
-            "space": space, "log": told.storage.log_bytes, "pending": told.storage.pending, "growth": growth_an_hour(past, told.now, space.file),
+            "space": space, "little": DISK_FREE_MIN, "log": told.storage.log_bytes, "pending": told.storage.pending, "growth": growth_an_hour(past, told.now, space.file),
             "ends": full_in_ms(past, told.now, space.disk_free) if space.disk else None, "jobs": told.jobs,
             "unfinished": told.unfinished, "commits": told.storage.commits, "durable": told.storage.durable_commits,
             "commit_ms": p99(told, "commit", None), "found": [each for each in found if each.code in _OF_STORAGE],
             "file_chart": charts.area([m.file_bytes for m in hour], "size of the file within the last hour"),
-            "kept": [(q, [bind(ask, "clean", queue=q.name, state="completed")] + ([bind(ask, "purge-all", queue=q.name)] if q.dead else [])) for q in kept],
+            "kept": [(q, ([bind(ask, "clean", queue=q.name, state="completed")] if q.completed else []) + ([bind(ask, "purge-all", queue=q.name)] if q.dead else [])) for q in kept],
             "rules": _rules(settings, told.jobs), "shorter": shorter(told), "data_path": settings.where,
         },
         live_s=5,
@@ -52,17 +52,17 @@ async def storage(ask: Ask) -> Screen:
 
 def _rules(settings: Settings, jobs: Any) -> list[tuple[str, int | None, str, str]]:
     """Return what is kept how long: its name, how many there are, the limits, and the variable that sets them."""
-    age = _limit(settings.retention_age_ms, span)
+    age = _limit(settings.retention_age_ms, whole)
     return [
         ("Completed jobs", jobs["completed"], f"{_limit(settings.retention_completed_max, _whole)}, {age}", "RETENTION_COMPLETED_MAX"),
         ("Dead letters", jobs["failed"], f"{_limit(settings.retention_dead_max, _whole)}, {age}", "RETENTION_DEAD_MAX"),
         (
             "Events", None,
-            f"{_limit(settings.retention_events_max, _whole)}, {_limit(settings.retention_events_age_ms, span)}", "RETENTION_EVENTS_MAX",
+            f"{_limit(settings.retention_events_max, _whole)}, {_limit(settings.retention_events_age_ms, whole)}", "RETENTION_EVENTS_MAX",
         ),
         (
             "Acts of operators", None,
-            f"{_limit(settings.retention_actions_max, _whole)}, {_limit(settings.retention_actions_age_ms, span)}", "RETENTION_ACTIONS_MAX",
+            f"{_limit(settings.retention_actions_max, _whole)}, {_limit(settings.retention_actions_age_ms, whole)}", "RETENTION_ACTIONS_MAX",
         ),
     ]  # fmt: skip
 
@@ -113,5 +113,5 @@ def _value(name: str, value: Any) -> str:
     if isinstance(value, int) and value >= NO_LIMIT:
         return "no limit"
     if name.endswith("_ms"):
-        return str(span(value))
+        return str(whole(value))
     return str(size(value)) if name.endswith("_bytes") else str(value)

@@ -58,7 +58,13 @@ _PAGES = {
 }  # fmt: skip
 """Finding → the page that has the evidence; those of a queue lead to the queue."""
 
-_BUTTONS = {"pause": ("pause",), "resume": ("resume",), "limit": ("unlimit", "unrate"), "cancel": ("cancel",)}
+_BUTTONS = {
+    "pause": ("pause",),
+    "resume": ("resume",),
+    "limit": ("unlimit", "unrate"),
+    "cancel": ("cancel",),
+    "reruns": ("stop-rerun",),
+}
 """The first word of a line → actions that may have this line, and so a button."""
 
 
@@ -97,7 +103,8 @@ def _links(finding: Finding) -> list[PageLink]:
 
 def _told(ask: Ask, finding: Finding) -> Told:
     """Return a finding with its lines as buttons where there are some."""
-    about = {"queue": finding.queue or "", "id": finding.job or ""}
+    stopped = next((each.split()[-1] for each in finding.commands if each.startswith("bunqueue-trio reruns stop ")), "")
+    about = {"queue": finding.queue or "", "id": finding.job or "", "rerun": stopped}
     names = [name for each in finding.commands for name in _BUTTONS.get(each.split()[1], ())]
     made = [bind(ask, name, **{of: about[of] for of in ACTIONS[name].about}) for name in dict.fromkeys(names)]
     acts = [each for each in made if each.cli in finding.commands]

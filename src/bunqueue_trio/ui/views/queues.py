@@ -136,7 +136,7 @@ def _actions(ask: Ask, view: QueueView, own: Collection[str]) -> dict[str, list[
 
 
 _FIGURES: tuple[tuple[str, str, str, str], ...] = (
-    ("In", "pushed", "ink", ""), ("Done", "completed", "good", ""), ("Failed attempts", "failed", "bad", ""),
+    ("In", "pushed", "ink", ""), ("Done", "completed", "good", ""), ("Attempts failed", "failed", "bad", ""),
     ("Waiting", "waiting", "ink", "jobs"), ("Oldest waiting", "oldest", "ink", "ms"), ("95 % ran at most", "p95", "ink", "ms"),
 )  # fmt: skip
 """For each figure of a period: its label, its field, its tone and its unit; an empty unit is the period's own."""

@@ -73,7 +73,7 @@ def when(each: ScheduleView) -> str:
     """Return when a schedule runs, in words."""
     if each.cron is not None:
         return each.cron
-    return "once" if each.every is None else f"every {words.span(each.every)}"
+    return "once" if each.every is None else f"every {words.whole(each.every)}"
 
 
 _MISFIRES = {
@@ -95,9 +95,9 @@ def _facts(each: ScheduleView) -> list[tuple[str, Any]]:
         ("When it was missed", _MISFIRES[each.misfire].format(each)), ("When the job before runs", _OVERLAPS[each.overlap]),
     ]  # fmt: skip
     if each.window is not None:
-        found.append(("Too late after", words.span(each.window)))
+        found.append(("Too late after", words.whole(each.window)))
     if each.jitter:
-        found.append(("Spread over", words.span(each.jitter)))
+        found.append(("Spread over", words.whole(each.jitter)))
     if each.limit is not None:
         found.append(("Runs at most", count(each.limit, "time")))
     if each.source is not None:

@@ -1,0 +1,84 @@
+"""The heads that a door and the leader call by numbers, at the leader's end: those of requests, as the door says them, and those of responses."""
+
+from typing import NamedTuple
+
+from bunqueue_trio.api.beginning import Begin, beginner
+from bunqueue_trio.api.call import Call, Response
+from bunqueue_trio.config import HEADS_KEPT
+from bunqueue_trio.doors.frames import BrokenFrames
+from bunqueue_trio.runtime.server import Server
+from bunqueue_trio.transports.express import ExpressShared
+from bunqueue_trio.transports.heads import Handover, Plain
+from bunqueue_trio.transports.response_heads import Headers
+
+
+class Known(NamedTuple):
+    """The head of requests; ``begin`` does what they ask for."""
+
+    call: Call
+    length: int
+    """Of their bodies."""
+    begin: Begin
+
+
+class RequestsByNumber:
+    """The heads of requests."""
+
+    def __init__(self, server: Server, shared: ExpressShared) -> None:
+        self._server = server
+        self._shared = shared
+        self._known: dict[int, Known | None] = {}
+
+    def hear(self, number: int, head: bytes) -> None:
+        """Note what is asked by this number from now on."""
+        if number >= HEADS_KEPT:
+            raise BrokenFrames(f"a head of number {number}")
+        request = self.parse(head, len(head))
+        begin = None if request is None else beginner(self._server, self._shared.gateway, request.call)
+        self._known[number] = None if request is None or begin is None else Known(request.call, request.length, begin)
+
+    def find(self, number: int) -> Known | None:
+        """Return what is asked by this number, if that can be answered here.
+
+        Raises:
+            BrokenFrames: nobody has said it.
+        """
+        try:
+            return self._known[number]
+        except KeyError:
+            raise BrokenFrames(f"a request of head {number}") from None
+
+    def parse(self, data: bytes, end: int) -> Plain | None:
+        """Return the request whose head is ``data[:end]`` if it is one that can be answered here, but for the length of its body."""
+        try:
+            request = self._shared.requests.parse(data, end)
+        except Handover:
+            return None
+        return request if isinstance(request, Plain) and request.at_once else None
+
+
+class ShapesByNumber:
+    """The heads of responses."""
+
+    def __init__(self, shared: ExpressShared) -> None:
+        self._heads = shared.heads
+        self._known: dict[tuple[int, Headers], int] = {}
+        self._last: tuple[int, Headers, int] = (0, (), 0)
+
+    def number_of(self, response: Response) -> tuple[int, bytes]:
+        """Return the number of its head, and what the door has to hear of it before, if it does not know it."""
+        status, headers, _, _, _ = response
+        last_status, last_headers, last = self._last
+        # Nearly all have the very same: to look them up by what they say takes longer.
+        if headers is last_headers and status == last_status:
+            return last, b""
+        told, number = b"", self._known.get((status, headers))
+        if number is None:
+            if len(self._known) >= HEADS_KEPT:
+                # They are said anew, by the same numbers.
+                self._known.clear()
+            number = self._known[status, headers] = len(self._known) + 1
+            shape = self._heads.shape(response)
+            told = shape.start + shape.fields
+        self._last = status, headers, number
+        return number, told

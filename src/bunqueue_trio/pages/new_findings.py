@@ -1,0 +1,76 @@
+"""The rules about what queues alone do not show: an error that is new, and a worker none of whose jobs ends. Pure functions."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from bunqueue_trio.pages.stuck import runs_of, stuck_after
+from bunqueue_trio.pages.words import Given, count, line, rate, span
+from bunqueue_trio.runtime.history import MINUTE_MS, Past, part
+from bunqueue_trio.runtime.new_errors import NewError
+from bunqueue_trio.runtime.picture import WorkerLook
+
+# Deaths that make an error frequent, as of the jobs of one queue.
+NEW_MIN = 10
+# How long without another one until it is over.
+OVER_MS = 3 * MINUTE_MS
+_SHAPE_MAX = 200
+
+Fields = dict[str, Any]
+
+
+def often(error: NewError) -> str:
+    """Return how often jobs died of an error while they did."""
+    return rate(error.died * MINUTE_MS / max(error.last - error.since, MINUTE_MS))
+
+
+def told_of(past: Past, queue: str, now: int) -> str:
+    """Return what is to be said of a new error by which many jobs of a queue died, or nothing."""
+    worst = max(past.errors, key=lambda error: error.queues.get(queue, 0), default=None)
+    if worst is None or (n := worst.queues.get(queue, 0)) < NEW_MIN:
+        return ""
+    return f"; {count(n, 'job')} of an error that is new for {span(now - worst.since)}, {often(worst)}: “{worst.shape[:_SHAPE_MAX]}”"
+
+
+def new_errors(past: Past, now: int, told: set[str]) -> Iterator[Fields]:
+    """Yield the findings about new errors that many died of, where no finding about one of their queues says so."""
+    for error in past.errors:
+        if error.died < NEW_MIN or told & error.queues.keys():
+            continue
+        one = next(iter(error.queues)) if len(error.queues) == 1 else None
+        where = one or count(len(error.queues), "queue")
+        yield {
+            "code": "error-new", "severity": "warning", "queue": one, "since": error.since,
+            "until": error.last if now - error.last >= OVER_MS else None, "weight": 10**6 + error.died,
+            "title": f"{where}: an error that is new for {span(now - error.since)}, {often(error)}",
+            "cause": f"No dead letter that is kept died of it before: “{error.shape[:_SHAPE_MAX]}”. Something has changed by then: the workers, or what they ask.",
+            "evidence": f"{count(error.died, 'job')} died of it: " + ", ".join(f"{n:,} of {name}" for name, n in list(error.queues.items())[:5]) + ".",
+            "numbers": {"died": error.died, "queues": len(error.queues)},
+            "commands": (line("dead", Given(one or ""), "--groups"),),
+        }  # fmt: skip
+
+
+def hung_workers(workers: Sequence[WorkerLook], past: Past, now: int) -> Iterator[tuple[WorkerLook, Fields]]:
+    """Yield the workers with several jobs none of which ends in its time, and the finding about each."""
+    for worker in workers:
+        hour = past.of(worker.queue, now - 60 * MINUTE_MS)
+        after, usual = stuck_after(hour), part(runs_of(hour), 0.95)
+        age = now - worker.newest_since
+        if after is None or usual is None or age < after:
+            continue
+        oldest = now - worker.oldest_since
+        yield worker, {
+            "code": "worker-hangs", "severity": "warning", "queue": worker.queue, "since": worker.oldest_since, "alert": "BunqueueJobStuck",
+            "title": f"Worker {worker.name}: none of its {count(worker.jobs, 'job')} ends, the newest has been active for {span(age)}",
+            "cause": "It hangs, or what all of its jobs need does not answer. It says that it lives, so nobody else gets them.",
+            "evidence": f"95 of 100 others of {worker.queue} take {span(usual)} at most, so that is {count(age // max(usual, 1), 'time')} as long; the oldest has been active for {span(oldest)}.",
+            "remedy": f"`{line('workers', 'release', Given(worker.name))}` takes its jobs back, and they run again elsewhere; then start it anew.",
+            "numbers": {"jobs": worker.jobs, "newestMs": age, "oldestMs": oldest, "usualMs": usual}, "weight": 2 * 10**6 + worker.jobs,
+            "commands": (
+                line("workers"), line("jobs", Given(worker.queue), "active"), line("workers", "release", Given(worker.name)),
+            ),
+        }  # fmt: skip
+
+
+def held_by(found: Sequence[tuple[WorkerLook, Fields]]) -> Mapping[str, str]:
+    """Return the queues whose jobs hang at one worker, with its name: there is nothing more to say of the jobs."""
+    return {worker.queue: worker.name for worker, _ in found}

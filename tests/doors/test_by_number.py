@@ -1,0 +1,116 @@
+"""Requests whose head is a number: tokens, roles, limits, acts and sizes hold for them as for all others."""
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from bunqueue_trio import errors
+from bunqueue_trio.config import SMALL_BODY_BYTES, NamedToken, Settings
+from bunqueue_trio.doors.frames import ANSWER, CALL, HEAD, HERE, SHAPE, SHAPE_BITS, SPLICE, VERSION, pack, pack_all
+from bunqueue_trio.runtime.clock import Clock
+from bunqueue_trio.runtime.journal import Journal
+from bunqueue_trio.runtime.server import Server
+from bunqueue_trio.runtime.tree import serve
+from bunqueue_trio.storage.memory import MemoryStore
+from tests.doors.framed_world import Raw, World, nothing
+from tests.wire.raw import request_bytes
+
+PUSH = request_bytes("POST", "/queues/q/jobs", b'{"data":1}')
+Ask = Callable[..., Awaitable[tuple[int, Any]]]
+
+
+@asynccontextmanager
+async def asking(**settings: Any) -> AsyncIterator[tuple[World, Ask]]:
+    """A leader with these settings, and what asks it by numbers; SPLICE is the status 0."""
+    async with trio.open_nursery() as nursery:
+        made = Settings(**settings)
+        server = Server(made, MemoryStore(), Clock(1_700_000_000_000))
+        await nursery.start(serve, server, [nothing])
+        world = World(server, nursery, made)
+        door, statuses, heads = Raw(world), dict[int, int](), dict[bytes, int]()
+        await door.stream.send_all(pack(0, HERE, VERSION))
+        await door.hear()
+
+        async def ask(request: bytes, *, token: str = "", body: bytes | None = None) -> tuple[int, Any]:
+            head, _, given = request.partition(b"\r\n\r\n")
+            if body is not None:
+                head, given = head.partition(b"Content-Length")[0] + b"Content-Length: %d" % len(body), body
+            head += (b"\r\nAuthorization: Bearer %s" % token.encode() if token else b"") + b"\r\n\r\n"
+            number = heads.setdefault(head, len(heads))
+            await door.stream.send_all(
+                pack_all([(number, HEAD, 0, head, ""), (1, CALL, number, given, "a.b")], VERSION)
+            )
+            while True:
+                heard = await door.hear()
+                if heard.kind == SPLICE:
+                    return 0, None
+                if heard.kind == SHAPE:
+                    statuses[heard.number] = int(heard.data.split()[1])
+                if heard.kind == ANSWER:
+                    return statuses[heard.extra >> SHAPE_BITS], json.loads(heard.data)
+
+        yield world, ask
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_token_is_needed_and_its_role():
+    looks = NamedToken("look")
+    looks.name, looks.role = "reader", "read"
+    async with asking(auth_tokens=("secret", looks)) as (world, ask):
+        for _ in range(2):
+            assert (await ask(PUSH))[0] == 401
+            assert (await ask(PUSH, token="wrong"))[0] == 401
+            assert (await ask(PUSH, token="look"))[0] == 403
+            assert (await ask(PUSH, token="secret"))[0] == 200
+        assert world.counts() == (2, 0)
+
+
+async def test_a_client_has_its_rate_limit():
+    async with asking(rate_limit_max_requests=2) as (world, ask):
+        assert [(await ask(PUSH))[0] for _ in range(4)] == [200, 200, 429, 429]
+        assert world.counts() == (2, 0)
+
+
+async def test_an_act_is_noted_with_the_address_of_the_client():
+    async with asking() as (_, ask):
+        assert (await ask(request_bytes("POST", "/queues/q/pause", b"{}")))[0] == 200
+        _, found = await ask(request_bytes("GET", "/actions"))
+        assert "a.b" in json.dumps(found)
+
+
+async def test_who_pulls_without_a_name_has_that_of_its_address():
+    async with asking() as (world, ask):
+        await ask(PUSH)
+        assert (await ask(request_bytes("GET", "/queues/q/jobs")))[1]["job"] is not None
+        _, found = await ask(request_bytes("GET", "/workers"))
+        assert world.counts() == (0, 1)
+        assert "@a.b" in json.dumps(found)
+
+
+@pytest.mark.parametrize("body", [b'{"data":', b""])
+async def test_what_is_wrong_is_said(body: bytes):
+    async with asking() as (world, ask):
+        assert (await ask(PUSH, body=body))[0] == 400
+        assert world.counts() == (0, 0)
+
+
+async def test_an_overloaded_leader_reads_no_body(monkeypatch: pytest.MonkeyPatch):
+    def refuse(self: Journal, size: int = 0, *, fills: bool = True) -> None:
+        raise errors.OVERLOADED.refuse(retry_after=1)
+
+    async with asking() as (_, ask):
+        monkeypatch.setattr(Journal, "check", refuse)
+        assert (await ask(PUSH, body=b"no JSON"))[0] == 503
+
+
+async def test_a_large_request_waits_its_turn_elsewhere(monkeypatch: pytest.MonkeyPatch):
+    async with asking() as (world, ask):
+        monkeypatch.setattr(Journal, "must_wait", lambda *_: True)
+        assert (await ask(PUSH))[0] == 200
+        assert (await ask(PUSH, body=b'{"data":"%s"}' % (b"x" * SMALL_BODY_BYTES)))[0] == 0
+        assert world.counts() == (1, 0)

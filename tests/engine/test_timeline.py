@@ -1,0 +1,182 @@
+"""The timeline of a job has each thing once, whatever of it is kept where, and however much happened between."""
+
+import pytest
+from msgspec import Raw
+
+from bunqueue_trio.engine import timeline
+from bunqueue_trio.engine.commands import apply
+from bunqueue_trio.errors import Refused
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol import trail_replies as tr
+from bunqueue_trio.protocol.caller import By
+from tests.engine.make import T0, Bench
+
+ANN = By("ann", "10.0.0.7")
+
+
+def asked(bench: Bench, job_id: str) -> list[tr.TimelineReply]:
+    """All pages."""
+    bench.commit()
+    pages, after = [], None
+    while True:
+        page: tr.TimelineReply = bench.do(c.GetTimeline(id=job_id, after=after))
+        pages.append(page)
+        after = page.next
+        assert page.complete == (after is None)
+        if after is None:
+            return pages
+
+
+def told(bench: Bench, job_id: str) -> list[tuple[int, str]]:
+    entries = [entry for page in asked(bench, job_id) for entry in page.entries]
+    return sorted((entry.at - T0, entry.what) for entry in entries)
+
+
+def life(bench: Bench, job_id: str) -> None:
+    """Delayed, promoted, stalled, failed, retried, completed: 7 ms from one to the next."""
+    bench.push(job_id=job_id, delay=1000, backoff=7, max_attempts=2)
+    bench.now += 7
+    apply(bench.engine, c.Promote(id=job_id), bench.now, by=ANN)
+    bench.commit()
+    bench.now += 7
+    bench.do(c.RegisterWorker(worker_id="w", name="mail"))
+    bench.do(c.Pull(queue="q", owner="w"))
+    bench.now += 7
+    bench.do(c.Progress(id=job_id, progress=50, message="half"))
+    bench.now += 7
+    bench.fail(job_id)
+    bench.sleep(7)
+    bench.do(c.Pull(queue="q", owner="w"))
+    bench.now += 7
+
+
+LIFE = [
+    (0, "delayed"),
+    (0, "pushed"),
+    (7, "act"),
+    (7, "promoted"),
+    (14, "pulled"),
+    (21, "progress"),
+    (28, "delayed"),
+    (28, "failed"),
+    (28, "retried"),
+    (35, "pulled"),
+]
+
+
+@pytest.mark.parametrize("events", [True, False], ids=["all are kept", "none is kept"])
+def test_each_thing_that_happened_is_there_once_and_in_order(bench: Bench, *, events: bool):
+    life(bench, "a")
+    bench.ack("a")
+    bench.commit()
+    if not events:
+        bench.disk.events.clear()
+    expected = [*LIFE, (42, "completed")]
+    # What only events tell, and what the record does not tell of any attempt but the last.
+    lost = {(0, "delayed"), (7, "promoted"), (28, "delayed"), (28, "retried")}
+    assert told(bench, "a") == (expected if events else [each for each in expected if each not in lost])
+    (page,) = asked(bench, "a")
+    seen = {entry.what: entry for entry in page.entries}
+    assert (seen["failed"].by, seen["failed"].error, seen["failed"].attempt) == ("mail", "boom", 1)
+    assert (seen["act"].by, seen["act"].command) == ("ann", "Promote")
+    assert (seen["progress"].progress, seen["progress"].message) == (50, "half")
+    assert [entry.at for entry in page.entries] == sorted(entry.at for entry in page.entries)
+    if events:
+        assert [entry.until for entry in page.entries if entry.what == "delayed"] == [T0 + 1000, T0 + 35]
+
+
+def test_who_has_it_now_and_how_it_ended_by_whom(bench: Bench):
+    life(bench, "a")
+    assert told(bench, "a") == LIFE
+    assert asked(bench, "a")[0].entries[-1].by == "mail"
+    apply(bench.engine, c.Cancel(id="a", reason="no", grace=100), bench.now, by=ANN)
+    at = bench.now
+    assert told(bench, "a")[-2:] == [(at - T0, "act"), (at - T0, "cancelling")]
+    bench.sleep(100)
+    last = asked(bench, "a")[0].entries[-1]
+    assert (last.at, last.what, last.by, last.error) == (at + 100, "cancelled", "ann", "Cancelled: no")
+    for job_id, by in (("b", ANN), ("c", None)):
+        bench.push(job_id=job_id, max_attempts=1)
+        if by is None:
+            bench.pull()
+            bench.fail(job_id)
+        else:
+            apply(bench.engine, c.Discard(id=job_id), bench.now, by=by)
+    assert [(each[1]) for each in told(bench, "b")] == ["act", "discarded", "pushed"]
+    assert [(each[1]) for each in told(bench, "c")] == ["died", "failed", "pulled", "pushed"]
+
+
+def test_a_job_that_was_another_one_before_or_is_gone(bench: Bench):
+    bench.push(job_id="a", max_attempts=1)
+    bench.pull()
+    bench.fail("a")
+    bench.now += 5
+    bench.commit()
+    bench.do(c.RetryDlq(queue="q", job_id="a"))
+    bench.now += 5
+    assert [what for _, what in told(bench, "a")] == ["failed", "pulled", "pushed", "act", "pushed"]
+    bench.do(c.Cancel(id="a"))
+    (page,) = asked(bench, "a")
+    assert (page.state, page.entries[-1].what) == (None, "removed")
+    (nothing,) = asked(bench, "nobody")
+    assert (nothing.state, nothing.entries, nothing.gap) == (None, [], False)
+    with pytest.raises(Refused, match="after must be"):
+        bench.do(c.GetTimeline(id="a", after="x"))
+
+
+def server_id(at: int, n: int) -> str:
+    return f"{at:012x}"[:8] + "-" + f"{at:012x}"[8:] + f"-7000-8000-{n:012x}"
+
+
+@pytest.mark.parametrize("begins", [0, 30, 59])
+def test_a_long_past_is_looked_at_from_the_push_on_and_page_by_page(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, begins: int
+):
+    """However much happened between, and also before: nothing is missed, and little else is looked at."""
+    monkeypatch.setattr(timeline, "EVENTS_LOOKED", 20)
+    wanted = ""
+    for minute in range(60):
+        bench.now += 60_000
+        if minute == begins:
+            wanted = server_id(bench.now, 7)
+            bench.push("mine", job_id=wanted, data=Raw(b'"\\"jobId\\":\\"x\\""'))
+        for _ in range(10):
+            bench.push("other", lifo=True)
+        if minute == begins + 20:
+            bench.do(c.Pull(queue="mine", lock_ttl=3_600_000))
+        bench.commit()
+    pages = asked(bench, wanted)
+    expected = ["pushed", "pulled"] if begins + 20 < 60 else ["pushed"]
+    assert [entry.what for page in pages for entry in page.entries if entry.what != "act"] == expected
+    looked = sum(page.scanned for page in pages)
+    assert looked <= (60 - begins) * 10 + 60
+    assert all(page.scanned <= 20 for page in pages)
+
+
+def test_it_ends_with_the_job(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(timeline, "EVENTS_LOOKED", 20)
+    bench.push(job_id="a")
+    bench.pull()
+    bench.ack("a")
+    for _ in range(100):
+        bench.now += 1
+        bench.push()
+    bench.commit()
+    assert len(asked(bench, "a")) == 1
+
+
+def test_what_is_not_kept_is_said_to_be_missing(bench: Bench):
+    for n in range(9):
+        bench.now += 1
+        bench.push(job_id="abcdefghi"[n])
+    bench.commit()
+    del bench.disk.events[:5]
+    assert asked(bench, "h")[0].gap
+    assert not asked(bench, server_id(bench.now - 1, 1))[0].gap
+
+
+def test_what_stands_in_a_payload_is_no_event_of_it(bench: Bench):
+    body = b'{"x":"\\ud800","jobId":"a"}'
+    bench.push(job_id="b", data=Raw(body))
+    assert told(bench, "a") == []
+    assert [what for _, what in told(bench, "b")] == ["pushed"]

@@ -1,0 +1,74 @@
+"""A large batch is made in several steps, and what is left for the step that takes it is little."""
+
+import pytest
+from msgspec import Raw
+
+from bunqueue_trio.engine.commands import apply
+from bunqueue_trio.engine.engine import Engine
+from bunqueue_trio.engine.job import State
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.storage import making
+from bunqueue_trio.storage.making import MADE_AT_ONCE, Making
+from bunqueue_trio.storage.memory import MemoryStore
+from tests.storage.ledger import NOW
+
+
+@pytest.fixture
+def rows(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The ids of the jobs of which rows are made before their batch is taken, in order."""
+    made: list[str] = []
+
+    def noting(job, *rest, **named):
+        made.append(job.id)
+        return _row(job, *rest, **named)
+
+    _row = making._row
+    monkeypatch.setattr(making, "_row", noting)
+    return made
+
+
+@pytest.fixture
+def engine() -> Engine:
+    ids = iter(range(10**6))
+    return Engine(lambda _: f"id-{next(ids)}", MemoryStore())
+
+
+def push(engine: Engine, n: int) -> list[str]:
+    reply = apply(engine, c.PushBatch(queue="q", jobs=[c.JobSpec(data=Raw(b"1"))] * n), NOW)
+    return reply.ids
+
+
+def test_each_step_makes_a_part(engine: Engine, rows: list[str]):
+    ids = push(engine, 3 * MADE_AT_ONCE + 1)
+    some = Making()
+    counts = []
+    while some.make_some(engine, 0):
+        counts.append(len(rows))
+    assert counts == [MADE_AT_ONCE, 2 * MADE_AT_ONCE, 3 * MADE_AT_ONCE, 3 * MADE_AT_ONCE + 1]
+    assert sorted(rows) == sorted(ids)
+    assert len(some.take()["made"]) == len(ids)
+
+
+def test_few_are_left_for_the_step_that_takes_them(engine: Engine, rows: list[str]):
+    push(engine, MADE_AT_ONCE)
+    assert Making().make_some(engine, MADE_AT_ONCE) is False
+    assert rows == []
+
+
+def test_a_job_that_changes_gets_another_row(engine: Engine, rows: list[str]):
+    ids = push(engine, 2)
+    some = Making()
+    assert some.make_some(engine, 0)
+    apply(engine, c.ChangePriority(id=ids[0], priority=7), NOW)
+    assert some.make_some(engine, 0)
+    assert sorted(rows) == sorted([*ids, ids[0]])
+    assert some.make_some(engine, 0) is False
+
+
+def test_of_a_job_that_leaves_nothing_there_is_nothing_to_be_made(engine: Engine):
+    ids = push(engine, 2)
+    for job_id in ids:
+        apply(engine, c.Cancel(id=job_id), NOW)
+    assert {job.state for job in engine.changed} == {State.REMOVED}
+    some = Making()
+    assert [some.make_some(engine, 0) for _ in range(3)] == [True, False, False]

@@ -1,0 +1,113 @@
+"""An error that is new and frequent, and a worker none of whose jobs ends: each is one finding, with its numbers."""
+
+from typing import Any
+
+import trio
+
+from bunqueue_trio.config import Settings
+from bunqueue_trio.engine.figures import bucket_of
+from bunqueue_trio.pages.findings import Picture, find, look
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.runtime.history import Past
+from bunqueue_trio.runtime.new_errors import NewError
+from bunqueue_trio.runtime.picture import WorkerLook
+from bunqueue_trio.testing.server import Bunqueue
+from tests.ui.night import fail, push, take
+from tests.ui.pictures_of_servers import GOOD, MINUTE, NOW, found, line, queue
+from tests.ui.site import minutes
+
+
+def new(died: int, *queues: str, ago: int = 5, last: int = 0) -> NewError:
+    each = dict.fromkeys(queues or ("q",), died // max(1, len(queues)))
+    return NewError("abc", "SMTP said …", NOW - ago * MINUTE, NOW - last * MINUTE, died, each)
+
+
+def test_a_new_error_stands_in_the_finding_about_its_queue():
+    dies = line({"failed": 40, "died": 40})
+    (finding,) = find(Picture(GOOD, [queue(dead=40)], Past(queues={"q": dies}, errors=[new(35)])))
+    assert finding.code == "jobs-die"
+    assert "; 35 jobs of an error that is new for 5 min, 7 a minute: “SMTP said …”; " in finding.evidence
+    of_others = Past(queues={"q": dies}, errors=[new(9), new(40, "other", "r")])
+    told = {each.code: each for each in find(Picture(GOOD, [queue(dead=40)], of_others))}
+    assert told.keys() == {"jobs-die", "error-new"}
+    assert "new for" not in told["jobs-die"].evidence
+
+
+def test_a_new_error_of_which_a_few_die_in_each_of_many_queues_is_found():
+    (finding,) = find(Picture(GOOD, [queue(name) for name in "abcd"], Past(errors=[new(20, *"abcd", ago=2)])))
+    assert (finding.code, finding.queue, finding.since, finding.until) == ("error-new", None, NOW - 2 * MINUTE, None)
+    assert finding.title == "4 queues: an error that is new for 2 min, 10 a minute"
+    assert finding.evidence == "20 jobs died of it: 5 of a, 5 of b, 5 of c, 5 of d."
+    assert finding.commands == ("bunqueue-trio dead --groups",)
+    (over,) = find(Picture(GOOD, [], Past(errors=[new(20, "a", ago=9, last=4)])))
+    assert (over.queue, over.until) == ("a", NOW - 4 * MINUTE)
+    assert found(Picture(GOOD, [], Past(errors=[new(9)]))) == []
+
+
+async def test_what_is_new_is_what_no_dead_letter_is_of(autojump_clock: object) -> None:
+    async with Bunqueue(Settings()) as bunqueue:
+        run, server = bunqueue.server.core.execute, bunqueue.server
+
+        def errors() -> list[tuple[str, int]]:
+            return [(each.shape, each.died) for each in server.past().errors]
+
+        for _ in range(6):
+            await push(bunqueue, "q")
+        await fail(bunqueue, "q", 3, "no room for {}")
+        assert [died for _, died in errors()] == [3]
+        parent = await push(bunqueue, "r")
+        await push(bunqueue, "r", depends_on=[parent])
+        await run(c.Discard(id=parent))
+        await run(c.Cancel(id=(await take(bunqueue, "q", 1))[0][0], reason="no"))
+        assert len(errors()) == 1, "nobody's word, and no job that waited for another"
+        key = server.past().errors[0].fingerprint
+        await run(c.MarkGroup(fingerprint=key, mark="muted"))
+        assert errors() == []
+        await run(c.MarkGroup(fingerprint=key, mark="none"))
+        await minutes(bunqueue, 61)
+        await fail(bunqueue, "q", 1, "no room for {}")
+        assert errors() == [], "it is not new again"
+        again = type(server.history.errors)()
+        again.load(server.store.groups(None))
+        await fail(bunqueue, "q", 1, "no room for {}")
+        assert again.told(()) == ()
+
+
+USUAL = Past(queues={"mails": line({"completed": 60, "runs": {bucket_of(2000): 60}})})
+
+
+def worker(newest: int, **fields: Any) -> WorkerLook:
+    return WorkerLook("mail-3", 5, "mails", NOW - newest * MINUTE, NOW - 40 * MINUTE)._replace(**fields)
+
+
+def test_a_worker_none_of_whose_jobs_ends_is_one_finding():
+    jobs = queue("mails", active=5, active_since=NOW - 40 * MINUTE, active_id="h", active_at="mail-3")
+    (finding,) = find(Picture(GOOD, [jobs], USUAL, workers=[worker(12)]))
+    assert (finding.code, finding.since, finding.queue) == ("worker-hangs", NOW - 40 * MINUTE, "mails")
+    assert finding.title == "Worker mail-3: none of its 5 jobs ends, the newest has been active for 12 min"
+    assert "times as long; the oldest has been active for 40 min." in finding.evidence
+    assert finding.commands[-1] == "bunqueue-trio workers release mail-3"
+    assert found(Picture(GOOD, [jobs], USUAL, workers=[worker(3)])) == ["job-stuck"], "one of its jobs has come lately"
+    other = jobs._replace(active_at="mail-4")
+    assert found(Picture(GOOD, [other], USUAL, workers=[worker(12)])) == ["worker-hangs", "job-stuck"]
+    assert found(Picture(GOOD, [], Past(), workers=[worker(12)])) == [], "nobody knows what is usual"
+
+
+async def test_a_worker_that_hangs_is_seen_and_one_that_works_is_not(autojump_clock: object) -> None:
+    async with Bunqueue(Settings()) as bunqueue:
+        run, server = bunqueue.server.core.execute, bunqueue.server
+        for _ in range(12):
+            await push(bunqueue, "q")
+        for name in ("hangs", "works", "a few"):
+            await run(c.RegisterWorker(worker_id=name))
+            await run(c.PullBatch(queue="q", count=2 if name == "a few" else 3, owner=name, lock_ttl=3_600_000))
+        assert server.look_at_workers() == ()
+        await trio.sleep(60)
+        assert [(each.name, each.jobs, each.queue) for each in server.look_at_workers()] == [
+            ("hangs", 3, "q"),
+            ("works", 3, "q"),
+        ]
+        await run(c.Pull(queue="q", owner="works", lock_ttl=3_600_000))
+        (seen,) = server.look_at_workers()
+        assert (seen.name, seen.newest_since) == ("hangs", seen.oldest_since)
+        assert (await look(server))[0].workers == (seen,)
