@@ -95,12 +95,12 @@ class Found(NamedTuple):
     """What the filter finds: the first ones, how many, of how many looked at, and where to go on; None: these are all."""
 
     jobs: list[ListedJob]
-    count: int
+    total: int
     scanned: int
     after: str | None
     """Behind the last one shown."""
     is_all: bool
-    """Whether all were looked at, so that ``count`` is exact."""
+    """Whether all were looked at, so that ``total`` is exact."""
 
 
 async def find(ask: Ask, form: Form, after: str | None) -> Found:
@@ -117,7 +117,7 @@ async def find(ask: Ask, form: Form, after: str | None) -> Found:
         # A page that ends where those end that are shown, so that its cursor is behind the last of them.
         most = SHOWN - len(jobs) or COUNTED - found
         try:
-            told = ask.look(make(c.FindJobs, fields | {"limit": most} | ({} if place is None else {"after": place})))  # type: ignore[arg-type]
+            told = ask.look(make(c.FindJobs, fields | {"limit": most} | ({} if place is None else {"after": place})))
         except Refused as refused:
             raise Wrong(str(refused), refused.status) from None
         await trio.lowlevel.checkpoint()

@@ -60,7 +60,7 @@ async def found(ask: Ask, form: dict[str, str]) -> Screen:
         {
             "rows": rows, "told": told, "more": more, "begins": after is None, "base": base, "which": filters.which(form),
             "form": form, "parts": filters.PARTS, "states": STATES, "listing": filters.listing(form),
-            "actions": [bind(ask, name, **form) for name in filters.fitting(form)] if told.count else [],
+            "actions": [bind(ask, name, **form) for name in filters.fitting(form)] if told.total else [],
         },
     )  # fmt: skip
 
