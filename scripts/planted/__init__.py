@@ -2,6 +2,7 @@
 
 from planted.bounds import BOUNDS
 from planted.compat import COMPAT
+from planted.connections import CONNECTIONS
 from planted.doors import DOORS
 from planted.engine import ENGINE
 from planted.hands import HANDS
@@ -13,4 +14,4 @@ from planted.versions import VERSIONS
 
 __all__ = ["MUTANTS", "Mutant"]
 
-MUTANTS = [*COMPAT, *DOORS, *ENGINE, *HANDS, *OTHERS, *POSTGRES, *SCHEDULES, *VERSIONS, *BOUNDS]
+MUTANTS = [*COMPAT, *CONNECTIONS, *DOORS, *ENGINE, *HANDS, *OTHERS, *POSTGRES, *SCHEDULES, *VERSIONS, *BOUNDS]

@@ -3,7 +3,7 @@
 # Without test_model.py: it finds nothing that the seeds do not, and would shrink what it finds.
 ENGINE = (
     "timers", "ready", "listing", "jobs", "dead", "job", "handlers", "dependencies", "engine", "leases", "series", "facts", "gates", "edits", "clear", "why",
-    "line", "bounds", "rate_limits", "actions", "fingerprint", "groups", "attempts", "logs", "find", "many", "bulk", "timing", "schedules", "schedule_limits", "schedule_misfires", "schedule_overlap", "schedule_lists", "cancel", "workers", "reruns", "auto_retries", "figures", "configs", "marks", "timeline", "seeded",
+    "line", "bounds", "rate_limits", "actions", "fingerprint", "groups", "attempts", "logs", "find", "many", "bulk", "timing", "schedules", "schedule_limits", "schedule_misfires", "schedule_overlap", "schedule_lists", "cancel", "workers", "reruns", "auto_retries", "figures", "configs", "marks", "timeline", "seeded", "kept",
 )  # fmt: skip
 
 TESTS = {
@@ -17,7 +17,7 @@ TESTS = {
         "tests/storage/test_making.py", "tests/storage/test_looks.py", "tests/storage/test_sqlite.py", "tests/storage/test_opening.py", "tests/storage/test_opening_twice.py",
         "tests/storage/test_log.py", "tests/operations/test_backup.py", "tests/operations/test_restore.py",
         "tests/storage/test_copying.py", "tests/storage/test_copying_databases.py", "tests/storage/test_large_rows.py",
-        "tests/engine/test_cancel.py",
+        "tests/engine/test_cancel.py", "tests/engine/test_kept.py",
     ],
     "storage/postgres": [
         "tests/storage/test_postgres_store.py", "tests/storage/test_postgres_leading.py",
@@ -30,7 +30,7 @@ TESTS = {
         "tests/stream/test_slow_clients.py", "tests/stream/test_bulk.py", "tests/stream/test_roles.py",
         "tests/stream/test_weight.py", "tests/ui/test_access.py", "tests/stream/test_named_events.py",
         "tests/stream/test_reported.py", "tests/stream/test_hot.py", "tests/stream/test_hot_ends.py",
-        "tests/runtime/test_bulk.py", "tests/doors/test_by_number.py",
+        "tests/runtime/test_bulk.py", "tests/doors/test_by_number.py", "tests/stream/test_rounds.py",
     ],
     "config": ["tests/operations/test_spelling.py", "tests/operations/test_config.py"],
     "doors": ["tests/doors"],
@@ -38,6 +38,7 @@ TESTS = {
         "tests/ui/test_cluster.py", "tests/ui/test_cluster_findings.py", "tests/ui/test_findings.py",
         "tests/ui/test_findings_of_queues.py", "tests/ui/test_new_findings.py", "tests/ui/test_unsure.py", "tests/ui/test_actions.py",
         "tests/operations/test_actions.py", "tests/operations/test_findings.py", "tests/operations/test_findings_help.py",
+        "tests/stream/test_first_slow_request.py",
     ],
     "cli": [
         "tests/operations/test_one_word.py", "tests/operations/test_sisters.py", "tests/operations/test_findings.py",
@@ -56,7 +57,7 @@ TESTS = {
             f"tests/stream/test_{name}.py"
             for name in (
                 "hot", "hot_ends", "pollers", "heads", "short_texts", "sessions", "event_streams", "undelivered",
-                "slow_clients", "gone", "bulk",
+                "slow_clients", "gone", "bulk", "first_slow_request", "rounds", "stops",
             )
         ),
         "tests/doors/test_room.py",
@@ -79,7 +80,7 @@ NEAREST = {
     "beginning": ("by_number",),
     "known": ("versions", "by_number"),
     "frames": ("versions", "frames", "frame_streams", "frame_ends", "short_texts"),
-    "answering": ("versions", "frames", "frame_ends", "frame_streams"),
+    "answering": ("broken", "versions", "frames", "frame_ends", "frame_streams"),
     "asking": ("versions", "again", "frames", "frame_ends", "frame_streams", "idle_pulls"),
     "lane": ("frames", "frame_ends", "room"),
     "door": ("room",),
@@ -95,9 +96,13 @@ NEAREST = {
     "waiting": ("core", "waiting_pulls", "waiting", "handing", "quiet", "gone"),
     "hot": ("hot", "hot_ends"),
     "event_stream": ("event_streams",),
-    "express": ("hot", "hot_ends", "undelivered", "slow_clients", "gone"),
-    "websocket": ("short_texts", "bulk", "sessions", "slow_clients", "undelivered", "gone"),
-    "listener": ("room", "sessions", "slow_clients", "gone"),
+    "express": ("hot", "hot_ends", "rounds", "stops", "undelivered", "slow_clients", "gone"),
+    "websocket": ("short_texts", "rounds", "bulk", "sessions", "slow_clients", "undelivered", "gone"),
+    "listener": ("first_slow_request", "rounds", "stops", "room", "sessions", "slow_clients", "gone"),
+    "docs": ("first_slow_request",),
+    "rounds": ("rounds",),
+    "newcomers": ("rounds",),
+    "costs": ("rounds",),
     "worker": ("says", "orderly", "sizes", "given", "names"),
     "client": ("idle_pulls", "names", "no_cost"),
     "replies": ("faults", "tables"),

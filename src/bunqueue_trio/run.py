@@ -3,7 +3,6 @@
 import gc
 import signal
 import sys
-from collections.abc import AsyncIterator
 from functools import partial
 from typing import cast
 
@@ -17,6 +16,7 @@ from bunqueue_trio.doors.waiting_room import Waiting
 from bunqueue_trio.errors import StoreError
 from bunqueue_trio.runtime.deadline import LastDeadline
 from bunqueue_trio.runtime.server import Server, clock_of
+from bunqueue_trio.runtime.signals import Signals
 from bunqueue_trio.runtime.tree import Transport, serve
 from bunqueue_trio.storage.awaited import AwaitedStore, NoteLeader
 from bunqueue_trio.storage.opening import open_store
@@ -32,7 +32,7 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def run(settings: Settings) -> None:
-    """Serve until SIGTERM, SIGINT or SIGHUP; a second signal ends the grace period at once. Blocks until the end.
+    """Serve until SIGTERM, SIGINT or SIGHUP; a second signal ends the grace period at once. Blocks until the end, and ignores them from then on.
 
     Raises:
         StartupError: with one line that says why the server cannot start.
@@ -49,13 +49,13 @@ async def _run(settings: Settings, last: LastDeadline) -> None:
     if signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:
         # Log rotators send it; there is no file to open anew.
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    with trio.open_signal_receiver(*wanted) as signals:
+    with Signals(wanted) as signals:
         async with trio.open_nursery() as beside:
             await _live(settings, signals, last, beside)
             beside.cancel_scope.cancel()
 
 
-async def _live(settings: Settings, signals: AsyncIterator[int], last: LastDeadline, beside: trio.Nursery) -> None:
+async def _live(settings: Settings, signals: Signals, last: LastDeadline, beside: trio.Nursery) -> None:
     """Wait until this server may lead, and serve then; clients that it had while it waited are served by tasks ``beside`` that."""
     waiting = Waiting(settings)
     store = await _open(settings, signals, last, waiting, beside)
@@ -92,7 +92,7 @@ async def _serve_those_who_waited(store: AwaitedStore, waiting: Waiting) -> None
 
 
 async def _open(
-    settings: Settings, signals: AsyncIterator[int], last: LastDeadline, waiting: Waiting, beside: trio.Nursery
+    settings: Settings, signals: Signals, last: LastDeadline, waiting: Waiting, beside: trio.Nursery
 ) -> Store | None:
     """Return the store, or None when a signal comes before this server may lead there."""
     if not settings.store:
@@ -160,9 +160,7 @@ async def _end_when_broken(server: Server, last: LastDeadline) -> None:
     last.set(BROKEN_S, 1)
 
 
-async def _stop_on_signal(
-    signals: AsyncIterator[int], server: Server, serving: trio.CancelScope, last: LastDeadline
-) -> None:
+async def _stop_on_signal(signals: Signals, server: Server, serving: trio.CancelScope, last: LastDeadline) -> None:
     async for number in signals:
         if server.stop.is_set():
             _log.warning("second signal, stopping at once", signal=signal.Signals(number).name)

@@ -1,6 +1,5 @@
 """Orderly stops and ends: a restart takes no job from a worker, and nobody who leaves in order costs a stall."""
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -28,11 +27,8 @@ from tests.wire.server import Server, StartServer
 @pytest.mark.slow
 @pytest.mark.parametrize("express", ["true", "false"])
 @on_both
-async def test_restart_leaves_long_jobs_to_their_workers(
-    start_server: StartServer, queue: str, express: str, record_property: Callable[[str, object], None]
-):
-    grace_s = 20.0
-    server = start_server({"EXPRESS": express, "SHUTDOWN_GRACE_MS": str(int(grace_s * 1000))})
+async def test_restart_leaves_long_jobs_to_their_workers(start_server: StartServer, queue: str, express: str):
+    server = start_server({"EXPRESS": express, "SHUTDOWN_GRACE_MS": "40000"})
     worker = Worker(queue, ws(server), concurrency=3)
     begun, over, runs = anyio.Event(), anyio.Event(), list[str]()
 
@@ -49,11 +45,9 @@ async def test_restart_leaves_long_jobs_to_their_workers(
         async with Client(ws(server)) as client:
             ids = await client.push_many(queue, [{"data": n} for n in range(3)])
             await begun.wait()
-            asked_at = time.monotonic()
             assert await anyio.to_thread.run_sync(server.terminate) == 0
-            stopped_s = time.monotonic() - asked_at
-            record_property("stopped_s", stopped_s)
-            assert stopped_s < grace_s / 2
+            # How long it takes: tests/stream/test_stops.py.
+            assert "the grace is over" not in server.log
             await anyio.to_thread.run_sync(server.start)
             await client.ping()
             assert [await client.state(job_id) for job_id in ids] == ["active"] * 3

@@ -67,6 +67,6 @@ def test_the_client_without_trio_does_the_same(server: Server, queue: str):
         job.log("mine", "error")
         job.fail("no", stack="line 1")
         [attempt] = client.run(GetAttempts(id=job_id)).attempts
-        assert (attempt.error, attempt.stack, attempt.by) == ("no", "line 1", None)
+        assert (attempt.error, attempt.stack, attempt.by) == ("no", "line 1", "@127.0.0.1")
         [line] = client.run(GetLogs(id=job_id)).data.logs
         assert (line.level, line.message) == ("error", "mine")

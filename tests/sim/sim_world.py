@@ -31,6 +31,7 @@ from bunqueue_trio.runtime import clock, tree
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.runtime.supervisor import Child
 from bunqueue_trio.runtime.tree import serve
+from bunqueue_trio.transports import slow_lane  # noqa: F401 - else a thread reads it, which virtual time does not wait for
 from bunqueue_trio.transports.listener import Http
 from bunqueue_trio.transports.websocket import WebSocket
 from tests.engine.checks import check_empty

@@ -9,7 +9,6 @@ import struct
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -380,8 +379,7 @@ def test_our_own_clients_say_goodbye(lane: Server, client: Client, queue: str, h
 @pytest.mark.slow
 @pytest.mark.parametrize("express", ["true", "false"])
 def test_a_socket_that_never_pauses_does_not_hold_up_a_stop(start_server: StartServer, express: str) -> None:
-    grace_s = 40
-    server = start_server({"EXPRESS": express, "SHUTDOWN_GRACE_MS": str(grace_s * 1000)})
+    server = start_server({"EXPRESS": express, "SHUTDOWN_GRACE_MS": "40000"})
     push, over = frame(TEXT, b'{"cmd":"PUSH","queue":"q","data":1}'), threading.Event()
     with bare(server) as producer:
         producer.frame(TEXT, b'{"cmd":"Unsubscribe"}')
@@ -404,9 +402,8 @@ def test_a_socket_that_never_pauses_does_not_hold_up_a_stop(start_server: StartS
         for thread in threads:
             thread.start()
         eventually(lambda: len(answered) > 100, True)
-        begun = time.monotonic()
         assert server.terminate() == 0
-        assert time.monotonic() - begun < grace_s / 2
+        assert "the grace is over" not in server.log
         for thread in threads:
             thread.join()
     server.start()

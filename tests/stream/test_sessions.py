@@ -225,3 +225,9 @@ async def test_large_replies_that_nobody_reads_count_until_they_have_left(world:
     for stream in streams:
         assert (await received(stream, 1)).count(b'"ok":true') == replies
     assert world.server.buffers.held == 0
+
+
+async def test_a_waiting_pull_that_would_outlive_its_session_is_noticed(world: World) -> None:
+    with pytest.raises(AssertionError, match="would take jobs"), world.session() as session:  # noqa: PT012 - it is the end that raises
+        world.send(session, "PULL", queue="q", timeout=60_000)
+        await trio.testing.wait_all_tasks_blocked()

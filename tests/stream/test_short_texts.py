@@ -1,6 +1,7 @@
 """Short texts that pass the parser by are read as it would read them, whatever comes with them and however it is cut."""
 
 import random
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -79,12 +80,19 @@ def last_frame(rng: random.Random) -> list[bytes]:
     return [rng.choice(odd), frame(0x81, b"behind"), frame(0x81, b"far behind")]
 
 
+class Free:
+    """Rounds in which there is always room."""
+
+    async def begin(self) -> None: ...
+
+
 async def heard(
     pieces: list[bytes], *, is_plain: bool, settings: Settings | None = None
 ) -> tuple[list[bytes], str, bytes]:
     """The messages, the state, and what is answered before a close frame: which of two faults that says is no matter."""
     server = Server(settings or Settings(), MemoryStore(), Clock())
-    socket = WebSocket(server, HEAD, cast("Any", None), cast("Any", None))
+    shared = cast("Any", SimpleNamespace(server=server, commands=Free(), pages=Free()))
+    socket = WebSocket(shared, HEAD, cast("Any", None), cast("Any", None))
     socket._protocol.data_to_send()
     if not is_plain:
         cast("Any", socket)._is_plain = lambda: False

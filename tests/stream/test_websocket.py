@@ -368,12 +368,10 @@ def test_a_dead_connections_token_is_dead(server: Server, client: Client, queue:
 
 @pytest.mark.slow
 def test_at_sigterm_a_socket_that_owes_nothing_gets_1001(tmp_path: Path) -> None:
-    grace_s = 100
-    with Server(tmp_path / "q.db", {"SHUTDOWN_GRACE_MS": str(grace_s * 1000)}) as fresh, peer(fresh) as idle:
+    with Server(tmp_path / "q.db", {"SHUTDOWN_GRACE_MS": "40000"}) as fresh, peer(fresh) as idle:
         idle.done("Ping")
-        begun = time.monotonic()
         assert fresh.terminate() == 0
-        assert time.monotonic() - begun < grace_s / 2
+        assert "the grace is over" not in fresh.log
         with pytest.raises(ConnectionClosed) as closed:
             idle.message()
         assert closed.value.rcvd is not None

@@ -2,13 +2,11 @@
 
 import json
 import socket
-import time
 import uuid
 from typing import Any
 
 import pytest
 
-from bunqueue_trio.config import CLOSE_S
 from tests.stream.quiet_peer import ws as ws
 from tests.stream.ws import CLOSE, PING, PONG, TEXT, Peer, bare, frame, peer
 from tests.wire.client import Client, eventually
@@ -114,19 +112,6 @@ def test_what_breaks_the_protocol_ends_that_socket_alone(server: Server, ws: Pee
         broken.sock.shutdown(socket.SHUT_WR)
         assert broken.stream.read() == b""
     assert ws.ask("Ping")["ok"] is True
-
-
-def test_the_server_hangs_up_once_both_have_closed(server: Server) -> None:
-    def seconds() -> float:
-        begun = time.monotonic()
-        with bare(server) as socket_:
-            socket_.frame(CLOSE, b"\x03\xe8")
-            assert socket_.close_code() == 1000
-            assert socket_.stream.read() == b""
-        return time.monotonic() - begun
-
-    # One that waits for anything waits each time, whatever else the machine does.
-    assert any(seconds() < CLOSE_S / 2 for _ in range(20))
 
 
 def test_commands_before_a_close_are_carried_out(server: Server, client: Client, queue: str) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 import trio
 
 from trials.overload.connections import (
+    asked_ahead,
+    asked_ahead_slowly,
     descriptors,
     flood_connect,
     flood_garbage,
@@ -268,6 +270,8 @@ SCENARIOS: dict[str, Scenario] = {
     "dependencies": Scenario(dependencies, "DEPENDENCIES_MAX", 300, refuses=True, lanes=("express",)),
     "dependents": Scenario(dependents, "ADVANCE_MAX", 600, lanes=("express",)),
     "priorities": Scenario(priorities, "what is empty is swept", 150, lanes=("express",)),
+    "ahead": Scenario(asked_ahead, "COMMANDS_A_ROUND, PAGES_A_ROUND, ACCEPTS_MAX", 200, lanes=("express",)),
+    "ahead-slowly": Scenario(asked_ahead_slowly, "PAGES_A_ROUND, ACCEPTS_MAX", 300, lanes=("express",)),
     "probes": Scenario(probes, "METRICS_QUEUES_MAX", 200, lanes=("express",)),
     "ack-batches": Scenario(ack_batches, "BATCH_MAX", 300, refuses=True, lanes=("express",)),
     "push-batches": Scenario(push_batches, "BATCH_MAX, PENDING_MAX", 600, refuses=True, lanes=("express",)),

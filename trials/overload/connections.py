@@ -110,6 +110,36 @@ async def flood_tls(attack: Attack) -> None:
     await _flood(attack, b"\x16\x03\x01\x00\xc8\xff" + random_bytes(199), waits=True)
 
 
+async def _ask_ahead(attack: Attack, asked: list[bytes]) -> None:
+    """Come with all of ``asked`` at once, read nothing, hang up, and come again."""
+    end, crowds = trio.current_time() + attack.size(15, 2), 0
+    while trio.current_time() < end:
+        for sent in asked:
+            async with attack.crowd(attack.size(400, 60), sent):
+                await trio.sleep(0.5)
+            crowds += 1
+    attack.notes.append(f"{crowds} crowds")
+
+
+async def asked_ahead(attack: Attack) -> None:
+    """400 clients come at once with 40 requests each, for pages, commands and what is not there."""
+    paths = ("/health", "/jobs/none", "/nowhere")
+    await _ask_ahead(attack, [request_bytes("GET", path) * 40 for path in paths])
+
+
+async def asked_ahead_slowly(attack: Attack) -> None:
+    """The same for the other lane: the login, and jobs in chunks; and statistics by WebSocket."""
+    chunked = b'POST /queues/attack/jobs HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\na\r\n{"data":1}\r\n0\r\n\r\n'
+    await _ask_ahead(
+        attack,
+        [
+            request_bytes("GET", "/ui/login") * 40,
+            chunked * 20,
+            HANDSHAKE % (b"/ws", b"") + frame(b'{"cmd":"Stats"}') * 40,
+        ],
+    )
+
+
 # --- clients that do not read --------------------------------------------------------------------------------------
 
 

@@ -24,7 +24,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple, Self
 
-import msgspec
 import structlog
 import trio
 from msgspec import Raw
@@ -60,7 +59,7 @@ from bunqueue_trio.runtime.server import Server
 _log = structlog.get_logger()
 
 _PUSH = re.compile(rb'"cmd"\s*:\s*"(?:%s)"' % "|".join(sorted(SPECS[kind].tag for kind in FILLS)).encode())
-_NO_ID = msgspec.Raw()
+_NO_ID = Raw()
 
 
 class _Waiting(NamedTuple):
@@ -142,8 +141,9 @@ class Session:
             if begun is not None:
                 # The peer has never seen these jobs.
                 self._core.give_back(begun.reply)
-        # At a stop the workers go on with their jobs, and claim them after the restart.
+        # At a stop workers keep their jobs, and claim them after the restart.
         if not (self._core.stopping or self.stopping):
+            assert not self._polls, "a pull that still waits would take jobs for who is gone"
             self._core.release(self.id, dropped=self.dropped)
             self._server.owners.discard(self.id)
         self._hold.release()

@@ -364,6 +364,10 @@ ANSWERS_MAX = 256
 LONE_REQUESTS = 16
 # Requests of a connection that the hot loop could not serve, before it is asked again: most do as they did.
 OWN_REQUESTS = 16
+# Commands that the tasks of connections begin in one round of all tasks, beside the hot loop's: 5 ms. A newcomer's takes about six rounds.
+COMMANDS_A_ROUND = 64
+# Pages, the same: about 1 ms each, with the framework.
+PAGES_A_ROUND = 8
 # Messages of one WebSocket before others are served: 0.3 ms, and there may be hundreds.
 MESSAGES_A_TURN = 16
 # Bytes of a WebSocket parsed in one step; the smallest frames are 6 bytes, and 10 µs each.
@@ -384,5 +388,7 @@ DESCRIPTORS_KEPT = 64
 STOP_MARGIN_S = 1.0
 # How often late, silent and idle connections are looked for.
 KEEPER_S = 1
+# Connections accepted in one step: 4 ms.
+ACCEPTS_MAX = 64
 # Connections waiting to be accepted; Linux caps it at somaxconn (4096).
 BACKLOG = 1024

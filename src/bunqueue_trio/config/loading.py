@@ -167,8 +167,15 @@ def _parse_number(f: "Field[Any]", raw: Any) -> int | None:
         raise ValueError("must be an integer")
     if is_unlimited(text) and (optional or meta["unlimited"] is not None):
         return None if optional else int(meta["unlimited"])
+    if is_unlimited(text) and text.strip() != "-1" and meta["high"] is not None:
+        raise ValueError(f"has a limit: at most {meta['high']}" + (f": {meta['breaks']}" if meta["breaks"] else ""))
     parse = parse_duration_ms if f.name.endswith("_ms") else parse_bytes if f.name.endswith("_bytes") else parse_whole
-    value = parse(str(int(raw)) if isinstance(raw, float) and raw.is_integer() else text)
+    try:
+        value = parse(str(int(raw)) if isinstance(raw, float) and raw.is_integer() else text)
+    except ValueError as error:
+        if not optional and meta["unlimited"] is None:
+            raise
+        raise ValueError(f"{error}; Infinity is no limit") from None
     if value == 0 and meta["zero_is_unlimited"]:
         return None
     low, high = meta["low"], meta["high"]

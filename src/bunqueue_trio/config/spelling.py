@@ -187,6 +187,8 @@ def parse_origin(text: str) -> str:
         raise ValueError(f"{text!r}: browsers know no patterns; name each origin, or * for all")
     if not text.isprintable() or " " in text or ";" in text:
         raise ValueError(f"{text!r}: origins are separated by commas")
+    if text.lower() in _UNLIMITED:
+        raise ValueError(f"{text!r} is no origin; leave it empty for none, or say * for all")
     if not separator or not _ORIGIN_SCHEME.fullmatch(scheme.lower()):
         raise ValueError(f"{text!r} is no origin; it begins with https:// or http://, as in https://{rest or text}")
     rest = rest.rstrip("/").lower()

@@ -217,7 +217,7 @@ class Engine(Edits):
                 continue
             if self.jobs.find(job.id) is job:
                 self.jobs.take(job.id)
-            # An entry left behind in a heap must not keep a payload alive.
+            # An entry left behind in a heap must not keep a payload alive. Whoever keeps a job beyond its commit must not want that.
             job.data = b""
             job.note = None
         return len(some) < FORGET_SLICE

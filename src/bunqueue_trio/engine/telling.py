@@ -16,7 +16,7 @@ class Telling(Chores):
         self.events: list[Event] = []
 
     def emit(self, kind: EventType, job: Job, now: int) -> Event:
-        """Collect an event of ``job``; the caller may fill in its optional fields."""
+        """Collect an event of ``job``; the caller may fill in its optional fields, in this very step: it is encoded when a batch is taken."""
         event = Event(kind, job.queue, job.id, now)
         self.events.append(event)
         return event

@@ -1,7 +1,8 @@
 """The page that shows the OpenAPI description: Swagger UI, from an installed package; no other host is asked."""
 
 import functools
-from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
 
 from bunqueue_trio.runtime.statistics import Page, Reporter
 
@@ -33,7 +34,12 @@ _START = b"""SwaggerUIBundle({
 
 @functools.cache
 def _file(name: str) -> bytes:
-    return files("flask_swagger_ui").joinpath("dist", name).read_bytes()
+    # The package itself is never imported: it brings Flask, for nothing, and right after a start a thread may be reading that.
+    # Of two threads that read modules which need each other one fails.
+    package = find_spec("flask_swagger_ui")
+    assert package is not None
+    assert package.origin is not None
+    return Path(package.origin).with_name("dist").joinpath(name).read_bytes()
 
 
 def docs(server: Reporter) -> Page:

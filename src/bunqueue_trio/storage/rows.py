@@ -14,7 +14,7 @@ from bunqueue_trio.engine.audit import Stored
 from bunqueue_trio.engine.fingerprint import CANCELLED, fingerprint
 from bunqueue_trio.engine.job import DEFAULT_OPTIONS, Job, Lease, Note, Options, State, Trace
 from bunqueue_trio.engine.queue import check_name
-from bunqueue_trio.errors import Refused
+from bunqueue_trio.errors import InvariantBroken, Refused
 
 _encode = msgspec.json.Encoder().encode
 _OPTIONS = msgspec.json.Decoder(Options)
@@ -170,6 +170,9 @@ def finished_row(job: Job, group: str | None = None) -> FinishedRow:
 
     ``group``: the fingerprint of its error, if that is known.
     """
+    # A record says `removed` for one that has completed and is not to be shown: its dependents are released. Nothing else may.
+    if job.state not in _ENDED:
+        raise InvariantBroken(f"a job that is {job.state.value} has no record")
     note = job.noted()
     shown = not (job.state is State.COMPLETED and job.options.remove_on_complete)
     options = job.options
@@ -221,6 +224,7 @@ def _text(value: Struct) -> str:
 
 
 _NO_NOTE = _text(Note())
+_ENDED = (State.COMPLETED, State.FAILED)
 _CHANGES = slice(JobRow._fields.index(ChangedRow._fields[0]), -1)
 """What can change of the row of a job, but for its note."""
 

@@ -14,13 +14,16 @@ import trio
 
 from bunqueue_trio import errors
 from bunqueue_trio.api.call import Call, Delivery, Response, sender
+from bunqueue_trio.api.costs import makes_page
 from bunqueue_trio.api.gateway import Gateway
 from bunqueue_trio.api.session import Session
 from bunqueue_trio.config import (
     BODY_TIMEOUT_S,
+    COMMANDS_A_ROUND,
     HEADER_BYTES_MAX,
     HEADER_TIMEOUT_S,
     OWN_REQUESTS,
+    PAGES_A_ROUND,
     RECEIVE_BYTES,
     WRITE_TIMEOUT_S,
 )
@@ -32,6 +35,7 @@ from bunqueue_trio.transports.heads import Handover, RequestHeads, Upgrade
 from bunqueue_trio.transports.hot import HotLoop
 from bunqueue_trio.transports.poller import Epoll, Poller
 from bunqueue_trio.transports.response_heads import ResponseHeads
+from bunqueue_trio.transports.rounds import Rounds
 from bunqueue_trio.transports.websocket import WebSocket
 from bunqueue_trio.transports.wire import Wire, make_buffer
 
@@ -79,6 +83,9 @@ class ExpressShared:
         self.keep_alive_s: float = server.settings.keep_alive_ms / 1000
         self.numbers: Iterator[int] = count()
         """Of the connections."""
+        self.commands: Rounds = Rounds(watchers, COMMANDS_A_ROUND)
+        """What the tasks of connections begin in a round of all tasks; the hot loop's turn is beside it."""
+        self.pages: Rounds = Rounds(watchers, PAGES_A_ROUND)
         self.poller: Poller = make_poller()
         self.hot: HotLoop = HotLoop(self, self.poller)
 
@@ -183,7 +190,9 @@ class ExpressConnection:
         """Serve the request whose head ends at this place of the unread bytes."""
         request = self._shared.requests.parse(self._unread, end)
         if isinstance(request, Upgrade):
+            await self._shared.pages.begin()
             return await self._upgrade(request, end)
+        await (self._shared.pages if makes_page(request.call) else self._shared.commands).begin()
         call, length, keep, is_head, waits, _ = request
         self._unread = self._unread[end:]
         body: bytes | None = None
@@ -405,7 +414,7 @@ class ExpressConnection:
             queue, grant = gateway.admit_websocket(request.call)
             if request.headers.get("content-length", "0").strip("0"):
                 raise errors.HANDSHAKE_WITH_BODY.refuse()
-            websocket = WebSocket(self._server, head_bytes, self._receive, self._wire)
+            websocket = WebSocket(self._shared, head_bytes, self._receive, self._wire)
         except Refused as refused:
             self.lingers = True
             return await self.answer(gateway.error(refused, request.headers), keep=False)

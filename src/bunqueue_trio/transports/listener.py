@@ -4,6 +4,7 @@ Every connection is registered with its keeper, which ends those whose client is
 and, at a stop, first the idle ones, then those that owe nothing, at the end of the grace all.
 """
 
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 _log = structlog.get_logger()
 
 _GOING_AWAY = 1001
+_SLOW_LANE = "bunqueue_trio.transports.slow_lane"
 
 
 class _Connection:
@@ -47,10 +49,11 @@ class _Connection:
         stream: trio.abc.Stream,
         address: str,
         express: ExpressConnection | None,
-        keep_alive_s: float,
+        shared: ExpressShared,
         door: object,
     ) -> None:
-        self.keep_alive_s = keep_alive_s
+        self.keep_alive_s = shared.keep_alive_s
+        self._pages = shared.pages
         self.door = door
         """Who passes it on, if not the kernel."""
         self.stream = stream
@@ -94,6 +97,7 @@ class _Connection:
         if self.passed is not None and args[0]["type"] == "websocket":
             self.passed.sips = True
         try:
+            await self._pages.begin()
             await app(*args)
         finally:
             self.requests -= 1
@@ -131,14 +135,20 @@ class Http:
         self._express = express
         self._connections: dict[_Connection, None] = {}
         self._slow_lane: SlowLane | None = None
+        self._reading: trio.Event | None = None
+        """Set when the web framework is there; None: nobody reads it meanwhile."""
         self._msgpack_told_at = float("-inf")
+        self._all_gone = trio.Event()
+        """Set when the last connection has ended; a new one for each look."""
         self._connections_max = connections_that_fit(server.settings)
         self._goodbyes = Goodbyes()
 
     async def run(self, listeners: list[Any], on_listening: Callable[[], None], doors: "Sequence[Doors]" = ()) -> None:
         """Accept on ``listeners``, and what ``doors`` accept, until the server stops; then end the connections, kindly at first."""
         self._nursery.start_soon(self._keep)
-        self._nursery.start_soon(_read_slow_lane)
+        if _SLOW_LANE not in sys.modules:
+            self._reading = trio.Event()
+            self._nursery.start_soon(_read_slow_lane, self._reading)
         if self._express:
             self._server.serving.append(self.loop)
             self._nursery.start_soon(supervise, self.loop)
@@ -184,7 +194,7 @@ class Http:
         address = address or address_of(stream)
         if self._express:
             express = ExpressConnection(self.shared, stream, address)
-        connection = _Connection(stream, address, express, self.shared.keep_alive_s, door)
+        connection = _Connection(stream, address, express, self.shared, door)
         self._connections[connection] = None
         try:
             with connection.scope:
@@ -195,6 +205,8 @@ class Http:
                 _log.exception("connection failed")
         finally:
             del self._connections[connection]
+            if not self._connections:
+                self._all_gone.set()
             await trio.aclose_forcefully(stream)
             untie(stream)
 
@@ -212,6 +224,10 @@ class Http:
                 if connection.express.lingers:
                     await self._goodbyes.end(connection.stream)
                 return
+        if self._reading is not None:
+            # Who imports what a thread is importing waits for that, and here everybody would.
+            await self._reading.wait()
+        await self.shared.pages.begin()
         slow_lane = self._open_slow_lane()
         fault = slow_lane.find_fault(unread) if unread else None
         if fault is not None:
@@ -262,15 +278,14 @@ class Http:
         """End all connections within the grace: idle ones at once, others when they owe nothing."""
         end = trio.current_time() + self._server.settings.shutdown_grace_ms / 1000 - STOP_MARGIN_S
         while self._connections and trio.current_time() < end:
-            for connection in list(self._connections):
-                websocket = connection.express.websocket if connection.express else None
-                if websocket is not None:
-                    websocket.refuse()
-                    if websocket.idle:
-                        websocket.close(_GOING_AWAY, "server is shutting down")
-                elif connection.is_idle():
-                    connection.scope.cancel()
-            await trio.sleep(0.05)
+            self._end_those_who_owe_nothing()
+            self._all_gone = trio.Event()
+            with trio.move_on_after(0.05):
+                await self._all_gone.wait()
+        if self._connections:
+            _log.warning(
+                "the grace is over, ending connections that still owe something", connections=len(self._connections)
+            )
         for connection in self._connections:
             websocket = connection.express.websocket if connection.express else None
             if websocket is not None:
@@ -279,6 +294,16 @@ class Http:
             await trio.sleep(min(STOP_MARGIN_S / 2, self._server.settings.shutdown_grace_ms / 1000))
         for connection in list(self._connections):
             await self._end(connection)
+
+    def _end_those_who_owe_nothing(self) -> None:
+        for connection in list(self._connections):
+            websocket = connection.express.websocket if connection.express else None
+            if websocket is not None:
+                websocket.refuse()
+                if websocket.idle:
+                    websocket.close(_GOING_AWAY, "server is shutting down")
+            elif connection.is_idle():
+                connection.scope.cancel()
 
     async def _end(self, connection: _Connection) -> None:
         connection.scope.cancel()
@@ -294,11 +319,13 @@ def _close_now(stream: trio.abc.Stream) -> None:
         stream.socket.close()
 
 
-async def _read_slow_lane() -> None:
+async def _read_slow_lane(is_read: trio.Event) -> None:
     """Read the web framework, which takes longer than the rest of an empty server's start, while others are served."""
-    await trio.to_thread.run_sync(  # noqa: TID251 - once, in no virtual time, and nothing waits for it
-        import_module, "bunqueue_trio.transports.slow_lane"
-    )
+    await trio.to_thread.run_sync(  # noqa: TID251 - once, in no virtual time
+        # A stop does not wait for it.
+        import_module, _SLOW_LANE, abandon_on_cancel=True
+    )  # fmt: skip
+    is_read.set()
 
 
 def _is_hang_up(error: Exception) -> bool:

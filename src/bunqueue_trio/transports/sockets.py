@@ -15,6 +15,7 @@ import trio
 
 from bunqueue_trio.config import BACKLOG, DESCRIPTORS_KEPT, DOORS_END_S, Bind, Settings, check_data_path
 from bunqueue_trio.errors import StartupError
+from bunqueue_trio.transports.newcomers import Eager
 
 Listener: TypeAlias = "trio.abc.Listener[trio.SocketStream] | trio.abc.Listener[trio.SSLStream[trio.SocketStream]]"
 
@@ -26,7 +27,7 @@ class UnixListener(trio.abc.Listener[trio.SocketStream]):
     """Accepts on a Unix socket whose file goes away with it."""
 
     def __init__(self, sock: trio.socket.SocketType, path: str) -> None:
-        self._listener = trio.SocketListener(sock)
+        self._listener = Eager(trio.SocketListener(sock))
         self._path = path
         self._inode = Path(path).stat().st_ino
 
@@ -132,7 +133,8 @@ async def open_listeners(settings: Settings, doors: Sequence[list[socket.socket]
 
 def wrapped(listener: trio.SocketListener, context: ssl.SSLContext | None) -> Listener:
     """Return the listener for TLS, where there is a ``context``."""
-    return listener if context is None else trio.SSLListener(listener, context, https_compatible=True)
+    eager = Eager(listener)
+    return eager if context is None else trio.SSLListener(eager, context, https_compatible=True)
 
 
 def close_all(sockets: list[socket.socket]) -> None:

@@ -25,7 +25,7 @@ them the reader reads to the end, and only then the nursery of both tasks is ove
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Protocol
 
 import trio
 from websockets.datastructures import Headers
@@ -36,6 +36,7 @@ from websockets.protocol import SEND_EOF, State
 from websockets.server import ServerProtocol
 
 from bunqueue_trio import errors
+from bunqueue_trio.api.costs import asks_for_page
 from bunqueue_trio.api.session import Session
 from bunqueue_trio.config import (
     CLOSE_S,
@@ -51,6 +52,7 @@ from bunqueue_trio.config import (
 from bunqueue_trio.protocol.request import MESSAGE_MAX_HEADER
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.transports.frames import SHORT_BYTES, Place, is_goodbye, minimal, read_text, text_frame
+from bunqueue_trio.transports.rounds import Rounds
 from bunqueue_trio.transports.wire import NothingSent, Wire
 
 FOREVER = float("inf")
@@ -79,6 +81,14 @@ def _accept(protocol: ServerProtocol, handshake: Handshake) -> Response:
     return response
 
 
+class Shared(Protocol):
+    """What the connections of a lane share."""
+
+    server: Server
+    commands: Rounds
+    pages: Rounds
+
+
 class WebSocket:
     """One upgraded connection, which writes to ``wire``; ``receive`` returns b"" at the end of the stream.
 
@@ -86,7 +96,9 @@ class WebSocket:
         Refused: ``head`` is not the whole head of a legal handshake.
     """
 
-    def __init__(self, server: Server, head: bytes, receive: Receive, wire: Wire) -> None:
+    def __init__(self, shared: Shared, head: bytes, receive: Receive, wire: Wire) -> None:
+        server = shared.server
+        self._shared = shared
         self._receive = receive
         self._wire = wire
         self._protocol = ServerProtocol(max_size=server.settings.body_max_bytes)
@@ -262,8 +274,12 @@ class WebSocket:
         )
 
     async def _hand_over(self, message: bytes, session: Session, nursery: trio.Nursery) -> None:
+        await (self._shared.pages if asks_for_page(message) else self._shared.commands).begin()
         if session.takes_turns(message):
             await session.wait_turn(message)
+        if self._refuses:
+            # A stop has come while it waited.
+            return
         session.take_in(message, nursery)
         await session.wait_added()
         if session.full and self._protocol.state is State.OPEN:

@@ -1,0 +1,45 @@
+"""Accepting: all that have come since the last time, not one in a round of all tasks. It serves nobody."""
+
+import socket
+from collections import deque
+
+import trio
+
+from bunqueue_trio.config import ACCEPTS_MAX
+
+
+class Eager(trio.abc.Listener[trio.SocketStream]):
+    """Accepts as ``listener`` does, and whoever else is in the kernel's line already, some of them, in the same step.
+
+    A round of all tasks takes as long as others have work for, and the line may be long.
+    """
+
+    def __init__(self, listener: trio.SocketListener) -> None:
+        self._listener = listener
+        self._accepted: deque[trio.SocketStream] = deque()
+
+    async def accept(self) -> trio.SocketStream:
+        """Return the next connection; lets others run only if none is here already."""
+        # Who accepts calls again in the same step: nobody is kept here while others run, nor when that is cancelled.
+        if not self._accepted:
+            self._accepted.append(await self._listener.accept())
+            self._accept_more()
+        return self._accepted.popleft()
+
+    async def aclose(self) -> None:
+        """Stop listening."""
+        await self._listener.aclose()
+
+    def _accept_more(self) -> None:
+        ours = self._listener.socket
+        same = socket.socket(ours.family, ours.type, ours.proto, fileno=ours.fileno())
+        try:
+            while len(self._accepted) < ACCEPTS_MAX:
+                accepted, _ = same.accept()
+                self._accepted.append(trio.SocketStream(trio.socket.from_stdlib_socket(accepted)))
+        except OSError:
+            # There are no more; or something is wrong, which the next look finds again, and says.
+            pass
+        finally:
+            # It is Trio's.
+            same.detach()

@@ -1,0 +1,52 @@
+"""How much the tasks of connections begin in one round of all tasks, first come, first served. It knows no requests."""
+
+from collections import deque
+
+import trio
+
+
+class Rounds:
+    """So much of a kind of work begins in a round of all tasks, however many connections have some; the rest waits in line.
+
+    A newcomer's request takes a few rounds (it is accepted, read, run, committed): how long they are must not grow
+    with what others have sent. As long as little comes nobody waits, and nothing is done but to count.
+    """
+
+    def __init__(self, nursery: trio.Nursery, each: int) -> None:
+        self._nursery = nursery
+        self._each = each
+        self._left = each
+        self._waiting: deque[trio.lowlevel.Task] = deque()
+        self._runs = False
+
+    async def begin(self) -> None:
+        """Begin something, in this round if there is room; lets others run only if there is none."""
+        if self._left > 0 and not self._waiting:
+            self._left -= 1
+            return
+        if not self._runs:
+            self._runs = True
+            self._nursery.start_soon(self._run)
+        task = trio.lowlevel.current_task()
+        self._waiting.append(task)
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            self._waiting.remove(task)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(abort)
+
+    async def _run(self) -> None:
+        """Let some go on in each round, while there are any."""
+        try:
+            while self._waiting:
+                self._left = self._each
+                while self._waiting and self._left:
+                    self._left -= 1
+                    trio.lowlevel.reschedule(self._waiting.popleft())
+                await trio.lowlevel.checkpoint()
+        finally:
+            self._runs = False
+            # Where it was cancelled, all others of its nursery are: nobody is left to wait for a round.
+            while self._waiting:
+                trio.lowlevel.reschedule(self._waiting.popleft())

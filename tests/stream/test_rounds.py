@@ -1,0 +1,182 @@
+"""A newcomer's request waits for a bounded part of what others have sent, however many they are and however much that is."""
+
+import random
+import socket
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from resource import RLIMIT_NOFILE, getrlimit, setrlimit
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from bunqueue_trio.api.gateway import Gateway
+from bunqueue_trio.api.session import Session
+from bunqueue_trio.config import ACCEPTS_MAX, COMMANDS_A_ROUND, PAGES_A_ROUND
+from bunqueue_trio.transports.newcomers import Eager
+from bunqueue_trio.transports.rounds import Rounds
+from tests.sim.wire import Connection, Pace
+from tests.stream.hot_world import PUSH, Start, put
+from tests.stream.hot_world import start as start
+from tests.stream.ws import HANDSHAKE, TEXT, frame
+from tests.wire.raw import request_bytes
+
+# A request is read, run and committed; a few rounds go by before it is read, as it has to be accepted.
+ROUNDS = 8
+OTHERS = 130
+
+CHUNKED = b'POST /queues/q/jobs HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\na\r\n{"data":1}\r\n0\r\n\r\n'
+UPGRADE = HANDSHAKE.format(path="/ws").encode()
+SENT: dict[str, tuple[bytes, bytes, int, int]] = {
+    "pages": (b"", request_bytes("GET", "/health"), 6, PAGES_A_ROUND),
+    "nothing there": (b"", request_bytes("GET", "/nowhere"), 6, PAGES_A_ROUND),
+    "the other lane": (CHUNKED, CHUNKED, 3, PAGES_A_ROUND),
+    "commands": (b"", request_bytes("GET", "/jobs/none"), 12, COMMANDS_A_ROUND),
+    "pages by WebSocket": (UPGRADE, frame(TEXT, b'{"cmd":"Stats"}'), 12, PAGES_A_ROUND),
+    "commands by WebSocket": (UPGRADE, frame(TEXT, b'{"cmd":"Ping"}'), 12, COMMANDS_A_ROUND),
+}
+
+
+@pytest.mark.parametrize("sent", SENT)
+async def test_a_newcomer_waits_for_a_few_rounds_of_what_others_have_sent(
+    start: Start, monkeypatch: pytest.MonkeyPatch, sent: str
+) -> None:
+    world = await start()
+    before, one, many, each = SENT[sent]
+    others = await world.connect_many(OTHERS)
+    for other in others:
+        put(other, before)
+    await trio.testing.wait_all_tasks_blocked()
+    work, before_rounds = 0, 16 if sent == "the other lane" else 9
+    done: list[int] = []
+
+    def counted(doing: Callable[..., Any]) -> Callable[..., Any]:
+        def do(*args: Any, **named: Any) -> Any:
+            nonlocal work
+            work += 1
+            return doing(*args, **named)
+
+        return do
+
+    monkeypatch.setattr(Gateway, "respond", counted(Gateway.respond))
+    monkeypatch.setattr(Session, "take_in", counted(Session.take_in))
+    connection = Connection(random.Random(1), Pace(0, 0, 0))
+    connection.server.on_send = lambda _: done.append(work - before_it)
+    for other in others:
+        put(other, one * many)
+    for _ in range(before_rounds):
+        await trio.lowlevel.checkpoint()
+    before_it = work
+    put(connection.client, PUSH)
+    world.nursery.start_soon(world.http.serve, connection.server)
+    await trio.testing.wait_all_tasks_blocked()
+    assert work == OTHERS * many
+    assert len(done) == 1
+    assert before_it <= (before_rounds - 1) * each
+    assert done[0] <= ROUNDS * each
+
+
+async def test_work_begins_first_come_first_served_so_much_in_a_round(nursery: trio.Nursery) -> None:
+    rounds, begun, at = Rounds(nursery, 3), list[int](), list[int]()
+    count = 0
+
+    async def work(number: int) -> None:
+        await rounds.begin()
+        begun.append(number)
+        at.append(count)
+
+    async def count_rounds() -> None:
+        nonlocal count
+        while len(begun) < 10:
+            await trio.lowlevel.checkpoint()
+            count += 1
+
+    for number in range(10):
+        nursery.start_soon(work, number)
+    nursery.start_soon(count_rounds)
+    await trio.testing.wait_all_tasks_blocked()
+    assert sorted(begun) == list(range(10))
+    # A round may begin before or after it is counted.
+    assert max(Counter(at).values()) <= 6
+    assert len(set(at)) >= 3
+    begun.clear()
+    # More come in each round than begin.
+    for number in range(40):
+        nursery.start_soon(work, number)
+        if number % 6 == 5:
+            await trio.lowlevel.checkpoint()
+    await trio.testing.wait_all_tasks_blocked()
+    # Those of one round go in any order.
+    assert all(abs(number - place) < 9 for place, number in enumerate(begun))
+
+
+async def test_who_waits_no_more_leaves_its_place_to_the_next_one(nursery: trio.Nursery) -> None:
+    rounds = Rounds(nursery, 1)
+    await rounds.begin()
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as waiting:
+            waiting.start_soon(rounds.begin)
+            await trio.lowlevel.checkpoint()
+            scope.cancel()
+    with trio.fail_after(1):
+        for _ in range(3):
+            await rounds.begin()
+
+
+@contextmanager
+def backlog(number: int) -> Iterator[trio.SocketListener]:
+    """A listener with this many connections in the kernel's line."""
+    with closing(socket.socket()) as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(number)
+        address = listening.getsockname()
+        clients = [socket.create_connection(address) for _ in range(number)]
+        try:
+            yield trio.SocketListener(trio.socket.from_stdlib_socket(listening))
+        finally:
+            for client in clients:
+                client.close()
+
+
+async def test_all_that_have_come_are_accepted_in_a_few_rounds(nursery: trio.Nursery) -> None:
+    rounds = 0
+
+    async def count() -> None:
+        nonlocal rounds
+        while True:
+            await trio.lowlevel.checkpoint()
+            rounds += 1
+
+    number = 2 * ACCEPTS_MAX + 1
+    with backlog(number) as listener:
+        eager = Eager(listener)
+        nursery.start_soon(count)
+        streams = [await eager.accept() for _ in range(number)]
+        assert rounds < number / 8
+        with trio.move_on_after(0) as waits:
+            await eager.accept()
+        assert waits.cancelled_caught
+        for stream in streams:
+            await stream.aclose()
+    nursery.cancel_scope.cancel()
+
+
+async def test_no_descriptor_for_one_more_loses_nobody() -> None:
+    number = 20
+    with backlog(number) as listener:
+        eager, limits = Eager(listener), getrlimit(RLIMIT_NOFILE)
+        with closing(socket.socket()) as probe:
+            highest = probe.fileno()
+        setrlimit(RLIMIT_NOFILE, (highest + 5, limits[1]))
+        try:
+            accepted = [await eager.accept() for _ in range(5)]
+            with pytest.raises(OSError, match="Too many open files"):
+                await eager.accept()
+        finally:
+            setrlimit(RLIMIT_NOFILE, limits)
+        with trio.fail_after(60):
+            accepted += [await eager.accept() for _ in range(number - 5)]
+        for stream in accepted:
+            await stream.aclose()

@@ -1,0 +1,151 @@
+"""How long a stop takes, in virtual time: what it waits for, and for how long at most."""
+
+import random
+from collections.abc import AsyncIterator
+from functools import partial
+
+import pytest
+import trio
+import trio.testing
+from structlog.testing import capture_logs
+
+from bunqueue_trio.config import CLOSE_S, DRAIN_S, Settings
+from bunqueue_trio.runtime.clock import Clock
+from bunqueue_trio.runtime.server import Server
+from bunqueue_trio.runtime.tree import serve
+from bunqueue_trio.storage.memory import MemoryStore
+from bunqueue_trio.transports import slow_lane  # noqa: F401 - else a thread reads it, which virtual time does not wait for
+from bunqueue_trio.transports.listener import Http
+from tests.sim.wire import Connection, End, Listener, Pace, Poller
+from tests.stream.hot_world import START_MS, put
+from tests.stream.ws import CLOSE, HANDSHAKE, TEXT, frame
+
+GRACE_S = 20
+OPEN = HANDSHAKE.format(path="/ws").encode()
+UNSUBSCRIBE = frame(TEXT, b'{"cmd":"Unsubscribe"}')
+PHASES = {
+    "before a request": b"",
+    "during the head": b"GET /live HT",
+    "after the headers": b"POST /queues/q/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n",
+    "during the body": b"POST /queues/q/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{",
+    "during a large body": b"POST /queues/q/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n"
+    + b"x" * 100_000,
+    "during a chunk": b"POST /queues/q/jobs HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab",
+    "in a waiting pull": b"GET /queues/none/jobs?timeout=50000 HTTP/1.1\r\nHost: x\r\n\r\n",
+    "waiting for a job": b"GET /jobs/none/wait?timeout=50000 HTTP/1.1\r\nHost: x\r\n\r\n",
+    "with events": b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n",
+    "during a frame": OPEN + frame(TEXT, b'{"cmd":"Ping"}')[:4],
+    "with a WebSocket's pull waiting": OPEN + frame(TEXT, b'{"cmd":"PULL","queue":"none","timeout":50000}'),
+}
+
+
+class Stopping:
+    """A server with connections, which is to stop."""
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self.nursery = nursery
+        self.server = Server(Settings(shutdown_grace_ms=GRACE_S * 1000), MemoryStore(), Clock(START_MS))
+        self.listener = Listener()
+        self.ended = trio.Event()
+        self.http: Http | None = None
+        self.scope = trio.CancelScope()
+
+    async def start(self) -> None:
+        up = trio.Event()
+
+        async def transport(_: Server, *, task_status: trio.TaskStatus[list[str]]) -> None:  # noqa: ASYNC128
+            async with trio.open_nursery() as connections:
+                self.http = Http(self.server, connections, express=True, make_poller=Poller)
+                up.set()
+                await self.http.run([self.listener], partial(task_status.started, []))
+
+        async def run() -> None:
+            with self.scope:
+                await serve(self.server, [transport])
+            self.ended.set()
+
+        self.nursery.start_soon(run)
+        await up.wait()
+        await trio.testing.wait_all_tasks_blocked()
+
+    async def connect(self, data: bytes = b"") -> End:
+        connection = Connection(random.Random(1), Pace(0, 0, 0))
+        self.listener.offer(connection.server)
+        put(connection.client, data)
+        await trio.testing.wait_all_tasks_blocked()
+        return connection.client
+
+    async def stop(self, *, at_once: bool = False) -> float:
+        """Stop it, as a signal does, or as a second one; return the seconds that it took."""
+        begun = trio.current_time()
+        self.server.stop.set()
+        if at_once:
+            await trio.testing.wait_all_tasks_blocked()
+            self.scope.cancel()
+        await self.ended.wait()
+        return trio.current_time() - begun
+
+    def leftovers(self) -> dict[str, int]:
+        assert self.http is not None
+        return {
+            "tasks": len(self.nursery.child_tasks), "http": len(self.http._connections),
+            "ws": self.server.connections.ws, "sse": self.server.connections.sse,
+            "bytes": self.server.buffers.held, "polls": self.server.core.pulls_waiting,
+            "parked": len(self.http.shared.hot),
+        }  # fmt: skip
+
+
+@pytest.fixture
+async def stopping(nursery: trio.Nursery) -> AsyncIterator[Stopping]:
+    world = Stopping(nursery)
+    await world.start()
+    yield world
+    nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("at_once", [False, True], ids=["in order", "second signal"])
+async def test_a_stop_ends_within_its_grace_whatever_clients_have_left_and_leaves_nothing(
+    stopping: Stopping, at_once: bool
+) -> None:
+    for sent in PHASES.values():
+        for _ in range(3):
+            await stopping.connect(sent)
+    before = stopping.leftovers()
+    assert before["http"] == 3 * len(PHASES)
+    assert all(before.values()), before
+    assert await stopping.stop(at_once=at_once) <= (1 if at_once else GRACE_S + 1)
+    assert not any(stopping.leftovers().values()), stopping.leftovers()
+
+
+async def test_workers_that_hold_jobs_do_not_hold_up_a_stop(stopping: Stopping) -> None:
+    async def agree(end: End) -> None:
+        while not (data := bytes(await end.receive_some())).startswith(b"\x88"):
+            assert data
+        put(end, frame(CLOSE, b"\x03\xe9"))
+
+    for number in range(20):
+        pull = frame(TEXT, b'{"cmd":"PUSH","queue":"q","data":1}') + frame(TEXT, b'{"cmd":"PULL","queue":"q"}')
+        end = await stopping.connect(OPEN + UNSUBSCRIBE + pull)
+        assert stopping.server.counts()["active"] == number + 1
+        await end.receive_some()
+        stopping.nursery.start_soon(agree, end)
+    with capture_logs() as lines:
+        assert await stopping.stop() == pytest.approx(DRAIN_S, abs=0.01)
+    assert not [line for line in lines if line["log_level"] == "warning"]
+    assert stopping.server.counts()["active"] == 20
+
+
+async def test_who_must_be_cut_at_the_end_of_the_grace_is_counted(stopping: Stopping) -> None:
+    await stopping.connect(PHASES["during the body"])
+    with capture_logs() as lines:
+        await stopping.stop()
+    assert [line["connections"] for line in lines if line["log_level"] == "warning"] == [1]
+
+
+async def test_the_server_hangs_up_at_once_when_both_have_closed(stopping: Stopping) -> None:
+    end = await stopping.connect(OPEN + frame(CLOSE, b"\x03\xe8"))
+    begun, data = trio.current_time(), b""
+    while piece := bytes(await end.receive_some()):
+        data += piece
+    assert data.endswith(b"\x88\x02\x03\xe8")
+    assert trio.current_time() - begun < CLOSE_S / 10
