@@ -218,3 +218,10 @@ def test_a_retry_of_all_leaves_it_where_it_is(bench: Bench):
     said = bench.do(c.RetryDlq(queue="q"))
     assert (said.count, said.left) == (1, 1)
     assert (bench.state(job_id).state, bench.state(other).state) == ("failed", "waiting")
+
+
+def test_a_record_keeps_who_has_discarded_the_job(bench: Bench):
+    bench.push(job_id="a")
+    apply(bench.engine, c.Discard(id="a"), bench.now, by=By("ann", "10.0.0.7"))
+    job = bench.engine.jobs["a"]
+    assert Reader().finished(finished_row(job)).noted().discarded_by == "ann"

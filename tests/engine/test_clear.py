@@ -215,3 +215,15 @@ def test_a_dry_run_of_a_cleaning_tells_what_would_go_and_removes_nothing(bench: 
     done = bench.do(c.Clean(queue="q", state="failed"))
     assert (done.ids, done.bytes) == ([dead], would.bytes)
     assert bench.do(c.Clean(queue="q", state="waiting", grace=5000, dry_run=True)).bytes == 0
+
+
+def test_an_obliterated_queue_is_not_done_while_more_is_there(bench: Bench):
+    for _ in range(3):
+        die(bench)
+    bench.commit()
+    assert not bench.do(c.Obliterate(queue="q", limit=2)).done, "a record is left"
+    bench.commit()
+    assert bench.do(c.Obliterate(queue="q", limit=2)).done
+    for _ in range(3):
+        bench.push()
+    assert not bench.do(c.Obliterate(queue="q", limit=2)).done, "a job is left"

@@ -51,13 +51,14 @@ async def test_what_is_new_is_what_no_dead_letter_is_of(autojump_clock: object) 
         def errors() -> list[tuple[str, int]]:
             return [(each.shape, each.died) for each in server.past().errors]
 
-        for _ in range(6):
+        for _ in range(7):
             await push(bunqueue, "q")
         await fail(bunqueue, "q", 3, "no room for {}")
         assert [died for _, died in errors()] == [3]
         parent = await push(bunqueue, "r")
         await push(bunqueue, "r", depends_on=[parent])
         await run(c.Discard(id=parent))
+        await run(c.Discard(id=(await take(bunqueue, "q", 1))[0][0]))
         await run(c.Cancel(id=(await take(bunqueue, "q", 1))[0][0], reason="no"))
         assert len(errors()) == 1, "nobody's word, and no job that waited for another"
         key = server.past().errors[0].fingerprint

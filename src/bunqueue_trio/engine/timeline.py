@@ -64,10 +64,12 @@ def timeline(engine: Engine, job_id: str, after: str | None, now: int) -> tr.Tim
     events = engine.archive.events_after(start, EVENTS_LOOKED)
     wanted = b'"jobId":"%s"' % job_id.encode()
     for _, body in events:
-        if wanted in body and (event := _read(body)).job_id == job_id and event.event_type not in _NOT_TOLD:
-            began = 0 if job is None else job.created_at
-            if event.timestamp < began or (event.event_type, event.timestamp) not in kept.told:
-                moments.append(_moment(event))
+        if wanted not in body:
+            continue
+        event = _read(body)
+        is_told = event.event_type in _NOT_TOLD or (event.event_type, event.timestamp) in kept.told
+        if event.job_id == job_id and not is_told:
+            moments.append(_moment(event))
     # Of one ms, what somebody did comes before what came of it.
     moments.sort(key=lambda moment: (moment.at, moment.what != "act"))
     reached = events[-1][0] if events else engine.archive.last_event_id
