@@ -43,7 +43,7 @@ HANDS = [
     Mutant("engine/workers.py", "return worker.name if worker.is_named or worker.name == worker.id else", "return worker.id if worker.is_named or worker.name == worker.id else", "an attempt has an id that says nothing to people"),
     Mutant("engine/timeline.py", "_SAFE = 0.98", "_SAFE = 9.0", "what happened to a job just after its push is missed"),
     Mutant("engine/timeline.py", " or (event.event_type, event.timestamp) in kept.told", "", "a timeline tells things twice"),
-    Mutant("engine/timeline.py", "if event.job_id == job_id and not is_told:", "if not is_told:", "what stands in a payload has happened to another job"),
+    Mutant("engine/timeline.py", "if event.job_id == job_id and not is_known:", "if not is_known:", "what stands in a payload has happened to another job"),
     Mutant("engine/timeline.py", " or (ended is not None and _time(events[-1][1]) > ended)", "", "all that happened since is looked through for a job that has ended"),
     Mutant("engine/timeline.py", "return int(job_id[:8] + job_id[9:13], 16) if _UUID7.fullmatch(job_id) else 0", "return 0", "all that happened before is looked through for a job"),
     Mutant("engine/timeline.py", "    if begins >= since:\n        return low, low > 0\n", "    if begins >= since:\n        return low, False\n", "a timeline does not say that something is missing"),

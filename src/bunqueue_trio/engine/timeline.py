@@ -67,8 +67,8 @@ def timeline(engine: Engine, job_id: str, after: str | None, now: int) -> tr.Tim
         if wanted not in body:
             continue
         event = _read(body)
-        is_told = event.event_type in _NOT_TOLD or (event.event_type, event.timestamp) in kept.told
-        if event.job_id == job_id and not is_told:
+        is_known = event.event_type in _NOT_TOLD or (event.event_type, event.timestamp) in kept.told
+        if event.job_id == job_id and not is_known:
             moments.append(_moment(event))
     # Of one ms, what somebody did comes before what came of it.
     moments.sort(key=lambda moment: (moment.at, moment.what != "act"))
