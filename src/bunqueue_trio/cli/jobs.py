@@ -240,7 +240,8 @@ def cancel(
         ask = partial(answer, url, token, c.Cancel, **given)
         _each(url, token, job_ids, said, lambda job_id: ask(id=job_id), as_json=as_json)
     else:
-        refuse_without(force, "--force: without it active jobs of a filter are left alone", "grace")
+        if grace != 0:
+            refuse_without(force, "--force: without it active jobs of a filter are left alone", "grace")
         act_on_many(
             url, token, wanted, "cancel", "cancelled", yes=yes, dry_run=dry_run, as_json=as_json, force=force, **given
         )

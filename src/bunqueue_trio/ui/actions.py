@@ -76,7 +76,7 @@ def back(action: Action, form: Form) -> str:
     if action.goes_back.startswith("/"):
         return action.goes_back
     if action.goes_back == "found":
-        return f"/ui/jobs?{urlencode(filters.said(form))}"
+        return filters.address(form)
     if action.goes_back == "group":
         group = urlencode({"fingerprint": form["fingerprint"]})
         return f"/ui/errors/{segment_of(form['queue'])}?{group}" if form["queue"] else "/ui/errors"

@@ -239,7 +239,7 @@ async def worker_of(ask: Ask, worker_id: str) -> WorkerView | None:
 
 
 def at_once(n: int) -> str:
-    """Say that so many are done in several goes, where they are."""
+    """Say that they are done in several goes, where they are that many."""
     return f"; {ACT_MAX:,} at once, the rest by doing it again" if n > ACT_MAX else ""
 
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
+from urllib.parse import urlencode
 
 import trio
 
@@ -10,12 +11,13 @@ from bunqueue_trio.errors import Refused
 from bunqueue_trio.pages.words import Given, count, line
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.replies import ListedJob
+from bunqueue_trio.protocol.request import segment_of
 from bunqueue_trio.ui.action import Action, Does, Done, Field, Form, Looks, Preview
 from bunqueue_trio.ui.ask import Ask, Wrong
 from bunqueue_trio.ui.commands import make
 from bunqueue_trio.ui.doing import ACT_MAX, EXAMPLES_MAX, at_once, duration, why_not
 
-# On a page; found at most, of so many looks at the engine: each is about 4 ms.
+# On a page; counted at most; looks at the engine for them, each about 4 ms.
 SHOWN = 50
 COUNTED = 500
 LOOKS = 40
@@ -53,6 +55,14 @@ def said(given: Mapping[str, str]) -> dict[str, str]:
     """Return the parts of the filter that somebody has filled in."""
     texts = {name: given.get(name, "").strip()[:256] for name in NAMES}
     return {name: text for name, text in texts.items() if text}
+
+
+def address(form: Form) -> str:
+    """Return the page that shows what is found; of a queue and a state alone there is a list."""
+    parts = said(form)
+    if parts.keys() == {"queue", "state"}:
+        return f"/ui/queues/{segment_of(parts['queue'])}/jobs?{urlencode({'state': parts['state']})}"
+    return f"/ui/jobs?{urlencode(parts)}"
 
 
 def wanted(form: Form) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Jobs: lists by queue and state, and one job with why it is where it is."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 import trio
@@ -9,20 +9,25 @@ import trio
 from bunqueue_trio import errors
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.pages import words
+from bunqueue_trio.pages.timeline import line_of
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.commands import Command
+from bunqueue_trio.protocol.lines import Moment
 from bunqueue_trio.protocol.request import segment_of
 from bunqueue_trio.ui import filters
 from bunqueue_trio.ui.actions import bind
 from bunqueue_trio.ui.ask import Ask, Leads, Screen, Wrong
 from bunqueue_trio.ui.commands import curl, make
 from bunqueue_trio.ui.payload import Shown, show
+from bunqueue_trio.ui.render import clock_time
 from bunqueue_trio.ui.views.queues import STATES, of
 
 PAGE = 50
 PREVIEW_CHARS = 160
 # All that are kept of a job; the newest of them are shown.
 LOG_MAX, LOG_SHOWN = 1000, 50
+# Pages of its past, each of some thousand events looked at; and of what was found in them the newest.
+PAST_LOOKS, PAST_SHOWN = 4, 100
 
 _ACTS = {
     "waiting": ("cancel", "priority", "delay", "discard"), "delayed": ("promote", "delay", "priority", "discard", "cancel"),
@@ -37,8 +42,8 @@ async def index(ask: Ask) -> Screen | Leads:
     job_id, said = ask.query.get("id", "").strip(), filters.said(ask.query)
     if job_id:
         return Leads(f"/ui/jobs/{segment_of(job_id)}")
-    if said.keys() == {"queue", "state"} and "all" not in ask.query:
-        return Leads(f"/ui/queues/{segment_of(said['queue'])}/jobs?{urlencode({'state': said['state']})}")
+    if said.keys() == {"queue", "state"}:
+        return Leads(filters.address(said))
     if said:
         return await found(ask, said)
     full = sorted((q for q in (await ask.found())[0].queues if q.jobs or q.completed), key=lambda q: (-q.jobs, q.name))
@@ -110,6 +115,7 @@ async def one(ask: Ask) -> Screen:
         logs = ask.look(c.GetLogs(id=job_id, limit=LOG_MAX)).data
         await trio.lowlevel.checkpoint()
         attempts = ask.look(c.GetAttempts(id=job_id)).attempts
+        past = await _past(ask, job_id)
         if state.state == "completed":
             await trio.lowlevel.checkpoint()
             result = show(ask.look(c.GetResult(id=job_id)).result, ask.mask)
@@ -125,13 +131,40 @@ async def one(ask: Ask) -> Screen:
         "job.html", job_id, "jobs",
         {
             "job": job, "state": state, "why": why, "data": show(job.data, ask.mask), "result": result,
-            "attempts": attempts[::-1], "logs": logs.logs[-LOG_SHOWN:], "log_count": logs.count, "log_line": words.line("logs", words.Given(job_id)),
+            "past": past, "attempts": attempts[::-1], "logs": logs.logs[-LOG_SHOWN:], "log_count": logs.count, "log_line": words.line("logs", words.Given(job_id)),
             "repeat": None if bytes(state.repeat) == b"null" else show(state.repeat, ask.mask).text,
             "actions": [bind(ask, name, queue=job.queue, id=job_id) for name in _ACTS.get(state.state, ())],
             "curl": curl(ask.base, c.GetJob, {"id": job_id}, with_token=with_token),
         },
         live_s=3,
     )  # fmt: skip
+
+
+class Past(NamedTuple):
+    """What happened to a job: when, and what, oldest first; and where to read on, if that is not all."""
+
+    lines: list[tuple[int, str]]
+    more: str
+    has_gap: bool
+    """Older events are not kept any more."""
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= PREVIEW_CHARS else text[:PREVIEW_CHARS] + "…"
+
+
+async def _past(ask: Ask, job_id: str) -> Past:
+    after, moments, has_gap = None, list[Moment](), False
+    for _ in range(PAST_LOOKS):
+        told = ask.look(c.GetTimeline(id=job_id, after=after))
+        await trio.lowlevel.checkpoint()
+        moments += told.entries
+        after, has_gap = told.next, has_gap or told.gap
+        if after is None:
+            break
+    moments.sort(key=lambda moment: (moment.at, moment.what != "act"))
+    more = "" if after is None else words.line("job", words.Given(job_id), "--timeline")
+    return Past([(each.at, _cut(line_of(each, clock_time))) for each in moments[-PAST_SHOWN:]], more, has_gap)
 
 
 _WHOLE: Mapping[str, tuple[str, type[Command]]] = {
