@@ -1,6 +1,8 @@
 """A command line whose server is a function: it is given the request that the command line would send, and returns the answer."""
 
+import pkgutil
 from collections.abc import Callable
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -8,12 +10,17 @@ import msgspec
 import pytest
 from msgspec import inspect as types
 
+from bunqueue_trio import cli
 from bunqueue_trio.cli import remote
 from bunqueue_trio.protocol.catalog import SPECS
 from bunqueue_trio.protocol.commands import Command
 from bunqueue_trio.protocol.request import request_of
 from bunqueue_trio.protocol.routes import path_of_page
 from bunqueue_trio.protocol.surrogates import read
+
+# A command's module is read when the command is first used: it would keep what is put in place of a function for one test.
+for _each in pkgutil.iter_modules(cli.__path__):
+    import_module(f"{cli.__name__}.{_each.name}")
 
 
 def over_http(answer: Callable[..., Any]) -> Callable[..., Any]:

@@ -92,7 +92,14 @@ CASES = (
     Case("retry", {"queue": "q", "id": "bad-3"}),
     Case("purge", {"queue": "q", "id": "bad-3"}),
     Case("cancel", {"queue": "q", "id": "w-1"}),
-    Case("cancel", {"queue": "q", "id": "held-0"}),
+    Case("cancel", {"queue": "q", "id": "held-0", "reason": " wrong month ", "grace": " 30s "}),
+    Case("cancel-found", {"queue": "q", "idPrefix": "w-"}),
+    Case("cancel-found", {"queue": "q", "state": "active", "reason": "it hangs", "force": "yes"}),
+    Case("promote-found", {"queue": "q", "state": "delayed"}),
+    Case("priority-found", {"idPrefix": "w-", "priority": " -7 "}),
+    Case("discard-found", {"queue": "q", "older": "0s", "attempts": "0", "force": "yes"}),
+    Case("retry-found", {"queue": "q", "state": "failed", "error": "order", "newer": "9h"}),
+    Case("purge-found", {"queue": "q", "state": "failed", "error": "TimeoutError: db"}),
     Case("promote", {"queue": "q", "id": "later-1"}),
     Case("discard", {"queue": "q", "id": "w-1"}),
     Case("priority", {"queue": "q", "id": "w-1", "priority": " -7 "}),
@@ -221,7 +228,7 @@ async def button(bunqueue: Bunqueue, case: Case) -> None:
 async def command_line(bunqueue: Bunqueue, case: Case) -> None:
     form = await prepare(bunqueue, case)
     words, _ = lines_of((await Site(bunqueue).get(f"/ui/act/{case.action}?{urlencode(form)}")).html)
-    more = AGREED.get(words[1], AGREED.get(" ".join(words[1:3]), ()))
+    more = ("--yes",) if case.action.endswith("-found") else AGREED.get(words[1], AGREED.get(" ".join(words[1:3]), ()))
     result = await trio.to_thread.run_sync(lambda: CliRunner().invoke(main, [*words[1:], *more]))
     assert result.exit_code == 0, (words, result.output, result.exception)
 

@@ -240,7 +240,8 @@ def cancel(
         ask = partial(answer, url, token, c.Cancel, **given)
         _each(url, token, job_ids, said, lambda job_id: ask(id=job_id), as_json=as_json)
     else:
-        refuse_without(force, "--force: without it active jobs of a filter are left alone", "grace")
+        if grace != 0:
+            refuse_without(force, "--force: without it active jobs of a filter are left alone", "grace")
         act_on_many(
             url, token, wanted, "cancel", "cancelled", yes=yes, dry_run=dry_run, as_json=as_json, force=force, **given
         )
@@ -304,15 +305,23 @@ def _are_ids(job_ids: tuple[str, ...], wanted: dict[str, Any], *, dry_run: bool)
 
 @click.command()
 @with_server
-@click.argument("job_id", metavar="ID")
+@_ids
+@with_filter
 @click.option("--priority", type=int, help="Jobs with a higher number come first, and older ones before newer ones.")
 @click.option("--delay", type=DURATION, metavar="TIME", help="Make it ready this long from now; 0s: now.")
 @click.option("--data", metavar="JSON", help="The new payload; `-`: from standard input, `@FILE`: from a file.")
+@dry_option
+@yes_option
 @json_option
 def change(
-    url: str, token: str | None, job_id: str, *, priority: int | None, delay: int | None, data: str | None, as_json: bool
+    url: str, token: str | None, job_ids: tuple[str, ...], wanted: dict[str, Any], *, priority: int | None, delay: int | None,
+    data: str | None, dry_run: bool, yes: bool, as_json: bool,
 ) -> None:  # fmt: skip
-    """Change the payload, priority or delay of the job ID. An active job cannot be changed."""
+    """Change the payload, priority or delay of these IDs, or the priority of all that a filter describes.
+
+    An active job cannot be changed.
+    """
+    are_ids = _are_ids(job_ids, wanted, dry_run=dry_run)
     changes: dict[str, Any] = {
         "data": None if data is None else Raw(json_argument(data)),
         "priority": priority,
@@ -321,12 +330,20 @@ def change(
     given = {name: value for name, value in changes.items() if value is not None}
     if not given:
         raise click.UsageError("say what to change: --data, --priority or --delay")
-    for name, value in given.items():
-        try:
-            answer(url, token, _CHANGES[name], id=job_id, **{name: value})
-        except Refusal as refusal:
-            raise explained(url, token, job_id, refusal) from None
-        say(f"{job_id}: {name} changed", {"id": job_id, "changed": name}, as_json=as_json)
+    if not are_ids:
+        if given.keys() != {"priority"}:
+            raise click.UsageError("of all that a filter describes only the --priority can be changed")
+        act_on_many(
+            url, token, wanted, "priority", "changed", yes=yes, dry_run=dry_run, as_json=as_json, priority=priority
+        )
+        return
+    for job_id in job_ids:
+        for name, value in given.items():
+            try:
+                answer(url, token, _CHANGES[name], id=job_id, **{name: value})
+            except Refusal as refusal:
+                raise explained(url, token, job_id, refusal) from None
+            say(f"{job_id}: {name} changed", {"id": job_id, "changed": name}, as_json=as_json)
 
 
 def _who() -> str:

@@ -44,7 +44,7 @@ class Given(str):
     __slots__ = ()
 
 
-_ALONE = frozenset({"--delayed", "--groups", "--live", "--yes"})
+_ALONE = frozenset({"--delayed", "--force", "--groups", "--json", "--live", "--yes"})
 """Options that have no value."""
 
 

@@ -13,7 +13,7 @@ from bunqueue_trio.pages.words import Given, line
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.commands import Command
 from bunqueue_trio.protocol.request import segment_of
-from bunqueue_trio.ui import doing, restoring
+from bunqueue_trio.ui import doing, filters, restoring
 from bunqueue_trio.ui.action import Action, Field, Form
 from bunqueue_trio.ui.ask import Ask, Wrong
 from bunqueue_trio.ui.commands import curl
@@ -75,6 +75,8 @@ def back(action: Action, form: Form) -> str:
     """Return the page to go to when it is done."""
     if action.goes_back.startswith("/"):
         return action.goes_back
+    if action.goes_back == "found":
+        return filters.address(form)
     if action.goes_back == "group":
         group = urlencode({"fingerprint": form["fingerprint"]})
         return f"/ui/errors/{segment_of(form['queue'])}?{group}" if form["queue"] else "/ui/errors"
@@ -323,9 +325,10 @@ _ROWS = (
         doing.of_job, doing.once("{id} is deleted."), about=("queue", "id"), is_grave=True,
     ),
     Action(
-        "cancel", "Cancel", lambda f: f"Cancel the job {f['id']}", c.Cancel, _job, lambda f: ("cancel", f["id"]),
-        doing.of_job, doing.once("{id} is cancelled."), about=("queue", "id"), is_grave=True,
-        note="An active one is taken from its worker: what that reports later is refused.",
+        "cancel", "Cancel", lambda f: f"Cancel the job {f['id']}", c.Cancel, lambda f, now: _job(f, now) | filters.kept(f),
+        lambda f: ("cancel", f["id"], *filters.kept_words(f)), doing.of_job, doing.once("{id} is cancelled."), about=("queue", "id"),
+        goes_back="job", fields=filters.WHY_CANCELLED,
+        note="Its record is kept among the dead letters, from where it can be retried. An active one is taken from its worker, which hears of it.",
     ),
     Action(
         "promote", "Run now", lambda f: f"Make the job {f['id']} ready now", c.Promote, _job,
@@ -399,6 +402,6 @@ _ROWS = (
 )  # fmt: skip
 
 ACTIONS: Mapping[str, Action] = {
-    row.name: row for row in (*_ROWS, *(row for group in GROUPS for row in _settings(group)))
+    row.name: row for row in (*_ROWS, *filters.ROWS, *(row for group in GROUPS for row in _settings(group)))
 }
 """By their names in addresses."""

@@ -116,7 +116,7 @@ async def before_drain(ask: Ask, form: Form) -> Preview:
     counts = ask.look(c.GetQueue(queue=form["queue"])).queue.counts
     n = counts["waiting"] + (counts["delayed"] if form.get("delayed") == "yes" else 0)
     jobs = ask.look(c.GetJobs(queue=form["queue"], state="waiting", limit=EXAMPLES_MAX)).jobs
-    return Preview(f"{count(n, 'job')} would be removed{_at_once(n)}.", tuple(job.id for job in jobs), not n)
+    return Preview(f"{count(n, 'job')} would be removed{at_once(n)}.", tuple(job.id for job in jobs), not n)
 
 
 async def before_clean(ask: Ask, form: Form) -> Preview:
@@ -133,7 +133,7 @@ async def before_clean(ask: Ask, form: Form) -> Preview:
             break
     more = "" if after is None else f" of the {looked:,} looked at"
     says = f"{count(found, 'job')}{more}, about {size(taken)}, would be removed"
-    return Preview(f"{says}{_at_once(found)}.", tuple(examples), not found)
+    return Preview(f"{says}{at_once(found)}.", tuple(examples), not found)
 
 
 async def before_dead(ask: Ask, form: Form) -> Preview:
@@ -141,7 +141,7 @@ async def before_dead(ask: Ask, form: Form) -> Preview:
     await trio.lowlevel.checkpoint()
     told = ask.look(c.Dlq(queue=form["queue"], limit=EXAMPLES_MAX))
     return Preview(
-        f"{count(told.total, 'dead letter')}{_at_once(told.total)}.", tuple(each.job.id for each in told.entries), not told.total
+        f"{count(told.total, 'dead letter')}{at_once(told.total)}.", tuple(each.job.id for each in told.entries), not told.total
     )  # fmt: skip
 
 
@@ -238,7 +238,8 @@ async def worker_of(ask: Ask, worker_id: str) -> WorkerView | None:
         after = page.next
 
 
-def _at_once(n: int) -> str:
+def at_once(n: int) -> str:
+    """Say that they are done in several goes, where they are that many."""
     return f"; {ACT_MAX:,} at once, the rest by doing it again" if n > ACT_MAX else ""
 
 
@@ -325,18 +326,23 @@ def dead_ones(done: str) -> Does:
         reply: Any = await ask.server.core.execute(make(action.command, fields), by=ask.by)
         total = reply.count + sum(reply.refused.values())
         says = f"{form['queue']}: {reply.count:,} of {count(total, 'dead letter')} {done}"
-        why = ", ".join(f"{n:,} {_WHY_NOT.get(code, code)}" for code, n in sorted(reply.refused.items()))
         more = "" if reply.next is None or "number" in form else " There may be more: do it again."
-        return Done(f"{says}{f' ({why})' if why else ''}.{more}", tuple(letter.job.id for letter in watch))
+        return Done(f"{says}{why_not(reply.refused)}.{more}", tuple(letter.job.id for letter in watch))
 
     return do
 
 
 _WHY_NOT = {
     "key-held": "whose key another job holds", "dependency-dead": "that depend on a dead job", "not-dead": "not dead any more",
-    "job-cancelled": "cancelled on purpose",
+    "job-cancelled": "cancelled on purpose", "is-active": "that are active",
 }  # fmt: skip
 """Code → what kept some of them from it."""
+
+
+def why_not(refused: Mapping[str, int]) -> str:
+    """Return what kept an act from some of the jobs, in brackets; empty when nothing did."""
+    why = ", ".join(f"{n:,} {_WHY_NOT.get(code, code)}" for code, n in sorted(refused.items()))
+    return f" (not {why})" if why else ""
 
 
 async def _step(ask: Ask, action: Action, form: Form, done: int, **more: Any) -> Any:

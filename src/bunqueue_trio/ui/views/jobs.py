@@ -1,6 +1,7 @@
 """Jobs: lists by queue and state, and one job with why it is where it is."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 import trio
@@ -8,18 +9,25 @@ import trio
 from bunqueue_trio import errors
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.pages import words
+from bunqueue_trio.pages.timeline import line_of
 from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol.commands import Command
+from bunqueue_trio.protocol.lines import Moment
 from bunqueue_trio.protocol.request import segment_of
+from bunqueue_trio.ui import filters
 from bunqueue_trio.ui.actions import bind
 from bunqueue_trio.ui.ask import Ask, Leads, Screen, Wrong
-from bunqueue_trio.ui.commands import curl
+from bunqueue_trio.ui.commands import curl, make
 from bunqueue_trio.ui.payload import Shown, show
+from bunqueue_trio.ui.render import clock_time
 from bunqueue_trio.ui.views.queues import STATES, of
 
 PAGE = 50
 PREVIEW_CHARS = 160
 # All that are kept of a job; the newest of them are shown.
 LOG_MAX, LOG_SHOWN = 1000, 50
+# Pages of its past, each of some thousand events looked at; and of what was found in them the newest.
+PAST_LOOKS, PAST_SHOWN = 4, 100
 
 _ACTS = {
     "waiting": ("cancel", "priority", "delay", "discard"), "delayed": ("promote", "delay", "priority", "discard", "cancel"),
@@ -30,20 +38,36 @@ _ACTS = {
 
 
 async def index(ask: Ask) -> Screen | Leads:
-    """Return the page that finds jobs: by id, or by queue and state."""
-    job_id, queue, state = (
-        ask.query.get("id", "").strip(),
-        ask.query.get("queue", "").strip(),
-        ask.query.get("state", ""),
-    )
+    """Return the page that finds jobs: by id, or by a filter; of a queue and a state alone there is a list."""
+    job_id, said = ask.query.get("id", "").strip(), filters.said(ask.query)
     if job_id:
         return Leads(f"/ui/jobs/{segment_of(job_id)}")
-    if queue:
-        return Leads(f"/ui/queues/{segment_of(queue)}/jobs?{urlencode({'state': state or 'waiting'})}")
-    found = sorted((q for q in (await ask.found())[0].queues if q.jobs or q.completed), key=lambda q: (-q.jobs, q.name))
+    if said.keys() == {"queue", "state"}:
+        return Leads(filters.address(said))
+    if said:
+        return await found(ask, said)
+    full = sorted((q for q in (await ask.found())[0].queues if q.jobs or q.completed), key=lambda q: (-q.jobs, q.name))
     return Screen(
-        "jobs.html", "Jobs", "jobs", {"queues": found[:PAGE], "total": len(found), "states": STATES}, live_s=5
-    )
+        "jobs.html", "Jobs", "jobs",
+        {"queues": full[:PAGE], "total": len(full), "states": STATES, "parts": filters.PARTS, "form": {}}, live_s=5,
+    )  # fmt: skip
+
+
+async def found(ask: Ask, form: dict[str, str]) -> Screen:
+    """Return the page of the jobs that a filter describes, and what can be done with all of them."""
+    after = ask.query.get("after") or None
+    told = await filters.find(ask, form, after)
+    rows = [(job, show(job.data, ask.mask, PREVIEW_CHARS)) for job in told.jobs]
+    base = f"/ui/jobs?{urlencode(form)}"
+    more = None if told.after is None else f"{base}&{urlencode({'after': told.after})}"
+    return Screen(
+        "found.html", filters.which(form), "jobs",
+        {
+            "rows": rows, "told": told, "more": more, "begins": after is None, "base": base, "which": filters.which(form),
+            "form": form, "parts": filters.PARTS, "states": STATES, "listing": filters.listing(form),
+            "actions": [bind(ask, name, **form) for name in filters.fitting(form)] if told.total else [],
+        },
+    )  # fmt: skip
 
 
 async def listed(ask: Ask) -> Screen:
@@ -89,6 +113,9 @@ async def one(ask: Ask) -> Screen:
         why = ask.look(c.Why(id=job_id))
         await trio.lowlevel.checkpoint()
         logs = ask.look(c.GetLogs(id=job_id, limit=LOG_MAX)).data
+        await trio.lowlevel.checkpoint()
+        attempts = ask.look(c.GetAttempts(id=job_id)).attempts
+        past = await _past(ask, job_id)
         if state.state == "completed":
             await trio.lowlevel.checkpoint()
             result = show(ask.look(c.GetResult(id=job_id)).result, ask.mask)
@@ -104,7 +131,7 @@ async def one(ask: Ask) -> Screen:
         "job.html", job_id, "jobs",
         {
             "job": job, "state": state, "why": why, "data": show(job.data, ask.mask), "result": result,
-            "logs": logs.logs[-LOG_SHOWN:], "log_count": logs.count, "log_line": words.line("logs", words.Given(job_id)),
+            "past": past, "attempts": attempts[::-1], "logs": logs.logs[-LOG_SHOWN:], "log_count": logs.count, "log_line": words.line("logs", words.Given(job_id)),
             "repeat": None if bytes(state.repeat) == b"null" else show(state.repeat, ask.mask).text,
             "actions": [bind(ask, name, queue=job.queue, id=job_id) for name in _ACTS.get(state.state, ())],
             "curl": curl(ask.base, c.GetJob, {"id": job_id}, with_token=with_token),
@@ -113,16 +140,57 @@ async def one(ask: Ask) -> Screen:
     )  # fmt: skip
 
 
+class Past(NamedTuple):
+    """What happened to a job: when, and what, oldest first; and where to read on, if that is not all."""
+
+    lines: list[tuple[int, str]]
+    more: str
+    has_gap: bool
+    """Older events are not kept any more."""
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= PREVIEW_CHARS else text[:PREVIEW_CHARS] + "…"
+
+
+async def _past(ask: Ask, job_id: str) -> Past:
+    after, moments, has_gap = None, list[Moment](), False
+    for _ in range(PAST_LOOKS):
+        told = ask.look(c.GetTimeline(id=job_id, after=after))
+        await trio.lowlevel.checkpoint()
+        moments += told.entries
+        after, has_gap = told.next, has_gap or told.gap
+        if after is None:
+            break
+    moments.sort(key=lambda moment: (moment.at, moment.what != "act"))
+    more = "" if after is None else words.line("job", words.Given(job_id), "--timeline")
+    return Past([(each.at, _cut(line_of(each, clock_time))) for each in moments[-PAST_SHOWN:]], more, has_gap)
+
+
+_WHOLE: Mapping[str, tuple[str, type[Command]]] = {
+    "payload": ("Payload", c.GetJob), "result": ("Result", c.GetResult), "error": ("Last error", c.GetState),
+}  # fmt: skip
+"""What of a job has a page of its own → its heading, and what reads it."""
+
+
 async def data(ask: Ask) -> Screen:
-    """Return the whole payload of a job on a page of its own."""
+    """Return the whole payload, result or last error of a job on a page of its own."""
     await trio.lowlevel.checkpoint()
-    job_id = ask.values["id"]
+    job_id, of = ask.values["id"], ask.query.get("of", "payload")
+    if of not in _WHOLE:
+        raise Wrong(f"{of[:100]!r} is nothing that a job has", 404)
+    heading, kind = _WHOLE[of]
     try:
-        job = ask.look(c.GetJob(id=job_id)).job
+        told: Any = ask.look(make(kind, {"id": job_id}))
+        await trio.lowlevel.checkpoint()
+        job = told.job if of == "payload" else ask.look(c.GetJob(id=job_id)).job
     except Refused as refused:
         raise Wrong(str(refused), refused.status) from None
-    with_token = bool(ask.server.settings.auth_tokens)
-    line = curl(ask.base, c.GetJob, {"id": job_id}, with_token=with_token)
+    if of == "error":
+        shown = Shown(told.error or "", len((told.error or "").encode("utf-8", "replace")), is_cut=False)
+    else:
+        shown = show(job.data if of == "payload" else told.result, ask.mask, None)
+    line = curl(ask.base, kind, {"id": job_id}, with_token=bool(ask.server.settings.auth_tokens))
     return Screen(
-        "data.html", f"Payload of {job_id}", "jobs", {"job": job, "data": show(job.data, ask.mask, None), "curl": line}
+        "data.html", f"{heading} of {job_id}", "jobs", {"job": job, "heading": heading, "data": shown, "curl": line}
     )
