@@ -48,7 +48,7 @@ TESTS = {
         f"tests/ui/test_{name}.py"
         for name in (
             "payload", "access", "actions", "undo", "operating", "hostile", "screens", "incidents", "unsure",
-            "same_in_a_shell", "cluster", "render",
+            "same_in_a_shell", "cluster", "render", "finding_jobs",
         )
     ]
     + ["tests/operations/test_findings.py"],
@@ -57,7 +57,7 @@ TESTS = {
             f"tests/stream/test_{name}.py"
             for name in (
                 "hot", "hot_ends", "pollers", "heads", "short_texts", "sessions", "event_streams", "undelivered",
-                "slow_clients", "gone", "bulk", "first_slow_request", "rounds", "stops",
+                "slow_clients", "gone", "bulk", "bytes", "first_slow_request", "rounds", "stops",
             )
         ),
         "tests/doors/test_room.py",
@@ -141,6 +141,7 @@ NEAREST = {
     "before": ("actions",),
     "acts": ("actions",),
     "restoring": ("undo",),
+    "filters": ("finding_jobs",),
     "putting": ("schedules", "schedule_limits", "schedule_misfires", "schedule_overlap", "schedule_lists"),
     "firing": ("schedules", "schedule_limits", "schedule_misfires", "schedule_overlap", "schedule_lists"),
     "cron": ("timing",),

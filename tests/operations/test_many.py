@@ -114,6 +114,19 @@ def test_who_is_asked_sees_what_it_is_about(monkeypatch: pytest.MonkeyPatch):
     assert len(asked) == 1
 
 
+def test_of_a_filter_only_the_priority_is_changed(monkeypatch: pytest.MonkeyPatch):
+    asked = replies(monkeypatch, [{"count": 2, "examples": []}] * 2)
+    done = CliRunner().invoke(main, ["change", "--queue", "q", "--priority", "7", "--yes"])
+    assert done.output == "2 jobs changed\n"
+    assert [(body["action"], body["priority"], body.get("dryRun")) for body in asked] == [
+        ("priority", 7, True),
+        ("priority", 7, None),
+    ]
+    for more in (["--data", "1"], ["--delay", "1m"], ["--delay", "1m", "--priority", "7"]):
+        done = CliRunner().invoke(main, ["change", "--queue", "q", "--yes", *more])
+        assert (done.exit_code, "only the --priority can be changed" in done.output) == (2, True)
+
+
 def test_an_unknown_group_is_no_empty_one(monkeypatch: pytest.MonkeyPatch):
     for arguments in (
         ["retry", "q", "--group", "ab"],
