@@ -290,6 +290,7 @@ async def test_a_reader_sees_why_there_are_no_buttons(autojump_clock: MockClock)
         assert page.said("You may look, and not change anything.")
         assert "/ui/act/" not in page.html
         page = await site.post("/ui/act/drain", {"queue": "q", "csrf": page.csrf})
+        assert page.status == 403
         assert page.said("You may look, and not change anything.")
         assert counts(bunqueue)["waiting"] == 1
 

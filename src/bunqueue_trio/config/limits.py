@@ -389,6 +389,6 @@ STOP_MARGIN_S = 1.0
 # How often late, silent and idle connections are looked for.
 KEEPER_S = 1
 # Connections accepted in one step: 4 ms.
-ACCEPTS_MAX = 64
+ACCEPTS_MAX = 32
 # Connections waiting to be accepted; Linux caps it at somaxconn (4096).
 BACKLOG = 1024

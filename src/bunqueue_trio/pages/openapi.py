@@ -322,7 +322,7 @@ def _twin(kind: type[Struct], without: frozenset[str] = frozenset()) -> type[Str
             continue
         shape = _in_json(f.type)
         # Raw has no "required" of its own.
-        if f.required or (kind in (c.Push, c.PushSpec, c.Update) and f.name == "data"):
+        if f.required or (kind in (c.Push, c.JobSpec, c.Update) and f.name == "data"):
             fields.append((f.encode_name, shape))
         elif isinstance(f.default, Raw):
             fields.append((f.encode_name, shape, None))

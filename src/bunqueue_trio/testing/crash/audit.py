@@ -18,6 +18,7 @@ from bunqueue_trio.pages.words import count
 from bunqueue_trio.storage.sqlite.inspect import examine
 from bunqueue_trio.testing.client import Body, Peer, event_stream, http_peer, ws_peer
 from bunqueue_trio.testing.crash.load import (
+    HEARD,
     LEASE_MS,
     SERIES_EVERY_MS,
     SLOT_EVERY_MS,
@@ -74,7 +75,7 @@ async def audit(url: str, books: Books, data: Path, *, power_cut: bool, ended_at
         async with ws_peer(url) as peer:
             # A watcher that was not there for the cut goes on where it was; what a power cut took may have been heard.
             after = books.begun_at if power_cut or not books.heard else books.heard[-1][0]
-            async with event_stream(url, after) as events, http_peer(url) as marker:
+            async with event_stream(url, after, HEARD) as events, http_peer(url) as marker:
                 await events.next()
                 _, resumed = await hear_mark(marker, events)
             found.events = resumed if after == books.begun_at else books.heard + resumed

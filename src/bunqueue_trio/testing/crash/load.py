@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import trio
 
+from bunqueue_trio.protocol.events import EVENT_TYPES
 from bunqueue_trio.testing.client import Body, Cut, EventStream, Peer, event_stream, http_peer, ws_peer
 
 Client: TypeAlias = "Callable[[Peer, Books, random.Random], Coroutine[Any, Any, None]]"
@@ -24,6 +25,8 @@ SLOTS_MADE_UP = 25
 # Of each kind; a WebSocket carries more with less.
 HTTP_CLIENTS = 2
 WS_CLIENTS = 4
+# An id that is missing would be an event that was lost: so also those that come to nobody who does not name them.
+HEARD = (*sorted(EVENT_TYPES), "scheduled")
 
 
 @dataclass(eq=False)
@@ -294,7 +297,7 @@ async def _until_cut(connect: Any, url: str, clients: list[Client], books: Books
 async def watch(url: str, books: Books, *, task_status: trio.TaskStatus[None]) -> None:
     """Hear all events until the cut; started when the mark that begins the round has been heard."""
     try:
-        async with event_stream(url, None) as events, http_peer(url) as peer:
+        async with event_stream(url, None, HEARD) as events, http_peer(url) as peer:
             # The greeting: from here on nothing is missed.
             await events.next()
             books.begun_at, _ = await hear_mark(peer, events)

@@ -53,7 +53,9 @@ async def do(ask: Ask) -> "tuple[str, Done] | Screen":
     action = action_of(ask)
     form = as_said(action, dict(ask.form))
     if ask.cannot:
-        return await ask_first(ask, ask.cannot)
+        refused = await ask_first(ask, ask.cannot)
+        # Who may only look is refused for good, and a disk for now.
+        return refused._replace(status=503 if ask.viewer.may_change else 403)
     try:
         done = await action.perform(ask, action, form)
     except (Wrong, Refused, StoreError) as error:
