@@ -114,7 +114,7 @@ OTHERS = [
     Mutant("api/gateway.py", "_ = body if isinstance(body, bytes) else await body(self._body_max)", "_ = body", "a pull takes a job while its client still sends"),
     Mutant("storage/sqlite/store.py", "self._reader.execute(_FIND[data, result]", "self._reader.execute(_FIND[True, True]", "a look at a job reads megabytes that it does not show"),
     Mutant("storage/making.py", "return () if job.state is State.REMOVED", "return None if job.state is State.REMOVED", "a batch of jobs that were cancelled is made for ever"),
-    Mutant("storage/making.py", "if changed.get(job, changed) is None:", "if True:", "a job that has left the batch comes back to it"),
+    Mutant("storage/making.py", "self._events, self._jobs = [], []\n        return", "self._events = []\n        return", "a job that has left with a batch comes into the next one"),
     Mutant("engine/moves.py", "            self.queues.recount.moved(job, before, to)\n        self.changed[job] = None", "            self.queues.recount.moved(job, before, to)\n        self.changed.setdefault(job, None)", "a row that was made before its job changed is written"),
     Mutant("runtime/journal.py", "        if self.half.is_there or len(self._engine.changed)", "        if len(self._engine.changed)", "half of a bulk push is committed with what somebody else does alone"),
     Mutant("engine/commands/report.py", "            if work > count and len(self._run_at) > begin:\n", "            if len(self._run_at) - begin >= count:\n", "a step of failures is as long as one of as many acks"),

@@ -354,6 +354,16 @@ def test_what_was_before_an_act_is_what_brings_it_back(bench: Bench):
     ]  # fmt: skip
 
 
+def test_a_rate_that_was_to_end_by_itself_is_kept_with_its_end(bench: Bench):
+    bench.do(c.RateLimit(queue="q", limit=7, ttl=60_000))
+    bench.now += 5
+    bench.do(c.RateLimitClear(queue="q"))
+    assert [act["before"] for act in noted(bench)] == [
+        {"limit": None},
+        {"limit": 7, "duration": 1000, "until": T0 + 60_000},
+    ]
+
+
 def test_what_is_too_large_for_a_log_is_not_kept(bench: Bench):
     bench.do(c.PutSchedule(name="s", queue="q", data=Raw(b'"' + b"x" * 5000 + b'"'), every=1000))
     bench.do(c.PutSchedule(name="t", queue="q", data=Raw(b'"\xff"'), every=1000))

@@ -143,6 +143,15 @@ def test_a_worker_hears_by_whom_its_job_is_cancelled(bench: Bench):
     assert bench.do(c.Heartbeat(id=job_id)).data["cancelled"] == {"reason": "why", "by": "bob", "until": T0 + 1000}
 
 
+def test_a_worker_with_many_jobs_hears_which_of_them_are_cancelled(bench: Bench):
+    ids = [bench.push() for _ in range(3)]
+    tokens = bench.do(c.PullBatch(queue="q", count=3)).tokens
+    for job_id in ids[1:]:
+        bench.do(c.Cancel(id=job_id, grace=1000))
+    heard = bench.do(c.HeartbeatBatch(ids=ids, tokens=tokens)).data
+    assert heard == {"ok": True, "count": 3, "cancelledIds": ids[1:]}
+
+
 @pytest.mark.parametrize("how", ["many", "slot"])
 def test_the_record_of_a_job_in_its_grace_outlives_who_cancels_without_a_word(bench: Bench, how: str):
     job_id = f"s@{T0:013}"

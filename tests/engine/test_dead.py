@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from msgspec import Raw
 
 from bunqueue_trio.engine.engine import Rules
 from bunqueue_trio.errors import Refused
@@ -337,6 +338,15 @@ def test_what_cannot_be_retried_is_refused(bench: Bench):
                 bench.do(c.RetryDlq(queue=queue, job_id=job_id))
             assert refused.value.status == (404 if queue == "other" else 400)
     assert bench.do(c.Dlq(queue="other")).entries == []
+
+
+def test_a_payload_for_many_is_refused_and_all_stay_dead(bench: Bench):
+    dead = [die(bench) for _ in range(2)]
+    bench.commit()
+    with pytest.raises(Refused, match="data is for one dead letter: jobId is required") as refused:
+        retry(bench, data=Raw(b"2"))
+    assert refused.value.status == 400
+    assert listed(bench) == (dead[::-1], 2)
 
 
 def test_a_record_that_goes_is_something_to_write(bench: Bench):

@@ -85,6 +85,16 @@ def test_each_thing_that_happened_is_there_once_and_in_order(bench: Bench, *, ev
         assert [entry.until for entry in page.entries if entry.what == "delayed"] == [T0 + 1000, T0 + 35]
 
 
+@pytest.mark.parametrize("events", [True, False], ids=["all are kept", "none is kept"])
+def test_a_job_that_waits_for_its_time_says_until_when(bench: Bench, *, events: bool):
+    bench.push(job_id="a", delay=1000)
+    bench.commit()
+    if not events:
+        bench.disk.events.clear()
+    assert told(bench, "a") == [(0, "delayed"), (0, "pushed")]
+    assert [entry.until for entry in asked(bench, "a")[0].entries if entry.what == "delayed"] == [T0 + 1000]
+
+
 def test_who_has_it_now_and_how_it_ended_by_whom(bench: Bench):
     life(bench, "a")
     assert told(bench, "a") == LIFE

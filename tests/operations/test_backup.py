@@ -84,9 +84,12 @@ def test_what_is_there_is_kept_unless_it_may_be_replaced(file: Path, tmp_path: P
     assert examine(target, lambda _: None).findings == []
 
 
+@pytest.mark.parametrize("loose", [False, True], ids=["page by page", "without what is free"])
 def test_a_failed_copy_leaves_what_was_there_and_nothing_else(
-    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, loose: bool
 ):
+    if loose:
+        spoil(file, "CREATE TABLE peak (x)", "INSERT INTO peak VALUES (zeroblob(1000000))", "DROP TABLE peak")
     target = tmp_path / "copy.db"
     target.write_bytes(b"mine")
 
@@ -104,6 +107,21 @@ def test_a_failed_copy_leaves_what_was_there_and_nothing_else(
     monkeypatch.setattr(inspect, "sync_directory", refuse)
     with pytest.raises(StoreError, match=r"copy\.db: cannot be written: Operation not permitted"):
         copy(file, target, ignore, overwrite=True)
+
+
+def test_a_copy_that_the_disk_has_spoiled_does_not_get_its_name(file: Path, tmp_path: Path):
+    target, unfinished = tmp_path / "copy.db", tmp_path / "copy.db.partial"
+    target.write_bytes(b"mine")
+
+    def overwrite_its_beginning(done: int, total: int) -> None:
+        if done == total:
+            with unfinished.open("r+b") as copied:
+                copied.write(bytes(100))
+
+    with pytest.raises(StoreError, match=r"copy\.db\.partial: cannot be written: file is not a database"):
+        copy(file, target, overwrite_its_beginning, overwrite=True)
+    assert target.read_bytes() == b"mine"
+    assert not list(tmp_path.glob("*partial*"))
 
 
 def test_a_damaged_original_is_not_passed_on(tmp_path: Path):

@@ -65,6 +65,18 @@ def test_a_job_that_changes_gets_another_row(engine: Engine, rows: list[str]):
     assert some.make_some(engine, 0) is False
 
 
+def test_what_was_left_of_a_batch_when_it_was_taken_does_not_come_into_the_next_one(engine: Engine):
+    push(engine, MADE_AT_ONCE + 3)
+    some = Making()
+    assert some.make_some(engine, 0)
+    engine.take()
+    some.take()
+    ids = push(engine, 2)
+    while some.make_some(engine, 0):
+        pass
+    assert [job.id for job in engine.changed] == ids
+
+
 def test_of_a_job_that_leaves_nothing_there_is_nothing_to_be_made(engine: Engine):
     ids = push(engine, 2)
     for job_id in ids:

@@ -56,9 +56,7 @@ class Making:
                 jobs = []
         self._jobs, jobs = jobs[:-MADE_AT_ONCE], jobs[-MADE_AT_ONCE:]
         for job in jobs:
-            # Its row may be made already: it was in two looks.
-            if changed.get(job, changed) is None:
-                changed[job] = _row(job, engine.epoch, job in engine.rewritten, engine.groups.get(job))
+            changed[job] = _row(job, engine.epoch, job in engine.rewritten, engine.groups.get(job))
         return has_events or bool(jobs)
 
     def take(self) -> _Made:
