@@ -1,6 +1,7 @@
 """Commands that do alike speak alike: the same flags, questions, words for a slip and for what is taken back."""
 
 import json
+import re
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -21,10 +22,12 @@ ERROR = "PaymentError: order {}"
 LISTS = ("findings", "queues", "jobs", "logs", "dead", "reruns", "actions", "workers", "schedules", "schedules list")
 """Commands that show many things of one kind."""
 MANY = (
-    "cancel", "promote", "discard", "retry", "rerun", "purge", "drain", "clean", "obliterate", "queue", "workers release",
+    "cancel", "promote", "discard", "change", "retry", "rerun", "purge", "drain", "clean", "obliterate", "queue", "workers release",
 )  # fmt: skip
 """Commands that change or remove many at once."""
-FILTERED = ("jobs", "dead", "cancel", "promote", "discard", "retry", "rerun", "purge")
+OF_FILTERS = ("cancel", "promote", "discard", "change")
+"""Those of them that take ids or a filter, and are called as they are asked about."""
+FILTERED = ("jobs", "dead", "cancel", "promote", "discard", "change", "retry", "rerun", "purge")
 WITHOUT_JSON = {"doctor", "worker"}
 """Of those that ask a server: `doctor` is about files, and `worker` runs until it is ended."""
 ALIKE = (
@@ -100,7 +103,8 @@ def test_a_bare_group_lists(name: str):
 
 
 SHELL = {
-    "cancel": "cancel --queue q", "promote": "promote --queue q", "discard": "discard --queue q", "retry": "retry q",
+    "cancel": "cancel --queue q", "promote": "promote --queue q", "discard": "discard --queue q",
+    "change": "change --queue q --priority 3", "retry": "retry q",
     "rerun": "rerun q --force --detach", "purge": "purge q", "drain": "drain q --delayed", "clean": "clean q failed", "obliterate": "obliterate q --force",
     "queue": "queue q --set maxEntries=1", "workers release": "workers release mail",
 }  # fmt: skip
@@ -163,6 +167,8 @@ async def test_what_changes_much_does_nothing_until_it_may(shell: Shell):
         asked = await shell(*words)
         assert (asked.exit_code, "there is nobody to ask; say --yes" in asked.stderr) == (2, True), (name, asked.output)
         assert asked.stdout == "", name
+        if name in OF_FILTERS:
+            assert re.search(rf"(?m)^main {name}: {name} \d+ jobs?\b", asked.stderr), (name, asked.stderr)
     assert shell.acts() == before
 
 
@@ -222,9 +228,11 @@ AHEAD = (
 """What holds for jobs to come."""
 ACTS = (
     "resume emials", "limit emials none", "limit emials --rate none", "queue emials --reset stalls", "cancel --queue emials --yes",
-    "cancel --queue emails --queue emials --yes", "promote --queue emials --yes", "discard --queue emials --yes", "retry emials --yes",
+    "cancel --queue emails --queue emials --yes", "promote --queue emials --yes", "discard --queue emials --yes",
+    "change --queue emials --priority 3 --yes", "change --queue emails --queue emials --priority 3 --yes", "retry emials --yes",
     "retry emials --error x --yes", "purge emials --yes", "purge emials --error x --yes", "drain emials --yes", "clean emials failed --yes", "obliterate emials --yes",
-    "rerun emials --yes", "rerun emials --dry-run", "cancel --queue emials --dry-run", "retry emials --dry-run", "purge emials --dry-run",
+    "rerun emials --yes", "rerun emials --dry-run", "cancel --queue emials --dry-run",
+    "change --queue emials --priority 3 --dry-run", "change --queue emials --priority 3 --json", "retry emials --dry-run", "purge emials --dry-run",
     "drain emials --dry-run", "clean emials failed --dry-run", "obliterate emials --dry-run", "queue emials --reset stalls --json", "cancel --queue emials --json",
 )  # fmt: skip
 """What changes something that is there."""

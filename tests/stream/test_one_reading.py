@@ -145,15 +145,20 @@ def test_what_follows_a_last_request_changes_nothing_of_its_answer(
         assert b'{"ok":true,"id":' in answer
 
 
+@pytest.mark.parametrize("length", [b"", b"Content-Length: 0\r\n"])
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [(b"GET /ping", b'"pong":true'), (b"GET /queues/none/jobs", b'"ok":true'), (b"POST /queues/none/pause", b'"ok":true')],
+)  # fmt: skip
 @pytest.mark.parametrize("follows", [b"", b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n"])
 def test_whoever_expects_to_be_asked_for_no_body_gets_the_whole_answer(
-    lanes: dict[str, Server], follows: bytes
+    lanes: dict[str, Server], follows: bytes, line: bytes, said: bytes, length: bytes
 ) -> None:
-    request = b"GET /ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\nExpect: 100-continue\r\n\r\n"
-    for server in lanes.values():
+    request = line + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\nExpect: 100-continue\r\n" + length + b"\r\n"
+    for lane, server in lanes.items():
         answer = everything(server, request + follows)
-        assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
-        assert b'"pong":true' in answer
+        assert answer.startswith(b"HTTP/1.1 200 OK\r\n"), (lane, answer)
+        assert said in answer
 
 
 def everything(server: Server, request: bytes) -> bytes:

@@ -25,6 +25,10 @@ _ALSO_CALLED = {
 """What a state is called elsewhere → what it is called as a state of a job."""
 
 
+_ASKED = {"priority": "change"}
+"""What is done → what it is called where somebody is asked about it, if that is something else."""
+
+
 class State(click.Choice[str]):
     """A state of a job; who says another word for one hears which it is."""
 
@@ -233,6 +237,7 @@ def act_on_many(
     if dry_run:
         return
     more = tried.count - len(tried.examples)
-    confirm(f"{action} {count(tried.count, 'job')}{f', these and {more:,} more' if more > 0 else ''}", yes=yes)
+    those = f"{count(tried.count, 'job')}{f', these and {more:,} more' if more > 0 else ''}"
+    confirm(f"{_ASKED.get(action, action)} {those}", yes=yes)
     did = act(url, token, wanted, action, tried.count, done, **how)
     say(did.done(done), did.told(), as_json=as_json)

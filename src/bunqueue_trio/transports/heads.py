@@ -141,10 +141,10 @@ class RequestHeads:
         # Any other protocol, and a WebSocket elsewhere, is not wanted: the request itself is served (RFC 9110, 7.8).
         if call.target == "websocket" and parser.should_upgrade() and headers["upgrade"].lower() == "websocket":
             return Upgrade(call, headers)
-        fields = _Fields(
-            headers, int(headers.get("content-length", "0")), _wants_more(headers),
-            headers.get("expect", "").lower() == "100-continue",
-        )  # fmt: skip
+        length = int(headers.get("content-length", "0"))
+        # Of whom announces no body nothing is asked (RFC 9110, 10.1.1).
+        waits = length > 0 and headers.get("expect", "").lower() == "100-continue"
+        fields = _Fields(headers, length, _wants_more(headers), waits)
         if len(head_bytes) <= KEPT_HEAD_BYTES and not head_bytes.startswith(b"\r\n"):
             _keep(self._known_fields, head_bytes[head_bytes.find(b"\r\n") :], fields)
         return self._plain(call, fields, is_head=method == "HEAD")
