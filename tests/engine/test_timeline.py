@@ -190,3 +190,13 @@ def test_what_stands_in_a_payload_is_no_event_of_it(bench: Bench):
     bench.push(job_id="b", data=Raw(body))
     assert told(bench, "a") == []
     assert [what for _, what in told(bench, "b")] == ["pushed"]
+
+
+def test_what_happens_within_one_ms_stands_in_its_order(bench: Bench):
+    bench.push(job_id="j", backoff=0, max_attempts=2)
+    bench.do(c.Pull(queue="q"))
+    bench.fail("j")
+    bench.do(c.Pull(queue="q"))
+    bench.do(c.Ack(id="j"))
+    order = [entry.what for page in asked(bench, "j") for entry in page.entries]
+    assert [what for what in order if what != "retried"] == ["pushed", "pulled", "failed", "pulled", "completed"]

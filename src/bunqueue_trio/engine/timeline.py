@@ -96,9 +96,10 @@ def _kept(engine: Engine, job: Job) -> _Kept:
             Moment(at=tried.failed_at, what=what, by=by, attempt=tried.attempt, reason=tried.reason, error=tried.error)
         )
         told |= {("pulled", tried.started_at), (what, tried.failed_at)}
-    if job.started_at is not None and ("pulled", job.started_at) not in told and (
-        job.state is State.ACTIVE or job.state is State.COMPLETED or job.state is State.FAILED
-    ):  # fmt: skip
+    # What failed is in its attempts; a delivery that did not may be of the same ms.
+    is_not_failed = job.state is State.ACTIVE or job.state is State.COMPLETED
+    is_last = job.state is State.FAILED and ("pulled", job.started_at) not in told
+    if job.started_at is not None and (is_not_failed or is_last):
         holder = None if job.lease is None else engine.workers.name_of(job.lease)
         found.append(Moment(at=job.started_at, what="pulled", by=msgspec.UNSET if holder is None else holder))
         told.add(("pulled", job.started_at))
