@@ -133,15 +133,10 @@ def mutants_step(mode: str) -> Step:
     """Build the step that plants faults: all of them in `long`; in `full` one part, with each commit the next."""
     if mode == "long":
         return Step("mutants", [sys.executable, "scripts/mutants.py"])
-    return Step("mutants, one part", [sys.executable, "scripts/mutants.py", "--part", str(commits())])
-
-
-def commits() -> int:
-    """Return how many commits there are: what is too long for each check is done in turns."""
     counted = subprocess.run(
         ["git", "rev-list", "--count", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
     ).stdout.strip()
-    return int(counted or "0")
+    return Step("mutants, one part", [sys.executable, "scripts/mutants.py", "--part", counted or "0"])
 
 
 def run_captured(step: Step) -> tuple[Outcome, str]:
@@ -250,16 +245,14 @@ def _program(name: str) -> str:
     return str(bootstrap.PYTHON.with_name(name))
 
 
-def other_pythons(mode: str) -> list[Step]:
-    """List a step for other Pythons that are here and are promised: `fast`, in an environment of its own.
-
-    All of them in `long`; in `full` one, with each commit the next.
-    """
+def other_pythons() -> list[Step]:
+    """List a step for each other Python that is here and is promised: `fast`, in an environment of its own."""
     own = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    found = [name for name in PYTHONS if name != own and _runs(name)]
-    if mode == "full" and found:
-        found = [found[commits() % len(found)]]
-    return [Step(f"fast, {name}", [sys.executable, "scripts/check.py", "fast", "--python", name]) for name in found]
+    return [
+        Step(f"fast, {name}", [sys.executable, "scripts/check.py", "fast", "--python", name])
+        for name in PYTHONS
+        if name != own and _runs(name)
+    ]
 
 
 def other_postgres() -> list[Step]:
@@ -333,9 +326,8 @@ def main() -> int:
         outcomes.extend(run_shown(step) for step in coverage_steps(mode))
         if (ROOT / "scripts" / "mutants.py").is_file():
             outcomes.append(run_shown(mutants_step(mode)))
-        outcomes.extend(run_shown(step) for step in other_pythons(mode))
     if mode == "long":
-        outcomes.extend(run_shown(step) for step in other_postgres())
+        outcomes.extend(run_shown(step) for step in [*other_pythons(), *other_postgres()])
 
     passed, failed, skipped = counts()
     if not passed and not failed:

@@ -27,6 +27,12 @@ for _number in (signal.SIGHUP, signal.SIGINT):
         signal.signal(_number, lambda *_: None)
 
 
+def pytest_sessionstart() -> None:
+    """Who starts a check in the background lets it ignore an interrupt; tests send one to themselves."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, Any, Any]:
     """Spare the garbage collector what is there when the tests begin: millions of objects, and all of them stay."""

@@ -280,7 +280,7 @@ OTHERS = [
     Mutant("cli/findings.py", '    if any(each["severity"] in _TELLS for each in found):\n', "    if found:\n", "a notice wakes somebody"),
     Mutant("ui/views/jobs.py", "logs.logs[-LOG_SHOWN:]", "logs.logs[:LOG_SHOWN]", "a job shows its oldest lines"),
     Mutant("ui/views/dead.py", "group.queues.get(view.name, group.count) if group else len(letters)", "len(letters)", "an error is counted as far as it was read"),
-    Mutant("ui/views/now.py", "if each.cli in finding.commands]", "if True]", "a button beside a finding does what its lines do not"),
+    Mutant("ui/views/now.py", "if any(each in found for found in beside.values())]", "if True]", "a button beside a finding does what its lines do not"),
     Mutant("doors/lane.py", "asked.brings and (client.has_waited or", "asked.brings and (False or", "a failover gives jobs to who has hung up"),
     Mutant("ui/undo.py", "        if until is not None:\n            return None\n", "", "a limit that had an end has none after an undo"),
     Mutant("ui/undo.py", "        and not moved\n", "", "an undo of a priority leaves the job in front of all others"),

@@ -199,7 +199,7 @@ async def test_a_time_that_was_changed_costs_its_attempt_and_no_more(bunqueue: B
 # --- a time-out, a cancelled job, or the end of the worker in the same moment ---------------------
 
 
-class Stubborn(ExceptionGroup[Exception]):
+class Stubborn(ExceptionGroup[Exception]):  # noqa: ASYNC126 - it is hostile
     """One that a scope cannot take apart, nor ask what it is."""
 
     __class__ = property(breaks)  # type: ignore[assignment]
@@ -299,11 +299,11 @@ def _run_interrupted(loop: str, *, in_a_nursery: bool) -> list[BaseException]:
     async def main() -> None:
         try:
             if in_a_nursery:
-                async with anyio.create_task_group() as tasks:
+                async with anyio.create_task_group() as tasks:  # noqa: ASYNC112 - what a nursery makes of it
                     tasks.start_soon(press)
             else:
                 await press()
-        except BaseException as raised:
+        except BaseException as raised:  # noqa: ASYNC103 - an interrupt, and nothing is awaited any more
             foreign, own = parted(raised)
             assert own is None
             assert type(foreign) is KeyboardInterrupt

@@ -75,5 +75,5 @@ def said_by(ending: Ending) -> Said:
     try:
         after = min(max(0, to_ms("after", cast("Again", ending).after)), AFTER_MAX_MS) / 1000
     except BaseException:  # noqa: ASYNC103 - of code that waits for nothing
-        return Said(gives_up=False, after=None)
+        return Said(gives_up=False, after=None)  # noqa: ASYNC104
     return Said(gives_up=False, after=after)

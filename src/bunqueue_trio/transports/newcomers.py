@@ -1,11 +1,12 @@
 """Accepting: all that have come since the last time, not one in a round of all tasks. It serves nobody."""
 
+import resource
 import socket
 from collections import deque
 
 import trio
 
-from bunqueue_trio.config import ACCEPTS_MAX
+from bunqueue_trio.config import ACCEPTS_MAX, DESCRIPTORS_KEPT
 
 
 class Eager(trio.abc.Listener[trio.SocketStream]):
@@ -32,10 +33,14 @@ class Eager(trio.abc.Listener[trio.SocketStream]):
 
     def _accept_more(self) -> None:
         ours = self._listener.socket
+        # Near the limit those that make room for others are closed in a later step: no faster than they are.
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - DESCRIPTORS_KEPT
         same = socket.socket(ours.family, ours.type, ours.proto, fileno=ours.fileno())
         try:
-            while len(self._accepted) < ACCEPTS_MAX:
+            last = self._accepted[0].socket.fileno()
+            while len(self._accepted) < ACCEPTS_MAX and last < most:
                 accepted, _ = same.accept()
+                last = accepted.fileno()
                 self._accepted.append(trio.SocketStream(trio.socket.from_stdlib_socket(accepted)))
         except OSError:
             # There are no more; or something is wrong, which the next look finds again, and says.
