@@ -15,6 +15,7 @@ CONNECTIONS = [
     Mutant("transports/listener.py", "            await self._pages.begin()\n", "", "a newcomer waits for what others have sent in the other lane"),
     Mutant("api/costs.py", "    return (isinstance(target, str) or target in ANSWERS) and target not in _CHEAP\n", "    return False\n", "pages are as cheap as commands"),
     Mutant("transports/newcomers.py", "            self._accept_more()\n", "", "one connection is accepted in a round of all tasks"),
+    Mutant("transports/newcomers.py", " and last < most:", ":", "near the limit of descriptors more are accepted than are closed"),
     Mutant("transports/newcomers.py", "            same.detach()\n", "            same.close()\n", "who accepts all that have come accepts nobody after that"),
     Mutant("api/session.py", "            assert not self._polls, ", "            assert True, ", "a pull outlives its session unseen"),
     Mutant("storage/rows.py", "    if job.state not in _ENDED:\n", "    if False:\n", "a removed job is recorded as completed"),

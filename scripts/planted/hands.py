@@ -4,7 +4,7 @@ from planted.row import Mutant
 
 HANDS = [
     Mutant("ui/filters.py", 'duration(form["grace"]) if form["grace"] else 0}', 'duration(form["grace"])} if form["grace"] else reason', "a job that is cancelled on a page leaves no record"),
-    Mutant("ui/filters.py", "        if len(jobs) < SHOWN:\n            jobs += told.jobs\n            behind = told.next\n", "        behind = told.next\n        if len(jobs) < SHOWN:\n            jobs += told.jobs\n", "the next page begins behind what was only counted"),
+    Mutant("ui/filters.py", "        if not is_full:\n            jobs += told.jobs\n            behind = place\n", "        behind = place\n        if not is_full:\n            jobs += told.jobs\n", "the next page begins behind what was only counted"),
     Mutant("ui/filters.py", '    if parts.keys() == {"queue", "state"}:\n', "    if False:\n", "what was done to all of a list is not said on it"),
     Mutant("ui/views/jobs.py", "attempts[::-1]", "attempts", "the oldest failed attempt stands first"),
     Mutant("cli/jobs.py", '        if given.keys() != {"priority"}:\n', "        if False:\n", "a payload for all of a filter is taken, and left out"),

@@ -14,7 +14,7 @@ import trio.testing
 
 from bunqueue_trio.api.gateway import Gateway
 from bunqueue_trio.api.session import Session
-from bunqueue_trio.config import ACCEPTS_MAX, COMMANDS_A_ROUND, PAGES_A_ROUND
+from bunqueue_trio.config import ACCEPTS_MAX, COMMANDS_A_ROUND, DESCRIPTORS_KEPT, PAGES_A_ROUND
 from bunqueue_trio.transports.newcomers import Eager
 from bunqueue_trio.transports.rounds import Rounds
 from tests.sim.wire import Connection, Pace
@@ -140,21 +140,51 @@ def backlog(number: int) -> Iterator[trio.SocketListener]:
                 client.close()
 
 
-async def test_all_that_have_come_are_accepted_in_a_few_rounds(nursery: trio.Nursery) -> None:
+@contextmanager
+def descriptors(more: int) -> Iterator[None]:
+    """Let this process have so many more descriptors, and none besides."""
+    limits = getrlimit(RLIMIT_NOFILE)
+    with closing(socket.socket()) as probe:
+        highest = probe.fileno()
+    setrlimit(RLIMIT_NOFILE, (highest + more, limits[1]))
+    try:
+        yield
+    finally:
+        setrlimit(RLIMIT_NOFILE, limits)
+
+
+class RoundCounter:
+    """Counts the rounds of all tasks."""
+
     rounds = 0
 
-    async def count() -> None:
-        nonlocal rounds
+    async def run(self) -> None:
         while True:
             await trio.lowlevel.checkpoint()
-            rounds += 1
+            self.rounds += 1
 
+
+async def test_near_the_limit_of_descriptors_one_is_accepted_in_a_round(nursery: trio.Nursery) -> None:
+    """Those that make room for them are closed in later steps."""
+    number, counter = 20, RoundCounter()
+    with backlog(number) as listener, descriptors(DESCRIPTORS_KEPT):
+        eager = Eager(listener)
+        nursery.start_soon(counter.run)
+        streams = [await eager.accept() for _ in range(number)]
+        assert counter.rounds >= number - 1
+        for stream in streams:
+            await stream.aclose()
+    nursery.cancel_scope.cancel()
+
+
+async def test_all_that_have_come_are_accepted_in_a_few_rounds(nursery: trio.Nursery) -> None:
+    counter = RoundCounter()
     number = 2 * ACCEPTS_MAX + 1
     with backlog(number) as listener:
         eager = Eager(listener)
-        nursery.start_soon(count)
+        nursery.start_soon(counter.run)
         streams = [await eager.accept() for _ in range(number)]
-        assert rounds < number / 8
+        assert counter.rounds < number / 8
         with trio.move_on_after(0) as waits:
             await eager.accept()
         assert waits.cancelled_caught
@@ -166,16 +196,11 @@ async def test_all_that_have_come_are_accepted_in_a_few_rounds(nursery: trio.Nur
 async def test_no_descriptor_for_one_more_loses_nobody() -> None:
     number = 20
     with backlog(number) as listener:
-        eager, limits = Eager(listener), getrlimit(RLIMIT_NOFILE)
-        with closing(socket.socket()) as probe:
-            highest = probe.fileno()
-        setrlimit(RLIMIT_NOFILE, (highest + 5, limits[1]))
-        try:
+        eager = Eager(listener)
+        with descriptors(5):
             accepted = [await eager.accept() for _ in range(5)]
             with pytest.raises(OSError, match="Too many open files"):
                 await eager.accept()
-        finally:
-            setrlimit(RLIMIT_NOFILE, limits)
         with trio.fail_after(60):
             accepted += [await eager.accept() for _ in range(number - 5)]
         for stream in accepted:

@@ -10,7 +10,7 @@ from msgspec import Raw
 
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.testing.server import Bunqueue
-from bunqueue_trio.ui.filters import COUNTED, SHOWN
+from bunqueue_trio.ui.filters import LOOKS, SHOWN
 from tests.ui.night import fail, push, take, work
 from tests.ui.site import Page, Site
 
@@ -52,18 +52,31 @@ async def test_of_a_queue_and_a_state_there_is_the_list(site: Site, bunqueue: Bu
     assert page.headers["location"] == "/ui/queues/emails/jobs?state=failed"
 
 
-async def test_many_are_counted_as_far_as_it_goes_and_shown_by_pages(site: Site, bunqueue: Bunqueue) -> None:
-    jobs = [c.JobSpec(data=Raw(b"1"), job_id=f"j-{n:03}", tags=["t"]) for n in range(COUNTED + 70)]
+async def test_many_are_counted_and_shown_by_pages(site: Site, bunqueue: Bunqueue) -> None:
+    number = 10 * SHOWN + 20
+    jobs = [c.JobSpec(data=Raw(b"1"), job_id=f"j-{n:03}", tags=["t"]) for n in range(number)]
     await bunqueue.server.core.execute(c.PushBatch(queue="q", jobs=jobs))
     page = await site.get("/ui/jobs?tag=t")
-    assert page.said(f"{COUNTED} or more, of")
+    assert page.said(f"Jobs of all queues, tag “t” {number} jobs")
     seen = ids(page)
     assert len(seen) == SHOWN
     while more := re.search(r'href="([^"]+)" rel="next"', page.html):
         page = await site.get(unescape(more[1]))
         assert page.status == 200, page.text
         seen += ids(page)
-    assert seen == [f"j-{n:03}" for n in range(COUNTED + 70)], "each once, in their order"
+    assert seen == [f"j-{n:03}" for n in range(number)], "each once, in their order"
+
+
+async def test_what_is_too_much_to_be_counted_says_how_far_it_was(
+    site: Site, bunqueue: Bunqueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bunqueue_trio.engine.find.LOOKS", 30)
+    jobs = [c.JobSpec(data=Raw(b"1"), tags=["t"]) for _ in range(40 * LOOKS)]
+    await bunqueue.server.core.execute(c.PushBatch(queue="q", jobs=jobs))
+    page = await site.get("/ui/jobs?tag=t")
+    found = re.search(r"([0-9]+) or more, of ([0-9]+) looked at", page.text)
+    assert found
+    assert SHOWN <= int(found[1]) < 40 * LOOKS
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,9 @@ _BEGIN = 2
 _SHORT = 100
 
 _as_json = json_option
+_next = click.option(
+    "--next", "next_", type=click.IntRange(1, 25), default=5, show_default=True, metavar="N", help="Show the next N runs.",
+)  # fmt: skip
 
 
 def _named(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -182,15 +185,7 @@ def _in_zone(ms: int, zone: str) -> str:
 @schedules.command()
 @with_server
 @_named
-@click.option(
-    "--next",
-    "next_",
-    type=click.IntRange(1, 25),
-    default=5,
-    show_default=True,
-    metavar="N",
-    help="Show the next N runs.",
-)
+@_next
 @click.option(
     "--limit", type=click.IntRange(1, _PAGE), default=20, show_default=True, metavar="N", help="Show the last N runs."
 )
@@ -246,15 +241,7 @@ def _past(past: Past, zone: str) -> str:
 @schedules.command()
 @with_server
 @when
-@click.option(
-    "--next",
-    "next_",
-    type=click.IntRange(1, 25),
-    default=5,
-    show_default=True,
-    metavar="N",
-    help="Show the next N runs.",
-)
+@_next
 @_as_json
 def preview(url: str, token: str | None, *, next_: int, as_json: bool, **given: Any) -> None:
     """Show when a schedule would run, and store nothing. `put --dry-run` checks everything else, too."""

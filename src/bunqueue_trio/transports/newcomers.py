@@ -1,5 +1,6 @@
 """Accepting: all that have come since the last time, not one in a round of all tasks. It serves nobody."""
 
+import math
 import resource
 import socket
 from collections import deque
@@ -34,7 +35,8 @@ class Eager(trio.abc.Listener[trio.SocketStream]):
     def _accept_more(self) -> None:
         ours = self._listener.socket
         # Near the limit those that make room for others are closed in a later step: no faster than they are.
-        most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - DESCRIPTORS_KEPT
+        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        most = math.inf if soft == resource.RLIM_INFINITY else soft - DESCRIPTORS_KEPT
         same = socket.socket(ours.family, ours.type, ours.proto, fileno=ours.fileno())
         try:
             last = self._accepted[0].socket.fileno()

@@ -6,10 +6,10 @@ import trio
 
 
 class Rounds:
-    """So much of a kind of work begins in a round of all tasks, however many connections have some; the rest waits in line.
+    """At most ``each`` pieces of a kind of work begin in a round of all tasks, however many connections have some; the rest wait in line.
 
     A newcomer's request takes a few rounds (it is accepted, read, run, committed): how long they are must not grow
-    with what others have sent. As long as little comes nobody waits, and nothing is done but to count.
+    with what others have sent. Who comes when they are used up waits for the next round; so does one of this many where little comes.
     """
 
     def __init__(self, nursery: trio.Nursery, each: int) -> None:

@@ -17,9 +17,9 @@ from bunqueue_trio.ui.ask import Ask, Wrong
 from bunqueue_trio.ui.commands import make
 from bunqueue_trio.ui.doing import ACT_MAX, EXAMPLES_MAX, at_once, duration, why_not
 
-# On a page; counted at most; looks at the engine for them, each about 4 ms.
+# On a page.
 SHOWN = 50
-COUNTED = 500
+# At the engine, for one page: each is about 4 ms.
 LOOKS = 40
 
 
@@ -121,23 +121,26 @@ async def find(ask: Ask, form: Form, after: str | None) -> Found:
     """
     fields = wanted(form)
     jobs: list[ListedJob] = []
-    found = scanned = 0
+    total = scanned = 0
     place, behind = after, None
     for _ in range(LOOKS):
-        # A page that ends where those end that are shown, so that its cursor is behind the last of them.
-        most = SHOWN - len(jobs) or COUNTED - found
+        # Those behind the last one that is shown are only counted.
+        is_full = len(jobs) == SHOWN
+        how: dict[str, Any] = {"count": True} if is_full else {"limit": SHOWN - len(jobs)}
+        if place is not None:
+            how["after"] = place
         try:
-            told = ask.look(make(c.FindJobs, fields | {"limit": most} | ({} if place is None else {"after": place})))
+            told: Any = ask.look(make(c.FindJobs, fields | how))
         except Refused as refused:
             raise Wrong(str(refused), refused.status) from None
         await trio.lowlevel.checkpoint()
-        if len(jobs) < SHOWN:
+        total, scanned, place = total + (told.count if is_full else len(told.jobs)), scanned + told.scanned, told.next
+        if not is_full:
             jobs += told.jobs
-            behind = told.next
-        found, scanned, place = found + len(told.jobs), scanned + told.scanned, told.next
-        if place is None or found >= COUNTED:
+            behind = place
+        if place is None:
             break
-    return Found(jobs, found, scanned, behind, place is None)
+    return Found(jobs, total, scanned, behind, place is None)
 
 
 def which(form: Form) -> str:

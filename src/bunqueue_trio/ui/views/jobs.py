@@ -163,7 +163,8 @@ async def _past(ask: Ask, job_id: str) -> Past:
         if after is None:
             break
     moments.sort(key=lambda moment: (moment.at, moment.what != "act"))
-    more = "" if after is None else words.line("job", words.Given(job_id), "--timeline")
+    is_all = after is None and len(moments) <= PAST_SHOWN
+    more = "" if is_all else words.line("job", words.Given(job_id), "--timeline")
     return Past([(each.at, _cut(line_of(each, clock_time))) for each in moments[-PAST_SHOWN:]], more, has_gap)
 
 

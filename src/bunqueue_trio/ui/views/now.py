@@ -107,9 +107,10 @@ def _told(ask: Ask, finding: Finding) -> Told:
     about = {"queue": finding.queue or "", "id": finding.job or "", "rerun": stopped}
     names = [name for each in finding.commands for name in _BUTTONS.get(each.split()[1], ())]
     made = [bind(ask, name, **{of: about[of] for of in ACTIONS[name].about}) for name in dict.fromkeys(names)]
-    # A button may say more than the line, such as that a record is kept.
+    # A button may say more than the line: that a record is kept.
     beside = {
-        command: [each for each in made if f"{each.cli} ".startswith(f"{command} ")] for command in finding.commands
+        command: [each for each in made if each.cli == command or each.cli.startswith(f"{command} --")]
+        for command in finding.commands
     }
     acts = [each for each in made if any(each in found for found in beside.values())]
     return Told(finding, _links(finding), acts, [command for command in finding.commands if not beside[command]])
