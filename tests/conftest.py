@@ -21,16 +21,10 @@ EXPECTED = "multiprocessing.resource_tracker"
 ENDS_WITHIN_S = 10.0  # what was asked to end may need a moment
 
 # Behind `nohup` or a shell's `&` these are ignored, and so they would be in every program that a test starts. One with a
-# handler of its own is not: a new program begins with the default.
-for _number in (signal.SIGHUP, signal.SIGINT):
+# handler of its own is not: a new program begins with the default. Tests also interrupt themselves, as a key does.
+for _number, _handler in ((signal.SIGHUP, lambda *_: None), (signal.SIGINT, signal.default_int_handler)):
     if signal.getsignal(_number) is signal.SIG_IGN:
-        signal.signal(_number, lambda *_: None)
-
-
-def pytest_sessionstart() -> None:
-    """Who starts a check in the background lets it ignore an interrupt; tests send one to themselves."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(_number, _handler)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -142,7 +142,7 @@ def backlog(number: int) -> Iterator[trio.SocketListener]:
 
 @contextmanager
 def descriptors(more: int) -> Iterator[None]:
-    """Let this process have so many more descriptors, and none besides."""
+    """Let this process have this many more descriptors, and none besides."""
     limits = getrlimit(RLIMIT_NOFILE)
     with closing(socket.socket()) as probe:
         highest = probe.fileno()
