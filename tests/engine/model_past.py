@@ -100,7 +100,7 @@ class Past(Crew):
         named = getattr(command, "id", None) or getattr(command, "job_id", None)
         is_worker = type(command) in OF_WORKERS
         line = Like(
-            at=now, command=type(command).__struct_config__.tag, queue=getattr(command, "queue", None), job=None if is_worker else named,
+            at=now, command=type(command).__struct_config__.tag, queue=getattr(command, "queue", None) or None, job=None if is_worker else named,
             worker=named if is_worker else None, count=answer.get("count", 1),
         )  # fmt: skip
         self.acts = (*self.acts, line)

@@ -11,6 +11,7 @@ GROUPS = [
     *(fingerprint(text).key for text in ("no luck", "Job timed out after 100 ms", "Job stalled 1 time")),
     "cancelled",
 ]
+STILL, GHOST = "still", "ghost"
 STATES = ["waiting", "delayed", "waiting-children", "active", "completed", "failed"]
 
 
@@ -28,13 +29,26 @@ class Clerk(Actor):
         return self.tidied_up
 
     async def act(self, peer: Peer) -> None:
+        if not self.calm:
+            await self.settle(peer)
         while not self.calm:
             await self.nap(self.rng.expovariate(1 / 20))
             await self.rng.choice(self.habits)(peer)
-        for key in GROUPS:
-            while not (await self.ask(peer, "MarkGroup", fingerprint=key, mark="none"))["ok"]:
+        said: list[tuple[str, dict[str, Any]]] = [("MarkGroup", {"fingerprint": key, "mark": "none"}) for key in GROUPS]
+        said += [("Resume", {"queue": STILL}), ("UnquietWorker", {"id": GHOST})]
+        said += [("ClearConcurrency", {"queue": queue}) for queue in self.stage.queues]
+        for cmd, fields in said:
+            while not (answer := await self.ask(peer, cmd, **fields))["ok"] and answer.get("code") != "worker-not-found":
                 await self.nap(1)
         self.tidied_up = True
+
+    async def settle(self, peer: Peer) -> None:
+        """Say what hinders nobody and holds for long: whenever a server starts, it has to know it."""
+        await self.ask(peer, "Pause", queue=STILL, reason=self.name)
+        await self.ask(peer, "RegisterWorker", workerId=GHOST)
+        await self.ask(peer, "QuietWorker", id=GHOST)
+        await self.ask(peer, "SetConcurrency", queue=self.queue(), concurrency=50)
+        await self.ask(peer, "MarkGroup", fingerprint=self.rng.choice(GROUPS), mark="fixed")
 
     def job(self) -> str:
         """The id of a job that was pushed lately."""
