@@ -20,6 +20,7 @@ from bunqueue_trio.config import (
     NO_LIMIT,
 )
 from bunqueue_trio.engine.audit import Stored
+from bunqueue_trio.engine.audit_kept import Kept
 from bunqueue_trio.engine.facts import Fact
 from bunqueue_trio.engine.job import Job, Records, State, Trace
 from bunqueue_trio.engine.trails import Line, TrailChange, TrailPage
@@ -275,6 +276,22 @@ class Store(Protocol):
         """Return the first unfinished jobs with keys above ``after`` and up to ``upto``, as they are on the disk.
 
         Of each payload only the first :data:`AUDIT_DATA_BYTES`. May be called beside everything else.
+
+        Raises:
+            StoreError: they could not be read.
+        """
+        ...
+
+    def stored_facts(self, after: tuple[str, str], limit: int) -> list[FactRow]:
+        """Return the first facts behind a kind and key, by both, as they are on the disk; may be called beside everything else.
+
+        Raises:
+            StoreError: they could not be read.
+        """
+        ...
+
+    def stored_kept(self, queue: str) -> Kept:
+        """Return how many records of a queue are on the disk, counted now; may be called beside everything else.
 
         Raises:
             StoreError: they could not be read.
