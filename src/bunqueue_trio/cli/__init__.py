@@ -28,7 +28,7 @@ COMMANDS = {
     "dead": "dead", "retry": "dead", "rerun": "reruns", "reruns": "reruns", "mark": "dead", "purge": "clear", "drain": "clear", "clean": "clear", "obliterate": "clear",
     "actions": "actions", "workers": "workers",
     "schedules": "schedules",
-    "watch": "watch", "doctor": "files", "backup": "files", "restore": "files", "shrink": "files", "copy": "copy", "crashtest": "crashtest", "migrate": "database", "cluster": "database",
+    "watch": "watch", "events": "downloads", "export": "downloads", "doctor": "files", "backup": "files", "restore": "files", "shrink": "files", "copy": "copy", "crashtest": "crashtest", "migrate": "database", "cluster": "database",
 }  # fmt: skip
 """Each command and the file it is in, which is read when it is asked for: the server starts without a client."""
 
