@@ -86,14 +86,14 @@ def check(model: Any, command: c.ActOnJobs) -> None:
     """What is refused as a whole."""
     if not any(msgspec.structs.astuple(command.filter)):
         raise No(400, "filter must say something")
+    if command.action != "cancel" and (command.reason, command.by, command.grace) != (None, None, None):
+        raise No(400, "reason, by and grace are for the action cancel")
     if command.action == "move" and command.to is None:
         raise No(400, "to is required")
     if command.action != "move" and command.to is not None:
         raise No(400, "to is for the action move")
     if command.to is not None:
         model.check_queue(command.to)
-    if command.action != "cancel" and (command.reason, command.by, command.grace) != (None, None, None):
-        raise No(400, "reason, by and grace are for the action cancel")
 
 
 def is_so(job: Record, command: c.ActOnJobs, now: int) -> bool:

@@ -67,7 +67,7 @@ def test_a_week_is_kept_and_outlives_a_crash(bench: Bench):
     assert [each.pushed for each in found] == [3, 3]
 
 
-def test_figures_of_all_queues_are_told_by_the_minute_and_by_the_hour(bench: Bench):
+def test_figures_of_all_queues_come_by_the_minute_and_by_the_hour(bench: Bench):
     figures = bench.engine.figures
     for n in range(90):
         bench.now += M

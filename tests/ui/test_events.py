@@ -69,7 +69,7 @@ async def test_a_window_of_the_past_has_its_events_and_no_others(site: Site, bun
 @pytest.mark.parametrize(
     ("query", "says"),
     [
-        ("since=25:00", "'25:00' is no time"), ("since=2d", "24 hours long at most"), ("since=1m&until=2m", "that ends before it begins"),
+        ("since=25:00", "'25:00' is no time"), ("since=2d", "A window is 1 d long at most"), ("since=1m&until=2m", "that ends before it begins"),
         ("before=x", "There is no such page"), ("type=pusht", "'pusht' is no type of an event"),
     ],
 )  # fmt: skip

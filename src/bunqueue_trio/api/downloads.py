@@ -41,7 +41,7 @@ class Download(AsyncIterator[bytes]):
         """Return some lines, or none of them yet; None: that was all."""
 
     async def begun(self) -> "Download":
-        """Make the first part, so that a request that is refused is told why; return this."""
+        """Make the first part, so that a request that is refused learns why; return this."""
         self._first = await self.part()
         return self
 

@@ -7,10 +7,9 @@ from typing import Any
 from urllib.parse import urlencode
 
 import click
-import httpx
 
 from bunqueue_trio.cli.many import with_filter
-from bunqueue_trio.cli.remote import accepted, connect, json_option, now_ms, unreachable, with_server
+from bunqueue_trio.cli.remote import json_option, now_ms, parts_of, with_server
 from bunqueue_trio.cli.slips import tell_if_unknown
 from bunqueue_trio.cli.watch import show_event
 from bunqueue_trio.logs.printable import printable_json
@@ -19,8 +18,6 @@ from bunqueue_trio.protocol.events import EVENT_TYPES
 from bunqueue_trio.protocol.numbers import integer
 from bunqueue_trio.protocol.routes import path_of_page
 
-# The server sends something as long as it looks.
-_SILENCE_S = 60.0
 _USUAL_MS = 15 * 60_000
 
 
@@ -96,22 +93,9 @@ def _moment(text: str, now: int, name: str) -> int:
 
 
 def _parts(url: str, token: str | None, page: str, asked: dict[str, Any]) -> Iterator[bytes]:
-    """Yield what the server sends, as it comes.
-
-    Raises:
-        ClickException: it refuses, cannot be reached, or broke off.
-    """
+    """Yield what the server sends of a page, as it comes; raises as :func:`parts_of`."""
     said = urlencode({name: value for name, value in asked.items() if value is not None}, doseq=True)
-    path = path_of_page(page) + (f"?{said}" if said else "")
-    with connect(url, token) as client:
-        client.timeout = httpx.Timeout(10.0, read=_SILENCE_S)
-        try:
-            with client.stream("GET", path) as response:
-                if response.status_code != 200:
-                    accepted(url, response.status_code, response.read())
-                yield from response.iter_bytes()
-        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
-            raise unreachable(url, error) from None
+    return parts_of(url, token, path_of_page(page) + (f"?{said}" if said else ""))
 
 
 def _lines(parts: Iterator[bytes]) -> Iterator[str]:

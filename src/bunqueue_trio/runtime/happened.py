@@ -23,7 +23,7 @@ class Window(NamedTuple):
     queues: Mapping[str, Counts]
     """The sums of each queue, as far as there are figures of it."""
     covers: int
-    """For how many ms the sums are: whole hours are told of where the minutes are gone."""
+    """For how many ms the sums are: whole hours where the minutes are gone."""
     since: int | None
     """Since when there are figures at all; None: there are none yet."""
 

@@ -195,7 +195,7 @@ class History:
         return told
 
     def whole(self, failed: Mapping[str, int]) -> list[int]:
-        """Return what happened in all queues together in the minute that goes on, in which so many attempts ``failed``."""
+        """Return what happened in all queues together in the minute that goes on; ``failed``: how many attempts failed in each."""
         sums = [sum(column) for column in zip(*self._counted.values(), strict=True)] or [*_NOTHING]
         sums[_FAILED] += sum(failed.values())
         return sums

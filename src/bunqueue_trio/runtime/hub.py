@@ -211,7 +211,7 @@ class Hub:
         """Set at shutdown: streams end."""
 
     def before(self, event_id: int, events: int) -> int:
-        """Return the id behind which are so many of the events up to ``event_id``, or more."""
+        """Return the id behind which are that many of the events up to ``event_id``, or more."""
         place = event_id - events
         return place - self._skipped if place < self.began_at <= event_id else place
 

@@ -5,8 +5,9 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 from urllib.parse import urlencode
 
-from bunqueue_trio.config import DAY_MS, HOUR_MS
+from bunqueue_trio.config import DAY_MS
 from bunqueue_trio.pages.moments import is_clock, past_moment
+from bunqueue_trio.pages.words import whole
 from bunqueue_trio.ui.ask import Wrong
 
 MINUTE_MS = 60_000
@@ -58,7 +59,7 @@ def read(given: Mapping[str, str], now: int) -> Range:
     if since >= until:
         raise Wrong(f"From {begin} until {end or 'now'}: that ends before it begins")
     if until - since > LONGEST_MS:
-        raise Wrong(f"A window is {LONGEST_MS // HOUR_MS} hours long at most")
+        raise Wrong(f"A window is {whole(LONGEST_MS)} long at most")
     return Range(since, until, not end)
 
 
