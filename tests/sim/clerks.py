@@ -38,7 +38,9 @@ class Clerk(Actor):
         said += [("Resume", {"queue": STILL}), ("UnquietWorker", {"id": GHOST})]
         said += [("ClearConcurrency", {"queue": queue}) for queue in self.stage.queues]
         for cmd, fields in said:
-            while not (answer := await self.ask(peer, cmd, **fields))["ok"] and answer.get("code") != "worker-not-found":
+            while (
+                not (answer := await self.ask(peer, cmd, **fields))["ok"] and answer.get("code") != "worker-not-found"
+            ):
                 await self.nap(1)
         self.tidied_up = True
 
