@@ -8,7 +8,7 @@ ENGINE = (
 
 TESTS = {
     "engine": [f"tests/engine/test_{name}.py" for name in ENGINE],
-    "protocol": ["tests/protocol", "tests/doors/test_again.py"],
+    "protocol": ["tests/protocol"],
     "runtime": [
         "tests/runtime", "tests/ui/test_new_findings.py", "tests/stream/test_gone.py", "tests/stream/test_reported.py", "tests/ui/test_cluster_findings.py",
     ],
