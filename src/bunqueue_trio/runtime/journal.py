@@ -107,7 +107,8 @@ class Journal:
         self.on_commit: list[OnCommit] = []
         self.on_give_up: list[Callable[[], None]] = []
         """Called when nobody shall wait any longer for a batch that the disk refuses; must not block or raise."""
-        self.commits = self.durable_commits = 0
+        self.commits: int = 0
+        self.durable_commits: int = 0
 
     @property
     def pending(self) -> int:
