@@ -81,13 +81,15 @@ def watch_of(store: Store, clock: Clock, engine: Engine) -> ClusterWatch | None:
 class Server:
     """Everything a running server consists of, for its transports and for tests to look at."""
 
+    settings: Settings
+    sources: Mapping[str, str]
+    """Where each setting has come from, by its name, where that is known: a flag, a variable, a file."""
+
     def __init__(
         self, settings: Settings, store: Store, clock: Clock, new_id: NewId | None = None,
         random: Random | None = None, sources: Mapping[str, str] = MappingProxyType({}),
     ) -> None:  # fmt: skip
-        self.settings = settings
-        self.sources: Mapping[str, str] = sources
-        """Where each setting has come from, by its name, where that is known: a flag, a variable, a file."""
+        self.settings, self.sources = settings, sources
         self.store = store
         self.clock = clock
         self.started_at: int = clock.now()
