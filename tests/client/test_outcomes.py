@@ -187,7 +187,11 @@ async def test_what_is_behind_a_plain_decorator_is_awaited(bunqueue: Bunqueue):
         return "well"
 
     worker = bunqueue.worker("q", timeout=5)
-    worker.handler(lambda job: real(job))
+
+    @worker.handler
+    def behind(job: Job) -> Any:
+        return real(job)
+
     bunqueue.start(worker)
     good, bad = await bunqueue.client.push_many("q", [{"data": "good"}, {"data": "bad", "max_attempts": 1}])
     assert await bunqueue.client.wait(good, 10) == "well"
