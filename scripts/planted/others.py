@@ -168,7 +168,7 @@ OTHERS = [
     Mutant("client/log.py", "        if level >= last.level:\n", "        if False:\n", "a program without any logging hears of no failure"),
     Mutant("client/log.py", "                    # What the others say is said all the same.\n                    with suppress(Exception):\n                        say(event, **fields)\n", "                    say(event, **fields)\n", "a line that cannot be written costs the lines of others"),
     Mutant("runtime/hub.py", "types = reader.types & there", "types = frozenset(there)", "everybody hears all events"),
-    Mutant("runtime/hub.py", "return event.event_type in types and", "return", "a replay tells what nobody named"),
+    Mutant("runtime/hub.py", "is_in_time and event.event_type in types and", "is_in_time and", "a replay tells what nobody named"),
     Mutant("api/event_stream.py", "        self._subscription.types = self._types\n", "", "the types in a query are ignored"),
     Mutant("runtime/waiting.py", "            waiter.line.move_to_end(later)\n", "            pass\n", "who came later is served first when its task runs first"),
     Mutant("runtime/waiting.py", "        if engine.workers.is_quiet(waiter.worker):\n            self._put_aside(waiter)\n            return False\n", "", "a quiet worker's pull is looked at again and again"),

@@ -214,11 +214,16 @@ class Asking:
         except (ValueError, RecursionError) as error:
             raise ConnectionLost(f"the answer to {SPECS[kind].tag} cannot be read: {error}") from None
 
-    async def _answer(self, kind: type[c.Command], fields: dict[str, Any], spent: float = 0) -> bytes:
+    def _is_free(self) -> bool:
+        """Take a slot without a switch of tasks, which is the usual case; return whether there was one."""
         try:
-            # The usual case: without a switch of tasks.
             self._slots.acquire_nowait()
         except anyio.WouldBlock:
+            return False
+        return True
+
+    async def _answer(self, kind: type[c.Command], fields: dict[str, Any], spent: float = 0) -> bytes:
+        if not self._is_free():
             began = anyio.current_time()
             with anyio.move_on_after(self._upkeep.patience - spent) as limit:
                 await self._slots.acquire()
