@@ -165,7 +165,7 @@ OTHERS = [
     Mutant("runtime/hub.py", "            if event.event_type in wanted or is_of_queue:", "            if event.event_type in wanted:", "who wants the events of one queue hears what others want"),
     Mutant("engine/line.py", "at = len(blocks) - 1 if self.place(block[0]) < place else self._block(place)", "at = len(blocks) - 1", "what is late stands in the last block, whatever its place"),
     Mutant("client/log.py", " and not (_PLAIN.hasHandlers() or _PLAIN.filters)", "", "a program that has set up its logging hears nothing of its workers"),
-    Mutant("client/log.py", "        if level >= last.level:\n", "        if False:\n", "a program without any logging hears of no failure"),
+    Mutant("client/log.py", "        if texts and level >= last.level:\n", "        if False:\n", "a program without any logging hears of no failure"),
     Mutant("client/log.py", "                    # What the others say is said all the same.\n                    with suppress(Exception):\n                        say(event, **fields)\n", "                    say(event, **fields)\n", "a line that cannot be written costs the lines of others"),
     Mutant("runtime/hub.py", "types = reader.types & there", "types = frozenset(there)", "everybody hears all events"),
     Mutant("runtime/hub.py", "is_in_time and event.event_type in types and", "is_in_time and", "a replay tells what nobody named"),

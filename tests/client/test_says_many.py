@@ -53,6 +53,7 @@ def test_without_any_logging_it_goes_to_standard_error(
     with alone(monkeypatch):
         say()
         log.info("not shown")
+        log.warn_of_many("job failed", [])
     assert capsys.readouterr() == ("", "".join(f"{text}\n" for text in SAID))
 
 

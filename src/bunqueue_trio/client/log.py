@@ -84,7 +84,7 @@ def _say_plainly(level: int, texts: list[str]) -> None:
     last = logging.lastResort
     if last is not None and not (_PLAIN.hasHandlers() or _PLAIN.filters):
         # Nobody has set up anything: what that writes one by one goes out at once.
-        if level >= last.level:
+        if texts and level >= last.level:
             print(*texts, sep="\n", file=last.stream, flush=True)  # type: ignore[attr-defined]
         return
     for text in texts:

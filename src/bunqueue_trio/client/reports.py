@@ -280,7 +280,7 @@ def _say_all(batch: list[Outcome], told: list[dict[str, str]] | dict[str, str]) 
     # That they were cancelled somebody wanted; those come one by one.
     if batch and batch[0].called_off:
         log.info("job was cancelled", **_failed(batch[0], told if isinstance(told, dict) else told[0]))
-    elif log.hears("warning"):
+    elif batch and log.hears("warning"):
         each = [told] * len(batch) if isinstance(told, dict) else told
         log.warn_of_many("job failed", map(_failed, batch, each))
 
