@@ -65,7 +65,7 @@ TESTS = {
     "client": [
         f"tests/client/test_{name}.py"
         for name in (
-            "taken_back", "kit", "kit_asyncio", "orderly", "cancelling", "known_workers", "waiting", "says", "traces",
+            "taken_back", "kit", "kit_asyncio", "orderly", "cancelling", "known_workers", "waiting", "says", "says_many", "traces",
             "failures", "sizes", "idle_pulls", "given", "names", "fate", "payloads", "run", "outcomes",
             "no_cost", "hostile", "strangers", "mute", "own_job", "middlemen", "failing_for_good",
         )

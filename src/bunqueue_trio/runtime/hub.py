@@ -69,12 +69,14 @@ class Report:
     def keep(self, share: Share, places: set[int]) -> None:
         """Add to ``places`` those of the events that are to be kept from the reader."""
         ends = share.ends
-        for job_id in [job_id for job_id in self._jobs if job_id in ends and job_id not in self._told]:
-            place = next((place for place in ends[job_id] if place not in places), None)
-            if place is not None:
-                places.add(place)
-                self._told.add(job_id)
-                self.kept.append(share.events[place])
+        # A worker that fails a job pays for this.
+        for job_id in (ends.keys() & self._jobs) - self._told:
+            for place in ends[job_id]:
+                if place not in places:
+                    places.add(place)
+                    self._told.add(job_id)
+                    self.kept.append(share.events[place])
+                    break
 
 
 class Subscription:
@@ -189,6 +191,14 @@ def _where(body: bytes) -> _Where:
         return _WHERE.decode(masked(body))
 
 
+_NOTHING: frozenset[str] = frozenset()
+
+
+def _wanted(readers: Iterable[Subscription]) -> frozenset[str]:
+    """Return the types of the events that any of them wants."""
+    return _NOTHING.union(*{reader.types for reader in readers})
+
+
 def _wants(event: _Where, queue: str | None, types: frozenset[str], since: int, before: int | None) -> bool:
     is_in_time = event.timestamp >= since and (before is None or event.timestamp < before)
     return is_in_time and event.event_type in types and queue in (None, event.queue)
@@ -244,16 +254,19 @@ class Hub:
         if not self._readers:
             return
         everything = self._readers.get(None)
+        # Most readers are workers, which want to hear of few things, and rare ones.
+        wanted = _wanted(everything) if everything else _NOTHING
         event_id = batch.last_event_id - len(batch.events)
         of_all: list[tuple[Event, Published]] = []
         of_queues: dict[str, list[tuple[Event, Published]]] = {}
         for event, body in zip(batch.heard, batch.events, strict=True):
             event_id += 1
-            if everything or event.queue in self._readers:
+            is_of_queue = event.queue in self._readers
+            if event.event_type in wanted or is_of_queue:
                 # One for all: a thousand slow readers hold it once.
                 told = event, Published(event_id, body)
                 of_all.append(told)
-                if event.queue in self._readers:
+                if is_of_queue:
                     of_queues.setdefault(event.queue, []).append(told)
         if everything:
             self._offer(everything, of_all)
