@@ -38,7 +38,9 @@ class Clerk(Actor):
         said += [("Resume", {"queue": STILL}), ("UnquietWorker", {"id": GHOST})]
         said += [("ClearConcurrency", {"queue": queue}) for queue in self.stage.queues]
         for cmd, fields in said:
-            while not (answer := await self.ask(peer, cmd, **fields))["ok"] and answer.get("code") != "worker-not-found":
+            while (
+                not (answer := await self.ask(peer, cmd, **fields))["ok"] and answer.get("code") != "worker-not-found"
+            ):
                 await self.nap(1)
         self.tidied_up = True
 
@@ -104,7 +106,7 @@ class Clerk(Actor):
         cmd, fields = self.rng.choice(
             (
                 ("GetLogs", {"id": self.job(), "limit": limit}), ("GetAttempts", {"id": self.job()}), ("Actions", {"limit": limit}),
-                ("DlqGroups", {"queue": queue, "limit": limit}), ("DeadGroups", {"limit": limit}), ("ListWorkers", {"limit": limit}),
+                ("DlqGroups", {"queue": queue, "limit": limit}), ("DeadGroups", {"limit": limit, "retrying": True}), ("ListWorkers", {"limit": limit}),
                 ("GetJobs", {"queue": queue, "state": self.rng.choice(STATES), "limit": limit}),
                 ("FindJobs", {"queue": queue, "state": STATES[:4], "limit": limit}),
             )

@@ -150,7 +150,7 @@ class Failures:
             work += acks_of(failure)
             if work > count and len(self._run_at) > begin:
                 break
-            run_at, dead = None, len(self._engine.groups)
+            run_at = None
             # Else a batch put together from several lists.
             if failure.id not in failed:
                 try:
@@ -159,10 +159,10 @@ class Failures:
                     ignored[failure.id] = None
                 else:
                     failed.add(failure.id)
+                    work += DEATH_ACKS
                     # A worker that got a job back holds it by two tokens, of which one counts.
                     ignored.pop(failure.id, None)
             self._run_at.append(run_at)
-            work += DEATH_ACKS * (len(self._engine.groups) - dead)
         return len(self._run_at) >= len(self._failures)
 
 
