@@ -271,6 +271,7 @@ class Server:
 
     def past(self) -> Past:
         """Return what happened in the last hours, minute by minute."""
+        self.history.errors.note_tried(self.engine.retrying)
         return self.history.past(self.engine.figures.died, self.engine.figures.failed, self.engine.marks.muted)
 
     def new_id(self) -> str:
