@@ -76,7 +76,10 @@ def test_who_gets_another_time_is_tried_then(bench: Bench, command: Any, how: di
 
 def test_a_start_knows_the_groups_without_looking_at_an_error(bench: Bench, monkeypatch: pytest.MonkeyPatch):
     fail(bench, "refused by 10.0.0.1")
-    waiting = fail(bench, "too late")
+    # With the options that are everywhere.
+    waiting = bench.push()
+    bench.pull()
+    bench.fail(waiting, "too late")
     bench.do(c.Promote(id=waiting))
     before = told(bench)
     bench.commit()
@@ -89,6 +92,22 @@ def test_a_start_knows_the_groups_without_looking_at_an_error(bench: Bench, monk
         job.noted().fingerprint = None
     bench.restart()
     assert told(bench) == before
+
+
+def test_a_group_is_as_new_as_its_newest_failure(bench: Bench):
+    fail(bench, "refused by 10.0.0.1")
+    bench.sleep(50)
+    fail(bench, "refused by 10.0.0.2")
+    [group] = bench.do(c.DeadGroups(retrying=True)).groups
+    assert (group.first_seen, group.last_seen) == (T0, T0 + 50)
+
+
+def test_who_asks_for_dead_letters_gets_no_others(bench: Bench):
+    dead = die(bench, "refused by 10.0.0.1")
+    fail(bench, "refused by 10.0.0.2")
+    bench.do(c.RetryDlq(queue="q", job_id=dead))
+    assert bench.do(c.DeadGroups()).groups == []
+    assert told(bench) == [("refused by …", 0, 1, bench.now + 100)]
 
 
 def test_pages_go_by_the_size_of_both(bench: Bench):
