@@ -34,7 +34,7 @@ HANDS = [
     Mutant("engine/firing.py", '    engine.tell("scheduled", now, plan.queue, job_id).name = name\n', "", "nobody hears that a schedule has brought a job"),
     Mutant("runtime/hub.py", "            return low if low <= self._skipped else 0\n", "            return low\n", "a reader of the past does not hear what is missing"),
     Mutant("runtime/hub.py", "if await self._time_after(middle, since) < since:", "if await self._time_after(middle, since) <= since:", "of the past the first ms is missing"),
-    Mutant("runtime/hub.py", " and event.timestamp >= since", "", "a reader of the past gets what is older"),
+    Mutant("runtime/hub.py", "is_in_time = event.timestamp >= since and", "is_in_time =", "a reader of the past gets what is older"),
     Mutant("api/event_stream.py", "since if last_event_id is None else None", "since", "a reader that comes back gets all of the past again"),
     Mutant("engine/commands/dead.py", "requeue(engine, job, now, bytes(command.data) or None)", "requeue(engine, job, now)", "a dead letter that was corrected comes back as it was"),
     Mutant("engine/commands/dead.py", "        raise c.DATA_OF_ONE.refuse()\n", "        pass\n", "a payload for many is lost without a word"),
@@ -53,7 +53,7 @@ HANDS = [
     Mutant("engine/timeline.py", " or (event.event_type, event.timestamp) in kept.told", "", "a timeline tells things twice"),
     Mutant("engine/timeline.py", "if event.job_id == job_id and not is_known:", "if not is_known:", "what stands in a payload has happened to another job"),
     Mutant("engine/timeline.py", " or (ended is not None and _time(events[-1][1]) > ended)", "", "all that happened since is looked through for a job that has ended"),
-    Mutant("engine/timeline.py", "return int(job_id[:8] + job_id[9:13], 16) if _UUID7.fullmatch(job_id) else 0", "return 0", "all that happened before is looked through for a job"),
+    Mutant("engine/timeline.py", "    if not _UUID7.fullmatch(job_id):\n        return 0\n    at =", "    return 0\n    at =", "all that happened before is looked through for a job"),
     Mutant("engine/timeline.py", "    if begins >= since:\n        return low, low > 0\n", "    if begins >= since:\n        return low, False\n", "a timeline does not say that something is missing"),
     Mutant("engine/timeline.py", 'moment.what != "act")', 'moment.what == "act")', "what came of an act stands before it"),
 ]  # fmt: skip

@@ -67,7 +67,7 @@ TESTS = {
         for name in (
             "taken_back", "kit", "kit_asyncio", "orderly", "cancelling", "known_workers", "waiting", "says", "traces",
             "failures", "sizes", "idle_pulls", "given", "names", "fate", "payloads", "run", "outcomes",
-            "no_cost", "hostile", "strangers", "middlemen", "failing_for_good",
+            "no_cost", "hostile", "strangers", "mute", "own_job", "middlemen", "failing_for_good",
         )
     ],
     "sync": ["tests/client/test_kit.py", "tests/client/test_strangers.py"],

@@ -66,7 +66,7 @@ class Record:
     called_off: dict[str, Any] | None = None
     """When it was cancelled, until when its worker has time, why and by whom."""
     failures: tuple[dict[str, Any], ...] = ()
-    """The attempts that it is told of."""
+    """Its attempts that a reader is shown."""
     lines: tuple[tuple[int, dict[str, Any]], ...] = ()
     """Its log, each line with how many commits were begun before it."""
     end_taken: int = -1

@@ -335,7 +335,7 @@ class Life(PastSteps):
 
     def act(self) -> None:
         """Do something to many; mostly to few."""
-        action = self.rng.choice(["cancel", "promote", "promote", "discard", "priority", "priority"])
+        action = self.rng.choice(["cancel", "promote", "promote", "discard", "priority", "priority", "move", "move"])
         how: dict[str, Any] = {
             "dry_run": self.rng.random() < 0.3,
             "force": self.rng.random() < 0.3,
@@ -343,6 +343,8 @@ class Life(PastSteps):
         }
         if self.rng.random() < (0.5 if action == "cancel" else 0.1):
             how |= {"reason": self.rng.choice([None, "why"]), "grace": self.rng.choice([None, 0, 300])}
+        if self.rng.random() < (0.95 if action == "move" else 0.02):
+            how["to"] = self.rng.choice(["a", "b", "c:1"])
         limit = self.rng.choice([1, 2, 100])
         self.world.do(c.ActOnJobs(filter=c.Filter(**self.wanted()), action=action, limit=limit, **how))
 

@@ -1,4 +1,4 @@
-"""Errors that jobs are tried again after: who is in which group from the failure to the next delivery, and how that is told."""
+"""Errors that jobs are tried again after: who is in which group from the failure to the next delivery, and how that is shown."""
 
 from typing import Any
 
@@ -72,6 +72,13 @@ def test_who_gets_another_time_is_tried_then(bench: Bench, command: Any, how: di
     assert told(bench) == [("refused by …", 0, 2, run_at)]
     bench.do(c.Discard(id=job_id))
     assert told(bench) == [("refused by …", 0, 1, T0 + 90)]
+
+
+def test_who_is_moved_is_tried_again_in_the_other_queue(bench: Bench):
+    fail(bench, "refused by 10.0.0.1")
+    bench.do(c.ActOnJobs(filter=c.Filter(queue="q"), action="move", to="other"))
+    [group] = bench.do(c.DeadGroups(retrying=True)).groups
+    assert group.retrying_queues == {"other": 1}
 
 
 def test_a_start_knows_the_groups_without_looking_at_an_error(bench: Bench, monkeypatch: pytest.MonkeyPatch):

@@ -96,7 +96,7 @@ class Clerk(Actor):
             return
         found = await self.ask(peer, "Dlq", queue=queue, limit=3)
         for entry in found.get("entries", [])[:1]:
-            # Who was told that a job is failed for good does not expect it again.
+            # Who has heard that a job failed for good does not expect it again.
             cmd = "PurgeDlq" if entry["reason"] == "unrecoverable" else rng.choice(("RetryDlq", "RetryDlq", "PurgeDlq"))
             await self.ask(peer, cmd, queue=queue, jobId=entry["job"]["id"])
 

@@ -122,7 +122,7 @@ _COUNTS: dict[str, Callable[[Engine], int]] = {
 
 
 def counted(engine: Engine, queue: str) -> Kept:
-    """Return how many jobs of a queue have ended and are kept, as the engine is told."""
+    """Return how many jobs of a queue have ended and are kept, by the records that the engine keeps count of."""
     groups = {key: queues[queue] for key, queues in engine.archive.groups(queue).items()}
     return Kept(*engine.archive.kept_of(queue), groups)
 

@@ -34,7 +34,7 @@ class Facts:
         return self._kinds.get(kind, _NONE)
 
     def kinds(self) -> list[str]:
-        """Return every kind of which there is a fact."""
+        """Return the kinds of all facts."""
         return list(self._kinds)
 
     def set(self, kind: str, key: str, value: bytes) -> bool:

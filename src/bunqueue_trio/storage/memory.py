@@ -10,7 +10,16 @@ from bunqueue_trio.engine.audit_kept import Kept
 from bunqueue_trio.engine.job import Job, Records, State, Trace, weight
 from bunqueue_trio.engine.trails import ACTIONS, BOUNDS, Line, TrailChange, TrailPage
 from bunqueue_trio.storage.rows import ChangedRow, FactRow, FinishedRow, JobRow, Reader, outcome, trace
-from bunqueue_trio.storage.store import Batch, FinishedCounts, Retention, Sampled, Space, StoredEvent, event_rows
+from bunqueue_trio.storage.store import (
+    Batch,
+    FinishedCounts,
+    Retention,
+    Sampled,
+    Space,
+    StoredEvent,
+    event_rows,
+    stored_events,
+)
 
 
 class _Trail:
@@ -209,9 +218,8 @@ class MemoryStore:
         for last_id, _, bodies, _ in self._events:
             if last_id > event_id and len(found) < limit and size < REPLAY_BYTES:
                 size += sum(map(len, bodies)) + len(bodies) - 1
-                first = last_id - len(bodies) + 1
-                found += [StoredEvent(first + i, body) for i, body in enumerate(bodies)]
-        return [event for event in found if event.id > event_id]
+                found += stored_events(last_id, bodies, event_id, limit - len(found))
+        return found
 
     def first_event_id(self) -> int:
         """Return the id of the oldest kept event; see :class:`Store`."""

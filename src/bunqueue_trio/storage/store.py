@@ -127,6 +127,13 @@ class StoredEvent(NamedTuple):
     body: bytes
 
 
+def stored_events(last_id: int, bodies: Sequence[bytes], after: int, room: int) -> list[StoredEvent]:
+    """Return the events of a row with ids above ``after``, at most ``room`` of them."""
+    first = last_id - len(bodies) + 1
+    begin = max(0, after + 1 - first)
+    return [StoredEvent(first + begin + i, body) for i, body in enumerate(bodies[begin : begin + room])]
+
+
 class Retention(NamedTuple):
     """Which finished jobs, events and acts are kept: how many of each, and none from before ``…_since``."""
 
@@ -299,7 +306,7 @@ class Store(Protocol):
         ...
 
     def events_after(self, event_id: int, limit: int) -> list[StoredEvent]:
-        """Return kept events with ids above ``event_id``: whole rows, until they are ``limit`` or :data:`REPLAY_BYTES`."""
+        """Return kept events with ids above ``event_id``: at most ``limit``, and the last row that is begun ends at :data:`REPLAY_BYTES`."""
         ...
 
     def first_event_id(self) -> int:

@@ -12,7 +12,7 @@ from bunqueue_trio.errors import StoreError
 from bunqueue_trio.storage.postgres.arrays import names, number, with_nul, without_nul
 from bunqueue_trio.storage.postgres.link import Query, Row
 from bunqueue_trio.storage.rows import FactRow, FinishedRow, JobRow, Reader, outcome, trace
-from bunqueue_trio.storage.store import StoredEvent
+from bunqueue_trio.storage.store import StoredEvent, stored_events
 
 T = TypeVar("T")
 RS = b"\x1e"
@@ -49,7 +49,7 @@ _TRAIL = (
 _EVENTS = (
     "SELECT last_id, body FROM ("  # noqa: S608
     "SELECT last_id, body, sum(count) OVER w - count AS events, sum(octet_length(body)) OVER w - octet_length(body) AS before "
-    "FROM (SELECT last_id, count, body FROM bq.event_batch WHERE last_id > $1::bigint ORDER BY last_id LIMIT $2::bigint) AS part "
+    "FROM (SELECT last_id, last_id - greatest(last_id - count, $1::bigint) AS count, body FROM bq.event_batch WHERE last_id > $1::bigint ORDER BY last_id LIMIT $2::bigint) AS part "
     f"WINDOW w AS (ORDER BY last_id)) AS page WHERE events < $2::bigint AND before < {REPLAY_BYTES} ORDER BY last_id"
 )
 SIZE = (
@@ -185,10 +185,8 @@ class Reads:
         def answer(rows: list[Row]) -> list[StoredEvent]:
             found: list[StoredEvent] = []
             for last_id, body in rows:
-                bodies = body.split(RS)
-                first = last_id - len(bodies) + 1
-                found += [StoredEvent(first + i, body) for i, body in enumerate(bodies)]
-            return [event for event in found if event.id > event_id]
+                found += stored_events(last_id, body.split(RS), event_id, limit - len(found))
+            return found
 
         return self._read(_EVENTS, event_id, limit, answer=answer)
 

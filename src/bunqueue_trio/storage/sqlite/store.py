@@ -45,7 +45,7 @@ from bunqueue_trio.storage.sqlite.opening import (
 )
 from bunqueue_trio.storage.sqlite.retention import Pruner, sample
 from bunqueue_trio.storage.sqlite.writing import RECORD_SEPARATOR, counts, write_rows
-from bunqueue_trio.storage.store import Batch, FinishedCounts, Retention, Sampled, Space, StoredEvent
+from bunqueue_trio.storage.store import Batch, FinishedCounts, Retention, Sampled, Space, StoredEvent, stored_events
 from bunqueue_trio.storage.tally import Tally
 
 # A start may wait for a tool that has the file for a moment.
@@ -359,13 +359,11 @@ class SqliteStore(Audited):
         query = "SELECT last_id, body FROM event_batch WHERE last_id > ? ORDER BY last_id"
         with TRANSLATED:
             for last_id, body in self._reader.execute(query, (event_id,)):
-                bodies = body.split(RECORD_SEPARATOR)
-                first = last_id - len(bodies) + 1
-                events += [StoredEvent(first + i, body) for i, body in enumerate(bodies)]
+                events += stored_events(last_id, body.split(RECORD_SEPARATOR), event_id, limit - len(events))
                 size += len(body)
                 if len(events) >= limit or size >= REPLAY_BYTES:
                     break
-        return [event for event in events if event.id > event_id]
+        return events
 
     def first_event_id(self) -> int:
         """Return the id of the oldest kept event; see :class:`Store`."""

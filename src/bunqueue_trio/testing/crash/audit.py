@@ -272,7 +272,7 @@ def _judge_end(job: BookedJob, found: Found, state: str) -> str | None:
 
 
 def _judge_past(job: BookedJob, found: Found, attempts: int) -> str | None:
-    """Return what is wrong with what is told of a job: each line of its log was written, once, and after the one before it was begun."""
+    """Return what is wrong with the past of a job: each line of its log was written, once, and after the one before it was begun."""
     if attempts > len(job.fails):
         return f"{attempts} attempts, and {len(job.fails)} were asked for"
     lines, by_text = found.logs.get(job, []), {op.text: op for op in job.logs}
