@@ -31,4 +31,10 @@ KEPT = [
     Mutant("runtime/audit.py", "            await self._facts(audit)\n", "", "nobody looks at facts"),
     Mutant("storage/sqlite/auditing.py", "WHERE (kind, key) > (?, ?)", "WHERE kind > ? AND key > ?", "facts of a kind are left out"),
     Mutant("storage/readable.py", "    except (ValueError, TypeError):\n        return False\n", "    except (ValueError, TypeError):\n        return True\n", "what cannot be read is sound"),
+    Mutant("engine/idle.py", "        elif int(since) <= now - age:\n", "        elif int(since) < now - age:\n", "settings that nobody uses stay a little too long"),
+    Mutant("engine/idle.py", " or name in engine.gates", "", "a queue that is paused loses its settings"),
+    Mutant("engine/idle.py", "name in brought or ", "", "a queue that a schedule brings jobs to loses its settings"),
+    Mutant("engine/idle.py", "            engine.auto_retries.turn(name, None)\n", "", "what is gone retries dead letters"),
+    Mutant("engine/configs.py", "            self._facts.delete(IDLE, name)\n", "", "a note of a queue outlives its settings"),
+    Mutant("runtime/server.py", "self._idle_after, gone = forget_idle(self.engine, self._idle_after, now, self.settings.retention_age_ms)", "gone = list[str]()", "settings that nobody uses stay for ever"),
 ]  # fmt: skip
