@@ -32,7 +32,7 @@ KEPT = [
     Mutant("storage/sqlite/auditing.py", "WHERE (kind, key) > (?, ?)", "WHERE kind > ? AND key > ?", "facts of a kind are left out"),
     Mutant("storage/readable.py", "    except (ValueError, TypeError):\n        return False\n", "    except (ValueError, TypeError):\n        return True\n", "what cannot be read is sound"),
     Mutant("runtime/core.py", "kind in FILLS or (kind in SLICED and brings(command))", "kind in FILLS", "a retry by a filter takes the last room of the disk"),
-    Mutant("pages/findings.py", "space.disk_free >= DISK_FREE_MIN and full_since is None and", "space.disk_free >= DISK_FREE_MIN and", "pushes are refused for a large reserve, and nobody says why"),
+    Mutant("pages/findings.py", "DISK_FREE_MIN and full_since is None and", "DISK_FREE_MIN and", "pushes are refused for a large reserve, and nobody says why"),
     Mutant("engine/idle.py", "        elif int(since) <= now - age:\n", "        elif int(since) < now - age:\n", "settings that nobody uses stay a little too long"),
     Mutant("engine/idle.py", " or name in engine.gates", "", "a queue that is paused loses its settings"),
     Mutant("engine/idle.py", "name in brought or ", "", "a queue that a schedule brings jobs to loses its settings"),

@@ -340,7 +340,7 @@ OTHERS = [
     Mutant("ui/payload.py", "end = len(text) if found < 0 else found + len(closing)", "end = match.end()", "what a hidden key holds is shown"),
     Mutant("ui/ask.py", "        if self.server.journal.failing is not None:", "        if False:", "buttons do not say that the disk refuses changes"),
     Mutant("runtime/history.py", "                if len(counted) >= COUNTED_MAX:", "                if False:", "names that come once fill the memory"),
-    Mutant("pages/findings.py", "if space.disk_free >= DISK_FREE_MIN and (", "if (", "a disk that is nearly full is not told"),
+    Mutant("pages/findings.py", "if space.disk_free >= DISK_FREE_MIN and full_since is None and (", "if full_since is None and (", "a disk that is nearly full is not told"),
     Mutant("pages/queue_findings.py", "age < (NOBODY_ASKS_MS if nobody else WAITS_MS)", "age < WAITS_MS", "a queue without workers is a finding late"),
     Mutant("engine/commands/clear.py", "islice(queue.delayed, command.count)", "islice(reversed(list(queue.delayed)), command.count)", "those are promoted first whose time is last"),
     Mutant("engine/commands/manage.py", "        _retry(engine, command.id, now)\n", "        raise errors.JOB_NOT_FOUND.refuse()\n", "a dead letter cannot be moved"),
