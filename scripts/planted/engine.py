@@ -78,8 +78,8 @@ ENGINE = [
     ),
     Mutant(
         "engine/holding.py",
-        "        self.schedule.disarm(job)\n        self._move(job, ACTIVE)",
-        "        self._move(job, ACTIVE)",
+        "        self.schedule.disarm(job)\n        if job.attempts:",
+        "        if job.attempts:",
         "a ttl goes on while the job is active",
     ),
     Mutant("engine/moves.py", "        self.leases.disarm(job)\n", "", "the old lease stays armed"),
