@@ -1,7 +1,7 @@
 """`events` and `export`: what happened in some time, and all jobs of a filter, in a shell."""
 
 import json
-from datetime import datetime
+from datetime import UTC, datetime
 
 import pytest
 import trio
@@ -19,7 +19,11 @@ async def shell(bunqueue: Bunqueue, monkeypatch: pytest.MonkeyPatch) -> Shell:
 
 def clock(bunqueue: Bunqueue, ago_s: int) -> str:
     """A time of this machine's clock."""
-    return datetime.fromtimestamp(bunqueue.server.clock.now() / 1000 - ago_s).strftime("%Y-%m-%d %H:%M:%S")
+    return (
+        datetime.fromtimestamp(bunqueue.server.clock.now() / 1000 - ago_s, UTC)
+        .astimezone()
+        .strftime("%Y-%m-%d %H:%M:%S")
+    )
 
 
 async def test_events_of_some_time_are_shown_oldest_first(shell: Shell, bunqueue: Bunqueue):

@@ -22,7 +22,7 @@ from bunqueue_trio.runtime.budget import Budget
 from bunqueue_trio.runtime.clock import Clock, ClockWatch
 from bunqueue_trio.runtime.cluster import ClusterFigures, ClusterWatch
 from bunqueue_trio.runtime.core import Core
-from bunqueue_trio.runtime.happened import Life, Window, look_back
+from bunqueue_trio.runtime.happened import Life, LookBack
 from bunqueue_trio.runtime.history import History, Minute, Minutes, Past
 from bunqueue_trio.runtime.hub import Hub
 from bunqueue_trio.runtime.ids import Ids
@@ -93,9 +93,11 @@ class Server:
         self.clock_watch: ClockWatch = ClockWatch(clock)
         # Two of the largest fit, whatever the setting says, or they would never be served.
         buffers = max(settings.buffers_max_bytes, 2 * settings.body_max_bytes)
-        pull_bytes = min(PULL_BATCH_BYTES, buffers - settings.body_max_bytes)
         rules = Rules(
-            lease=settings.lease_ms, stalls_max=settings.stalls_max, pull_bytes=pull_bytes, fenced=not store.at_once
+            lease=settings.lease_ms,
+            stalls_max=settings.stalls_max,
+            fenced=not store.at_once,
+            pull_bytes=min(PULL_BATCH_BYTES, buffers - settings.body_max_bytes),
         )
         ids = Ids(store.last_event_at(), random)
         lookups = None if store.at_once else Lookups(cast("AwaitedStore", store))
@@ -116,6 +118,7 @@ class Server:
         self.sampler: AgeSampler = AgeSampler(self.journal, store)
         self.hub: Hub = Hub(store)
         self.history: History = History()
+        self.look_back: LookBack = LookBack(self.engine.figures, clock)
         # Events are published before the answers of their commit; and who has waited for a job has its answer first.
         self.journal.on_commit += [
             self.hub.publish, self.core.waiting.hand_over, self.core.meters.committed, self.history.committed
@@ -292,10 +295,6 @@ class Server:
         lives = self.engine.figures.lives
         if self._life in lives.all() and self.journal.failing is None and self.core.is_sure:
             self.core.step(lambda now: lives.note(replace(self._life, ended=now)))
-
-    async def look_back(self, since: int, until: int, queue: str | None) -> Window:
-        """Return what went on in a window of time, in one queue or in all, letting others run in between."""
-        return await look_back(self.engine.figures, since, until, queue, self.clock.now())
 
     def lives(self) -> list[Life]:
         """Return the servers of these queues, oldest first: this one is the last."""
