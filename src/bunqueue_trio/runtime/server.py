@@ -3,7 +3,7 @@
 import os
 import socket
 from collections.abc import Mapping
-from functools import partial
+from functools import cached_property, partial
 from random import Random  # noqa: TID251 - a test hands in its own
 from types import MappingProxyType
 from typing import cast
@@ -22,6 +22,7 @@ from bunqueue_trio.runtime.budget import Budget
 from bunqueue_trio.runtime.clock import Clock, ClockWatch
 from bunqueue_trio.runtime.cluster import ClusterFigures, ClusterWatch
 from bunqueue_trio.runtime.core import Core
+from bunqueue_trio.runtime.errands import Errands
 from bunqueue_trio.runtime.happened import Life, LookBack
 from bunqueue_trio.runtime.history import History, Minute, Minutes, Past
 from bunqueue_trio.runtime.hub import Hub
@@ -118,7 +119,7 @@ class Server:
         self.sampler: AgeSampler = AgeSampler(self.journal, store)
         self.hub: Hub = Hub(store)
         self.history: History = History()
-        self.look_back: LookBack = LookBack(self.engine.figures, clock)
+        self.errands: Errands = Errands(clock)
         # Events are published before the answers of their commit; and who has waited for a job has its answer first.
         self.journal.on_commit += [
             self.hub.publish, self.core.waiting.hand_over, self.core.meters.committed, self.history.committed
@@ -169,6 +170,7 @@ class Server:
             Child("reruns", looped(RerunRunner(core, self.engine, store))),
             Child("auto-retries", looped(AutoRetrier(core, self.engine, store))),
             Child("worker sweep", looped(WorkerSweep(core))),
+            Child("errands", self.errands.run),
         ]
         if self.cluster is not None:
             self.services += [
@@ -178,6 +180,11 @@ class Server:
         if settings.audit_jobs_per_second:
             # Whatever fails in it, the server has the work of others to do.
             self.services.append(Child("self-audit", self.audit.run, restarts_max=1000))
+
+    @cached_property
+    def look_back(self) -> LookBack:
+        """Looks up what went on in a window of time."""
+        return LookBack(self.engine.figures, self.clock)
 
     @property
     def tasks(self) -> list[Child]:
