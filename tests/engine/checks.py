@@ -104,6 +104,8 @@ def check_agreement(engine: Engine, model: Model) -> None:
         name: (rate.limit, rate.duration, rate.until, sorted(rate.counted(engine.now)))
         for name, rate in model.rates.items()
     }
+    marks = {key: (mark.mark, mark.at, mark.back, mark.times) for key, mark in model.marks.items()}
+    assert {key: (mark.mark, mark.at, mark.back_at, mark.times) for key, mark in engine.marks.items()} == marks
     known_workers = {
         hand.id: (hand.named and hand.name, [job.id for job in model.jobs_of(hand)], hand.done, hand.failed, hand.quiet, hand.heard,
                   hand.connections, hand.named, hand.left)

@@ -47,6 +47,7 @@ from bunqueue_trio.config import (
     WRITTEN_ALONE,
 )
 from bunqueue_trio.engine.engine import Engine
+from bunqueue_trio.engine.facts import Fact
 from bunqueue_trio.engine.job import Job
 from bunqueue_trio.errors import InvariantBroken, StoreError
 from bunqueue_trio.runtime.bell import Bell
@@ -74,10 +75,8 @@ class Journal:
         self._store = store
         self._clock = clock
         self._pressure = Pressure(pending_max, pending_max_bytes)
-        self._bytes = 0
-        """Of the requests whose changes gather now."""
-        self._bytes_taken = 0
-        """Of those whose changes are being written."""
+        self._bytes = self._bytes_taken = 0
+        """Of the requests whose changes gather now, and of those whose changes are being written."""
         self._room: trio.Event | None = None
         """Set when the batch that gathers now is taken, or the disk fails; None: nobody waits for that."""
         self._gathered = trio.Event()
@@ -120,6 +119,11 @@ class Journal:
     def writing(self) -> Collection[Job]:
         """The jobs whose changes are being written."""
         return self._writing[0].jobs if self._writing else ()
+
+    @property
+    def writing_facts(self) -> Collection[Fact]:
+        """The facts that are written with them."""
+        return self._writing[0].facts if self._writing else ()
 
     @property
     def is_stuck(self) -> bool:

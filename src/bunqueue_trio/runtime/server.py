@@ -86,7 +86,8 @@ class Server:
         self, settings: Settings, store: Store, clock: Clock, new_id: NewId | None = None,
         random: Random | None = None, sources: Mapping[str, str] = MappingProxyType({}),
     ) -> None:  # fmt: skip
-        self.settings, self.sources = settings, sources
+        self.settings = settings
+        self.sources: Mapping[str, str] = sources
         """Where each setting has come from, by its name, where that is known: a flag, a variable, a file."""
         self.store = store
         self.clock = clock
