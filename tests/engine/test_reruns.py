@@ -441,18 +441,3 @@ def test_the_end_of_a_job_whose_rerun_is_forgotten_is_an_end_all_the_same(bench:
     go_on(bench)
     bench.engine.reruns.clear()
     end(bench, 1)
-
-
-def test_a_retried_job_that_is_moved_is_open_where_it_is(bench: Bench):
-    dead(bench, 2)
-    rerun = begin(bench, count=2, rate=10)
-    go_on(bench)
-    one = bench.engine.reruns[rerun]
-    assert one.open_in == {"q": 2}
-    bench.do(c.ActOnJobs(filter=c.Filter(queue="q"), action="move", to="r", limit=1))
-    assert one.open_in == {"q": 1, "r": 1}
-    bench.commit()
-    end(bench, 1)
-    end(bench, 1, queue="r")
-    assert one.open_in == {}
-    assert told(bench)[2] == 0

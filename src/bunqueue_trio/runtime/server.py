@@ -120,7 +120,6 @@ class Server:
         self.sampler: AgeSampler = AgeSampler(self.journal, store)
         self.hub: Hub = Hub(store)
         self.history: History = History()
-        self.errands: Errands = Errands(clock)
         # Events are published before the answers of their commit; and who has waited for a job has its answer first.
         self.journal.on_commit += [
             self.hub.publish, self.core.waiting.hand_over, self.core.meters.committed, self.history.committed
@@ -181,6 +180,11 @@ class Server:
         if settings.audit_jobs_per_second:
             # Whatever fails in it, the server has the work of others to do.
             self.services.append(Child("self-audit", self.audit.run, restarts_max=1000))
+
+    @cached_property
+    def errands(self) -> Errands:
+        """Acts that go on by themselves."""
+        return Errands(self.clock)
 
     @cached_property
     def look_back(self) -> LookBack:
