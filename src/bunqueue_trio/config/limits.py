@@ -56,6 +56,10 @@ FIGURES_QUEUES = 250
 FIGURES_ROWS_MAX = 120
 # Minutes of the course of all queues are as far apart, or one: an hour has 120 at most, 5 KB.
 COURSE_APART_MS = 30 * SECOND_MS
+# Acts on many jobs that go on by themselves at once: each is a task, and each of their steps holds others up for 1 to 3 ms.
+ERRANDS_MAX = 10
+# Ended ones of which somebody may still want to know: 500 bytes each.
+ERRANDS_KEPT = 50
 # Starts and stops of servers that are kept: 150 bytes each.
 LIVES_KEPT = 100
 # Queues with defaults of their own, and as many with stalls of their own; each is a fact on the disk.
