@@ -170,7 +170,7 @@ ENGINE = [
     Mutant("engine/commands/workers.py", "left <= 0 or room <= 0", "left <= 0", "a page of workers with long texts without end"),
     Mutant("engine/commands/push.py", " or _is_reserved(engine, spec.job_id, queue)", "", "an id in a bulk push that is half in is taken in another queue"),
     Mutant("engine/engine.py", "            changes.groups = dict(self.groups)\n", "", "the batch looks at texts that were looked at"),
-    Mutant("engine/commands/push.py", " or ended.get(job_id)", "", "what had ended before a bulk push began is not known at its end"),
+    Mutant("engine/commands/push.py", "ended.get(job_id) if known is None", "None if known is None", "what had ended before a bulk push began is not known at its end"),
     Mutant("engine/commands/workers.py", "    workers.slots += command.concurrency - worker.concurrency\n", "", "slots are not counted"),
     Mutant("engine/edits.py", "return before.again(self._as_said(job, said, now)) == before", "return False", "a cancellation that changes nothing is an act"),
     Mutant("engine/many.py", "lambda doing, job: doing.engine.cancel_as_said(job, doing.command, doing.now)", "lambda doing, job: doing.engine.drop(job, doing.now)", "of many that are cancelled with a reason no record is kept"),

@@ -293,8 +293,8 @@ NewId = Callable[[int], str]
 """Makes a new UUIDv7 text for the given epoch ms."""
 
 
-_DEPENDENCY_BYTES = 100
-"""What a dependency weighs: to look it up costs as much as this many bytes, so a page has about 10,000 of them at most."""
+_DEPENDENCY_BYTES = 250
+"""What a dependency weighs: to look it up costs as much as this many bytes, so a page has about 4,000 of them at most, which take 10 ms."""
 
 
 def weight(job: Job) -> int:
@@ -330,6 +330,11 @@ class Trace(NamedTuple):
 
 class Archive(Protocol):
     """The finished jobs that have left memory, as far as the retention keeps them."""
+
+    @property
+    def at_once(self) -> bool:
+        """Return whether it answers on the spot, however often it is asked in one step."""
+        ...
 
     def find(self, job_id: str, *, data: bool = True, result: bool = True) -> Job | None:
         """Return the finished job, also one that is only remembered: completed, its record removed.

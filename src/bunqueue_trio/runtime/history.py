@@ -133,9 +133,8 @@ class History:
                 counts = counted[event.queue] = [*_NOTHING]
             counts[place] += 1
         runs = self._runs
+        self.errors.note(batch.finished)
         for row in batch.finished:
-            if row.fingerprint is not None:
-                self.errors.note(row)
             if row.started_at is not None and row.state in _ENDED_WELL:
                 buckets = runs.get(row.queue)
                 if buckets is None:

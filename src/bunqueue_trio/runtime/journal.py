@@ -48,7 +48,7 @@ from bunqueue_trio.config import (
 )
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.job import Job
-from bunqueue_trio.errors import InvariantBroken, StoreError
+from bunqueue_trio.errors import InvariantBroken, StoreBusy, StoreError
 from bunqueue_trio.runtime.bell import Bell
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.half import Half
@@ -309,6 +309,9 @@ class Journal:
             if not (self._store.inline or batch.is_small()):
                 return False
             self._store.commit(batch)
+        except StoreBusy:
+            # The flusher waits for it, in a thread.
+            return False
         except StoreError as error:
             self.note_failure(error)
             return False

@@ -197,8 +197,11 @@ class Store(Protocol):
     def commit(self, batch: Batch) -> None:
         """Write ``batch`` in one transaction; on disk (fsync) when it is durable.
 
+        It waits for no other process.
+
         Raises:
             StoreError: nothing was written; the same batch may be tried again.
+            StoreBusy: another process writes to the file now; :meth:`write` waits for it.
         """
         ...
 
