@@ -293,8 +293,8 @@ NewId = Callable[[int], str]
 """Makes a new UUIDv7 text for the given epoch ms."""
 
 
-_DEPENDENCY_BYTES = 250
-"""What a dependency weighs: to look it up costs as much as this many bytes, so a page has about 4,000 of them at most, which take 10 ms."""
+_DEPENDENCY_BYTES = 500
+"""What a dependency weighs: to look it up costs as much as this many bytes, so a page has about 2,000 of them at most, which take up to 10 ms."""
 
 
 def weight(job: Job) -> int:

@@ -6,13 +6,13 @@ the store needs one. A fault changes nothing: it is logged and counted, and the 
 """
 
 from collections import Counter
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Sequence
 
 import structlog
 import trio
 from msgspec import Struct
 
-from bunqueue_trio.config import AUDIT_FINDINGS_MAX, AUDIT_PAUSE_MS, AUDIT_SLICE
+from bunqueue_trio.config import AUDIT_DEPENDENCIES, AUDIT_FINDINGS_MAX, AUDIT_PAUSE_MS, AUDIT_SLICE
 from bunqueue_trio.engine.audit import KINDS, AuditFault, Pass, Stored
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.job import Job
@@ -100,7 +100,11 @@ class Auditor:
             try:
                 rows = await self._read(after, audit.last_seq)
                 after = rows[-1].seq if len(rows) == AUDIT_SLICE else audit.last_seq
-                audit.rows(rows, after, _Unsettled(self._engine, self._journal, self._meanwhile))
+                *parts, last = _parts(rows)
+                for part in parts:
+                    audit.rows(part, part[-1].seq, _Unsettled(self._engine, self._journal, self._meanwhile))
+                    await trio.lowlevel.checkpoint()
+                audit.rows(last, after, _Unsettled(self._engine, self._journal, self._meanwhile))
             finally:
                 self._listens, self._meanwhile = False, []
             await self._looked(audit, 1 + len(rows))
@@ -136,6 +140,19 @@ class Auditor:
     def _committed(self, batch: Batch, _: float) -> None:
         if self._listens:
             self._meanwhile += batch.jobs
+
+
+def _parts(rows: list[Stored]) -> Iterator[list[Stored]]:
+    """Yield ``rows`` some at a time, so that few dependencies are looked up in one step."""
+    part: list[Stored] = []
+    named = 0
+    for row in rows:
+        if named >= AUDIT_DEPENDENCIES:
+            yield part
+            part, named = [], 0
+        part.append(row)
+        named += 0 if row.job is None else len(row.job.options.depends_on)
+    yield part
 
 
 class _Unsettled(Container[int]):
