@@ -162,7 +162,7 @@ def test_a_step_has_fewer_failures_the_longer_their_texts_are(bench: Bench):
     failures = Failures(bench.engine, c.FailBatch(failures=told))
     done = []
     for is_last in (False, False, False, True):
-        assert failures.add(350, bench.now) is is_last
+        assert failures.add(370, bench.now) is is_last
         done.append(sum(bench.state(job_id).state == "failed" for job_id in ids))
     assert done == [2, 4, 5, 6]
 

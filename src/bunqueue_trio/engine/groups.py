@@ -6,6 +6,7 @@ Counts are kept by the archive. What else is shown of a group is read from a few
 import re
 from collections.abc import Iterable, Iterator
 from functools import reduce
+from heapq import nsmallest
 from operator import and_
 from typing import NamedTuple
 
@@ -56,14 +57,16 @@ def groups_page(engine: Engine, queue: str | None, after: str | None, limit: int
     Raises:
         Refused: ``after`` is no cursor.
     """
-    counted = engine.archive.groups(queue)
-    order = sorted((-sum(queues.values()), key) for key, queues in counted.items())
+    place = None
     if after is not None:
         found = _PLACE.fullmatch(after)
         if found is None:
             raise c.NOT_A_PLACE.refuse()
         place = (-int(found[1]), found[2])
-        order = [one for one in order if one > place]
+    counted = engine.archive.groups(queue)
+    sizes = ((-sum(queues.values()), key) for key, queues in counted.items())
+    # One more, for whether there is one. To sort all of very many groups would take long.
+    order = nsmallest(limit + 1, sizes if place is None else (size for size in sizes if size > place))
     told: list[ErrorGroup] = []
     looks = 0
     for i, (count, key) in enumerate(order):

@@ -297,6 +297,13 @@ _DEPENDENCY_BYTES = 500
 """What a dependency weighs: to look it up costs as much as this many bytes, so a page has about 2,000 of them at most, which take up to 10 ms."""
 
 
+def named_bytes(options: Options) -> int:
+    """Return about how many bytes the texts of ``options`` have, of which most have none."""
+    if not (options.tags or options.depends_on):
+        return 0
+    return sum(map(len, options.tags)) + sum(map(len, options.depends_on))
+
+
 def weight(job: Job) -> int:
     """Return about how many bytes of payloads and texts a job carries: what a page of jobs is bounded by."""
     options, note = job.options, job.note

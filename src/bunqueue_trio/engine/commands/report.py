@@ -19,7 +19,7 @@ FAILURE_ACKS = 3
 ACK_CHARACTERS = 512
 """Characters of an error or a stack that are the work of an ack more: to keep them, and to tell a death by them."""
 
-DEATH_ACKS = 60
+DEATH_ACKS = 80
 """How much more it is to find out what a job died of: 100 µs of most texts, 2 ms of one made to be slow."""
 
 
