@@ -88,4 +88,8 @@ BOUNDS = [
     Mutant("engine/groups.py", "    cost += work_of(error) // _SHAPED\n", "", "a page tells of a hundred errors what they are in one step"),
     Mutant("runtime/new_errors.py", "if not left or len(self._seen) >= SEEN_MAX:", "if len(self._seen) >= SEEN_MAX:", "a commit tells of five hundred new errors what they are in one step"),
     Mutant("runtime/audit.py", "        if named >= AUDIT_DEPENDENCIES:\n", "        if False:\n", "the self-audit looks up a hundred thousand dependencies in one step"),
+    Mutant("engine/timers.py", "len(self._old) + len(self._heap) <= _SWEPT_AT_ONCE", "True", "a heap of a million deadlines is swept in one step"),
+    Mutant("engine/timers.py", " and entry not in self._moved:", ":", "after a sweep by and by there are more deadlines than jobs that have one"),
+    Mutant("engine/timers.py", "self._old, self._heap, self._moved = self._heap, [], set()", "self._old, self._heap = self._heap, []", "a second sweep loses deadlines that the first has moved"),
+    Mutant("engine/timers.py", "old if old and (not heap or old[0] < heap[0]) else heap", "heap or old", "while a heap is swept a job fires that is not due first"),
 ]  # fmt: skip
