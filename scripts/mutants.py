@@ -31,7 +31,7 @@ from planted.tests import NEAREST, PLAIN, TESTS
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = Path("src") / "bunqueue_trio"
 # A part takes about half a minute of two cores.
-PARTS = 36
+PARTS = 48
 HANGS_S = 60  # a fault may be an endless loop, or a wait for what never comes: a test that takes this long has failed
 PATIENCE_S = 300  # and so have tests that hang outside of one; all of them together take less
 UNHARMED_S = 1200  # those that have noticed something, one after the other
@@ -250,14 +250,14 @@ def main() -> int:
         return 1
     if not has_postgres():
         without = without_postgres(chosen)
-        print(f"{len(chosen) - len(without)} faults wait for a machine with PostgreSQL")
+        print(f"faults that wait for a machine with PostgreSQL: {len(chosen) - len(without)}")
         chosen = without
     if arguments.part is not None:
         part = arguments.part % PARTS
         print(f"part {part} of {PARTS}")
         chosen = chosen[part::PARTS]
     if waiting := [mutant for mutant in chosen if mutant.open]:
-        print(f"{len(waiting)} faults wait for a test that notices them")
+        print(f"faults that wait for a test that notices them: {len(waiting)}")
         chosen = [mutant for mutant in chosen if not mutant.open]
     with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
         survivors = 0

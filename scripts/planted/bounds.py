@@ -80,7 +80,7 @@ BOUNDS = [
     Mutant("runtime/memory.py", "gc.collect(_YOUNG)", "gc.collect()", "anybody stops the server by a collection of everything"),
     Mutant("storage/sqlite/store.py", "        writer.set_busy_timeout(0)\n        self._page", "        writer.set_busy_timeout(_BUSY_MS)\n        self._page", "a commit stops everybody while another process writes to the file"),
     Mutant("storage/sqlite/store.py", "await trio.to_thread.run_sync(self._patient, self.commit, batch)", "await trio.to_thread.run_sync(self.commit, batch)", "who writes waits for no other process, not even in a thread"),
-    Mutant("runtime/journal.py", "        except StoreBusy:\n            # The flusher waits for it, in a thread.\n            return False\n", "", "a file that another process writes to is a disk that refuses"),
+    Mutant("runtime/journal.py", "            if not isinstance(error, StoreBusy):\n                self.note_failure(error)\n            return False", "            self.note_failure(error)\n            return False", "a file that another process writes to is a disk that refuses"),
     Mutant("storage/store.py", "len(job.data) + named_bytes(job.options) for job", "len(job.data) for job", "a batch of jobs with a hundred long tags each is written in one step"),
     Mutant("engine/find.py", '1 + len(_error(job) or "") // _BYTES', "1", "a page looks through megabytes of errors in one step"),
     Mutant("engine/find.py", "else work_of(text) // _MATCHED", "else 1", "a page tells of hundreds of errors what they are in one step"),

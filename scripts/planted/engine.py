@@ -58,7 +58,7 @@ ENGINE = [
     Mutant("engine/rerunning.py", "if not asked.is_for(name):", "if False:", "a rerun does not say that nobody works on what it waits for"),
     Mutant("engine/commands/push.py", "            spec.job_id = spec.custom_id\n", "            pass\n", "the id of a job of a bulk push has one name only"),
     Mutant("engine/planner.py", "        self.lately.pop(name, None)\n        for kind", "        for kind", "a schedule that is deleted is late still"),
-    Mutant("engine/reruns.py", "self.open_in.pop(job.queue, 0) - 1", "self.open_in.pop(job.queue, 0)", "a rerun waits for a queue in which it has nothing"),
+    Mutant("engine/reruns.py", "self.open_in.pop(queue, 0) - 1", "self.open_in.pop(queue, 0)", "a rerun waits for a queue in which it has nothing"),
     Mutant("engine/rerunning.py", "    if one.paused_at is not None:\n        if before", "    if False:\n        if before", "a rerun retries into a queue that is paused"),
     Mutant("engine/rerunning.py", "worker.quiet_since is None and ", "", "a worker that gets no jobs asks for some"),
     Mutant("engine/moves.py", "        if note.rerun is not None:\n            self.reruns.note_end(job, state, now)\n", "", "a rerun never learns how its jobs fare"),

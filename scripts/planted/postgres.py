@@ -50,7 +50,7 @@ POSTGRES = [
     Mutant("storage/postgres/reads.py", "if [row[:2] for row in rows[:1]] != [left[:2]] or", "if not rows or", "what another server has written is read as one's own"),
     Mutant("storage/postgres/reads.py", " or rows[0][2] < left.batch:", ":", "what a database has lost was never there, for who reads before it is written again"),
     Mutant(_STORE, "            read = self._reads.as_left(asked, Left(*self._leader, self._batch))\n", "            read = asked\n", "who reads while a lost tail is written again misses it"),
-    Mutant("runtime/hub.py", "else place - self._skipped", "else place", "a page of events is empty after a takeover"),
+    Mutant("runtime/hub.py", "return place - self._skipped if", "return place if", "a page of events is empty after a takeover"),
     Mutant("runtime/tree.py", 'is damaged: {error}") if at_once else', 'is damaged: {error}") if True else', "a connection that breaks is called damage"),
     Mutant("runtime/server.py", "    return Clock() if store.at_once else Clock(", "    return Clock() if True else Clock(", "delays are by the clock of whoever leads"),
     Mutant("doors/remote.py", "if leader is not None and leader == self._leader and not self.is_up:", "if leader is not None and not self.is_up:", "a leader that is none any more is served through"),

@@ -8,7 +8,7 @@ ENGINE = (
 
 TESTS = {
     "engine": [f"tests/engine/test_{name}.py" for name in ENGINE],
-    "protocol": ["tests/protocol", "tests/doors/test_again.py"],
+    "protocol": ["tests/protocol"],
     "runtime": [
         "tests/runtime", "tests/ui/test_new_findings.py", "tests/stream/test_gone.py", "tests/stream/test_reported.py", "tests/ui/test_cluster_findings.py",
     ],
@@ -67,7 +67,7 @@ TESTS = {
         for name in (
             "taken_back", "kit", "kit_asyncio", "orderly", "cancelling", "known_workers", "waiting", "says", "traces",
             "failures", "sizes", "idle_pulls", "given", "names", "fate", "payloads", "run", "outcomes",
-            "no_cost", "hostile", "strangers", "middlemen", "failing_for_good",
+            "no_cost", "hostile", "strangers", "mute", "own_job", "middlemen", "failing_for_good",
         )
     ],
     "sync": ["tests/client/test_kit.py", "tests/client/test_strangers.py"],

@@ -78,7 +78,7 @@ class App:
             for warning in loaded.warnings:
                 _log.warning(warning)
             store = await open_store(settings)
-            server = Server(settings, store, clock_of(store))
+            server = Server(settings, store, clock_of(store), sources=loaded.sources)
         except (StartupError, StoreError) as error:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return

@@ -3,7 +3,9 @@
 import gc
 import signal
 import sys
+from collections.abc import Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import cast
 
 import structlog
@@ -31,8 +33,10 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """SIGHUP where nobody ignores it: whoever starts a server under nohup means it to go on."""
 
 
-def run(settings: Settings) -> None:
+def run(settings: Settings, sources: Mapping[str, str] = MappingProxyType({})) -> None:
     """Serve until SIGTERM, SIGINT or SIGHUP; a second signal ends the grace period at once. Blocks until the end, and ignores them from then on.
+
+    ``sources`` are for who looks at the settings: where each has come from.
 
     Raises:
         StartupError: with one line that says why the server cannot start.
@@ -41,28 +45,30 @@ def run(settings: Settings) -> None:
     """
     sys.setswitchinterval(SWITCH_S)
     with LastDeadline() as last:
-        trio.run(_run, settings, last)
+        trio.run(_run, settings, sources, last)
 
 
-async def _run(settings: Settings, last: LastDeadline) -> None:
+async def _run(settings: Settings, sources: Mapping[str, str], last: LastDeadline) -> None:
     wanted = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
     if signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:
         # Log rotators send it; there is no file to open anew.
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     with Signals(wanted) as signals:
         async with trio.open_nursery() as beside:
-            await _live(settings, signals, last, beside)
+            await _live(settings, sources, signals, last, beside)
             beside.cancel_scope.cancel()
 
 
-async def _live(settings: Settings, signals: Signals, last: LastDeadline, beside: trio.Nursery) -> None:
+async def _live(
+    settings: Settings, sources: Mapping[str, str], signals: Signals, last: LastDeadline, beside: trio.Nursery
+) -> None:
     """Wait until this server may lead, and serve then; clients that it had while it waited are served by tasks ``beside`` that."""
     waiting = Waiting(settings)
     store = await _open(settings, signals, last, waiting, beside)
     if store is None:
         _log.info("stopped")
         return
-    server = Server(settings, store, clock_of(store))
+    server = Server(settings, store, clock_of(store), sources=sources)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_end_when_broken, server, last)
         serving = await nursery.start(_serving, server, partial(http, opened=waiting.kept))

@@ -161,7 +161,7 @@ async def test_an_end_within_the_moment_of_a_push_tells_nothing(
     """As by a server of before, that does not tell its time, or a job that is gone by now."""
     sent = []
 
-    async def send() -> list[str]:
+    async def send(_: float) -> list[str]:
         sent.append(1)
         await trio.sleep(5)
         raise ConnectionLost("cut")

@@ -156,10 +156,10 @@ async def test_failures_are_not_reported_one_after_the_other(bunqueue: Bunqueue,
     """Each answer takes a second here, as over a long way; acks do not wait behind failures."""
     ask = bunqueue.client._call.__func__  # type: ignore[attr-defined]
 
-    async def slow(client: Any, kind: Any, **fields: Any) -> Any:
+    async def slow(client: Any, kind: Any, *rest: Any, **fields: Any) -> Any:
         if kind is c.FailBatch:
             await trio.sleep(1)
-        return await ask(client, kind, **fields)
+        return await ask(client, kind, *rest, **fields)
 
     monkeypatch.setattr(type(bunqueue.client), "_call", slow)
     worker = bunqueue.worker("q", concurrency=100)

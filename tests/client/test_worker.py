@@ -3,6 +3,7 @@
 import threading
 from collections import Counter
 from collections.abc import MutableMapping
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -143,7 +144,7 @@ async def test_impossible_queue_ends_the_worker(bunqueue: Bunqueue):
 async def test_sync_handler_runs_in_a_thread():
     worker = Worker("q")
     worker.handler(lambda job: threading.current_thread())
-    assert await worker._handlers[None].handle("job") is not threading.current_thread()
+    assert await worker._handlers[None].handle(SimpleNamespace(id="1", queue="q")) is not threading.current_thread()
 
 
 async def test_worker_goes_on_after_a_crash(bunqueue: Bunqueue):

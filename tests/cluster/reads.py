@@ -24,7 +24,8 @@ def statements(database: "Database") -> dict[str, Callable[..., list[Row]]]:
     known: dict[str, Callable[..., list[Row]]] = {
         r._FIND: reads.find, r._OUTCOMES: reads.outcomes, r._TRACES: reads.traces, r._FIRST_SEEN: reads.first_seen,
         r._EVENTS: reads.events, r.SIZE: lambda _: [(100_001,)], r._FIRST_EVENT: reads.first_event,
-        r._LAST_EVENT_AT: reads.last_event_at, r._FACTS: reads.facts, r._SOME_JOBS: reads.jobs, r._STORED: reads.stored,
+        r._LAST_EVENT_AT: reads.last_event_at, r._FACTS: reads.facts, r._SOME_FACTS: reads.some_facts, r._KEPT: reads.kept,
+        r._SOME_JOBS: reads.jobs, r._STORED: reads.stored,
         store._COUNTS: lambda: reads.count("queue", "state"), store._GROUPS: lambda: reads.count("queue", "fingerprint"),
         store._LAST_EVENT: lambda: [(max(database.tables["event_batch"], default=0),)],
         store._LAST_FIN: lambda: [(max(database.tables["finished"], default=0),)],
@@ -145,6 +146,15 @@ class Reads:
     def last_event_at(self) -> list[Row]:
         rows = self.table("event_batch")
         return [(max(rows[max(rows)][2], rows[max(rows)][4]),)] if rows else []
+
+    def some_facts(self, kind: str, key: str, limit: int) -> list[Row]:
+        return [row for row in self.facts() if row[:2] > (kind, key)][:limit]
+
+    def kept(self, queue: str) -> list[Row]:
+        of_it = [row for row in self._database.records() if row[_AT["queue"]] == queue]
+        states = Counter(row[_AT["state"]] for row in of_it if row[_AT["state"]] in ("completed", "failed"))
+        groups = Counter(row[_AT["fingerprint"]] for row in of_it if row[_AT["fingerprint"]] is not None)
+        return [(state, None, n) for state, n in states.items()] + [("group", key, n) for key, n in groups.items()]
 
     def facts(self) -> list[Row]:
         return [(*name, *row) for name, row in sorted(self.table("fact").items())]

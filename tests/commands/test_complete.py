@@ -8,8 +8,8 @@ from bunqueue_trio.protocol.catalog import CATALOG
 from bunqueue_trio.protocol.commands.spec import Does
 from tests.engine.model_commands import ANSWERS
 
-LISTED = {c.Actions, c.DeadGroups, c.Dlq, c.DlqGroups, c.GetAttempts, c.GetJobs, c.GetTimeline, c.GetLogs, c.GetScheduleRuns, c.ListWorkers, c.Obliterate, c.RerunDlq, c.ListReruns, c.StopRerun}  # fmt: skip
-"""Pages of records, and what goes on by itself, have tests of their own: test_reruns.py, test_listing.py, test_dead.py, test_groups.py, test_clear.py, test_actions.py, test_attempts.py, test_timeline.py, test_logs.py and test_workers.py in tests/engine, tests/storage/lists_contract.py."""
+LISTED = {c.GetTimeline, c.GetScheduleRuns, c.RerunDlq, c.ListReruns, c.StopRerun}
+"""What is read of events and slots, and what goes on by itself, has tests of its own: test_timeline.py, test_schedule_lists.py and test_reruns.py in tests/engine."""
 
 
 def test_every_command_that_anybody_may_send_is_sent_by_every_carrier():

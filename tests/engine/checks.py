@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from bunqueue_trio.config import FIGURES_HOURS, FIGURES_ROWS_MAX
+from bunqueue_trio.config import FIGURES_HOURS, FIGURES_ROWS_MAX, LIVES_KEPT
+from bunqueue_trio.engine.course import COURSE, LIFE
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.figures import HOUR, MINUTE
 from bunqueue_trio.engine.gates import CONCURRENCY, PAUSED, RATE, Pause
@@ -103,6 +104,8 @@ def check_agreement(engine: Engine, model: Model) -> None:
         name: (rate.limit, rate.duration, rate.until, sorted(rate.counted(engine.now)))
         for name, rate in model.rates.items()
     }
+    marks = {key: (mark.mark, mark.at, mark.back, mark.times) for key, mark in model.marks.items()}
+    assert {key: (mark.mark, mark.at, mark.back_at, mark.times) for key, mark in engine.marks.items()} == marks
     known_workers = {
         hand.id: (hand.named and hand.name, [job.id for job in model.jobs_of(hand)], hand.done, hand.failed, hand.quiet, hand.heard,
                   hand.connections, hand.named, hand.left)
@@ -246,7 +249,7 @@ def check_empty(engine: Engine) -> None:
     assert engine.jobs == {}
     assert (dict(engine.gates), engine.gates.due, engine.gates._ends) == ({}, None, [])
     # What went on is shown for a week, whatever is left of it.
-    bounds = {MINUTE: FIGURES_ROWS_MAX, HOUR: FIGURES_HOURS}
+    bounds = {MINUTE: FIGURES_ROWS_MAX, HOUR: FIGURES_HOURS, COURSE: FIGURES_HOURS, LIFE: LIVES_KEPT}
     facts = engine.facts._kinds
     assert {kind: rows for kind, rows in facts.items() if kind not in bounds} == {}
     assert all(len(facts.get(kind, ())) <= most + 1 for kind, most in bounds.items())

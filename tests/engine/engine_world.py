@@ -43,6 +43,8 @@ class World:
         self.model = Model(Ids(), lease=LEASE_MS, stalls_max=STALLS_MAX, grace=GRACE_MS)
         self._committed = self.model.snapshot()
         self.model.committed = lambda: self._committed.ended
+        self.model.durable = lambda: self._committed
+        self.model.places = lambda: self.disk.places
         self._heard = 0
         self._flight: tuple | None = None
 
@@ -140,6 +142,18 @@ class World:
             for job in list(self.model.jobs):
                 self.do(c.Cancel(id=job.id))
         assert self.model.jobs == []
+        self._take_back()
+        for owner in list(self.model.bound):
+            self.disconnect(owner, dropped=True)
+        self.now += 120_000
+        self.sweep()
+        assert self.model.hands == {}
+        self.commit()
+        self.commit()
+        check_empty(self.engine)
+
+    def _take_back(self) -> None:
+        """Take back what was said of queues, schedules and errors."""
         for queue in list(self.model.pauses):
             self.do(c.Resume(queue=queue))
         for queue in list(self.model.limits):
@@ -152,14 +166,8 @@ class World:
             self.do(c.ClearDlqConfig(queue=queue.removeprefix("dead ")))
         for name in list(self.model.schedules):
             self.do(c.DeleteSchedule(name=name))
-        for owner in list(self.model.bound):
-            self.disconnect(owner, dropped=True)
-        self.now += 120_000
-        self.sweep()
-        assert self.model.hands == {}
-        self.commit()
-        self.commit()
-        check_empty(self.engine)
+        for key in list(self.model.marks):
+            self.do(c.MarkGroup(fingerprint=key, mark="none"))
 
     def check(self) -> None:
         events = [json.loads(codec.encode(event)) for event in self.engine.events[self._heard :]]

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import count
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -55,6 +55,8 @@ class Record:
     timeout_at: int | None = None
     owner: str | None = None
     owned_since: int = 0
+    held_since: int = 0
+    """Its turn among those that were delivered; after a start that of its push."""
     held: bool = False
     worker: str | None = None
     returns: int = 0
@@ -63,6 +65,12 @@ class Record:
     """Its time for that has come and gone."""
     called_off: dict[str, Any] | None = None
     """When it was cancelled, until when its worker has time, why and by whom."""
+    failures: tuple[dict[str, Any], ...] = ()
+    """Its attempts that a reader is shown."""
+    lines: tuple[tuple[int, dict[str, Any]], ...] = ()
+    """Its log, each line with how many commits were begun before it."""
+    end_taken: int = -1
+    """How many were before its end."""
 
     def deadlines(self) -> Iterator[tuple[int, int, str]]:
         """What happens to it by itself: when, which first of two at the same time, and what."""
@@ -88,6 +96,13 @@ class Record:
         self.token = self.until = self.timeout_at = self.owner = self.worker = None
         self.held = False
         self.lease = 0
+
+
+def copied(record: Record) -> Record:
+    """Return a copy, in a fifth of the time that `replace` takes."""
+    copy = object.__new__(Record)
+    copy.__dict__.update(record.__dict__)
+    return copy
 
 
 def backoff(job: Record) -> int:
@@ -139,6 +154,8 @@ class Snapshot(NamedTuple):
     said: Mapping[str, Any] = MappingProxyType({})
     """What holds for jobs that do not say it, by queue."""
     stall_rules: Mapping[str, Any] = MappingProxyType({})
+    marks: Mapping[str, Any] = MappingProxyType({})
+    acts: tuple[Any, ...] = ()
 
 
 class No(Exception):
@@ -165,15 +182,23 @@ class Jobs:
     # --- what the world does to it ------------------------------------------------------------------
 
     def snapshot(self) -> Snapshot:
-        jobs, ended = ([replace(job) for job in some] for some in (self.jobs, self.ended))
-        return Snapshot(jobs, ended, {}, {}, {}, said=dict(self.said), stall_rules=dict(self.stall_rules))
+        return Snapshot(
+            [*map(copied, self.jobs)],
+            list(self.ended),
+            {},
+            {},
+            {},
+            said=dict(self.said),
+            stall_rules=dict(self.stall_rules),
+        )
 
     def restart(self, snapshot: Snapshot, now: int) -> None:
         """Begin again from a snapshot; connections are gone, and their jobs have a grace."""
-        self.jobs, self.ended = ([replace(job) for job in jobs] for jobs in snapshot[:2])
+        self.jobs, self.ended = ([*map(copied, jobs)] for jobs in snapshot[:2])
         self.totals, self.events, self.woken = Counter(), [], set()
         self.said, self.stall_rules = dict(snapshot.said), dict(snapshot.stall_rules)
         for job in self.jobs:
+            job.held_since = next(self.ticks)
             if job.held:
                 job.worker = None if job.worker == job.owner else job.worker
                 job.owner, job.until = None, now + self.grace

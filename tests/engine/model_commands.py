@@ -7,7 +7,7 @@ from unittest.mock import ANY
 import msgspec
 
 from bunqueue_trio.protocol import commands as c
-from tests.engine import model_configs, model_many, model_queues, model_schedules, model_workers
+from tests.engine import model_configs, model_many, model_past, model_queues, model_schedules, model_workers
 from tests.engine.model import No, Record, Reply
 from tests.engine.model_jobs import Jobs, not_found
 
@@ -22,10 +22,15 @@ class Model(Jobs):
 
     def do(self, command: c.Command, now: int, owner: str | None) -> Reply | tuple[int, str]:
         self.advance(now)
+        is_act, self.acted = self.is_act(command), None
+        before = self.everything() if is_act else ()
         try:
-            return {"ok": True} | ANSWERS[type(command)](self, command, now, owner)
+            answer = {"ok": True} | ANSWERS[type(command)](self, command, now, owner)
         except No as no:
             return no.args[0], no.args[1]
+        if is_act:
+            self.note_act(command, answer, now, before)
+        return answer
 
     def cancel(self, command: c.Cancel, now: int, owner: str | None) -> Reply:
         job = self.unfinished(command.id)
@@ -86,6 +91,7 @@ class Model(Jobs):
 
     def change_delay(self, command: c.ChangeDelay, now: int, owner: str | None) -> Reply:
         job = self.there(command.id, resting=True)
+        self.acted = bool(command.delay) or job.state != "waiting"
         if command.delay or job.state != "waiting":
             was = job.state
             self.postpone(job, now + command.delay, now)
@@ -97,6 +103,7 @@ class Model(Jobs):
         job = self.there(command.id) if command.token is None else self.held_by(command.id, command.token)
         if job.state == "waiting-children":
             raise No(409, "Job waits for others: only their ends make it ready")
+        self.acted = True
         self.postpone(job, now + command.delay, now)
         return {}
 
@@ -310,8 +317,6 @@ ANSWERS: dict[type[c.Command], Any] = {
     c.ExtendLock: Model.extend,
     c.Release: Model.release,
     c.Progress: Model.report,
-    c.AddLog: Model.log,
-    c.ClearLogs: Model.clear_log,
     c.Cancel: Model.cancel,
     c.Promote: Model.promote,
     c.Discard: Model.discard,
@@ -336,4 +341,5 @@ ANSWERS: dict[type[c.Command], Any] = {
     **model_schedules.ANSWERS,
     **model_many.ANSWERS,
     **model_workers.ANSWERS,
+    **model_past.ANSWERS,
 }

@@ -145,7 +145,11 @@ def return_dead(self: Any, queue: str, now: int, order: list[str], most: int = 1
         if any(other.id in job.depends and other.state == "failed" for other in self.ended):
             continue
         self.retry(c.RetryDlq(queue=queue, job_id=job.id), now, None)
-        self.jobs[-1].returns = job.returns + 1
+        again = self.jobs[-1]
+        again.returns = job.returns + 1
+        why = (job.error or "").strip().split("\n")[0][:500]
+        text = f"Retried by the server, {again.returns} of {said['max_auto_retries']}, after: {why}"
+        again.lines = ((self.taken, {"timestamp": now, "level": "info", "message": text}),)
         self.totals["auto_retried"] += 1
 
 

@@ -7,8 +7,9 @@ from typing import Any
 from bunqueue_trio.protocol import commands as c
 from tests.engine import model_configs
 from tests.engine.model import UNFINISHED, No, Record, Reply
+from tests.engine.model_past import Past
 from tests.engine.model_schedules import Schedules
-from tests.engine.model_workers import Crew, Hand
+from tests.engine.model_workers import Hand
 
 EIGHT = "id queue data priority createdAt attempts maxAttempts progress"
 
@@ -34,7 +35,7 @@ def in_one(parts: Parts, items: int, now: int) -> Reply:
     return answer
 
 
-class Jobs(Crew, Schedules):
+class Jobs(Past, Schedules):
     """Jobs from their push to their end, and who holds them meanwhile."""
 
     reserved: tuple[str, list[str]] | None = None
@@ -153,7 +154,7 @@ class Jobs(Crew, Schedules):
             job.timeout_at = now + timeout
         elif owner is None or lock_ttl:
             job.until = now + job.lease
-        job.owned_since = next(self.ticks)
+        job.owned_since = job.held_since = next(self.ticks)
         job.worker = hand and hand.id
         self.totals["pulled"] += 1
         self.say("pulled", job, now)
@@ -320,12 +321,4 @@ class Jobs(Crew, Schedules):
         job.said_at = now
         job.message = job.message if command.message is None else command.message
         self.say("progress", job, now, progress=command.progress)
-        return {}
-
-    def log(self, command: c.AddLog, now: int, owner: str | None) -> Reply:
-        self.shown(command.id)
-        return {"data": {"added": True}}
-
-    def clear_log(self, command: c.ClearLogs, now: int, owner: str | None) -> Reply:
-        self.shown(command.id)
         return {}

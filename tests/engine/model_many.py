@@ -10,7 +10,7 @@ from bunqueue_trio.protocol import commands as c
 from tests.engine.model import No, Record, Reply
 
 ORDER = ["active", "waiting", "delayed", "waiting-children"]
-USUAL = {"promote": ["delayed"], "priority": ORDER[1:], "cancel": ORDER, "discard": ORDER}
+USUAL = {"promote": ["delayed"], "priority": ORDER[1:], "move": ORDER[1:], "cancel": ORDER, "discard": ORDER}
 
 
 def listed(said: Any) -> list[str] | None:
@@ -82,24 +82,46 @@ def forbidden(job: Record, command: c.ActOnJobs) -> str | None:
     return "is-active" if job.state == "active" and not may_be_active else None
 
 
-def act(model: Any, command: c.ActOnJobs, now: int, owner: str | None) -> Reply:
+def check(model: Any, command: c.ActOnJobs) -> None:
+    """What is refused as a whole."""
     if not any(msgspec.structs.astuple(command.filter)):
         raise No(400, "filter must say something")
     if command.action != "cancel" and (command.reason, command.by, command.grace) != (None, None, None):
         raise No(400, "reason, by and grace are for the action cancel")
+    if command.action == "move" and command.to is None:
+        raise No(400, "to is required")
+    if command.action != "move" and command.to is not None:
+        raise No(400, "to is for the action move")
+    if command.to is not None:
+        model.check_queue(command.to)
+
+
+def is_so(job: Record, command: c.ActOnJobs, now: int) -> bool:
+    """Whether it would change nothing of a job."""
+    if command.action == "priority":
+        return job.spec.priority == command.priority
+    if command.action == "move":
+        return job.queue == command.to
+    if not (command.action == "cancel" and command.force and job.called_off and command.grace):
+        return False
+    first, until = job.called_off, now + command.grace
+    says = (first["reason"], first["by"]) == (None, None) and (command.reason, command.by) != (None, None)
+    return until >= first["until"] and not says
+
+
+def act(model: Any, command: c.ActOnJobs, now: int, owner: str | None) -> Reply:
+    check(model, command)
     states = listed(command.filter.state) or USUAL[command.action]
     jobs, looked, more = chosen(model, command.filter, states, command.limit, now)
     examples: list[Any] = []
     done, ending, refused = 0, 0, dict[str, int]()
     for job in jobs:
-        if command.action == "priority" and job.spec.priority == command.priority:
+        if is_so(job, command, now):
             continue
-        if command.action == "cancel" and command.force and job.called_off and command.grace:
-            first, until = job.called_off, now + command.grace
-            says = (first["reason"], first["by"]) == (None, None) and (command.reason, command.by) != (None, None)
-            if until >= first["until"] and not says:
-                continue
         code = forbidden(job, command)
+        if code is None and command.action == "move" and job.key is not None:
+            is_held = any(other.queue == command.to and other.key == job.key for other in model.jobs)
+            code = "key-held" if is_held else None
         if code is not None:
             refused[code] = refused.get(code, 0) + 1
             continue
@@ -139,5 +161,13 @@ def reorder(model: Any, job: Record, command: c.ActOnJobs, now: int) -> None:
     job.spec = msgspec.structs.replace(job.spec, priority=command.priority)
 
 
-DO: dict[str, Any] = {"promote": promote, "discard": discard, "cancel": cancel, "priority": reorder}
+def move(model: Any, job: Record, command: c.ActOnJobs, now: int) -> None:
+    assert command.to is not None
+    job.queue = command.to
+    if job.state == "waiting":
+        model.queue_up(job)
+    model.tell("updated", now, queue=job.queue, jobId=job.id)
+
+
+DO: dict[str, Any] = {"promote": promote, "discard": discard, "cancel": cancel, "priority": reorder, "move": move}
 ANSWERS: dict[type[c.Command], Any] = {c.FindJobs: find, c.ActOnJobs: act}

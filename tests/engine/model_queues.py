@@ -186,11 +186,6 @@ class Queues(Jobs):
         self.check_queue(command.queue)
         return {"queue": command.queue, "minutes": [], "hours": [], "usual": None}
 
-    def mark_group(self, command: c.MarkGroup, now: int, owner: str | None) -> Reply:
-        if not re.fullmatch("[0-9a-f]{12}|cancelled", command.fingerprint):
-            raise No(400, "fingerprint must be that of a group of errors")
-        return {}
-
     def view_queue(self, queue: str) -> Reply:
         ready, pause = self.line(queue), self.pauses.get(queue)
         rate = self.rates.get(queue)
@@ -259,7 +254,6 @@ ANSWERS: dict[type[c.Command], Any] = {
     c.ListQueues: Queues.list_queues,
     c.GetQueue: Queues.get_queue,
     c.GetFigures: Queues.get_figures,
-    c.MarkGroup: Queues.mark_group,
     c.GetJobCounts: Queues.job_counts,
     c.CountJobs: Queues.count_jobs,
     c.GetCountsPerPriority: Queues.by_priority,

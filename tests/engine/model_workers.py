@@ -24,12 +24,16 @@ class Hand:
     failed: int = 0
     connections: set[str] = field(default_factory=set)
     left: bool = False
+    wired: bool = False
+    """It has come over a connection."""
     name: str = ""
     queues: list[str] = field(default_factory=list)
 
 
 class Crew(Queues):
     """Jobs, queues, and who works on them."""
+
+    acted: bool | None
 
     def __init__(self, *args: Any, **how: Any) -> None:
         super().__init__(*args, **how)
@@ -90,6 +94,7 @@ class Crew(Queues):
         before = self.hands.get(self.bound.get(owner, ""))
         self.bound[owner] = hand.id
         hand.connections.add(owner)
+        hand.wired = True
         if before is not None and before is not hand:
             self.unbind(before, owner, now, gone=not before.named)
 
@@ -176,6 +181,8 @@ class Crew(Queues):
             raise No(409, "Worker is quiet: unquiet it first")
         if [each for each in hand.connections if each != owner]:
             raise No(409, "Worker is connected: it would be known again at once")
+        # Who leaves does no act.
+        self.acted = owner is None or owner not in hand.connections
         self.forget(hand, now)
         return {"data": {"removed": True}}
 

@@ -11,6 +11,7 @@ from bunqueue_trio.protocol.catalog import CATALOG
 from bunqueue_trio.protocol.commands.spec import Does
 from tests.engine.engine_world import LEASE_MS, World
 from tests.engine.model_commands import ANSWERS
+from tests.engine.past_steps import PastSteps
 
 QUEUES = ["a", "b", "c:1"]
 
@@ -28,7 +29,7 @@ READS_BY_ID: list[Any] = [spec.command for spec in BY_ID if spec.does is Does.RE
 """Commands that say nothing but the id of a job: new ones take part by being there."""
 
 
-class Life:
+class Life(PastSteps):
     """Draws one operation after the other."""
 
     def __init__(self, seed: int) -> None:
@@ -39,7 +40,7 @@ class Life:
             self.push, self.push_batch, self.pull, self.pull_batch, self.ack, self.fail, self.ack_batch, self.fail_batch,
             self.heartbeat, self.heartbeat_batch, self.extend, self.release, self.progress, self.manage, self.cancel, self.read,
             self.gate, self.count, self.edit, self.retry, self.clear, self.staff, self.schedule, self.find, self.act, self.disconnect,
-            self.give_back, self.auto_retry, self.take, self.commit, self.crash,
+            self.give_back, self.auto_retry, self.write, self.mark, self.look_back, self.obliterate, self.take, self.commit, self.crash,
         ]  # fmt: skip
         self.weights = [self.rng.choice((0, 1, 1, 4)) for _ in self.operations]
         self.about_active = self.operations[4:13]
@@ -334,7 +335,7 @@ class Life:
 
     def act(self) -> None:
         """Do something to many; mostly to few."""
-        action = self.rng.choice(["cancel", "promote", "promote", "discard", "priority", "priority"])
+        action = self.rng.choice(["cancel", "promote", "promote", "discard", "priority", "priority", "move", "move"])
         how: dict[str, Any] = {
             "dry_run": self.rng.random() < 0.3,
             "force": self.rng.random() < 0.3,
@@ -342,6 +343,8 @@ class Life:
         }
         if self.rng.random() < (0.5 if action == "cancel" else 0.1):
             how |= {"reason": self.rng.choice([None, "why"]), "grace": self.rng.choice([None, 0, 300])}
+        if self.rng.random() < (0.95 if action == "move" else 0.02):
+            how["to"] = self.rng.choice(["a", "b", "c:1"])
         limit = self.rng.choice([1, 2, 100])
         self.world.do(c.ActOnJobs(filter=c.Filter(**self.wanted()), action=action, limit=limit, **how))
 

@@ -319,6 +319,8 @@ def _act(life: Life, rng: random.Random) -> None:
         life.do(rng.choice((c.Cancel(id=rng.choice(ids)), c.Heartbeat(id=rng.choice(active)))), owner)
     elif choice == 7:
         life.engine.release_owner("socket", life.now, dropped=rng.random() < 0.5)
+    else:
+        life.do(c.ActOnJobs(filter=c.Filter(queue=queue), action="move", to=rng.choice("ab"), limit=rng.choice((1, 5))))
     life.now += rng.choice((0, 1, 10, 50))
     life.engine.advance(life.now)
     life.unsettled |= {job.seq for job in life.engine.changed}

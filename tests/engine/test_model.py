@@ -11,6 +11,7 @@ from msgspec import Raw
 
 from bunqueue_trio.protocol import commands as c
 from tests.engine.engine_world import LEASE_MS, World
+from tests.engine.past_steps import GROUPS, STATES
 from tests.engine.seeded_life import BACKOFFS, CHANGES_BY_ID, HOW, READS_BY_ID, WHEN
 
 pytestmark = pytest.mark.usefixtures("small_limits")
@@ -193,6 +194,29 @@ class Machine(RuleBasedStateMachine):
         if wait:
             self.world.go_to(self.world.engine.auto_retries.due or 0)
         self.world.auto_retry()
+
+    @rule(pick=PICKS, clear=st.booleans())
+    def write(self, pick, clear):
+        job_id, _ = self.job(pick)
+        self.world.do(c.ClearLogs(id=job_id) if clear else c.AddLog(id=job_id, message="a line"))
+
+    @rule(key=some(*GROUPS[:3]), mark=some("fixed", "muted", "none"))
+    def mark(self, key, mark):
+        self.world.do(c.MarkGroup(fingerprint=key, mark=mark))
+
+    @rule(pick=PICKS, queue=QUEUES, state=some(*STATES), limit=some(1, 100))
+    def look_back(self, pick, queue, state, limit):
+        job_id, _ = self.job(pick)
+        for command in (c.GetLogs(id=job_id, limit=limit), c.GetAttempts(id=job_id), c.Actions(limit=limit)):
+            self.world.do(command)
+        for command in (c.Dlq(queue=queue, limit=limit), c.DlqGroups(queue=queue), c.DeadGroups(limit=limit)):
+            self.world.do(command)
+        self.world.do(c.GetJobs(queue=queue, state=state, limit=limit))
+        self.world.do(c.ListWorkers(limit=limit))
+
+    @rule(queue=QUEUES, force=st.booleans())
+    def obliterate(self, queue, force):
+        self.world.do(c.Obliterate(queue=queue, force=force))
 
     @rule(queue=QUEUES)
     def resume(self, queue):

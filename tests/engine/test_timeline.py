@@ -192,6 +192,32 @@ def test_what_stands_in_a_payload_is_no_event_of_it(bench: Bench):
     assert [what for _, what in told(bench, "b")] == ["pushed"]
 
 
+@pytest.mark.parametrize("job_id", ['a"b', "a\\b", "a\x1fb", "a/b", "\u00e4", "ffffffff-ffff-7fff-8fff-ffffffffffff"])
+def test_whatever_a_job_is_called_nothing_of_it_is_missing(bench: Bench, monkeypatch: pytest.MonkeyPatch, job_id: str):
+    """Its id may stand in another form in what is kept, or have the form of a time."""
+    monkeypatch.setattr(timeline, "EVENTS_LOOKED", 20)
+    for _ in range(30):
+        bench.now += 1
+        bench.push()
+    bench.push("mine", job_id=job_id)
+    for command in (c.ChangePriority(id=job_id, priority=3), c.Update(id=job_id, data=Raw(b"2"))):
+        apply(bench.engine, command, bench.now, by=ANN)
+    bench.do(c.Pull(queue="mine"))
+    for _ in range(30):
+        bench.now += 1
+        bench.push()
+    found = [entry for page in asked(bench, job_id) for entry in page.entries]
+    assert [entry.command for entry in found if entry.what == "act"] == ["ChangePriority", "Update"]
+    assert sorted(entry.what for entry in found if entry.what != "act") == ["pulled", "pushed", "updated", "updated"]
+
+
+def test_an_id_with_a_time_to_come_of_a_job_that_is_gone_is_looked_for_from_the_first_event_on(bench: Bench):
+    job_id = server_id(bench.now + 120_000, 1)
+    bench.push(job_id=job_id)
+    bench.do(c.Cancel(id=job_id))
+    assert [what for _, what in told(bench, job_id)] == ["act", "pushed", "removed"]
+
+
 def test_what_happens_within_one_ms_stands_in_its_order(bench: Bench):
     bench.push(job_id="j", backoff=0, max_attempts=2)
     bench.do(c.Pull(queue="q"))

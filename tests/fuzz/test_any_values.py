@@ -14,7 +14,7 @@ from tests.fuzz import harness
 FIELDS = sorted(
     {field.encode_name for kind in COMMANDS.values() for field in msgspec.structs.fields(kind)} | {"nobody"}
 )
-few = settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+few = settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
 scalars = st.one_of(
     st.none(), st.booleans(), st.integers(-5, 5), st.floats(), st.text(max_size=8),

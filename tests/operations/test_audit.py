@@ -18,6 +18,8 @@ FAULTS = {
     "disk_extra": "INSERT INTO job SELECT 3, 'ghost', queue, data, NULL, 0, 1, 1, 'waiting', 3, 0, 0, 0, NULL, NULL, NULL FROM job LIMIT 1",
     "disk_different": "UPDATE job SET attempts = 7 WHERE id = 'four'",
     "disk_unreadable": "UPDATE job SET state = 'nowhere' WHERE id = 'two'",
+    "facts": "DELETE FROM fact WHERE kind = 'paused'",
+    "records": "DELETE FROM finished WHERE id = 'dead'",
 }
 
 
@@ -29,6 +31,9 @@ def running(tmp_path: Path) -> Iterator[Running]:
                 body = {"data": job_id, "jobId": job_id}
                 assert client.post("/queues/q/jobs", json=body).status_code == 200
             assert client.delete("/jobs/gone").status_code == 200
+            assert client.post("/queues/still/pause", json={"reason": "why"}).status_code == 200
+            assert client.post("/queues/dead/jobs", json={"data": 1, "jobId": "dead"}).status_code == 200
+            assert client.post("/jobs/dead/discard").status_code == 200
         yield server
 
 
@@ -54,6 +59,8 @@ def test_what_is_planted_in_the_file_is_found_by_the_running_server(running: Run
     assert "PROBLEM: disk_missing: job one is in memory and has no row (1) on the disk" in said
     assert "PROBLEM: disk_extra: job ghost is stored (row 3) and is not in memory" in said
     assert "PROBLEM: disk_unreadable: row 2 cannot be read" in said
+    assert "PROBLEM: facts: the paused of still is in memory, and is not stored" in said
+    assert "PROBLEM: records: queue dead counts 0 completed and 1 failed jobs, and keeps 0 and 0" in said
     assert "PROBLEM: disk_different: job four: attempts on the disk differ" in said
     with running.client(headers={"Authorization": "Bearer secret"}) as client:
         page = client.get("/prometheus").text

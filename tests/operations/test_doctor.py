@@ -24,7 +24,7 @@ def test_a_sound_store_has_no_findings_and_true_counts(file: Path):
     assert report.finished == {"completed": 1, "failed": 1, "removed": 1}
     assert report.events > 10
     assert report.size == file.stat().st_size
-    assert [claim for claim, _ in CHECKS + TRAIL_CHECKS] == told[2:-1]
+    assert [claim for claim, _ in CHECKS + TRAIL_CHECKS] == told[2:-2]
 
 
 def test_an_empty_store_is_sound(tmp_path: Path):
@@ -63,6 +63,21 @@ def test_each_broken_invariant_is_found_and_named(file: Path, claim: str):
 def test_a_job_that_the_server_could_not_read_is_found(file: Path):
     spoil(file, "UPDATE job SET lease = '{' WHERE state = 'active'")
     assert any(finding.startswith("jobs in job cannot be read: 1 (row") for finding in look(file).findings)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"), [("paused", b"{}"), ("concurrency", b"many"), ("rate-limit", b"[]"), ("error-mark", b"1"), ("plan", b"{")]
+)  # fmt: skip
+def test_a_fact_that_the_server_could_not_read_is_found(file: Path, kind: str, value: bytes):
+    spoil(file, f"INSERT INTO fact VALUES ('{kind}', 'x', x'{value.hex()}')")
+    assert look(file).findings == [f"facts cannot be read: 1 ({kind} of x)"]
+
+
+def test_a_line_of_a_trail_that_cannot_be_read_is_found(file: Path):
+    """Of as many bytes, so that the trail adds up."""
+    spoil(file, "UPDATE trail_line SET body = zeroblob(length(body))")
+    [finding] = look(file).findings
+    assert finding.startswith("lines of trails cannot be read: ")
 
 
 def test_a_dead_letter_in_no_group_is_found(file: Path):

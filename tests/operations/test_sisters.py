@@ -28,8 +28,8 @@ MANY = (
 OF_FILTERS = ("cancel", "promote", "discard", "change")
 """Those of them that take ids or a filter, and are called as they are asked about."""
 FILTERED = ("jobs", "dead", "cancel", "promote", "discard", "change", "retry", "rerun", "purge")
-WITHOUT_JSON = {"doctor", "worker"}
-"""Of those that ask a server: `doctor` is about files, and `worker` runs until it is ended."""
+WITHOUT_JSON = {"doctor", "export", "worker"}
+"""Of those that ask a server: `doctor` is about files, `export` says nothing else, and `worker` runs until it is ended."""
 ALIKE = (
     "url", "token", "as_json", "dry_run", "yes", "tag", "group_id", "id_prefix", "fingerprint", "error", "text", "older", "newer",
     "attempts", "owner", "state",
@@ -215,6 +215,8 @@ LOOKS = (
     "dead emials",
     "dead emials --tag x",
     "dead emials --groups",
+    "export --queue emials",
+    "events --queue emials",
     "limit emials",
 )
 """What only looks at a queue, or at what is in it."""
@@ -229,7 +231,7 @@ AHEAD = (
 ACTS = (
     "resume emials", "limit emials none", "limit emials --rate none", "queue emials --reset stalls", "cancel --queue emials --yes",
     "cancel --queue emails --queue emials --yes", "promote --queue emials --yes", "discard --queue emials --yes",
-    "change --queue emials --priority 3 --yes", "change --queue emails --queue emials --priority 3 --yes", "retry emials --yes",
+    "change --queue emials --priority 3 --yes", "change --queue emials --move-to other --yes", "change --queue emails --queue emials --priority 3 --yes", "retry emials --yes",
     "retry emials --error x --yes", "purge emials --yes", "purge emials --error x --yes", "drain emials --yes", "clean emials failed --yes", "obliterate emials --yes",
     "rerun emials --yes", "rerun emials --dry-run", "cancel --queue emials --dry-run",
     "change --queue emials --priority 3 --dry-run", "change --queue emials --priority 3 --json", "retry emials --dry-run", "purge emials --dry-run",
@@ -249,7 +251,7 @@ async def test_a_slip_in_the_name_of_a_queue_is_answered_alike(shell: Shell, lin
     assert len(said) == 1, done.output
     assert said[0].endswith("; do you mean emails?")
     # What would have done nothing says nothing of a success, and a script stops.
-    assert (done.exit_code, bool(done.stdout)) == ((1, False) if line in ACTS else (0, line not in LOOKS[2:7])), (
+    assert (done.exit_code, bool(done.stdout)) == ((1, False) if line in ACTS else (0, line not in LOOKS[2:9])), (
         done.output
     )
     right = await shell(*line.replace("emials", "emails").split())

@@ -46,6 +46,15 @@ def test_workers_are_shown_quieted_released_and_forgotten(server: Running):
         assert ask("--json").out == ""
 
 
+def test_all_workers_are_shown_whatever_they_are_called(server: Running):
+    names = ["0a", "@b", "Mc", "None", "d", "\u00e9"]
+    with server.client() as client:
+        for name in names:
+            client.post("/workers", json={"workerId": name, "name": name, "queues": ["q"]})
+    shown = bunqueue("workers", "--json", env={"BUNQUEUE_URL": server.url}).out
+    assert sorted(json.loads(line)["id"] for line in shown.splitlines()) == sorted(names)
+
+
 def known(*workers: tuple[str, str]) -> dict[str, Any]:
     return {
         "data": {

@@ -1,5 +1,6 @@
 """The self-audit's task in virtual time: its pace, its account, and what it does about faults and bad disks."""
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import trio
 
 from bunqueue_trio.config import AUDIT_FINDINGS_MAX, AUDIT_PAUSE_MS
 from bunqueue_trio.engine.audit import AuditFault, Pass, Stored
+from bunqueue_trio.engine.audit_kept import Kept
 from bunqueue_trio.engine.job import State
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.runtime.audit import Auditor
@@ -172,3 +174,49 @@ async def test_jobs_that_depend_on_many_are_looked_at_a_few_at_a_time(
     assert watched.done == 1
     assert (max(parts), sum(parts)) == (20, 90)
     assert watched.findings == {}
+
+
+async def test_facts_and_records_that_changed_under_the_server_are_found(running: World, nursery: trio.Nursery):
+    await running.core.execute(c.Pause(queue="still"))
+    await running.core.execute(c.SetConcurrency(queue="narrow", concurrency=2))
+    job_id = await running.push(max_attempts=1)
+    await running.core.execute(c.Discard(id=job_id))
+    audit = auditor(running)
+    nursery.start_soon(audit.run)
+    await trio.sleep(1)
+    assert (audit.done, audit.findings) == (1, {})
+    store: Any = running.store.inner
+    del store._facts["paused", "still"]
+    store._facts["concurrency", "narrow"] = b"3"
+    del store._finished[job_id]
+    await trio.sleep(PAUSE_S)
+    assert audit.done == 2
+    assert {each.what for each in audit.findings.values() if each.kind in ("facts", "records")} == {
+        "queue q counts 0 completed and 1 failed jobs, and keeps 0 and 0",
+        "the concurrency of narrow is stored, and is another in memory",
+        "the paused of still is in memory, and is not stored",
+    }
+
+
+async def test_a_large_queue_that_changes_while_it_is_counted_is_left_for_the_next_pass(
+    running: World, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+):
+    """Commits would wait while it is counted once more."""
+    monkeypatch.setattr("bunqueue_trio.runtime.audit.COUNTED_MAX", 0)
+    await running.core.execute(c.Discard(id=await running.push()))
+    store: Any = running.store.inner
+    count = store.stored_kept
+
+    def changing(queue: str) -> Kept:
+        kept: Kept = count(queue)
+        store.finished_counts = store.finished_counts + Counter([("q", "completed")])
+        return kept
+
+    monkeypatch.setattr(store, "stored_kept", changing)
+    audit = auditor(running)
+    nursery.start_soon(audit.run)
+    await trio.sleep(1)
+    assert (audit.done, audit.findings) == (1, {})
+    monkeypatch.undo()
+    await trio.sleep(PAUSE_S)
+    assert sorted(audit.findings) == ["queue q counts 1 completed and 1 failed jobs, and keeps 0 and 1"]

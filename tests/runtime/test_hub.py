@@ -45,10 +45,10 @@ async def test_the_newest_events_are_found_behind_ids_that_were_left_out():
     store = DistantStore(inner)
     inner.last_event_id, store.ids_skipped = 1_000_050, 1_000_000
     hub = Hub(store)
-    assert hub.before_newest(20) == 30
+    assert hub.before(hub.last_event_id, 20) == 30
     hub.last_event_id += 20
-    assert hub.before_newest(20) == 1_000_050
-    assert hub.before_newest(21) == 49
+    assert hub.before(hub.last_event_id, 20) == 1_000_050
+    assert hub.before(hub.last_event_id, 21) == 49
 
 
 async def test_nothing_is_heard_before_its_commit(world: World, answers: Answers):

@@ -9,7 +9,6 @@ import json
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import Any
 
 from bunqueue_trio.config import AUTO_RETRY_SLICE, RESTART_GRACE_MS, Settings
@@ -33,6 +32,7 @@ from tests.engine.model import No, Record, Snapshot
 from tests.engine.model_commands import Model
 from tests.engine.model_configs import return_dead
 from tests.engine.model_jobs import Parts
+from tests.sim.kept import differences
 from tests.sim.sim_disk import Platter
 
 RECORDS_EVERY = 128
@@ -61,6 +61,8 @@ class Lockstep:
         self._taken: dict[int, Snapshot] = {}
         self._committed = Snapshot([], [], {}, {}, {})
         self.model.committed = lambda: self._committed.ended
+        self.model.durable = lambda: self._committed
+        self.model.places = platter.kept
         self.steps = 0
         self.goodbyes: dict[str, bool] = {}
         """Of connections that have ended: whether the client had said goodbye, as the network knows."""
@@ -95,11 +97,7 @@ class Lockstep:
         def taken() -> Any:
             changes = take()
             if self._server is server:
-                rates = {queue: replace(rate) for queue, rate in model.rates.items()}
-                self._taken[changes.epoch] = Snapshot(
-                    [*map(_copy, model.jobs)], list(model.ended), dict(model.pauses), dict(model.limits), rates,
-                    model.snapshot().quiet, model.snapshot().schedules, dict(model.said),
-                )  # fmt: skip
+                self._taken[changes.epoch] = model.snapshot()
                 self._heard = 0
             return changes
 
@@ -279,18 +277,23 @@ class Lockstep:
     def _check_turn(self, command: Any) -> None:
         """A waiting pull is served when it is the first of its line."""
         assert self._server is not None
-        line = list(self._server.core.waiting.lines.get(getattr(command, "queue", ""), ()))
+        if not isinstance(command, c.Pull | c.PullBatch):
+            return
+        line = list(self._server.core.waiting.lines.get(command.queue, ()))
         if any(waiter.command is command for waiter in line[1:]):
             self._fail(f"a waiting pull at {command.queue!r} is served before one that came earlier")
 
     def check_records(self) -> None:
-        """Compare the records of finished jobs that are on the disk."""
+        """Compare the records of finished jobs that are on the disk, and what else is."""
         kept = {job_id: _record(job) for job_id, job in self._platter.kept().items()}
         expected = {job.id: _expected(job) for job in self._committed.ended}
         for job_id in sorted(kept.keys() | expected.keys()):
             if kept.get(job_id) != expected.get(job_id):
                 self._fail(f"the record of {job_id} is {kept.get(job_id)}, expected {expected.get(job_id)}")
                 return
+        for difference in differences(self._platter, self._committed):
+            self._fail(difference)
+            return
 
     def check(self, step: Step) -> None:
         """Compare everything there is."""
@@ -370,9 +373,3 @@ def _told(step: Step) -> str:
 def what_was_asserted(error: AssertionError) -> str:
     where = traceback.extract_tb(error.__traceback__)[-1]
     return f"{error} [{where.name}: {where.line}]"
-
-
-def _copy(record: Record) -> Record:
-    copy = object.__new__(Record)
-    copy.__dict__.update(record.__dict__)
-    return copy

@@ -57,7 +57,8 @@ class Operator(Actor):
 
     async def act(self, peer: Peer) -> None:
         rng = self.rng
-        await self.settle(peer)
+        if not self.calm:
+            await self.settle(peer)
         while not self.calm:
             await self.nap(rng.expovariate(1 / 60))
             queue = rng.choice(self.stage.queues)

@@ -4,6 +4,7 @@
 that it does not know of was given too early. :class:`SimStore` is what one process sees of it.
 """
 
+import json
 import random
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -12,6 +13,7 @@ import trio
 
 from bunqueue_trio.config import Settings
 from bunqueue_trio.engine.job import Job
+from bunqueue_trio.engine.trails import LOG, Line
 from bunqueue_trio.protocol.events import NAMED_TYPES
 from bunqueue_trio.storage.memory import MemoryStore
 from bunqueue_trio.storage.store import Batch, Retention
@@ -63,6 +65,8 @@ class Platter(MemoryStore):
         """How often a job of an id has completed."""
         self.synced: set[str] = set()
         """The ids of pushes that a power cut would leave: a later commit was fsynced, or their own."""
+        self.written: set[str] = set()
+        """Every line of a log that was ever committed."""
         self._unsynced: set[str] = set()
         self._alive: set[str] = set()
         self._doomed: dict[str, None] = {}
@@ -98,6 +102,9 @@ class Platter(MemoryStore):
         for job_id in self._doomed:
             self._end(job_id, "failed")
         self._doomed.clear()
+        self.written |= {
+            json.loads(line.body)["message"] for line in batch.trails if isinstance(line, Line) and line.kind == LOG
+        }
         for hear in self.on_batch:
             hear(batch)
 
@@ -122,6 +129,18 @@ class Platter(MemoryStore):
     def kept(self) -> dict[str, Job]:
         """Return what is kept of finished jobs, by their ids."""
         return {job_id: self._rows.finished(row) for job_id, row in self._finished.items()}
+
+    def facts(self) -> dict[tuple[str, str], bytes]:
+        """Return all facts, by kind and key."""
+        return self._facts
+
+    def trails(self) -> dict[tuple[str, str], list[bytes]]:
+        """Return the lines of all trails, by key and kind."""
+        return {
+            (key, kind): [body for _, (_, body) in sorted(trail.lines.items())]
+            for key, kinds in self._trails.items()
+            for kind, trail in kinds.items()
+        }
 
     def kept_events(self) -> int:
         """Return how many events could be replayed, without the oldest batch and the newest: they stay whole."""

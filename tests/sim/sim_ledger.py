@@ -98,6 +98,11 @@ class Ledger:
         if job_id not in self._platter.ended:
             self._fail(f"{what} of {job_id} is answered, and not committed")
 
+    def line_answered(self, job_id: str, message: str) -> None:
+        """A line in the log of a job was answered well."""
+        if message not in self._platter.written:
+            self._fail(f"the line {message!r} in the log of {job_id} is answered, and not committed")
+
     def check_start(self, known: set[str]) -> None:
         """A process has loaded the jobs ``known``: with those that have ended, that is all there ever was."""
         lost = sorted(self.pushed - known - set(self._platter.ended))

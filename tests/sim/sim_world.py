@@ -36,6 +36,7 @@ from bunqueue_trio.transports.listener import Http
 from bunqueue_trio.transports.websocket import WebSocket
 from tests.engine.checks import check_empty
 from tests.sim.actors import Actor, Producer, Worker
+from tests.sim.clerks import Clerk
 from tests.sim.lockstep import Lockstep, what_was_asserted
 from tests.sim.meddlers import Meddler, Operator
 from tests.sim.scheduling import Planner, SlotBook
@@ -133,6 +134,7 @@ class World(trio.abc.Instrument):
             *(Meddler(self, f"meddler-{i}") for i in range(rng.randint(0, 1))),
             *(Operator(self, f"operator-{i}") for i in range(rng.randint(0, 1))),
             *(Planner(self, f"planner-{i}") for i in range(rng.randint(0, 1))),
+            Clerk(self, "clerk-0"),
         ]
 
     # --- what everybody uses --------------------------------------------------------------------------
@@ -318,7 +320,9 @@ class World(trio.abc.Instrument):
 
     def _is_done(self) -> bool:
         server = self.server
-        return server is not None and not server.engine.jobs and not server.journal.dirty
+        # What a queue retries by itself would still come.
+        brings = server is None or server.engine.jobs or server.engine.auto_retries
+        return server is not None and not brings and not server.journal.dirty
 
     async def wait_end(self) -> None:
         """Wait until all jobs have ended.

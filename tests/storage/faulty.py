@@ -14,6 +14,7 @@ from enum import Enum, auto
 import trio
 
 from bunqueue_trio.engine.audit import Stored
+from bunqueue_trio.engine.audit_kept import Kept
 from bunqueue_trio.engine.job import Job, Records, State, Trace
 from bunqueue_trio.engine.trails import TrailPage
 from bunqueue_trio.errors import StoreError
@@ -158,6 +159,14 @@ class FaultyStore:
     def stored(self, after: int, upto: int, limit: int) -> list[Stored]:
         self._readable()
         return self.inner.stored(after, upto, limit)
+
+    def stored_facts(self, after: tuple[str, str], limit: int) -> list[FactRow]:
+        self._readable()
+        return self.inner.stored_facts(after, limit)
+
+    def stored_kept(self, queue: str) -> Kept:
+        self._readable()
+        return self.inner.stored_kept(queue)
 
     def events_after(self, event_id: int, limit: int) -> list[StoredEvent]:
         self._readable()

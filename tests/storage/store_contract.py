@@ -298,6 +298,25 @@ class JobContract(StoreSuite):
         assert [seq for seq, _ in store.stored(0, 100, 2)] == [1, 3]
         assert store.stored(5, 100, 2) == []
 
+    def test_stored_facts_come_by_kind_and_key_a_page_at_a_time(self, ledger: Ledger, store: Store):
+        told = [("b", "y", b"1"), ("a", "z", b"{}"), ("b", "x", b"2"), ("a", "\0", b"3")]
+        ledger.write(facts=told)
+        ledger.write(facts=[("a", "z", None), ("b", "x", b"4")])
+        expected = [("a", "\0", b"3"), ("b", "x", b"4"), ("b", "y", b"1")]
+        assert [tuple(fact) for fact in store.stored_facts(("", ""), 9)] == expected
+        assert [tuple(fact) for fact in store.stored_facts(("a", "\0"), 1)] == expected[1:2]
+        assert store.stored_facts(("b", "y"), 9) == []
+
+    def test_the_stored_records_of_a_queue_are_counted_anew(self, ledger: Ledger, store: Store):
+        jobs = [ended(make_job(n, f"j{n}"), State.FAILED if n % 2 else State.COMPLETED) for n in range(1, 6)]
+        ledger.write([*jobs, ended(make_job(9, "j9", queue="other"), State.FAILED)])
+        ledger.write([make_job(10, "j3")], reused=["j3"])
+        kept = store.stored_kept("q")
+        groups = {key: queues["q"] for key, queues in store.groups("q").items()}
+        assert (kept.completed, kept.failed, dict(kept.groups)) == (*store.kept_of("q"), groups) == (2, 2, groups)
+        assert sum(groups.values()) == 2
+        assert store.stored_kept("nobody")[:2] == (0, 0)
+
     # --- restarts -----------------------------------------------------------------------------------
 
     def test_restarts_change_nothing(self, place: Place, ledger: Ledger):

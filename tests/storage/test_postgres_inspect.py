@@ -41,7 +41,7 @@ def place(url: str) -> Iterator[Place]:
         make_job(6, state=State.WAITING_CHILDREN, order=0, note=Note(waiting_on={"job-1"})),
     ]  # fmt: skip
     ledger.write(jobs, events=[event(job) for job in jobs], facts=[("pause", "q", b"{}")])
-    ledger.write([ended(make_job(7)), ended(make_job(8), State.FAILED)], trails=[Line(LOG, "job-7", NOW, b"1", True)])
+    ledger.write([ended(make_job(7)), ended(make_job(8), State.FAILED)], trails=[Line(LOG, "job-7", NOW, LINE, True)])
     ledger.tell(2)
     yield place
     store.close()
@@ -53,6 +53,9 @@ def ask(place: Place, text: str) -> Any:
         return link.ask(Query(place.qualified(text)))
     finally:
         link.close()
+
+
+LINE = b'{"timestamp":1,"level":"info","message":"half way"}'
 
 
 def look(place: Place) -> DatabaseReport:
@@ -69,7 +72,7 @@ def test_a_sound_store_has_no_findings_and_true_counts(place: Place):
     assert report.size > 100_000
     assert "process" in report.leader
     assert re.search(r"heard of \d[\d.]* m?s ago; term 1, batch 3$", report.leader)
-    assert told == ["every job", *(claim for claim, _ in CHECKS), "the counts"]
+    assert told == ["every job", *(claim for claim, _ in CHECKS), "facts, and lines of trails", "the counts"]
 
 
 FAULTS = {
@@ -93,6 +96,8 @@ FAULTS = {
     "dead letters are of no error, or other jobs of one": "UPDATE bq.finished SET fingerprint = NULL",
     "rows of unfinished jobs cannot be read": "UPDATE bq.job SET options = 'x' WHERE seq = 1",
     "jobs wait for a job that is not there": "DELETE FROM bq.job WHERE seq = 1",
+    "facts cannot be read": "UPDATE bq.fact SET kind = 'paused'",
+    "lines of trails cannot be read": "UPDATE bq.trail_line SET body = decode(repeat('00', octet_length(body)), 'hex')",
     "unfinished jobs hold the same unique key": "UPDATE bq.job SET queue = 'q' WHERE seq = 2",
 }
 

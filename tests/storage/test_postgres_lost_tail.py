@@ -201,6 +201,7 @@ def test_events_are_kept_by_their_number_whatever_their_ids(store: PostgresStore
 READS: dict[str, tuple[Any, ...]] = {
     "find": ("job",), "outcomes": (("job",),), "traces": ("a", "b", 9), "records": ("q", State.COMPLETED, None, 9), "first_seen": ("q", "x"),
     "trail": ("log", "job", None, 9), "events_after": (0, 9), "first_event_id": (), "last_event_at": (), "load_facts": (), "stored": (0, 9, 9),
+    "stored_facts": (("", ""), 9), "stored_kept": ("q",),
 }  # fmt: skip
 
 

@@ -201,7 +201,7 @@ def test_the_same_by_keyboard_alone(browser: Browser, server: Server) -> None:
     # The field of the token has the focus from the start.
     keys.type(TOKEN)
     keys.enter()
-    browser.until("document.body.innerText.includes('jobs wait')")
+    browser.until("document.body.innerText.includes('Sign out')")
     keys.screen("2")
     keys.reach("invoices")
     keys.enter()

@@ -187,6 +187,6 @@ async def test_who_only_looks_finds_jobs_and_changes_none(site: Site, bunqueue: 
     await work(bunqueue, "emails", 1)
     page = await site.get("/ui/jobs?queue=emails")
     assert page.said("4 jobs")
-    listed = re.search(r"<code>(bunqueue-trio jobs [^<]*)</code>", page.html)
+    listed = re.search(r"<code>(bunqueue-trio export [^<]*)</code>", page.html)
     assert listed
-    assert unescape(listed[1]) == "bunqueue-trio jobs --queue emails --limit 100000 --json > jobs.jsonl"
+    assert unescape(listed[1]) == "bunqueue-trio export --queue emails > jobs.jsonl"

@@ -17,7 +17,8 @@ from tests.operations.test_sisters import Shell
 from tests.ui.night import fail, push, take
 from tests.ui.site import Site, minutes
 
-MOMENT = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d\S*")
+# In a line for a shell it is quoted.
+MOMENT = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d[^\s']*")
 FORM = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[+-]\d\d:\d\d")
 
 
@@ -137,6 +138,6 @@ async def test_columns_have_one_name(site: Site, bunqueue: Bunqueue, monkeypatch
 
 
 def test_no_setting_is_shown_as_nothing():
-    shown = {variable: value for _, rows in house._settings(Settings()) for variable, value, *_ in rows}
+    shown = {variable: value for _, rows in house._settings(Settings(), {}) for variable, value, *_ in rows}
     assert (shown["STORE"], shown["LINK_BIND"]) == ("none", "next to the API, on its port + 1")
     assert all(value.strip() for value in shown.values())

@@ -97,6 +97,7 @@ CASES = (
     Case("cancel-found", {"queue": "q", "state": "active", "reason": "it hangs", "force": "yes"}),
     Case("promote-found", {"queue": "q", "state": "delayed"}),
     Case("priority-found", {"idPrefix": "w-", "priority": " -7 "}),
+    Case("move-found", {"queue": "q", "state": "waiting", "to": "r"}),
     Case("discard-found", {"queue": "q", "older": "0s", "attempts": "0", "force": "yes"}),
     Case("retry-found", {"queue": "q", "state": "failed", "error": "order", "newer": "9h"}),
     Case("purge-found", {"queue": "q", "state": "failed", "error": "TimeoutError: db"}),

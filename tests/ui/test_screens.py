@@ -111,7 +111,7 @@ async def test_the_night_is_on_every_screen(site: Site, bunqueue: Bunqueue) -> N
     seen = set()
     for page in (now, queues, queue, errors, group, job, storage, server):
         for href in links(page, "/ui"):
-            if href.startswith("/ui/static") or href in seen:
+            if href.startswith(("/ui/static", "/ui/export")) or href in seen:
                 continue
             seen.add(href)
             found = await site.get(href)
@@ -240,29 +240,6 @@ async def test_every_kind_of_job_has_its_page(site: Site, bunqueue: Bunqueue) ->
     page = await site.get(f"/ui/jobs/{parent}")
     for words in ("Unique key k", "Group g", "Tags a", "Time to live 10000 s", "Timeout 5 s", "last in, first out"):
         assert page.said(words), words
-
-
-async def test_what_happened_is_listed_newest_first(site: Site, bunqueue: Bunqueue) -> None:
-    first = await push(bunqueue, "a", '{"n":1,"password":"hunter2"}')
-    await trio.sleep(60)
-    second = await push(bunqueue, "b")
-    await fail(bunqueue, "b", 1, "no such host")
-    page = await site.get("/ui/events")
-    assert page.said("5 events of the newest 5")
-    assert page.html.index(second) < page.html.index(first)
-    assert page.said("no such host")
-    assert "hunter2" not in page.html
-    page = await site.get("/ui/events?queue=a")
-    assert first in page.html
-    assert second not in page.html
-    page = await site.get("/ui/events?type=failed")
-    assert page.said("1 event of the newest")
-    assert (await site.get("/ui/events?queue=a%20b")).status == 400
-    for n in range(2100):
-        await push(bunqueue, "many", str(n))
-    page = await site.get("/ui/events")
-    assert page.said("2,000 events of the newest 2,000")
-    assert page.html.count("<tr>") == 101
 
 
 class Steps(trio.abc.Instrument):

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from bunqueue_trio import errors
 from bunqueue_trio.api.access import ANYBODY, UNKNOWN, Grant
+from bunqueue_trio.api.downloads import Download
 from bunqueue_trio.api.event_stream import EventFeed
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol.caller import By
@@ -85,7 +86,7 @@ class Response(NamedTuple):
 
     status: int
     headers: tuple[tuple[str, str], ...]
-    body: bytes | EventFeed
+    body: bytes | EventFeed | Download
     delivery: Delivery | None = None
     is_shared: bool = False
     """The body is the same bytes for everybody: nothing is held for this client."""

@@ -16,6 +16,7 @@ from bunqueue_trio import errors
 from bunqueue_trio.api.access import ANYBODY, UNKNOWN, Access, Grant, allowed_headers, client_key, preflight
 from bunqueue_trio.api.bulk import LargeReader, ReadCommand
 from bunqueue_trio.api.call import Call, Delivery, ReadBody, Response, Wait, check_role, missing_role, sender
+from bunqueue_trio.api.downloads import DOWNLOADS, JSON_LINES
 from bunqueue_trio.api.event_stream import EventFeed, parse_event_id, parse_since, parse_types
 from bunqueue_trio.api.logins import TICKET_MS, Logins, cookie_of
 from bunqueue_trio.config import LARGE_BODY_BYTES, RECEIVE_BYTES, SMALL_BODY_BYTES
@@ -280,6 +281,9 @@ class Gateway:
     async def _page(self, name: str, match: Match, call: Call) -> Response:
         if name == "events":
             return self._events(match, call)
+        if name in DOWNLOADS:
+            feed = await DOWNLOADS[name](self._server, call.query).begun()
+            return Response(200, (*self._headers(JSON_LINES, call.origin), *_STREAM), feed)
         if name == "websocket":
             raise errors.UPGRADE_REQUIRED.refuse()
         if name == "ticket":
@@ -398,7 +402,7 @@ _DOOR_METHODS = frozenset({"GET", "HEAD"})
 
 _TICKETED = frozenset({"events", "websocket"})
 
-_GET_ONLY: frozenset[object] = TAKES | {"events", "websocket"}
+_GET_ONLY: frozenset[object] = TAKES | DOWNLOADS.keys() | {"events", "websocket"}
 """The routes that HEAD may not ask in place of GET: a job would be taken, a stream would be opened."""
 
 _STREAM = (("Cache-Control", "no-cache"), ("X-Accel-Buffering", "no"))

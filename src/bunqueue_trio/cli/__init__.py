@@ -24,11 +24,11 @@ _UNWRITABLE = frozenset({errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EBADF, errn
 COMMANDS = {
     "serve": "serve", "worker": "worker", "config": "serve", "findings": "findings", "stats": "remote", "storage": "storage", "health": "storage", "push": "push",
     "queues": "queues", "queue": "queue", "pause": "queues", "resume": "queues", "limit": "queues",
-    "jobs": "jobs", "job": "jobs", "logs": "jobs", "why": "jobs", "cancel": "jobs", "promote": "jobs", "discard": "jobs", "change": "jobs",
+    "jobs": "jobs", "job": "jobs", "logs": "jobs", "why": "jobs", "cancel": "jobs", "promote": "jobs", "discard": "jobs", "change": "jobs", "export": "downloads",
     "dead": "dead", "retry": "dead", "rerun": "reruns", "reruns": "reruns", "mark": "dead", "purge": "clear", "drain": "clear", "clean": "clear", "obliterate": "clear",
     "actions": "actions", "workers": "workers",
     "schedules": "schedules",
-    "watch": "watch", "doctor": "files", "backup": "files", "restore": "files", "shrink": "files", "copy": "copy", "crashtest": "crashtest", "migrate": "database", "cluster": "database",
+    "watch": "watch", "events": "downloads", "doctor": "files", "backup": "files", "restore": "files", "shrink": "files", "copy": "copy", "crashtest": "crashtest", "migrate": "database", "cluster": "database",
 }  # fmt: skip
 """Each command and the file it is in, which is read when it is asked for: the server starts without a client."""
 

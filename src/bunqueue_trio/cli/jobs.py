@@ -310,14 +310,19 @@ def _are_ids(job_ids: tuple[str, ...], wanted: dict[str, Any], *, dry_run: bool)
 @click.option("--priority", type=int, help="Jobs with a higher number come first, and older ones before newer ones.")
 @click.option("--delay", type=DURATION, metavar="TIME", help="Make it ready this long from now; 0s: now.")
 @click.option("--data", metavar="JSON", help="The new payload; `-`: from standard input, `@FILE`: from a file.")
+@click.option(
+    "--move-to",
+    metavar="QUEUE",
+    help="With a filter: put them into this queue, behind those that wait there at their priority.",
+)
 @dry_option
 @yes_option
 @json_option
 def change(
     url: str, token: str | None, job_ids: tuple[str, ...], wanted: dict[str, Any], *, priority: int | None, delay: int | None,
-    data: str | None, dry_run: bool, yes: bool, as_json: bool,
+    data: str | None, move_to: str | None, dry_run: bool, yes: bool, as_json: bool,
 ) -> None:  # fmt: skip
-    """Change the payload, priority or delay of these IDs, or the priority of all that a filter describes.
+    """Change the payload, priority or delay of these IDs, or the priority or the queue of all that a filter describes.
 
     An active job cannot be changed.
     """
@@ -328,11 +333,19 @@ def change(
         "delay": delay,
     }
     given = {name: value for name, value in changes.items() if value is not None}
+    if move_to is not None:
+        if are_ids or given:
+            raise click.UsageError("--move-to is for a filter such as --queue, and for nothing else at once")
+        how: dict[str, Any] = {"yes": yes, "dry_run": dry_run, "as_json": as_json, "to": move_to}
+        act_on_many(url, token, wanted, "move", "moved", **how)
+        return
     if not given:
-        raise click.UsageError("say what to change: --data, --priority or --delay")
+        raise click.UsageError("say what to change: --data, --priority, --delay or --move-to")
     if not are_ids:
         if given.keys() != {"priority"}:
-            raise click.UsageError("of all that a filter describes only the --priority can be changed")
+            raise click.UsageError(
+                "of all that a filter describes only the --priority can be changed, and the queue with --move-to"
+            )
         act_on_many(
             url, token, wanted, "priority", "changed", yes=yes, dry_run=dry_run, as_json=as_json, priority=priority
         )

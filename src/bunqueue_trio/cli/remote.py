@@ -58,6 +58,8 @@ class Paged(Protocol):
 
 DEFAULT_URL = "http://127.0.0.1:6790"
 TIMEOUT_S = 10.0
+# A server that looks through millions of jobs of which it sends none says nothing for some seconds.
+PARTS_S = 120.0
 # What was probably meant as a string.
 _WORDS = re.compile(r"[\w .,:;!?@/-]+")
 _ERRNO = re.compile(r"^\[Errno -?\d+\] ")
@@ -247,6 +249,18 @@ def page_of(url: str, token: str | None, name: str) -> Any:
     """Return a page of the server about itself; raises as :func:`answer`."""
     with connect(url, token) as client:
         return json.loads(_sent(client, url, Request("GET", path_of_page(name), None)), parse_int=integer)
+
+
+def parts_of(url: str, token: str | None, path: str) -> Iterator[bytes]:
+    """Yield what a server sends as it makes it; raises as :func:`answer`, also where it breaks off in the middle."""
+    with connect(url, token, PARTS_S) as client:
+        try:
+            with client.stream("GET", path) as response:
+                if response.status_code != 200:
+                    accepted(url, response.status_code, response.read())
+                yield from response.iter_bytes()
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
+            raise unreachable(url, error) from None
 
 
 def pages(url: str, token: str | None, kind: type[Command[R]], /, **fields: object) -> Iterator[R]:

@@ -127,7 +127,7 @@ def serve(config_file: Path | None, **flags: Any) -> None:
             data_path=str(Path(settings.data_path).absolute()),
         )
     try:
-        run(settings)
+        run(settings, loaded.sources)
     except Exception as error:
         if all(isinstance(leaf, ONE_LINE) for leaf in leaves(error)):
             # A line says it all.

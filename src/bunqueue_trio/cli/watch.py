@@ -57,7 +57,6 @@ def watch(
         asked["types"] = ",".join(types)
     if asked:
         path += "?" + "&".join(f"{name}={value}" for name, value in asked.items())
-    console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
     shown = 0
     try:
         for body in _events(url, token, path):
@@ -69,12 +68,17 @@ def watch(
             if as_json:
                 click.echo(printable_json(body))
             else:
-                console.print(_line(event, with_data=with_data))
+                show_event(event, with_data=with_data)
             shown += 1
             if shown == count:
                 return
     except KeyboardInterrupt:
         return
+
+
+def show_event(event: dict[str, Any], *, with_data: bool) -> None:
+    """Print a line of an event: when, what, of which queue and job, and what goes with it."""
+    Console(file=sys.stdout, highlight=False, soft_wrap=True).print(_line(event, with_data=with_data))
 
 
 def _line(event: dict[str, Any], *, with_data: bool) -> Text:

@@ -5,13 +5,14 @@ Owns which command may be sent again; refuses to know how a connection is kept u
 
 import math
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar, cast
 
 import anyio
 import msgspec
 
 from bunqueue_trio.client.info import JobInfo, decode, encoded
-from bunqueue_trio.client.link import Lost
+from bunqueue_trio.client.link import Lost, Unanswered
 from bunqueue_trio.client.upkeep import Upkeep
 from bunqueue_trio.errors import JOB_NOT_FOUND, ConnectionLost, Refused, ServerUnavailable
 from bunqueue_trio.protocol import commands as c
@@ -45,11 +46,18 @@ class Asking:
 
     async def ack(self, job_id: str, result: Any = None, *, token: str | None = None) -> None:
         """Complete a job; without its token it cannot be repeated, and may end in ConnectionLost."""
+        until = anyio.current_time() + self._upkeep.patience
         try:
             await self._call(c.Ack, id=job_id, token=token, result=encoded(result))
-        except ConnectionLost:
-            if token is None or await self._state_or_none(job_id) != "completed":  # noqa: ASYNC120 - then so be it
-                raise
+        except ConnectionLost as error:
+            lost = error
+        else:
+            return
+        # While it is patient, it looks: by a token it can only have been this one.
+        with anyio.CancelScope(deadline=until), suppress(ServerUnavailable, ConnectionLost):
+            if token is not None and await self._state_or_none(job_id) == "completed":
+                return
+        raise lost
 
     async def ack_many(
         self, ids: Sequence[str], results: Sequence[Any] | None = None, *, tokens: Sequence[str] | None = None
@@ -149,7 +157,8 @@ class Asking:
             TypeError: it is no command, or it says something about a connection, which is this client's own business.
         """
         fields = fields_of(command)
-        if isinstance(command, c.Pull | c.PullBatch):
+        if isinstance(command, c.Pull | c.PullBatch | c.WaitJob | c.GetResult):
+            # A number, and no JSON: the client waits for it, too.
             fields["timeout"] = command.timeout
         return await self._call(type(command), **fields)
 
@@ -167,15 +176,16 @@ class Asking:
                 raise
             return None
 
-    async def _call(self, kind: type[c.Command[R]], **fields: Any) -> R:
-        """Send a command whose fields have their names and units in JSON."""
+    async def _call(self, kind: type[c.Command[R]], spent: float = 0, /, **fields: Any) -> R:
+        """Send a command whose fields have their names and units in JSON; of its patience some seconds are ``spent``."""
         if kind in TAKES and isinstance(timeout_ms := fields.get("timeout"), int | float) and timeout_ms > 0:
             # What is no number, the server refuses at once.
             return await self._call_waiting(kind, fields)
-        if kind in AWAITS and fields.get("timeout", kind is c.WaitJob):
+        if kind in AWAITS and (wait_ms := fields.get("timeout", c.WaitJob().timeout if kind is c.WaitJob else 0)):
             async with self._polls:
-                return self._read(kind, await self._ask(kind, fields))
-        return self._read(kind, await self._answer(kind, fields))
+                wait_s = wait_ms / 1000 if isinstance(wait_ms, int | float) else 0
+                return self._read(kind, await self._ask(kind, fields, wait_s=wait_s))
+        return self._read(kind, await self._answer(kind, fields, spent))
 
     async def _call_waiting(self, kind: type[c.Command[R]], fields: dict[str, Any]) -> R:
         """Send a waiting pull. Where too many wait already it asks again and again, for as long as it may wait."""
@@ -194,7 +204,7 @@ class Asking:
                 await self._polls.acquire()
                 break
         try:
-            return self._read(kind, await self._ask(kind, fields, due))
+            return self._read(kind, await self._ask(kind, fields, due=due))
         finally:
             self._polls.release()
 
@@ -204,20 +214,38 @@ class Asking:
         except (ValueError, RecursionError) as error:
             raise ConnectionLost(f"the answer to {SPECS[kind].tag} cannot be read: {error}") from None
 
-    async def _answer(self, kind: type[c.Command], fields: dict[str, Any]) -> bytes:
+    def _is_free(self) -> bool:
+        """Take a slot without a switch of tasks, which is the usual case; return whether there was one."""
         try:
-            # The usual case: without a switch of tasks.
             self._slots.acquire_nowait()
         except anyio.WouldBlock:
-            await self._slots.acquire()
+            return False
+        return True
+
+    async def _answer(self, kind: type[c.Command], fields: dict[str, Any], spent: float = 0) -> bytes:
+        if not self._is_free():
+            began = anyio.current_time()
+            with anyio.move_on_after(self._upkeep.patience - spent) as limit:
+                await self._slots.acquire()
+            if limit.cancelled_caught:
+                many = f"{self._in_flight} others of this client have no answer yet"
+                text = f"{SPECS[kind].tag} was not sent within {self._upkeep.patience:g} s: {many}"
+                raise ServerUnavailable(text) from None
+            spent += anyio.current_time() - began
         try:
-            return await self._ask(kind, fields)
+            return await self._ask(kind, fields, spent=spent)
         finally:
             self._slots.release()
 
-    async def _ask(self, kind: type[c.Command], fields: dict[str, Any], due: float | None = None) -> bytes:
-        """Return the answer to a command; to a waiting pull, by ``due``, however often the connection is cut."""
-        spec, sent, spent = SPECS[kind], False, 0.0
+    async def _ask(
+        self, kind: type[c.Command], fields: dict[str, Any], *, due: float | None = None, wait_s: float = 0,
+        spent: float = 0,
+    ) -> bytes:  # fmt: skip
+        """Return the answer to a command; to a waiting pull, by ``due``, however often the connection is cut.
+
+        Of its patience some seconds are ``spent``; what it asks the server to wait, ``wait_s`` or until ``due``, is beside it.
+        """
+        spec, sent = SPECS[kind], False
         again, returns = spec.repeatable(with_token=has_tokens(fields)), kind in TAKES or kind in AWAITS
         while True:
             link, asked_at = None, anyio.current_time()
@@ -225,13 +253,23 @@ class Asking:
             try:
                 link = await self._upkeep.linked(spent)
                 linked_at = anyio.current_time()
-                if due is not None and (left := math.ceil((due - anyio.current_time()) * 1000)) < fields["timeout"]:
-                    fields = fields | {"timeout": max(0, left)}
-                return await link.ask(spec.tag, fields, returns=returns)
+                if due is not None:
+                    wait_s = max(0, due - linked_at)
+                    if (left := math.ceil(wait_s * 1000)) < fields["timeout"]:
+                        fields = fields | {"timeout": left}
+                within_s = self._upkeep.patience - spent - (linked_at - asked_at) + wait_s
+                return await link.ask(spec.tag, fields, within_s, returns=returns)
+            except Unanswered as late:
+                within = f"within {self._upkeep.patience:g} s" + (
+                    f" beyond the {wait_s:g} s that it asks for" if wait_s else ""
+                )
+                if sent or late.sent:
+                    raise ConnectionLost(f"{spec.tag} was sent, and not answered {within}") from None
+                raise ServerUnavailable(f"{spec.tag} was not sent {within}: the server reads nothing") from None
             except Lost as lost:
-                # The patience is that of the command: waits for a connection, and what was waited for on one without a server.
-                is_stranger = link is None or not link.answered
-                spent += (anyio.current_time() if is_stranger else linked_at) - asked_at
+                # The patience is that of the command: all of its time but what it waited for by itself, where a server is.
+                is_waited = wait_s > 0 and link is not None and link.answered
+                spent += (linked_at if is_waited else anyio.current_time()) - asked_at
                 sent = sent or lost.sent
                 if sent and again is Again.NEVER:
                     raise ConnectionLost(f"{spec.tag} was sent, and the connection lost") from None

@@ -24,6 +24,7 @@ from bunqueue_trio.client.backend import now_or_soon, to_be_awaited, websocket
 from bunqueue_trio.client.connection import Connect
 from bunqueue_trio.client.events import EventStream, Streams
 from bunqueue_trio.client.given import count_of
+from bunqueue_trio.client.held import Held
 from bunqueue_trio.client.info import decode
 from bunqueue_trio.client.pushing import Ended, push_once
 from bunqueue_trio.client.upkeep import CLOSED, Introduction, Upkeep
@@ -65,7 +66,7 @@ class Client(Asking):
 
     Without ``url`` or ``token``, BUNQUEUE_URL and BUNQUEUE_TOKEN of the environment count; ``token=""`` is none.
 
-    Entering does not wait for the server; commands do, up to ``patience`` seconds. ``queue`` limits what
+    Entering does not wait for the server; commands do, up to ``patience`` seconds each, for a connection and for an answer together. ``queue`` limits what
     :meth:`events` and :meth:`wait` see to one queue. At most ``in_flight`` commands are under way, and as many
     pulls that wait; more of these ask every second. ``on_demand``: it connects when it is first asked for something. ``worker``: what the server learns of who works over
     each connection. ``tls`` is the context for ``wss://``; without one the certificates of the system are trusted.
@@ -222,17 +223,17 @@ class Client(Asking):
 
     # --- inside: commands -------------------------------------------------------------------------
 
-    async def _push_one(self, queue: str, fields: dict[str, Any]) -> list[str]:
-        return [(await self._call(c.Push, queue=queue, **fields)).id]
+    async def _push_one(self, queue: str, fields: dict[str, Any], spent: float) -> list[str]:
+        return [(await self._call(c.Push, spent, queue=queue, **fields)).id]
 
     async def _once(
-        self, send: Callable[[], Awaitable[list[str]]], options: Sequence[Mapping[str, Any]],
+        self, send: Callable[[float], Awaitable[list[str]]], options: Sequence[Mapping[str, Any]],
         fields: Sequence[Mapping[str, Any]],
     ) -> list[str]:  # fmt: skip
         return await push_once(send, self._state_or_none, self._ended, options, fields, self._upkeep.patience)
 
-    async def _push_all(self, queue: str, jobs: list[dict[str, Any]]) -> list[str]:
-        return (await self._call(c.PushBatch, queue=queue, jobs=jobs)).ids
+    async def _push_all(self, queue: str, jobs: list[dict[str, Any]], spent: float) -> list[str]:
+        return (await self._call(c.PushBatch, spent, queue=queue, jobs=jobs)).ids
 
     async def _ended(self, job_id: str) -> Ended:
         try:
@@ -264,8 +265,9 @@ class Client(Asking):
 class JobLog(_Logger):
     """The log of a job at the server, and a logger of this process."""
 
-    def __init__(self, job: "Job[Any]", logger: FilteringBoundLogger) -> None:
+    def __init__(self, job: "Job[Any]", job_id: str, logger: FilteringBoundLogger) -> None:
         self._job = job
+        self._job_id = job_id
         self._logger = logger
 
     def __call__(self, message: str, level: Literal["info", "warn", "error"] = "info") -> Awaitable[None]:
@@ -278,7 +280,7 @@ class JobLog(_Logger):
             ServerUnavailable: no worker has it, and the server takes nothing new now, as with a push.
             ConnectionLost: no worker has it, and whether the line is there is not known.
         """
-        return now_or_soon(self._add, c.AddLog(id=self._job.id, message=said(message) or "", level=level))
+        return now_or_soon(self._add, c.AddLog(id=self._job_id, message=said(message) or "", level=level))
 
     async def _add(self, line: c.AddLog) -> None:
         await self._job.insist(partial(self._job.client.run, line))
@@ -288,7 +290,10 @@ class JobLog(_Logger):
 
 
 class Job(Generic[T]):
-    """A job that was pulled. ``Job[Email]`` is one whose payload is read as an ``Email``; see :class:`Worker`."""
+    """A job that was pulled. ``Job[Email]`` is one whose payload is read as an ``Email``; see :class:`Worker`.
+
+    Whoever changes its attributes changes what is read of them, and not which job it is: what is said of it is said of the one that was pulled.
+    """
 
     id: str
     queue: str
@@ -303,8 +308,6 @@ class Job(Generic[T]):
     max_attempts: int
     token: str
     """Proves that it is ours."""
-    ended: str | None
-    """How :meth:`ack`, :meth:`fail` or :meth:`release` has ended it for us; None before."""
 
     def __init__(self, client: Client, view: DeliveredJob, token: str) -> None:
         self._client = client
@@ -320,12 +323,13 @@ class Job(Generic[T]):
         self.attempts = view.attempts
         self.max_attempts = view.max_attempts
         self.token = token
-        self.ended = None
+        self._held = Held(view, token)
         self._is_at_work = False
 
-    def put_to_work(self, side: Client) -> None:
-        """Belong to a handler of a worker, which has the client ``side`` for whatever else it asks of the server."""
+    def put_to_work(self, side: Client) -> Held:
+        """Belong to a handler of a worker, which has the client ``side`` for whatever else it asks of the server; return what the worker goes by."""
         self.client, self._is_at_work = side, True
+        return self._held
 
     def read_with(self, decoder: Decoder[T] | None) -> None:
         """Let ``decoder`` read the payload, when it is asked for."""
@@ -362,18 +366,23 @@ class Job(Generic[T]):
         writes to the log of this process.
         """
         logger: FilteringBoundLogger = structlog.get_logger()
-        bound = logger.bind(job=printable(self.id), queue=self.queue, attempt=self.attempt)
-        return JobLog(self, bound)  # type: ignore[abstract]  # its logger has what it is said to lack
+        bound = logger.bind(job=printable(self._held.id), queue=self._held.queue, attempt=self.attempt)
+        return JobLog(self, self._held.id, bound)  # type: ignore[abstract]  # its logger has what it is said to lack
 
     @property
     def attempt(self) -> int:
         """Which try this is, from 1. A try that ended without a verdict, by a crash or a cut, has not counted."""
-        return self.attempts + 1
+        return self._held.attempt
+
+    @property
+    def ended(self) -> str | None:
+        """How :meth:`ack`, :meth:`fail` or :meth:`release` has ended it for us; None before."""
+        return self._held.ended
 
     @property
     def fence(self) -> int:
         """The fencing number: greater for each later delivery of the job; fits 63 bits. See :func:`fence`."""
-        return fence(self.token)
+        return fence(self._held.token)
 
     def push(self, queue: str, data: Any = None, **options: Unpack[PushOptions]) -> Coroutine[Any, Any, str]:
         """Push a job that follows from this one, as :meth:`Client.push` does; return its id.
@@ -405,8 +414,9 @@ class Job(Generic[T]):
         return to_be_awaited("release", self._end("given back", self._client.release))
 
     async def _end(self, how: str, tell: Callable[..., Awaitable[None]], *values: Any) -> None:
-        await tell(self.id, *values, token=self.token)
-        self.ended = how
+        held = self._held
+        await tell(held.id, *values, token=held.token)
+        held.ended = how
 
     def progress(self, percent: float, message: str | None = None) -> Awaitable[None]:
         """Report how far it is, from 0 to 100: what is beyond counts as these. In a sync handler it is reported when this returns.
@@ -417,12 +427,12 @@ class Job(Generic[T]):
             TypeError: ``percent`` is no number.
             Refused: the job is not ours any more.
         """
-        tell = partial(self._client.progress, self.id, percent, message, token=self.token)
+        tell = partial(self._client.progress, self._held.id, percent, message, token=self._held.token)
         return now_or_soon(self.insist, tell)
 
     def extend_lock(self, duration: Time) -> Awaitable[None]:
         """Let the lease end ``duration`` from now, a day at most; in a sync handler it does when this returns."""
-        return now_or_soon(self._client.extend_lock, self.id, self.token, duration)
+        return now_or_soon(self._client.extend_lock, self._held.id, self._held.token, duration)
 
     def __repr__(self) -> str:
-        return f"<Job {self.id} of {self.queue}>"
+        return f"<Job {self._held.id} of {self._held.queue}>"

@@ -24,6 +24,7 @@ from msgspec.json import Decoder
 from bunqueue_trio.client.backend import caller_from_threads, is_cancelled, note_thread
 from bunqueue_trio.client.client import Job
 from bunqueue_trio.client.endings import Said, ending_of, members_of, said_by
+from bunqueue_trio.client.held import Held
 from bunqueue_trio.client.log import log
 from bunqueue_trio.client.traces import Traces, told
 from bunqueue_trio.logs.printable import printable
@@ -43,7 +44,7 @@ class Outcome(NamedTuple):
     ``ending``: what the handler said of the next attempt.
     """
 
-    job: Job[Any]
+    held: Held
     duration: float
     result: Raw | None = None
     error: str | None = None
@@ -69,6 +70,8 @@ class Threads:
         await anyio.lowlevel.checkpoint_if_cancelled()
         call_in_loop = caller_from_threads()
         thread = _Thread()
+        # The handler may change both.
+        job_id, queue = job.id, job.queue
 
         def call() -> tuple[Any, BaseException | None]:
             if not thread.begins():
@@ -91,8 +94,8 @@ class Threads:
                 thread.left = True
                 self.left += 1
                 log.warning(
-                    "a handler goes on in its thread, and keeps its slot until it ends", job=printable(job.id),
-                    queue=job.queue, such_threads=self.left,
+                    "a handler goes on in its thread, and keeps its slot until it ends", job=printable(job_id),
+                    queue=queue, such_threads=self.left,
                 )  # fmt: skip
             raise
         if error is not None and _first_of(error, lambda one: type(one) is KeyboardInterrupt) is not None:

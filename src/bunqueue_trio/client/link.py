@@ -1,5 +1,6 @@
 """One connection while it lives: questions and their answers, events, and whether the server is still there."""
 
+import math
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +21,10 @@ from bunqueue_trio.protocol.surrogates import marked, read
 # A server that owes an answer to a ping for this long is gone.
 ANSWER_S = 20.0
 RETRY_S = 1.0
+# However impatient somebody is, a server that is there has this long for an answer.
+ANSWER_MIN_S = 1.0
+# Bytes of a message: a longer one has more time.
+SENT_PER_S = 1024 * 1024
 # Smaller messages are never too big for a server.
 _SUSPECT = 64 * 1024
 
@@ -32,6 +37,10 @@ class Lost(Exception):
     def __init__(self, *, sent: bool) -> None:
         super().__init__("the connection was lost")
         self.sent = sent
+
+
+class Unanswered(Lost):
+    """The connection is there, and there was no answer over it in time."""
 
 
 class _Head(Struct, rename="camel"):
@@ -121,7 +130,8 @@ class ServerLink:
         self._outgoing: deque[_Question] = deque()
         self._ring = Signal()
         self._last_id = 0
-        self._now = Loop().current_time
+        self._loop = Loop()
+        self._now = self._loop.current_time
         self._heard_at = self._now()
         self.answered: bool = False
         """Whether any question was answered: only a server of ours does that."""
@@ -155,23 +165,35 @@ class ServerLink:
         """Send a command whose answer nobody waits for."""
         self._put(command, fields)
 
-    async def ask(self, command: str, fields: dict[str, Any], *, returns: bool = False) -> bytes:
+    async def ask(
+        self, command: str, fields: dict[str, Any], within_s: float = math.inf, *, returns: bool = False
+    ) -> bytes:
         """Return the answer of the server. Cancelled, the command still runs; only a waiting pull is taken back.
 
         ``returns`` is for a pull: the jobs in an answer that comes all the same go back.
 
         Raises:
             Lost: there will be no answer.
+            Unanswered: there was none ``within_s``, and the little more that any server has.
             Refused: the command cannot be honoured.
             ServerUnavailable: not now.
         """
         question = self._put(command, fields)
         try:
-            await question.answered.wait()
+            if within_s == math.inf:
+                await question.answered.wait()
+            else:
+                with self._loop.new_scope() as limit:
+                    limit.deadline = self._now() + max(within_s, ANSWER_MIN_S) + len(question.message) / SENT_PER_S
+                    await question.answered.wait()
         except anyio.get_cancelled_exc_class():
             if returns:
                 self._take_back(question)
             raise
+        if not question.answered.is_set():
+            if returns or not question.sent:
+                self._take_back(question)
+            raise Unanswered(sent=question.sent)
         if question.failure is not None:
             raise question.failure
         return question.answer
@@ -179,6 +201,7 @@ class ServerLink:
     # --- inside ---------------------------------------------------------------------------------
 
     def _take_back(self, pull: _Question) -> None:
+        """Undo a pull; or any question that was not sent yet."""
         # In this very moment.
         if pull.answered.is_set():
             if pull.failure is None:

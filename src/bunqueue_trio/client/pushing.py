@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -22,25 +23,25 @@ Ended = tuple[float, float] | None
 
 
 async def push_once(
-    send: Callable[[], Awaitable[list[str]]], state_or_none: StateOf, ended: Callable[[str], Awaitable[Ended]],
+    send: Callable[[float], Awaitable[list[str]]], state_or_none: StateOf, ended: Callable[[str], Awaitable[Ended]],
     options: Sequence[Mapping[str, Any]], fields: Sequence[Mapping[str, Any]], patience: float = math.inf,
 ) -> list[str]:  # fmt: skip
-    """Send a push until it is known to have arrived; all of its jobs arrive together.
+    """Send a push until it is known to have arrived; all of its jobs arrive together. ``send`` learns how many seconds are over.
 
     Raises:
         ConnectionLost: whether it has cannot be known.
         ServerUnavailable: it has not, after ``patience`` seconds.
     """
-    until = anyio.current_time() + patience
+    started = anyio.current_time()
     lost: ConnectionLost | None = None
     ids: list[str] = [job["jobId"] for job in fields]
     own = [job.get("job_id") is not None for job in options]
     keyed = any(job.get("unique_key") is not None for job in options)
     forgotten = any(job.get("remove_on_complete") or job.get("remove_on_fail") for job in options)
-    while lost is None or anyio.current_time() < until:
+    while lost is None or anyio.current_time() < started + patience:
         began = anyio.current_time()
         try:
-            return await send()
+            return await send(began - started)
         except ConnectionLost as error:
             lost = error
         except ServerUnavailable:
@@ -50,7 +51,8 @@ async def push_once(
         # One of them stands for all, but those whose key another job had are not there.
         looked_at = list(zip(ids, own, strict=True)) if keyed else [(ids[0], own[0])]
         verdicts: set[bool | None] = set()
-        try:
+        is_known = False
+        with anyio.CancelScope(deadline=started + patience), suppress(ServerUnavailable, ConnectionLost):
             for job_id, is_own in looked_at:
                 state = await state_or_none(job_id)
                 if state is None:
@@ -60,8 +62,9 @@ async def push_once(
                     # One of an id of the caller's own may have ended before, and be of an earlier push.
                     is_of_before = is_own and state in _FINISHED
                     verdicts.add(await _since(began, job_id, ended) if is_of_before else True)
-        except ServerUnavailable:
-            raise lost from None
+            is_known = True
+        if not is_known:
+            raise lost
         if verdicts == {True}:
             return ids
         if verdicts != {False}:

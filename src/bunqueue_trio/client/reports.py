@@ -15,8 +15,9 @@ import anyio
 from anyio.abc import TaskGroup
 
 from bunqueue_trio.client.backend import Signal
-from bunqueue_trio.client.client import Client, Job
+from bunqueue_trio.client.client import Client
 from bunqueue_trio.client.handlers import Outcome
+from bunqueue_trio.client.held import Held
 from bunqueue_trio.client.log import log
 from bunqueue_trio.errors import LOST_LOCK, NOT_ACTIVE, UNKNOWN_COMMAND, ConnectionLost, Refused, ServerUnavailable
 from bunqueue_trio.logs.printable import printable
@@ -52,14 +53,14 @@ class Reporter:
         self._fails = _Line(c.FAILURES_MAX, FAILURES_CHARACTERS, _texts_size)
         self._cancelled = _Line(1, 0, _texts_size)
         # By lock token.
-        self._unreported: dict[str, Job[Any]] = {}
+        self._unreported: dict[str, Held] = {}
         # Batches that the server did not take at once.
         self._waiting = 0
         self._drained = Signal()
         self._slots = anyio.Semaphore(UNDER_WAY_MAX)
 
     @property
-    def unreported(self) -> list[Job[Any]]:
+    def unreported(self) -> list[Held]:
         """The jobs that are done, and ours until the server knows it."""
         return list(self._unreported.values())
 
@@ -70,7 +71,7 @@ class Reporter:
 
     def report(self, outcome: Outcome) -> None:
         """Report how a job went."""
-        self._unreported[outcome.job.token] = outcome.job
+        self._unreported[outcome.held.token] = outcome.held
         line = self._acks if outcome.error is None else self._cancelled if outcome.called_off else self._fails
         line.outcomes.append(outcome)
         line.ring.ring()
@@ -89,7 +90,7 @@ class Reporter:
 
     def _settle(self, outcomes: list[Outcome], *, waited: bool) -> None:
         for outcome in outcomes:
-            del self._unreported[outcome.job.token]
+            del self._unreported[outcome.held.token]
         if not self._unreported:
             self._drained.ring()
         if self._waiting:
@@ -104,7 +105,7 @@ class Reporter:
             await self._send_acks(self._acks.take())
 
     async def _send_acks(self, batch: list[Outcome]) -> None:
-        ids, tokens = [done.job.id for done in batch], [done.job.token for done in batch]
+        ids, tokens = [done.held.id for done in batch], [done.held.token for done in batch]
         results = [done.result for done in batch] if any(done.result is not None for done in batch) else None
         waits = False
         while True:
@@ -131,7 +132,7 @@ class Reporter:
                 self._settle(batch, waited=waits)
                 lost = set(ignored)
                 for done in batch if lost or log.hears("debug") else ():
-                    if done.job.id in lost:
+                    if done.held.id in lost:
                         log.info("job was not ours any more when it was done", **facts(done))
                     else:
                         log.debug("job completed", **facts(done))
@@ -219,13 +220,13 @@ class Reporter:
         lost = frozenset(data.ignored_ids or ())
         gone = GONE if client.connections == connections else f"{GONE}, or told before the connection was lost"
         return [
-            {"next": gone if failed.job.id in lost else _next_try(failed, at)}
+            {"next": gone if failed.held.id in lost else _next_try(failed, at)}
             for failed, at in zip_longest(batch, data.run_at[: len(batch)])
         ]
 
     async def _tell_one(self, failed: Outcome, most: int | None = None) -> dict[str, str]:
         """Do the same with one, by itself: it is cancelled, or refused with all of its texts, or the server is an older one."""
-        job, ending = failed.job, failed.ending
+        job, ending = failed.held, failed.ending
         gives_up = ending is not None and ending.gives_up
         try:
             if failed.called_off:
@@ -295,7 +296,7 @@ def _texts_size(failed: Outcome) -> int:
 def _failure(failed: Outcome) -> c.Failure:
     ending = failed.ending
     return c.Failure(
-        id=failed.job.id, token=failed.job.token, error=failed.error, stack=failed.trace,
+        id=failed.held.id, token=failed.held.token, error=failed.error, stack=failed.trace,
         unrecoverable=ending is not None and ending.gives_up,
         retry_in=None if ending is None else to_ms("after", ending.after),
     )  # fmt: skip
@@ -303,7 +304,7 @@ def _failure(failed: Outcome) -> c.Failure:
 
 def _next_try(failed: Outcome, at: int | str | None) -> str:
     """Return when a job is tried again, or that it is dead; ``at``: in ms since 1970, or in words, as the server says."""
-    job, ending = failed.job, failed.ending
+    job, ending = failed.held, failed.ending
     if ending is not None and ending.gives_up:
         return "dead: given up"
     if isinstance(at, int) and 0 <= at < END_OF_DATES_MS:
@@ -325,7 +326,7 @@ def _second(at: int) -> str:
 
 def facts(outcome: Outcome) -> dict[str, Any]:
     """Return what each line of an outcome says: job, queue, which attempt of how many, and how long it took."""
-    job = outcome.job
+    job = outcome.held
     return {
         "job": printable(job.id), "queue": job.queue, "attempt": f"{job.attempt} of {job.max_attempts}",
         "duration_s": round(outcome.duration, 3),

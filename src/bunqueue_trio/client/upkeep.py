@@ -1,6 +1,7 @@
 """The upkeep of a client's connection: it is made, introduced (who works over it, which events are wanted), and made again when it is lost."""
 
 from collections.abc import Awaitable, Callable
+from os import getpid
 from random import Random  # noqa: TID251 - jitter; the client hands it in
 from threading import get_ident
 from typing import Any
@@ -22,6 +23,7 @@ BACKOFF_MIN_S = 0.05
 BACKOFF_MAX_S = 5.0
 CLOSED = "the client is not open: it works inside its `async with` only"
 ELSEWHERE = "the client was opened in another thread, and belongs to its loop: open one here, or come back by `anyio.from_thread.run`"
+FORKED = "the client was opened in another process, before a fork: open one here"
 
 Introduction = Callable[[], dict[str, Any]]
 
@@ -46,6 +48,7 @@ class Upkeep:
     def begin(self) -> None:
         """Set up what belongs to one block, and to one loop."""
         self._thread: int = get_ident()
+        self._process: int = getpid()
         self.link: ServerLink | None = None
         self._subscribed: tuple[ServerLink | None, list[str]] = (None, [])
         # Whether the server has answered anything since the subscription was sent.
@@ -85,8 +88,11 @@ class Upkeep:
         """Return the live connection; wait for it no longer than the patience lasts, of which earlier tries have ``spent`` some seconds.
 
         Raises:
-            RuntimeError: the client is not open, or was opened in another thread, whose loop alone could wake whoever waits here.
+            RuntimeError: the client is not open, or was opened in another thread, whose loop alone could wake whoever waits here,
+                or in another process.
         """
+        if getpid() != self._process:
+            raise RuntimeError(FORKED)
         if get_ident() != self._thread:
             raise RuntimeError(ELSEWHERE if self.is_open and not self.closing else CLOSED)
         if self.link is not None and not self.link.over:

@@ -15,6 +15,7 @@ import math
 import ssl
 from collections.abc import Awaitable, Callable
 from functools import partial
+from os import getpid
 from random import Random  # noqa: TID251 - jitter; a test hands in its own
 from typing import Any, NamedTuple, TypeVar, overload
 from uuid import UUID, uuid4
@@ -29,6 +30,7 @@ from bunqueue_trio.client.connection import Connect
 from bunqueue_trio.client.given import count_of, name_of_jobs
 from bunqueue_trio.client.handlers import Handler as Handler
 from bunqueue_trio.client.handlers import Outcome, Threads, heard, parted, payload_decoder, refuse_generator
+from bunqueue_trio.client.held import Held
 from bunqueue_trio.client.info import encoded
 from bunqueue_trio.client.log import log
 from bunqueue_trio.client.reports import Reporter, facts
@@ -76,10 +78,10 @@ class _Handling(NamedTuple):
 class _Run:
     """A job under way, or one that is done and not reported yet."""
 
-    __slots__ = ("called_off", "job", "lost", "reason", "scope")
+    __slots__ = ("called_off", "held", "lost", "reason", "scope")
 
-    def __init__(self, job: Job[Any], scope: Scope) -> None:
-        self.job = job
+    def __init__(self, held: Held, scope: Scope) -> None:
+        self.held = held
         self.scope = scope
         self.lost = False
         self.called_off = False
@@ -123,11 +125,10 @@ class Worker:
         self.url: str = given_url(url, DEFAULT_URL)
         self.token = token
         self.tls = tls
-        self.name: str = name or "{hostname}-{pid}".format(**this_process())
-        self.id: str = str(uuid4() if random is None else UUID(int=random.getrandbits(128), version=4))
-        """The id by which the server knows it, over all of its connections."""
         self._connect = connect
         self._random = random
+        self._given_name = name
+        self._introduce()
         self._handlers: dict[str | None, _Handling] = {}
         """By the name of their jobs; the one under None has the jobs of all other names."""
         self.loop: LoopName | None = loop
@@ -143,6 +144,13 @@ class Worker:
         self._stopped = False
         self._is_running = False
         self._pulling: anyio.CancelScope | None = None
+
+    def _introduce(self) -> None:
+        """Be somebody: who that is belongs to one process."""
+        self._process = getpid()
+        self.name: str = self._given_name or "{hostname}-{pid}".format(**this_process())
+        self.id: str = str(uuid4() if self._random is None else UUID(int=self._random.getrandbits(128), version=4))
+        """The id by which the server knows it, over all of its connections."""
 
     @overload
     def handler(self, function: H, *, name: str | None = None) -> H: ...
@@ -226,6 +234,9 @@ class Worker:
         if self._is_running:
             raise RuntimeError(f"the worker of {self.queue} runs already: concurrency= lets it run more jobs at once")
         self._is_running = True
+        if self._process != getpid():
+            # It was forked, and so may others have been.
+            self._introduce()
         # From an earlier run, on a loop that may be gone: tasks that waited there, and threads that nobody can end.
         self._changed, self._threads = Signal(), Threads(self._notify)
         try:
@@ -290,10 +301,9 @@ class Worker:
                     # It answers before the time is over: it is about to stop.
                     await anyio.sleep(EARLY_S)
                 for job in jobs:
-                    job.put_to_work(side)
-                    run = _Run(job, self._on.new_scope())
-                    self._runs[job.token] = run
-                    handlers.start_soon(self._work, run, reporter)
+                    run = _Run(job.put_to_work(side), self._on.new_scope())
+                    self._runs[run.held.token] = run
+                    handlers.start_soon(self._work, run, job, reporter)
                 self._notify()
 
     def _introduction(self) -> dict[str, Any]:
@@ -305,8 +315,8 @@ class Worker:
     def _notify(self) -> None:
         self._changed.ring()
 
-    async def _work(self, run: _Run, reporter: Reporter) -> None:
-        job, result, error, trace, ending = run.job, None, None, None, None
+    async def _work(self, run: _Run, job: Job[Any], reporter: Reporter) -> None:
+        held, result, error, trace, ending = run.held, None, None, None, None
         started = self._on.current_time()
         run.scope.deadline = started + self.timeout
         foreign: BaseException | None = None
@@ -322,7 +332,7 @@ class Worker:
                 if foreign is not None:
                     raise foreign
         finally:
-            del self._runs[job.token]
+            del self._runs[held.token]
             self._notify()
         duration = self._on.current_time() - started
         if self._on.tasks_may_be_cancelled:
@@ -333,11 +343,11 @@ class Worker:
         elif run.scope.cancelled_caught and not run.lost and ending is None:
             error = f"Handler timed out after {self.timeout:g} s"
         if run.scope.cancelled_caught and run.lost:
-            log.info("job is not ours any more", **facts(Outcome(job, duration)), reason=printable(run.reason))
-        elif job.ended is not None and error is None:
-            log.info("job was ended by its handler", **facts(Outcome(job, duration)), how=job.ended)
+            log.info("job is not ours any more", **facts(Outcome(held, duration)), reason=printable(run.reason))
+        elif held.ended is not None and error is None:
+            log.info("job was ended by its handler", **facts(Outcome(held, duration)), how=held.ended)
         else:
-            reporter.report(Outcome(job, duration, result, error, trace, ending, called_off))
+            reporter.report(Outcome(held, duration, result, error, trace, ending, called_off))
 
     async def _handle(self, job: Job[Any]) -> Any:
         """Give a job to the handler of its name, or else to the one without a name."""
@@ -353,7 +363,7 @@ class Worker:
 
     def _held(self, reporter: Reporter) -> list[_Run]:
         """Return the jobs that are ours: under way, or done without the server knowing it."""
-        return [*self._runs.values(), *(_Run(job, self._on.new_scope()) for job in reporter.unreported)]
+        return [*self._runs.values(), *(_Run(held, self._on.new_scope()) for held in reporter.unreported)]
 
     async def _keep_leases(self, client: Client, reporter: Reporter) -> None:
         while True:
@@ -375,7 +385,7 @@ class Worker:
                             await self._check(client, self._held(reporter))
                             continue
                         # Only a hint: by now the same job may be ours again, with another token.
-                        runs = [run for run in self._runs.values() if run.job.id == event.job_id]
+                        runs = [run for run in self._runs.values() if run.held.id == event.job_id]
                         because = f": {event.reason}" if event.reason else ""
                         await self._check(client, runs, _REASONS[event.event_type] + because)
             except BunqueueError as error:
@@ -389,9 +399,9 @@ class Worker:
         most = BEATS_MAX
         while runs:
             # Each id once: the answer names ids.
-            batch = {run.job.id: run for run in runs[:most]}
-            rest = [run for run in runs if batch.get(run.job.id) is not run]
-            tokens = [run.job.token for run in batch.values()]
+            batch = {run.held.id: run for run in runs[:most]}
+            rest = [run for run in runs if batch.get(run.held.id) is not run]
+            tokens = [run.held.token for run in batch.values()]
             try:
                 lost, cancelled = await client.renew(list(batch), tokens=tokens)
             except BunqueueError as error:

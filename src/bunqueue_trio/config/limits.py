@@ -54,6 +54,10 @@ FIGURES_MINUTES, FIGURES_HOURS = 60, 168
 FIGURES_QUEUES = 250
 # Minutes of figures that are kept in all, if starts follow each other faster than minutes.
 FIGURES_ROWS_MAX = 120
+# Minutes of the course of all queues are as far apart, or one: an hour has 120 at most, 5 KB.
+COURSE_APART_MS = 30 * SECOND_MS
+# Starts and stops of servers that are kept: 150 bytes each.
+LIVES_KEPT = 100
 # Queues with defaults of their own, and as many with stalls of their own; each is a fact on the disk.
 CONFIGS_MAX = 10_000
 # Errors that are marked as fixed or muted: each is looked up in the groups of every queue of a picture.

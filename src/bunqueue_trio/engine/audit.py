@@ -30,10 +30,11 @@ HEAP_SEARCHED = 5000
 
 KINDS = (
     "counts", "index", "ready", "timers", "leases", "keys", "dependents",
-    "disk_missing", "disk_extra", "disk_different", "disk_unreadable",
+    "disk_missing", "disk_extra", "disk_different", "disk_unreadable", "facts", "records",
 )  # fmt: skip
 """What can be wrong: the counts; the index of the jobs; their place in line; deadlines; leases and who holds
-them; unique keys; dependencies; and a row that is not there, should not be, differs, or cannot be read."""
+them; unique keys; dependencies; a row that is not there, should not be, differs, or cannot be read; facts, such as pauses;
+and how many records are kept."""
 
 
 class AuditFault(NamedTuple):
@@ -78,7 +79,8 @@ class Pass:
         """Let the engine count for itself again."""
         self._engine.queues.recount = None
 
-    def _note(self, kind: str, what: str) -> None:
+    def note(self, kind: str, what: str) -> None:
+        """Take down a fault."""
         self.faults.append(AuditFault(kind, what))
 
     # --- from the disk to the memory --------------------------------------------------------------
@@ -93,16 +95,16 @@ class Pass:
             self._seen.append(seq)
             if stored is None:
                 self._countable = False
-                self._note("disk_unreadable", f"row {seq} cannot be read")
+                self.note("disk_unreadable", f"row {seq} cannot be read")
                 continue
             job = self._engine.jobs.find(stored.id)
             if job is None or job.seq != seq or job.state not in UNFINISHED:
                 if seq not in unsettled:
-                    self._note("disk_extra", f"job {stored.id} is stored (row {seq}) and is not in memory")
+                    self.note("disk_extra", f"job {stored.id} is stored (row {seq}) and is not in memory")
                 continue
             different = _differences(stored, job)
             if different and seq not in unsettled:
-                self._note("disk_different", f"job {job.id}: {', '.join(different)} on the disk differ")
+                self.note("disk_different", f"job {job.id}: {', '.join(different)} on the disk differ")
             self._count.add(job.queue, job.state)
             jobs.append(job)
         self._count.upto = upto
@@ -115,7 +117,7 @@ class Pass:
         for job in jobs:
             queue = self._engine.queues.get(job.queue)
             if queue is None:
-                self._note("index", f"job {job.id} is in queue {job.queue}, which is not there")
+                self.note("index", f"job {job.id} is in queue {job.queue}, which is not there")
                 continue
             self._job(job, queue)
             if job.state is State.WAITING:
@@ -127,24 +129,24 @@ class Pass:
             timers.next_due()
             # While it is swept they are in two places.
             for due, _, job in () if timers._old else _missing(timers._heap, armed[active]):
-                self._note("timers", f"job {job.id} is {job.state} and its deadline {due} is in no timer")
+                self.note("timers", f"job {job.id} is {job.state} and its deadline {due} is in no timer")
         for (name, priority), members in lines.items():
             self._standing(members, self._engine.queues[name].ready._lines.get(priority))
 
     def _job(self, job: Job, queue: Queue) -> None:
         if max(job.seq, abs(job.order)) > self._engine._seq:
-            self._note("index", f"job {job.id} has a key or place that will be given again")
+            self.note("index", f"job {job.id} has a key or place that will be given again")
         key = job.options.unique_key
         if key is not None and queue.keys.get(key) is not job:
-            self._note("keys", f"job {job.id} does not hold its key {key!r} in queue {job.queue}")
+            self.note("keys", f"job {job.id} does not hold its key {key!r} in queue {job.queue}")
         if self._lease(job):
             due = deadline(job)
             if job.due != due:
-                self._note("timers", f"job {job.id} is {job.state} and has the deadline {job.due} instead of {due}")
+                self.note("timers", f"job {job.id} is {job.state} and has the deadline {job.due} instead of {due}")
             elif (due is None) != (job.armed is None) or (
                 due is not None and job.armed is not None and job.armed > due
             ):
-                self._note("timers", f"job {job.id} is {job.state}, due at {due} and armed for {job.armed}")
+                self.note("timers", f"job {job.id} is {job.state}, due at {due} and armed for {job.armed}")
         self._dependencies(job)
         if job.state is State.ACTIVE:
             listed = job in queue.active
@@ -154,45 +156,45 @@ class Pass:
         else:
             listed = job in queue.line(job.state)
         if not listed:
-            self._note("index", f"job {job.id} is {job.state} and not in the list of its queue")
+            self.note("index", f"job {job.id} is {job.state} and not in the list of its queue")
 
     def _lease(self, job: Job) -> bool:
         """Check who holds ``job``; return whether its deadline is known."""
         lease, active = job.lease, job.state is State.ACTIVE
         if active is not (lease is not None) or (active and job.started_at is None):
-            self._note("leases", f"job {job.id} is {job.state} and has {'no' if lease is None else 'a'} lease")
+            self.note("leases", f"job {job.id} is {job.state} and has {'no' if lease is None else 'a'} lease")
             return False
         if lease is None:
             return True
         if lease.owner is None:
             if deadline(job) is None:
-                self._note("leases", f"job {job.id} is active with a lease that nobody ends")
+                self.note("leases", f"job {job.id} is active with a lease that nobody ends")
         elif job not in self._engine._owned.get(lease.owner, ()):
-            self._note("leases", f"job {job.id} is not among those of its connection {lease.owner}")
+            self.note("leases", f"job {job.id} is not among those of its connection {lease.owner}")
         elif lease.owner not in self._connected and not self._engine.has_chores:
-            self._note("leases", f"job {job.id} is held by connection {lease.owner}, which is gone")
+            self.note("leases", f"job {job.id} is held by connection {lease.owner}, which is gone")
         return True
 
     def _dependencies(self, job: Job) -> None:
         waiting_on = (job.note and job.note.waiting_on) or ()
         if (job.state is State.WAITING_CHILDREN) is not bool(waiting_on):
-            self._note("dependents", f"job {job.id} is {job.state} and waits for {len(waiting_on)} jobs")
+            self.note("dependents", f"job {job.id} is {job.state} and waits for {len(waiting_on)} jobs")
         if self._engine.has_chores:
             # Who waits for what has ended may not know it yet.
             return
         for dependency in waiting_on:
             if job not in self._engine._dependents._waiting.get(dependency, ()):
-                self._note("dependents", f"job {job.id} waits for {dependency}, which does not know")
+                self.note("dependents", f"job {job.id} waits for {dependency}, which does not know")
             if self._engine.standing(dependency) is None:
-                self._note("dependents", f"job {job.id} waits for {dependency}, which is not unfinished")
+                self.note("dependents", f"job {job.id} waits for {dependency}, which is not unfinished")
 
     def _standing(self, jobs: list[Job], line: Line[Job] | None) -> None:
         """Check that ``jobs``, waiting in the same queue with the same priority, stand in its line."""
         for job in jobs:
             if job.order == 0:
-                self._note("ready", f"job {job.id} is waiting and has no place")
+                self.note("ready", f"job {job.id} is waiting and has no place")
             elif line is None or job not in line:
-                self._note("ready", f"job {job.id} is waiting and stands in no line")
+                self.note("ready", f"job {job.id} is waiting and stands in no line")
 
     # --- from the structures to the jobs ------------------------------------------------------------
 
@@ -206,7 +208,7 @@ class Pass:
         for queue in list(engine.queues.values()):
             for priority, line in list(queue.ready._lines.items()):
                 if queue.ready._lines.get(priority) is line and not (line and priority in queue.ready._priorities):
-                    self._note("ready", f"the line of queue {queue.name}, priority {priority}, is empty or unknown")
+                    self.note("ready", f"the line of queue {queue.name}, priority {priority}, is empty or unknown")
                 name = f"the line of queue {queue.name}, priority {priority},"
                 yield from self._line("ready", name, line, partial(self._entry, queue, priority))
             for state in (State.DELAYED, State.WAITING_CHILDREN):
@@ -232,7 +234,7 @@ class Pass:
             for job in part:
                 place = line.place(job)
                 if reached is not None and place <= reached:
-                    self._note(kind, f"{name} is out of order")
+                    self.note(kind, f"{name} is out of order")
                 else:
                     reached = place
                     check(job)
@@ -244,14 +246,14 @@ class Pass:
     def _entry(self, queue: Queue, priority: int, job: Job) -> None:
         """Check a job that stands in the line of ``queue`` with ``priority``."""
         if job.state is not State.WAITING:
-            self._note("ready", f"job {job.id} is {job.state} and stands in the line of queue {queue.name}")
+            self.note("ready", f"job {job.id} is {job.state} and stands in the line of queue {queue.name}")
         elif job.queue != queue.name or job.priority != priority:
-            self._note("ready", f"job {job.id} stands in the line of queue {queue.name}, priority {priority}")
+            self.note("ready", f"job {job.id} stands in the line of queue {queue.name}, priority {priority}")
         self._known(job, "stands in a line")
 
     def _listed(self, queue: Queue, state: State, job: Job) -> None:
         if job.state is not state or job.queue != queue.name:
-            self._note("index", f"job {job.id}, {job.state}, is among the {state} ones of queue {queue.name}")
+            self.note("index", f"job {job.id}, {job.state}, is among the {state} ones of queue {queue.name}")
         self._known(job, f"is among the {state} ones")
 
     def _active(self, queue: Queue, job: Job) -> None:
@@ -263,7 +265,7 @@ class Pass:
         if job is None:
             return
         if job.options.unique_key != key or job.queue != queue.name or job.state not in UNFINISHED:
-            self._note("keys", f"key {key!r} of queue {queue.name} is held by job {job.id}, {job.state}, wrongly")
+            self.note("keys", f"key {key!r} of queue {queue.name} is held by job {job.id}, {job.state}, wrongly")
         else:
             self._known(job, f"holds key {key!r}")
 
@@ -278,7 +280,7 @@ class Pass:
             # A set: an entry left behind counts again once its job is armed for the same time again.
             valid = len({entry for entry in timers._heap if timers._valid(entry[0], entry[2])})
             if valid != len(timers):
-                self._note("timers", f"the {name} counts {len(timers)} deadlines and has {valid}")
+                self.note("timers", f"the {name} counts {len(timers)} deadlines and has {valid}")
             yield 1 + len(timers._heap) // 10
 
     def _dependents(self, dependency: str) -> None:
@@ -286,27 +288,27 @@ class Pass:
         if waiting is None:
             return
         if self._engine.standing(dependency) is None:
-            self._note("dependents", f"{len(waiting)} jobs wait for {dependency}, which is not unfinished")
+            self.note("dependents", f"{len(waiting)} jobs wait for {dependency}, which is not unfinished")
         for job in islice(waiting, AUDIT_SLICE):
             if dependency not in ((job.note and job.note.waiting_on) or ()):
-                self._note("dependents", f"job {job.id} is noted to wait for {dependency}, and does not")
+                self.note("dependents", f"job {job.id} is noted to wait for {dependency}, and does not")
             self._known(job, f"is noted to wait for {dependency}")
 
     def _owner(self, owner: str) -> None:
         for job in islice(self._engine._owned.get(owner, ()), AUDIT_SLICE):
             if job.lease is None or job.lease.owner != owner:
-                self._note("leases", f"job {job.id} is among those of connection {owner}, and is not its")
+                self.note("leases", f"job {job.id} is among those of connection {owner}, and is not its")
             self._known(job, f"is among those of connection {owner}")
 
     def _known(self, job: Job, what: str) -> None:
         """Check that ``job``, an entry of some structure, is a job of this engine, and is stored."""
         if job.state not in UNFINISHED or self._engine.jobs.find(job.id) is not job:
-            self._note("index", f"job {job.id} {what} and is not among the unfinished jobs")
+            self.note("index", f"job {job.id} {what} and is not among the unfinished jobs")
         elif job.seq <= self.last_seq and job.seq not in self._missing:
             at = bisect_left(self._seen, job.seq)
             if at == len(self._seen) or self._seen[at] != job.seq:
                 self._missing.add(job.seq)
-                self._note("disk_missing", f"job {job.id} is in memory and has no row ({job.seq}) on the disk")
+                self.note("disk_missing", f"job {job.id} is in memory and has no row ({job.seq}) on the disk")
 
     def _queue(self, queue: Queue) -> None:
         if self._engine.queues.get(queue.name) is not queue:
@@ -315,18 +317,18 @@ class Pass:
         ready, waiting = queue.ready, queue.counts[State.WAITING]
         standing = sum(map(len, ready._lines.values()))
         if not len(ready) == waiting == standing:
-            self._note(
+            self.note(
                 "ready",
                 f"queue {queue.name} counts {waiting} waiting jobs, its line {len(ready)}, of which {standing} are there",
             )
         if len(ready._lines) != len(ready._priorities):
-            self._note("ready", f"queue {queue.name} has lines of other priorities than it knows")
+            self.note("ready", f"queue {queue.name} has lines of other priorities than it knows")
         self._lists(queue)
         if self._told:
             for state, n in queue.counts.items():
                 counted = self._count.numbers.get((queue.name, state), 0)
                 if n != counted:
-                    self._note("counts", f"queue {queue.name} counts {n} {state} jobs and has {counted}")
+                    self.note("counts", f"queue {queue.name} counts {n} {state} jobs and has {counted}")
 
     def _lists(self, queue: Queue) -> None:
         listed = {
@@ -335,14 +337,14 @@ class Pass:
         }  # fmt: skip
         for state, n in listed.items():
             if n != queue.counts[state]:
-                self._note("index", f"queue {queue.name} counts {queue.counts[state]} {state} jobs and lists {n}")
+                self.note("index", f"queue {queue.name} counts {queue.counts[state]} {state} jobs and lists {n}")
 
     def _groups(self) -> Iterator[int]:
         archive, last = self._engine.archive, ""
         while names := archive.queues_after(last, AUDIT_SLICE):
             for name in names:
                 if not archive.is_grouped(name):
-                    self._note("counts", f"the groups of queue {name} are not all of its dead letters")
+                    self.note("counts", f"the groups of queue {name} are not all of its dead letters")
             last = names[-1]
             yield len(names)
 
@@ -350,13 +352,13 @@ class Pass:
         engine = self._engine
         finished = len(engine.jobs) - sum(engine.counts.values())
         if not 0 <= finished <= pending:
-            self._note("index", f"{finished} finished jobs are kept in memory, of which {pending} are not committed")
+            self.note("index", f"{finished} finished jobs are kept in memory, of which {pending} are not committed")
         if self._told:
             totals = dict.fromkeys(UNFINISHED, 0)
             for (_, state), n in self._count.numbers.items():
                 totals[state] += n
             if totals != engine.counts:
-                self._note("counts", f"all queues count {_text(engine.counts)} and have {_text(totals)}")
+                self.note("counts", f"all queues count {_text(engine.counts)} and have {_text(totals)}")
 
     @property
     def _told(self) -> bool:

@@ -6,6 +6,7 @@ A job keeps its key in the store. What a row is not written anew for otherwise, 
 from msgspec import UNSET
 from msgspec.structs import replace
 
+from bunqueue_trio.config import QUEUES_IDLE_MAX
 from bunqueue_trio.engine.holding import Holding
 from bunqueue_trio.engine.job import DEFAULT_OPTIONS, Archive, Cancelled, Job, NewId
 from bunqueue_trio.engine.moves import ACTIVE, DELAYED, WAITING, WAITING_CHILDREN
@@ -92,6 +93,36 @@ class Edits(Holding):
         if job.state is WAITING:
             ready.add(job)
         self._rewrite(job)
+
+    def put_into(self, job: Job, name: str, now: int) -> None:
+        """Put a job that is not active into another queue, behind those that wait there at its priority; nothing else of it changes."""
+        old, new = self.queues[job.queue], self.queues.open(name)
+        state, key = job.state, job.options.unique_key
+        if state is WAITING:
+            old.ready.take(job)
+        else:
+            old.leave(job, state)
+        if key is not None:
+            del old.keys[key]
+            new.keys[key] = job
+        if job.note is not None:
+            self.reruns.note_moved(job, name)
+        if self.queues.recount is not None:
+            self.queues.recount.put_into(job, name)
+        job.queue = new.name
+        for queue, n in ((old, -1), (new, 1)):
+            queue.counts[state] += n
+        if state is WAITING:
+            self._seq += 1
+            job.order = -self._seq if job.options.lifo else self._seq
+            new.ready.add(job)
+            self.woken[new.name] = None
+        else:
+            new.enter(job, state)
+        if len(self.queues) > QUEUES_IDLE_MAX and not any(old.counts.values()):
+            self.queues.drop(old.name)
+        self._rewrite(job)
+        self.tell("updated", now, job.queue, job.id)
 
     def update(self, job: Job, data: bytes) -> None:
         """Give another payload to a job that is not active."""

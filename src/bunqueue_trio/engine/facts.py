@@ -33,6 +33,10 @@ class Facts:
         """Return every value of a kind by its key, not to be changed."""
         return self._kinds.get(kind, _NONE)
 
+    def kinds(self) -> list[str]:
+        """Return the kinds of all facts."""
+        return list(self._kinds)
+
     def set(self, kind: str, key: str, value: bytes) -> bool:
         """Set ``value``; return whether the fact has changed."""
         values = self._kinds.setdefault(kind, {})

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import msgspec
 
 from bunqueue_trio.config import FIGURES_HOURS, FIGURES_MINUTES, FIGURES_ROWS_MAX, HOUR_MS
+from bunqueue_trio.engine.course import Course, Lives
 from bunqueue_trio.engine.facts import Facts
 
 MINUTE, HOUR = "figures-minute", "figures-hour"
@@ -117,6 +118,8 @@ class Figures:
 
     def __init__(self, facts: Facts) -> None:
         self._facts = facts
+        self.course: Course = Course(facts)
+        self.lives: Lives = Lives(facts)
         self._hour = 0
         self._sums: dict[str, QueueMinute] = {}
         """Of the hour that goes on."""
@@ -193,6 +196,22 @@ class Figures:
             if runs:
                 return part(runs, 0.95)
         return None
+
+    def minutes_between(self, since: int, until: int) -> Iterator[dict[str, QueueMinute]]:
+        """Yield the minutes of all queues that ended behind ``since``, up to ``until``."""
+        rows = self._facts.of(MINUTE)
+        for at in sorted(map(int, rows)):
+            if since < at <= until:
+                yield _minutes_of(at, rows[str(at)])
+
+    def hours_between(self, since: int, until: int) -> Iterator[dict[str, QueueMinute]]:
+        """Yield the hours of all queues that a time touches, whole, each by the time of its end; about 1 ms each."""
+        rows = self._facts.of(HOUR)
+        for hour in range(since // HOUR_MS, (until - 1) // HOUR_MS + 1):
+            if hour == self._hour:
+                yield dict(self._sums)
+            elif str(hour) in rows:
+                yield _minutes_of((hour + 1) * HOUR_MS, rows[str(hour)])
 
     def _find(self, queue: str, kind: str) -> Iterator[QueueMinute]:
         rows, name = self._facts.of(kind), b'"%s":[' % queue.encode()

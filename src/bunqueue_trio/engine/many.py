@@ -87,10 +87,26 @@ def _reorder(doing: Doing, job: Job) -> None:
     doing.engine.tell("updated", doing.now, job.queue, job.id)
 
 
+def _not_moved(doing: Doing, job: Job) -> str | None:
+    """The queue that a job comes into may have another one with its key."""
+    code, key = _not_resting(doing, job), job.options.unique_key
+    if code is not None or key is None:
+        return code
+    queue = doing.engine.queues.get(doing.command.to or "")
+    return c.KEY_IS_HELD.code if queue is not None and key in queue.keys else None
+
+
+def _move(doing: Doing, job: Job) -> None:
+    assert doing.command.to is not None
+    doing.engine.put_into(job, doing.command.to, doing.now)
+
+
 def _is_so(doing: Doing, job: Job) -> bool:
     """Return whether it would change nothing of a job."""
     if doing.command.action == "priority":
         return job.priority == doing.command.priority
+    if doing.command.action == "move":
+        return job.queue == doing.command.to
     if doing.command.action != "cancel" or not doing.command.force:
         return False
     return doing.engine.is_cancelled_so(job, doing.command, doing.now)
@@ -103,6 +119,7 @@ ACTIONS: dict[str, Action] = {
     "retry": Action((State.FAILED,), _not_retried, lambda doing, job: requeue(doing.engine, job, doing.now)),
     "purge": Action((State.FAILED,), _not_dead, lambda doing, job: doing.engine.replace(job.id, job.queue)),
     "priority": Action(_RESTING, _not_resting, _reorder),
+    "move": Action(_RESTING, _not_moved, _move),
 }
 
 

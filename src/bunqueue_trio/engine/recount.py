@@ -24,6 +24,12 @@ class Recount:
         """Count ``n`` jobs more."""
         self.numbers[queue, state] = self.numbers.get((queue, state), 0) + n
 
+    def put_into(self, job: Job, queue: str) -> None:
+        """Go along with a job that comes into another queue."""
+        self.moved(job, job.state, State.REMOVED)
+        if job.seq <= self.upto or job.seq > self.born_after:
+            self.add(queue, job.state)
+
     def moved(self, job: Job, before: State, to: State) -> None:
         """Go along with a job that changes its state."""
         if job.seq <= self.upto or job.seq > self.born_after:

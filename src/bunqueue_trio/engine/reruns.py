@@ -71,13 +71,21 @@ class Rerun(Struct, kw_only=True, omit_defaults=True):
         self.moved_at = now
         self.open_in[job.queue] = self.open_in.get(job.queue, 0) + 1
 
+    def note_moved(self, job: Job, queue: str) -> None:
+        """Go along with a job that it has retried, and that comes into another queue."""
+        self._close(job.queue)
+        self.open_in[queue] = self.open_in.get(queue, 0) + 1
+
     def note_ended(self, job: Job, now: int) -> None:
         """Count the end of a job that it has retried."""
         self.ended += 1
         self.moved_at = now
-        left = self.open_in.pop(job.queue, 0) - 1
+        self._close(job.queue)
+
+    def _close(self, queue: str) -> None:
+        left = self.open_in.pop(queue, 0) - 1
         if left > 0:
-            self.open_in[job.queue] = left
+            self.open_in[queue] = left
 
     def turn(self, now: int) -> None:
         """Go on to the next state, if what has become of its jobs says so."""
@@ -143,6 +151,13 @@ class Reruns(dict[str, Rerun]):
     def under_way(self) -> list[Rerun]:
         """Return those that go on."""
         return [one for one in self.values() if one.is_under_way]
+
+    def note_moved(self, job: Job, queue: str) -> None:
+        """Go along with a job that comes into another queue, if one of them has retried it."""
+        one = self.get(job.noted().rerun or "")
+        if one is not None:
+            one.note_moved(job, queue)
+            self.note(one)
 
     def note_end(self, job: Job, state: State, now: int) -> None:
         """Count the end of a job that one of them has retried; who was cancelled has not died of anything."""

@@ -16,6 +16,7 @@ from bunqueue_trio.engine.lookup import reason_of
 from bunqueue_trio.engine.trails import ACTIONS, ATTEMPTS
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import trail_replies as tr
+from bunqueue_trio.protocol.codec import encode
 from bunqueue_trio.protocol.events import Event
 from bunqueue_trio.protocol.lines import Action, Attempt, Moment
 from bunqueue_trio.protocol.surrogates import masked
@@ -57,12 +58,12 @@ def timeline(engine: Engine, job_id: str, after: str | None, now: int) -> tr.Tim
     job = engine.find(job_id)
     kept = _Kept([], set()) if job is None else _kept(engine, job)
     if place is None:
-        start, gap = _start(engine, _born(job_id), now)
+        start, gap = _start(engine, _born(job_id, job, now), now)
         moments = [*kept.moments, *_acts(engine, job_id)]
     else:
         start, gap, moments = int(place[1]), False, []
     events = engine.archive.events_after(start, EVENTS_LOOKED)
-    wanted = b'"jobId":"%s"' % job_id.encode()
+    wanted = b'"jobId":' + encode(job_id)
     for _, body in events:
         if wanted not in body:
             continue
@@ -144,9 +145,9 @@ def _add_end(job: Job, found: list[Moment], told: set[tuple[str, int]]) -> None:
 
 def _acts(engine: Engine, job_id: str) -> list[Moment]:
     """Return what operators have done to it, by the newest of all acts."""
-    wanted = b'"job":"%s"' % job_id.encode()
+    wanted = b'"job":' + encode(job_id)
     lines = engine.trail(ACTIONS, "", None, ACTS_LOOKED, newest=True).lines
-    acts = [_act(line) for _, line in lines if wanted in line]
+    acts = [_act(line) for _, line in reversed(lines) if wanted in line]
     return [
         Moment(at=act.at, what="act", by=act.who, command=act.command, fields=act.fields or msgspec.UNSET)
         for act in acts if act.job == job_id
@@ -176,9 +177,12 @@ def _start(engine: Engine, since: int, now: int) -> tuple[int, bool]:
     return low, False
 
 
-def _born(job_id: str) -> int:
-    """Return before when there was no job of this id: one of the server's own has its time in it."""
-    return int(job_id[:8] + job_id[9:13], 16) if _UUID7.fullmatch(job_id) else 0
+def _born(job_id: str, job: Job | None, now: int) -> int:
+    """Return before when there was no job of this id: one of the server's own has its time in it, a client's may lie ahead."""
+    if not _UUID7.fullmatch(job_id):
+        return 0
+    at = int(job_id[:8] + job_id[9:13], 16)
+    return min(at, job.created_at) if job is not None else at if at <= now else 0
 
 
 def _time(body: bytes) -> int:

@@ -62,7 +62,7 @@ def what(act: Action) -> str:
     """Return what the command line calls it."""
     if act.command == "ActOnJobs":
         action = str(act.fields.get("action", WORDS[act.command]))
-        return "change --priority" if action == "priority" else action
+        return {"priority": "change --priority", "move": "change --move-to"}.get(action, action)
     return WORDS.get(act.command, act.command)
 
 

@@ -33,7 +33,7 @@ from bunqueue_trio.protocol.codec import encode
 from bunqueue_trio.protocol.commands.spec import Does, Example, Role
 from bunqueue_trio.protocol.events import ALL_TYPES, EVENT_TYPES, EXTRA, NAMED, Event, EventType
 from bunqueue_trio.protocol.faults import error_reply
-from bunqueue_trio.protocol.routes import ROUTES, Route
+from bunqueue_trio.protocol.routes import NOT_EXPORTED, ROUTES, Route
 from bunqueue_trio.runtime.statistics import Page, Reporter
 
 REPLIES: dict[type[c.Command], type[r.Reply]] = {
@@ -203,7 +203,9 @@ def _operation(route: Route) -> _Schema:
 
 def _tag(route: Route) -> str:
     if isinstance(route.target, str) or route.target in SESSION:
-        return "events" if route.target in ("events", "websocket") else "server"
+        return {"events": "events", "event-log": "events", "websocket": "events", "export": "jobs"}.get(
+            str(route.target), "server"
+        )
     first = route.path.split("/")[1]
     if first == "dead" or "/dlq" in route.path:
         return "dead letters"
@@ -279,18 +281,23 @@ def _parameters(route: Route) -> list[_Schema]:
         {"name": name, "in": "path", "required": True, "schema": _QUEUE if name == "queue" else _ANY_ID}
         for name in names
     ]
-    if route.method == "GET" and isinstance(route.target, type):
-        for f in msgspec.structs.fields(route.target):
-            if f.name == "req_id" or f.name in names:
+    asked = c.FindJobs if route.target == "export" else route.target
+    if route.method == "GET" and isinstance(asked, type):
+        for f in msgspec.structs.fields(asked):
+            if f.name == "req_id" or f.name in names or (route.target == "export" and f.name in NOT_EXPORTED):
                 continue
             schema = _widen(msgspec.json.schema(_without_null(f.type)))
             if f.default is not msgspec.NODEFAULT and f.default is not None:
                 schema["default"] = f.default
             parameters.append({"name": f.encode_name, "in": "query", "required": f.required, "schema": schema})
+    schema = {"type": "integer", "minimum": 0}
     if route.target == "events":
-        schema = {"type": "integer", "minimum": 0}
         parameters.append({"name": "Last-Event-ID", "in": "header", "required": False, "schema": schema})
         parameters.append({"name": "since", "in": "query", "required": False, "schema": schema})
+    if route.target == "event-log":
+        for name, kind in (("from", schema), ("to", schema), ("queue", _QUEUE), ("jobId", _ANY_ID)):
+            parameters.append({"name": name, "in": "query", "required": False, "schema": kind})
+    if route.target in ("events", "event-log"):
         listed = {"type": "array", "items": {"enum": ["*", *sorted(ALL_TYPES)]}}
         parameters.append({"name": "types", "in": "query", "required": False, "explode": False, "schema": listed})
     return parameters

@@ -76,6 +76,8 @@ SUMMARIES = {
     "/prometheus": "Read all metrics in the Prometheus text format.",
     "/tasks": "Read how the server's own tasks are doing.",
     "/audit": "Read what the server found when it checked itself.",
+    "/events/log": "Download the events of some time, oldest first; the times are epoch ms.",
+    "/export/jobs": "Download all jobs that a filter describes, however many there are.",
     "/findings": "Read what is wrong, worst first, each with its likely cause.",
     "/ticket": "Get a ticket that lets a browser open one event stream or WebSocket.",
     "/health": "Read how the server is doing.",
@@ -334,6 +336,8 @@ PAGE_ANSWERS: dict[str | type[c.Command], dict[int, tuple[str, str, _Schema]]] =
         )
     },
     "events": {200: ("The stream, without end.", "text/event-stream", _STRING)},
+    "event-log": {200: ("An event a line, oldest first, as far as they are kept.", "application/x-ndjson", _STRING)},
+    "export": {200: ("A job a line, as `GET /jobs` lists them.", "application/x-ndjson", _STRING)},
     "websocket": {426: _UPGRADE},
     "openapi": {200: ("The description.", _JSON, {"type": "object"})},
     "docs": {200: ("The page.", "text/html", _STRING)},

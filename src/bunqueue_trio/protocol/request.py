@@ -108,8 +108,12 @@ def _in_query(value: Any) -> Any:
 
 
 def query_of(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return fields as the parameters of a query: a list is a name that comes more than once."""
-    return {name: msgspec.json.decode(value) if isinstance(value, Raw) else value for name, value in fields.items()}
+    """Return fields as the parameters of a query: a list is a name that comes more than once.
+
+    What is null is left out, as what was not said: a query has no word for it.
+    """
+    said = {name: msgspec.json.decode(value) if isinstance(value, Raw) else value for name, value in fields.items()}
+    return {name: value for name, value in said.items() if value is not None}
 
 
 def _written_out(fields: Mapping[str, Any]) -> dict[str, Any]:

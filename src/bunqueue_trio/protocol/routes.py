@@ -62,6 +62,8 @@ ROUTES = (
     *_routes(session=False),
     Route("GET", "/events", "events"),
     Route("GET", "/events/queues/:queue", "events"),
+    Route("GET", "/events/log", "event-log"),
+    Route("GET", "/export/jobs", "export"),
     Route("GET", "/ws", "websocket"),
     Route("GET", "/ws/queues/:queue", "websocket"),
     *_routes(session=True),
@@ -84,6 +86,10 @@ ROUTES = (
     Route("GET", "/docs/start.js", "docs-start", auth="never"),
 )
 """Every route of the server."""
+
+
+NOT_EXPORTED = ("count", "limit", "after")
+"""The fields of the filter of jobs that are not for a download, which is all of them."""
 
 
 class _Node:

@@ -6,7 +6,9 @@ the store needs one. A fault changes nothing: it is logged and counted, and the 
 """
 
 from collections import Counter
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
+from functools import partial
+from typing import TypeVar
 
 import structlog
 import trio
@@ -14,6 +16,7 @@ from msgspec import Struct
 
 from bunqueue_trio.config import AUDIT_DEPENDENCIES, AUDIT_FINDINGS_MAX, AUDIT_PAUSE_MS, AUDIT_SLICE
 from bunqueue_trio.engine.audit import KINDS, AuditFault, Pass, Stored
+from bunqueue_trio.engine.audit_kept import FactKey, FactsLook, counted, differing
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.job import Job
 from bunqueue_trio.errors import StoreError
@@ -23,6 +26,12 @@ from bunqueue_trio.runtime.journal import Journal
 from bunqueue_trio.storage.store import Batch, Store
 
 _log = structlog.get_logger()
+T = TypeVar("T")
+
+# Records that cost as much as a job that is looked at: they are counted in an index.
+COUNTED_AS_ONE = 16
+# Of a queue that changes all the time: commits wait while its records are counted, here for 2 ms.
+COUNTED_MAX = 50_000
 
 
 class Finding(Struct, rename="camel"):
@@ -63,6 +72,8 @@ class Auditor:
         self._owing = 0
         self._meanwhile: list[Job] = []
         self._listens = False
+        self._changed_facts: set[FactKey] | None = None
+        """Those that were committed while all are looked at."""
         journal.on_commit.append(self._committed)
 
     async def run(self) -> None:
@@ -84,6 +95,8 @@ class Auditor:
                 self._journal.ring_on_commit(bell)
                 await bell.wait()
             await self._rows(audit)
+            await self._facts(audit)
+            await self._records(audit)
             for looked_at in audit.structures(lambda: self._journal.pending):
                 await self._looked(audit, looked_at)
         finally:
@@ -110,9 +123,47 @@ class Auditor:
             await self._looked(audit, 1 + len(rows))
 
     async def _read(self, after: int, upto: int) -> list[Stored]:
-        if self._store.inline:
-            return self._store.stored(after, upto, AUDIT_SLICE)
-        return await trio.to_thread.run_sync(self._store.stored, after, upto, AUDIT_SLICE)
+        return await self._ask(partial(self._store.stored, after, upto, AUDIT_SLICE))
+
+    async def _facts(self, audit: Pass) -> None:
+        """Look at all facts; what changes meanwhile may be another on the disk."""
+        look, after = FactsLook(self._engine, audit.note), ("", "")
+        self._changed_facts = meanwhile = set[FactKey]()
+        unsettled = _UnsettledFacts(self._engine, self._journal, meanwhile)
+        try:
+            while rows := await self._ask(partial(self._store.stored_facts, after, AUDIT_SLICE)):
+                look.rows(rows, unsettled)
+                after = rows[-1][:2]
+                await self._looked(audit, len(rows))
+            for looked_at in look.memory(unsettled):
+                await self._looked(audit, looked_at)
+        finally:
+            self._changed_facts = None
+
+    async def _records(self, audit: Pass) -> None:
+        """Count the records of each queue anew."""
+        last = ""
+        while names := self._engine.archive.queues_after(last, AUDIT_SLICE):
+            for name in names:
+                looked_at = await self._records_of(audit, name)
+                await self._looked(audit, looked_at)
+            last = names[-1]
+
+    async def _records_of(self, audit: Pass, name: str) -> int:
+        before = counted(self._engine, name)
+        stored = await self._ask(partial(self._store.stored_kept, name))
+        looked_at = 1 + sum(stored[:2]) // COUNTED_AS_ONE
+        if stored == before or (before != counted(self._engine, name) and sum(stored[:2]) > COUNTED_MAX):
+            return looked_at
+        # A commit may be on the disk and not known yet, or the other way round: once more, with none under way.
+        async with self._journal.disk:
+            told, stored = counted(self._engine, name), await self._ask(partial(self._store.stored_kept, name))
+        if told != stored:
+            audit.note("records", differing(name, told, stored))
+        return 2 * looked_at
+
+    async def _ask(self, read: Callable[[], T]) -> T:
+        return read() if self._store.inline else await trio.to_thread.run_sync(read)
 
     async def _looked(self, audit: Pass, n: int) -> None:
         """Take account of ``n`` more entries, and pause for as long as they may take."""
@@ -140,6 +191,8 @@ class Auditor:
     def _committed(self, batch: Batch, _: float) -> None:
         if self._listens:
             self._meanwhile += batch.jobs
+        if self._changed_facts is not None:
+            self._changed_facts |= {(kind, key) for kind, key, _ in batch.facts}
 
 
 def _parts(rows: list[Stored]) -> Iterator[list[Stored]]:
@@ -166,3 +219,17 @@ class _Unsettled(Container[int]):
         if self._keys is None:
             self._keys = {job.seq for jobs in self._sources for job in jobs}
         return key in self._keys
+
+
+class _UnsettledFacts(Container[FactKey]):
+    """Facts that may be another on the disk than they are now."""
+
+    def __init__(self, engine: Engine, journal: Journal, meanwhile: Container[FactKey]) -> None:
+        self._engine = engine
+        self._journal = journal
+        self._meanwhile = meanwhile
+
+    def __contains__(self, key: object) -> bool:
+        if key in self._engine.facts.changed or key in self._meanwhile:
+            return True
+        return any((kind, name) == key for kind, name, _ in self._journal.writing_facts)

@@ -196,6 +196,12 @@ class History:
             del lines[name]
         return told
 
+    def whole(self, failed: Mapping[str, int]) -> list[int]:
+        """Return what happened in all queues together in the minute that goes on; ``failed``: how many attempts failed in each."""
+        sums = [sum(column) for column in zip(*self._counted.values(), strict=True)] or [*_NOTHING]
+        sums[_FAILED] += sum(failed.values())
+        return sums
+
     def past(self, died: Mapping[str, int], failed: Mapping[str, int], muted: Collection[str] = ()) -> Past:
         """Return what is known by now; ``died`` counts the jobs since the last minute ended, ``failed`` the attempts; of ``muted`` errors nothing is said."""
         lines = {name: tuple(line) for name, line in self._lines.items()}

@@ -221,8 +221,9 @@ def _where(body: bytes) -> _Where:
         return _WHERE.decode(masked(body))
 
 
-def _wants(event: _Where, queue: str | None, types: frozenset[str], since: int) -> bool:
-    return event.event_type in types and queue in (None, event.queue) and event.timestamp >= since
+def _wants(event: _Where, queue: str | None, types: frozenset[str], since: int, before: int | None) -> bool:
+    is_in_time = event.timestamp >= since and (before is None or event.timestamp < before)
+    return is_in_time and event.event_type in types and queue in (None, event.queue)
 
 
 class Hub:
@@ -241,10 +242,10 @@ class Hub:
         self.closed: bool = False
         """Set at shutdown: streams end."""
 
-    def before_newest(self, events: int) -> int:
-        """Return the id behind which are as many of the newest ones, or more."""
-        place = self.last_event_id - events
-        return place if place >= self.began_at else place - self._skipped
+    def before(self, event_id: int, events: int) -> int:
+        """Return the id behind which are that many of the events up to ``event_id``, or more."""
+        place = event_id - events
+        return place - self._skipped if place < self.began_at <= event_id else place
 
     def __len__(self) -> int:
         return sum(map(len, self._readers.values()))
@@ -338,14 +339,34 @@ class Hub:
                 high = middle
         return low
 
+    async def end_of(self, until: int) -> int:
+        """Return the id of an event up to which are all that are kept from before ``until``.
+
+        Raises:
+            StoreError: the disk cannot be read.
+        """
+        if await self._time_after(self.last_event_id - 1, 0) < until:
+            return self.last_event_id
+        return min(self.last_event_id, await self.place_of(until) + REPLAY_EVENTS)
+
+    async def kept_since(self) -> int | None:
+        """Return when the oldest event happened that is kept; None: none is.
+
+        Raises:
+            StoreError: the disk cannot be read.
+        """
+        first = await self.first_kept_id()
+        return None if first > self.last_event_id else await self._time_after(first - 1, 0)
+
     async def _time_after(self, event_id: int, otherwise: int) -> int:
         found = await self._ask(Question("events_after", (event_id, 1)))
         return _where(found[0].body).timestamp if found else otherwise
 
     async def replay(
-        self, after: int, until: int, queue: str | None, types: frozenset[str] = EVENT_TYPES, since: int = 0
-    ) -> tuple[list[Published], int]:
-        """Return some kept events of ``types`` with ids in ``after < id <= until``, not older than ``since``, and where to go on.
+        self, after: int, until: int, queue: str | None, types: frozenset[str] = EVENT_TYPES, since: int = 0,
+        before: int | None = None,
+    ) -> tuple[list[Published], int]:  # fmt: skip
+        """Return some kept events of ``types`` with ids in ``after < id <= until``, of ``since`` or later, and ``before`` a moment; and where to go on.
 
         Going on at ``until`` means that there are no more. Reads the store, for about 1 ms; at most as
         many events and bytes as a reader may hold.
@@ -356,7 +377,7 @@ class Hub:
         kept = await self._ask(Question("events_after", (after, REPLAY_EVENTS)))
         found = [e for e in kept if e.id <= until]
         reached = found[-1].id if found else until
-        return [Published(*e) for e in found if _wants(_where(e.body), queue, types, since)], reached
+        return [Published(*e) for e in found if _wants(_where(e.body), queue, types, since, before)], reached
 
     async def _ask(self, question: Question) -> Any:
         """Return what the store answers, at once where it is near."""

@@ -47,6 +47,7 @@ from bunqueue_trio.config import (
     WRITTEN_ALONE,
 )
 from bunqueue_trio.engine.engine import Engine
+from bunqueue_trio.engine.facts import Fact
 from bunqueue_trio.engine.job import Job
 from bunqueue_trio.errors import InvariantBroken, StoreBusy, StoreError
 from bunqueue_trio.runtime.bell import Bell
@@ -74,10 +75,8 @@ class Journal:
         self._store = store
         self._clock = clock
         self._pressure = Pressure(pending_max, pending_max_bytes)
-        self._bytes = 0
-        """Of the requests whose changes gather now."""
-        self._bytes_taken = 0
-        """Of those whose changes are being written."""
+        self._bytes = self._bytes_taken = 0
+        """Of the requests whose changes gather now, and of those whose changes are being written."""
         self._room: trio.Event | None = None
         """Set when the batch that gathers now is taken, or the disk fails; None: nobody waits for that."""
         self._gathered = trio.Event()
@@ -108,8 +107,7 @@ class Journal:
         self.on_commit: list[OnCommit] = []
         self.on_give_up: list[Callable[[], None]] = []
         """Called when nobody shall wait any longer for a batch that the disk refuses; must not block or raise."""
-        self.commits: int = 0
-        self.durable_commits: int = 0
+        self.commits = self.durable_commits = 0
 
     @property
     def pending(self) -> int:
@@ -120,6 +118,11 @@ class Journal:
     def writing(self) -> Collection[Job]:
         """The jobs whose changes are being written."""
         return self._writing[0].jobs if self._writing else ()
+
+    @property
+    def writing_facts(self) -> Collection[Fact]:
+        """The facts that are written with them."""
+        return self._writing[0].facts if self._writing else ()
 
     @property
     def is_stuck(self) -> bool:
@@ -309,11 +312,10 @@ class Journal:
             if not (self._store.inline or batch.is_small()):
                 return False
             self._store.commit(batch)
-        except StoreBusy:
-            # The flusher waits for it, in a thread.
-            return False
         except StoreError as error:
-            self.note_failure(error)
+            # Where it only has to be waited for, the flusher does so in a thread.
+            if not isinstance(error, StoreBusy):
+                self.note_failure(error)
             return False
         except BaseException as error:  # noqa: ASYNC103 - nothing is awaited here, so it is no Cancelled
             # This is no trouble of the client whose request it is: the flusher fails because of it.
@@ -356,8 +358,7 @@ class Journal:
                 await trio.lowlevel.checkpoint()
                 return
             self._writing = self._take()
-        batch = self._writing[0]
-        retry_ms = COMMIT_RETRY_MIN_MS
+        batch, retry_ms = self._writing[0], COMMIT_RETRY_MIN_MS
         patience = trio.current_time() + GIVE_UP_S
         while (seconds := await self._commit(batch)) is None:
             if trio.current_time() >= patience:

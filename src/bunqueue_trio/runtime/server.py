@@ -2,13 +2,16 @@
 
 import os
 import socket
+from collections.abc import Mapping
 from functools import partial
 from random import Random  # noqa: TID251 - a test hands in its own
+from types import MappingProxyType
 from typing import cast
 
 import trio
 from msgspec.structs import replace
 
+from bunqueue_trio import __version__
 from bunqueue_trio.config import NO_LIMIT, PICTURE_MS, PULL_BATCH_BYTES, Settings
 from bunqueue_trio.engine.engine import Engine, Rules
 from bunqueue_trio.engine.job import NewId
@@ -19,6 +22,7 @@ from bunqueue_trio.runtime.budget import Budget
 from bunqueue_trio.runtime.clock import Clock, ClockWatch
 from bunqueue_trio.runtime.cluster import ClusterFigures, ClusterWatch
 from bunqueue_trio.runtime.core import Core
+from bunqueue_trio.runtime.happened import Life, Window, look_back
 from bunqueue_trio.runtime.history import History, Minute, Minutes, Past
 from bunqueue_trio.runtime.hub import Hub
 from bunqueue_trio.runtime.ids import Ids
@@ -79,9 +83,10 @@ class Server:
 
     def __init__(
         self, settings: Settings, store: Store, clock: Clock, new_id: NewId | None = None,
-        random: Random | None = None,
+        random: Random | None = None, sources: Mapping[str, str] = MappingProxyType({}),
     ) -> None:  # fmt: skip
-        self.settings = settings
+        self.settings, self.sources = settings, sources
+        """Where each setting has come from, by its name, where that is known: a flag, a variable, a file."""
         self.store = store
         self.clock = clock
         self.started_at: int = clock.now()
@@ -128,7 +133,9 @@ class Server:
             self.engine, self.journal, store, clock, self.owners, settings.audit_jobs_per_second
         )
         self.addresses: list[str] = []
-        self._host = socket.gethostname()
+        self._life = Life(
+            began=self.started_at, host=socket.gethostname(), process=os.getpid(), version=__version__
+        )  # fmt: skip
         self.link: str | None = None
         """Where servers that wait to lead reach this one."""
         self.cluster: ClusterWatch | None = watch_of(store, clock, self.engine)
@@ -188,7 +195,7 @@ class Server:
             now=self.clock.now(),
             started_at=self.started_at,
             place=PlaceFigures(
-                self._host, os.getpid(), tuple(map(str, self.addresses)), self.started_at,
+                self._life.host, self._life.process, tuple(map(str, self.addresses)), self.started_at,
                 getattr(self.store, "term", None), self.link,
             ),
             is_ready=self.ready,
@@ -266,8 +273,34 @@ class Server:
             sum(told.audit.faults.values()), sum(task.restarts for task in told.tasks),
             histograms["commit"].counts, histograms["loop_lag"].counts, told.schedules.late,
         )  # fmt: skip
-        minutes = await self.history.note(minute, queues, *self.engine.figures.take_bad())
-        self.core.step(lambda now: self.engine.figures.note(told.now, minutes))
+        died, failed = self.engine.figures.take_bad()
+        whole = self.history.whole(failed)
+        minutes = await self.history.note(minute, queues, died, failed)
+
+        def keep(_: int) -> None:
+            figures = self.engine.figures
+            figures.note(told.now, minutes)
+            figures.course.note(told.now, whole)
+            # With the first figures: a server in which nothing happens writes nothing.
+            if minutes:
+                figures.lives.note(self._life)
+
+        self.core.step(keep)
+
+    def note_end(self) -> None:
+        """Note that this server stops, in order; nothing if nobody would miss it, or the disk refuses changes."""
+        lives = self.engine.figures.lives
+        if self._life in lives.all() and self.journal.failing is None and self.core.is_sure:
+            self.core.step(lambda now: lives.note(replace(self._life, ended=now)))
+
+    async def look_back(self, since: int, until: int, queue: str | None) -> Window:
+        """Return what went on in a window of time, in one queue or in all, letting others run in between."""
+        return await look_back(self.engine.figures, since, until, queue, self.clock.now())
+
+    def lives(self) -> list[Life]:
+        """Return the servers of these queues, oldest first: this one is the last."""
+        before = [life for life in self.engine.figures.lives.all() if life.began != self._life.began]
+        return [*before, self._life]
 
     def past(self) -> Past:
         """Return what happened in the last hours, minute by minute."""

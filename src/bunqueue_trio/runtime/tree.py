@@ -108,6 +108,7 @@ async def _write_the_rest(server: Server, ends_at: float) -> None:
     Raises:
         StoreError: it could not be written.
     """
+    server.note_end()
     journal, now = server.journal, trio.current_time()
     with trio.CancelScope(deadline=max(now + 1, min(ends_at, now + server.settings.shutdown_grace_ms / 1000))):
         while journal.dirty:

@@ -6,10 +6,20 @@ from heapq import nlargest, nsmallest
 
 from bunqueue_trio.config import PRUNE_ROWS, REPLAY_BYTES
 from bunqueue_trio.engine.audit import Stored
+from bunqueue_trio.engine.audit_kept import Kept
 from bunqueue_trio.engine.job import Job, Records, State, Trace, weight
 from bunqueue_trio.engine.trails import ACTIONS, BOUNDS, Line, TrailChange, TrailPage
 from bunqueue_trio.storage.rows import ChangedRow, FactRow, FinishedRow, JobRow, Reader, outcome, trace
-from bunqueue_trio.storage.store import Batch, FinishedCounts, Retention, Sampled, Space, StoredEvent, event_rows
+from bunqueue_trio.storage.store import (
+    Batch,
+    FinishedCounts,
+    Retention,
+    Sampled,
+    Space,
+    StoredEvent,
+    event_rows,
+    stored_events,
+)
 
 
 class _Trail:
@@ -189,6 +199,18 @@ class MemoryStore:
         keys = nsmallest(limit, (seq for seq in self._jobs if after < seq <= upto))
         return [self._rows.stored(self._jobs[seq].cut()) for seq in keys]
 
+    def stored_facts(self, after: tuple[str, str], limit: int) -> list[FactRow]:
+        """Return facts as they are stored; see :class:`Store`."""
+        keys = nsmallest(limit, (key for key in self._facts if key > after))
+        return [FactRow(kind, key, self._facts[kind, key]) for kind, key in keys]
+
+    def stored_kept(self, queue: str) -> Kept:
+        """Return how many records there are; see :class:`Store`."""
+        of_it = [row for row in self._finished.values() if row.queue == queue]
+        states = Counter(row.state for row in of_it)
+        groups = Counter(row.fingerprint for row in of_it if row.fingerprint is not None)
+        return Kept(states["completed"], states["failed"], groups)
+
     def events_after(self, event_id: int, limit: int) -> list[StoredEvent]:
         """Return kept events; see :class:`Store`."""
         found: list[StoredEvent] = []
@@ -196,9 +218,8 @@ class MemoryStore:
         for last_id, _, bodies, _ in self._events:
             if last_id > event_id and len(found) < limit and size < REPLAY_BYTES:
                 size += sum(map(len, bodies)) + len(bodies) - 1
-                first = last_id - len(bodies) + 1
-                found += [StoredEvent(first + i, body) for i, body in enumerate(bodies)]
-        return [event for event in found if event.id > event_id]
+                found += stored_events(last_id, bodies, event_id, limit - len(found))
+        return found
 
     def first_event_id(self) -> int:
         """Return the id of the oldest kept event; see :class:`Store`."""

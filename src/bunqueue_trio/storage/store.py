@@ -20,6 +20,7 @@ from bunqueue_trio.config import (
     NO_LIMIT,
 )
 from bunqueue_trio.engine.audit import Stored
+from bunqueue_trio.engine.audit_kept import Kept
 from bunqueue_trio.engine.facts import Fact
 from bunqueue_trio.engine.job import DEFAULT_OPTIONS, Job, Records, State, Trace, named_bytes
 from bunqueue_trio.engine.trails import Line, TrailChange, TrailPage
@@ -127,6 +128,13 @@ class StoredEvent(NamedTuple):
 
     id: int
     body: bytes
+
+
+def stored_events(last_id: int, bodies: Sequence[bytes], after: int, room: int) -> list[StoredEvent]:
+    """Return the events of a row with ids above ``after``, at most ``room`` of them."""
+    first = last_id - len(bodies) + 1
+    begin = max(0, after + 1 - first)
+    return [StoredEvent(first + begin + i, body) for i, body in enumerate(bodies[begin : begin + room])]
 
 
 class Retention(NamedTuple):
@@ -287,8 +295,24 @@ class Store(Protocol):
         """
         ...
 
+    def stored_facts(self, after: tuple[str, str], limit: int) -> list[FactRow]:
+        """Return the first facts behind a kind and key, by both, as they are on the disk; may be called beside everything else.
+
+        Raises:
+            StoreError: they could not be read.
+        """
+        ...
+
+    def stored_kept(self, queue: str) -> Kept:
+        """Return how many records of a queue are on the disk, counted now; may be called beside everything else.
+
+        Raises:
+            StoreError: they could not be read.
+        """
+        ...
+
     def events_after(self, event_id: int, limit: int) -> list[StoredEvent]:
-        """Return kept events with ids above ``event_id``: whole rows, until they are ``limit`` or :data:`REPLAY_BYTES`."""
+        """Return kept events with ids above ``event_id``: at most ``limit``, and the last row that is begun ends at :data:`REPLAY_BYTES`."""
         ...
 
     def first_event_id(self) -> int:

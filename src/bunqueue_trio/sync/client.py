@@ -1,10 +1,10 @@
 """The synchronous client: names and seconds of :class:`bunqueue_trio.Client`. No connection holds jobs here: what was pulled has a lease."""
 
+import os
 import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, cast
 
 import httpx
@@ -67,8 +67,9 @@ class SyncClient:
     Without ``url`` or ``token``, BUNQUEUE_URL and BUNQUEUE_TOKEN of the environment count; ``token=""`` is none.
 
     Not one of its commands is repeated by itself. After :class:`ConnectionLost` a push may be repeated with
-    the same ``job_id``. ``tls`` is the context for ``https://``; without one the certificates of the system
-    are trusted.
+    the same ``job_id``. ``timeout``: seconds to be connected, and for each part of an answer. ``tls`` is the context for
+    ``https://``; without one the certificates of the system are trusted. Any number of threads may share it; after a fork
+    each process has connections of its own, and introduces itself anew.
     """
 
     def __init__(
@@ -77,22 +78,34 @@ class SyncClient:
     ) -> None:  # fmt: skip
         url, token = http_url(given_url(url, DEFAULT_URL)), given_token(token)
         self._is_own_way = transport is not None
-        if url.startswith("unix:"):
-            transport, url = httpx.HTTPTransport(uds=url.removeprefix("unix:")), "http://localhost"
+        path, url = (url.removeprefix("unix:"), "http://localhost") if url.startswith("unix:") else (None, url)
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        verify = False if url.startswith("http:") else tls or ssl.create_default_context()
         self._timeout = seconds_of("timeout", timeout, zero=True)
-        self._worker: str | None = None
-        self._http = httpx.Client(
-            base_url=url, headers=headers, timeout=self._timeout, trust_env=False, transport=transport,
-            verify=False if url.startswith("http:") else tls or ssl.create_default_context(),
-        )  # fmt: skip
+
+        def new() -> httpx.Client:
+            way = transport if path is None else httpx.HTTPTransport(uds=path)
+            return httpx.Client(
+                base_url=url, headers=headers, timeout=self._timeout, trust_env=False, verify=verify, transport=way
+            )
+
+        self._new = new
+        self._begin()
+
+    def _begin(self) -> None:
+        """Set up what belongs to one process."""
+        self._process, self._introduced = os.getpid(), ""
+        self._http: httpx.Client = self._new()
+
+    @property
+    def _worker(self) -> str | None:
+        """The id by which this process is known to the server, if it has introduced itself."""
+        return self._introduced or None if self._process == os.getpid() else None
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -149,26 +162,19 @@ class SyncClient:
         reply = self._ask(
             c.RegisterWorker, workerId=self._worker, name=name, queues=queues, concurrency=concurrency, **this_process()
         )
-        self._worker = str(reply["data"]["id"])
-        return self._worker
+        self._introduced = str(reply["data"]["id"])
+        return self._introduced
 
     def pull(self, queue: str, *, timeout: Time = 0, lease: Time | None = None) -> SyncJob | None:
         """Take the next job, waiting up to ``timeout`` seconds (at most 60) for one."""
-        reply = self._ask(
-            c.Pull, queue=queue, timeout=to_ms("timeout", timeout), lockTtl=to_ms("lease", lease), owner=self._worker
-        )
+        waits, leased = to_ms("timeout", timeout), to_ms("lease", lease)
+        reply = self._ask(c.Pull, queue=queue, timeout=waits, lockTtl=leased, owner=self._worker)
         return None if reply.get("job") is None else SyncJob(self, reply["job"], reply["token"])
 
     def pull_many(self, queue: str, count: int, *, timeout: Time = 0, lease: Time | None = None) -> list[SyncJob]:
         """Take up to ``count`` jobs, fewer if they are large; see :meth:`pull`."""
-        reply = self._ask(
-            c.PullBatch,
-            queue=queue,
-            count=count,
-            timeout=to_ms("timeout", timeout),
-            lockTtl=to_ms("lease", lease),
-            owner=self._worker,
-        )
+        waits, leased = to_ms("timeout", timeout), to_ms("lease", lease)
+        reply = self._ask(c.PullBatch, queue=queue, count=count, timeout=waits, lockTtl=leased, owner=self._worker)
         return [SyncJob(self, job, token) for job, token in zip(reply["jobs"], reply["tokens"], strict=True)]
 
     def ack(self, job_id: str, result: Any = None, *, token: str | None = None) -> None:
@@ -190,16 +196,8 @@ class SyncClient:
 
         An ``unrecoverable`` one is the last. ``stack`` is kept with the attempt.
         """
-        last = unrecoverable or None
-        self._ask(
-            c.Fail,
-            id=job_id,
-            token=token,
-            error=said(error),
-            stack=said(stack),
-            unrecoverable=last,
-            retryIn=to_ms("retry_in", retry_in),
-        )
+        how = {"stack": said(stack), "unrecoverable": unrecoverable or None, "retryIn": to_ms("retry_in", retry_in)}
+        self._ask(c.Fail, id=job_id, token=token, error=said(error), **how)
 
     def fail_many(self, failures: Iterable[FailureSpec]) -> list[str]:
         """Report failed attempts, each with the ``id`` of its job and what :meth:`fail` takes; at most 500.
@@ -215,10 +213,8 @@ class SyncClient:
 
     def heartbeat(self, job_id: str, *, token: str | None = None, duration: Time | None = None) -> bool:
         """Renew a lease; return whether to go on: a job that is cancelled is to be ended. Refused when it is lost."""
-        return (
-            "cancelled"
-            not in self._ask(c.Heartbeat, id=job_id, token=token, duration=to_ms("duration", duration))["data"]
-        )
+        told = self._ask(c.Heartbeat, id=job_id, token=token, duration=to_ms("duration", duration))
+        return "cancelled" not in told["data"]
 
     def heartbeats(self, ids: Sequence[str], *, tokens: Sequence[str] | None = None) -> list[str]:
         """Renew several leases; return the ids of those that are lost."""
@@ -372,15 +368,18 @@ class SyncClient:
         """Return the answer to a command, read and as it came."""
         method, path, content = request_of(kind, fields)
         asked = query_of(fields).get("timeout", c.WaitJob().timeout if kind is c.WaitJob else 0)
-        waits = asked / 1000 if kind in TAKES or kind in AWAITS else 0
-        with self._telling(method, path):
-            response = self._way().request(method, path, content=content, timeout=self._timeout + waits)
+        within_s = self._timeout + (asked / 1000 if kind in TAKES or kind in AWAITS else 0)
+        with self._telling(method, path, within_s):
+            response = self._way().request(method, path, content=content, timeout=within_s)
         return self._read(method, path, response), response.content
 
     def _way(self) -> httpx.Client:
         """Return what sends requests: to the address, or to the server of a test that lives now."""
         stand_in = STAND_INS.current
         if stand_in is None or self._is_own_way:
+            if self._process != os.getpid():
+                # It was forked: over a connection that two processes share, each reads the other's answers.
+                self._begin()
             return self._http
         return httpx.Client(
             base_url=self._http.base_url, headers=self._http.headers, trust_env=False, transport=stand_in.http
@@ -388,23 +387,19 @@ class SyncClient:
 
     @contextmanager
     def _stream(
-        self,
-        queue: str | None,
-        headers: dict[str, str],
-        types: frozenset[str] = EVENT_TYPES,
-        *,
+        self, queue: str | None, headers: dict[str, str], types: frozenset[str] = EVENT_TYPES, *,
         silence_s: float = SILENCE_S,
-    ) -> Iterator[httpx.Response]:
+    ) -> Iterator[httpx.Response]:  # fmt: skip
         path = path_of_page("events") if queue is None else path_of_page("events", queue=queue)
         timeout = httpx.Timeout(self._timeout, read=max(self._timeout, silence_s))
         params = {} if types <= EVENT_TYPES else {"types": ",".join(sorted(types))}
         way = self._way()
         request = way.build_request("GET", path, params=params, headers=headers, timeout=timeout)
-        with self._telling("GET", path):
+        with self._telling("GET", path, timeout.read):
             response = way.send(request, stream=True)
         try:
             if not response.headers.get("content-type", "").startswith("text/event-stream"):
-                with self._telling("GET", path):
+                with self._telling("GET", path, timeout.read):
                     response.read()
                 self._read("GET", path, response)
                 raise self._foreign("GET", path, response.status_code)
@@ -413,7 +408,7 @@ class SyncClient:
             response.close()
 
     @contextmanager
-    def _telling(self, method: str, path: str) -> Iterator[None]:
+    def _telling(self, method: str, path: str, within_s: float | None) -> Iterator[None]:
         """Turn what goes wrong on the way into whose fault it is."""
         try:
             yield
@@ -424,6 +419,8 @@ class SyncClient:
             raise ServerUnavailable(f"{self._http.base_url}: {str(error) or 'no answer'}") from None
         except (httpx.UnsupportedProtocol, httpx.LocalProtocolError) as error:
             raise Refused(400, f"{self._http.base_url}: {error}") from None
+        except httpx.ReadTimeout:
+            raise ConnectionLost(f"{method} {path} was sent, and not answered within {within_s:g} s") from None
         except (httpx.TransportError, httpx.DecodingError) as error:
             raise ConnectionLost(f"{method} {path} was sent: {str(error) or type(error).__name__}") from None
 

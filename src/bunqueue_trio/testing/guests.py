@@ -91,9 +91,9 @@ class GuestClient(Client):
             self._opened.set()
             await anyio.sleep_forever()
 
-    async def _answer(self, kind: type[Command], fields: dict[str, Any]) -> bytes:
+    async def _answer(self, kind: type[Command], fields: dict[str, Any], spent: float = 0) -> bytes:
         await self._opened.wait()
-        return await super()._answer(kind, fields)
+        return await super()._answer(kind, fields, spent)
 
 
 def _loop() -> object:

@@ -7,6 +7,7 @@ import httpx
 import trio
 
 from bunqueue_trio.api.call import Response
+from bunqueue_trio.api.downloads import Download
 from bunqueue_trio.api.event_stream import EventFeed
 from bunqueue_trio.api.gateway import Gateway
 from bunqueue_trio.protocol.standin import Awaited
@@ -32,7 +33,7 @@ class Transport(httpx.BaseTransport):
         """Answer ``request``; see httpx."""
         body = request.read()
         status, headers, content = self.ask(self._answer, request, body)
-        if isinstance(content, EventFeed):
+        if not isinstance(content, bytes):
             return httpx.Response(status, headers=headers, stream=_Stream(self, content))
         return httpx.Response(status, headers=headers, content=content)
 
@@ -98,7 +99,7 @@ class Transport(httpx.BaseTransport):
 
 
 class _Stream(httpx.SyncByteStream):
-    def __init__(self, transport: Transport, events: EventFeed) -> None:
+    def __init__(self, transport: Transport, events: EventFeed | Download) -> None:
         self._transport = transport
         self._events = events
 

@@ -17,7 +17,7 @@ from bunqueue_trio.protocol.routes import Match
 T = TypeVar("T")
 
 # Targets that the lane leaves to Hypercorn and Quart.
-_SLOW = frozenset({"events", "ui"})
+_SLOW = frozenset({"events", "event-log", "export", "ui"})
 
 
 class Handover(Exception):

@@ -18,7 +18,6 @@ from wsproto.events import CloseConnection, Event, TextMessage
 
 from bunqueue_trio import errors
 from bunqueue_trio.api.call import Call, Response, Wait, sender
-from bunqueue_trio.api.event_stream import EventFeed
 from bunqueue_trio.api.gateway import Gateway
 from bunqueue_trio.api.session import Session
 from bunqueue_trio.config import BODY_TIMEOUT_S, FINAL_SEND_S, GOODBYE_S, LINGER_S, RECEIVE_BYTES, WRITE_TIMEOUT_S
@@ -142,7 +141,7 @@ def make_app(server: Server, gateway: Gateway, *, hosted: bool = False) -> Quart
             return await finish(begun)
 
         response = await _respond(gateway, dashboard, call, wait)
-        if isinstance(response.body, EventFeed):
+        if not isinstance(response.body, bytes):
             lasts()
         scope[_DELIVERY] = response.delivery
         # Nobody told the client to send a body that was not read: it may come, or the next request.
@@ -302,7 +301,7 @@ def _headers_of(message: BaseRequestWebsocket) -> dict[str, str]:
 
 def _quart_response(response: Response, *, close: bool = False) -> QuartResponse:
     answer = QuartResponse(response.body, response.status)
-    if isinstance(response.body, EventFeed):
+    if not isinstance(response.body, bytes):
         # A stream ends when its reader or the server does.
         answer.timeout = None
     del answer.headers["Content-Type"]

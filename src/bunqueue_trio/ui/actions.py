@@ -12,6 +12,7 @@ from bunqueue_trio.pages.queue_settings import GROUPS, SETTINGS, USUAL, QueueSet
 from bunqueue_trio.pages.words import Given, line
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.commands import Command
+from bunqueue_trio.protocol.commands.spec import Role
 from bunqueue_trio.protocol.request import segment_of
 from bunqueue_trio.ui import doing, filters, restoring
 from bunqueue_trio.ui.action import Action, Field, Form
@@ -33,6 +34,8 @@ class Bound(NamedTuple):
     cli: str
     curl: str
     label: str
+    is_shown: bool
+    """Whether there is a button: not of what the token does not allow, for who may do some of it."""
 
 
 def as_said(action: Action, given: Form) -> dict[str, str]:
@@ -49,7 +52,10 @@ def bind(ask: Ask, name: str, label: str = "", /, **about: str) -> Bound:
     """Return the action ``name`` for what it is to be done to."""
     action = ACTIONS[name]
     form = as_said(action, about)
-    return Bound(action, f"/ui/act/{name}?{urlencode(about)}", *lines(ask, action, form), label or action.label)
+    is_shown = ask.viewer.role is Role.READ or ask.may(action.command)
+    return Bound(
+        action, f"/ui/act/{name}?{urlencode(about)}", *lines(ask, action, form), label or action.label, is_shown
+    )
 
 
 def lines(ask: Ask, action: Action, form: Form) -> tuple[str, str]:

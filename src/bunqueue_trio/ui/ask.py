@@ -3,9 +3,12 @@
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, NamedTuple, TypeVar, cast
 
+from bunqueue_trio.api.downloads import Download
 from bunqueue_trio.pages.findings import Finding, Picture
 from bunqueue_trio.protocol.caller import By
+from bunqueue_trio.protocol.catalog import SPECS
 from bunqueue_trio.protocol.commands import Command
+from bunqueue_trio.protocol.commands.spec import Role
 from bunqueue_trio.protocol.replies import Reply
 from bunqueue_trio.runtime.server import Server
 
@@ -16,7 +19,8 @@ class Viewer(NamedTuple):
     """Who looks."""
 
     name: str
-    may_change: bool
+    role: Role
+    """What the token allows; that of all who need none."""
     cookie: str
     csrf: str
     """What the forms of the page carry."""
@@ -59,7 +63,7 @@ class Ask(NamedTuple):
     @property
     def cannot(self) -> str:
         """Why nothing can be changed now; empty when it can."""
-        if not self.viewer.may_change:
+        if self.viewer.role is Role.READ:
             return "You may look, and not change anything."
         if self.server.journal.failing is not None:
             kind = self.server.settings.store_kind
@@ -68,6 +72,10 @@ class Ask(NamedTuple):
         if not self.server.core.is_sure:
             return "Another server may lead: this one changes nothing until it knows."
         return ""
+
+    def may(self, kind: type[Command[Any]]) -> bool:
+        """Return whether the token allows it, as it would over the API."""
+        return self.viewer.role >= SPECS[kind].role
 
     def look(self, command: "Command[R]") -> R:
         """Return what a command finds now.
@@ -98,6 +106,13 @@ class Leads(NamedTuple):
     where: str
     cookie: str | None = None
     """A Set-Cookie header."""
+
+
+class Saves(NamedTuple):
+    """A file to be saved, made while it is sent."""
+
+    name: str
+    feed: Download
 
 
 class Wrong(Exception):

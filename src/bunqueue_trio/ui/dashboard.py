@@ -19,6 +19,7 @@ import structlog
 
 from bunqueue_trio import __version__, errors
 from bunqueue_trio.api.call import Call, ReadBody, Response
+from bunqueue_trio.api.downloads import JSON_LINES
 from bunqueue_trio.api.gateway import Gateway
 from bunqueue_trio.api.logins import LOGIN_MS, cookie_of
 from bunqueue_trio.config import PICTURE_MS
@@ -29,9 +30,9 @@ from bunqueue_trio.protocol.commands.spec import Role
 from bunqueue_trio.protocol.routes import Match, Router
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.runtime.shared import Shared
-from bunqueue_trio.ui.ask import Ask, Leads, Screen, Viewer, Wrong
+from bunqueue_trio.ui.ask import Ask, Leads, Saves, Screen, Viewer, Wrong
 from bunqueue_trio.ui.render import render
-from bunqueue_trio.ui.table import ROUTES, VIEWS, navigation
+from bunqueue_trio.ui.table import FILES, ROUTES, VIEWS, navigation
 from bunqueue_trio.ui.views import acts
 
 _log = structlog.get_logger()
@@ -131,6 +132,8 @@ class Dashboard:
                     return _lead(self._remember(*made))
             elif target == "act":
                 made = await acts.ask_first(ask)
+            elif target in FILES:
+                return _saved(await FILES[target](ask))
             else:
                 made = await VIEWS[target](ask)
         except Wrong as wrong:
@@ -163,12 +166,11 @@ class Dashboard:
         if not self._server.settings.auth_tokens:
             # Nobody signs in here; the cookie is only what the forms of a page are tied to.
             cookie = cookie if 20 <= len(cookie) <= 100 else secrets.token_urlsafe(32)
-            return Viewer("anybody", may_change=True, cookie=cookie, csrf=logins.csrf(cookie), can_leave=False)
+            return Viewer("anybody", Role.ADMIN, cookie=cookie, csrf=logins.csrf(cookie), can_leave=False)
         login = logins.find(cookie, self._server.clock.now())
         if login is None:
             return None
-        may_change = login.grant.role is Role.ADMIN
-        return Viewer(login.grant.name or "a token", may_change, cookie, logins.csrf(cookie), can_leave=True)
+        return Viewer(login.grant.name or "a token", login.grant.role, cookie, logins.csrf(cookie), can_leave=True)
 
     async def _stranger(self, headers: Mapping[str, str], target: str, method: str) -> Response:
         """Answer who has not signed in."""
@@ -259,6 +261,13 @@ def _base(headers: Mapping[str, str], server: Server) -> str:
 def _lead(where: str, cookie: str | None = None) -> Response:
     more = () if cookie is None else (("Set-Cookie", cookie),)
     return Response(303, (*_SAFE, ("Location", where), ("Cache-Control", "no-store"), *more), b"")
+
+
+def _saved(made: Saves) -> Response:
+    how = f'attachment; filename="{made.name}"'
+    return Response(
+        200, (("Content-Type", JSON_LINES), ("Content-Disposition", how), ("Cache-Control", "no-store"), *_SAFE), made.feed
+    )  # fmt: skip
 
 
 def _html(body: bytes, status: int = 200, *more: tuple[str, str]) -> Response:

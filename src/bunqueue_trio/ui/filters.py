@@ -97,8 +97,8 @@ def options(form: Form, leave: tuple[str, ...] = ()) -> tuple[object, ...]:
 
 
 def listing(form: Form) -> str:
-    """Return the command line that lists what is found, a job a line, as JSON."""
-    return line("jobs", *options(form), "--limit", "100000", "--json")
+    """Return the command line that writes down what is found, a job a line, as JSON."""
+    return line("export", *options(form))
 
 
 class Found(NamedTuple):
@@ -231,6 +231,11 @@ ROWS = (
         fields=(Field("priority", "Priority", "higher is sooner", "number", "0", is_needed=True),),
     ),
     _row(
+        "move", "Move to another queue", "moved", lambda f: ("change", *options(f), "--move-to", Given(f["to"])),
+        more=lambda f: {"to": f["to"]}, fields=(Field("to", "Queue", is_needed=True),),
+        note="They stand there behind those that wait at their priority, and keep all else: ids, payloads, delays and attempts.",
+    ),
+    _row(
         "discard", "Discard all", "made dead letters", lambda f: ("discard", *options(f), *(("--force",) if _force(f) else ())),
         more=_force, fields=(_FORCE,), note="They are kept, and not tried again unless they are retried.",
     ),
@@ -254,6 +259,7 @@ def fitting(form: Form) -> list[str]:
     return [
         *(("promote-found",) if state in ("", "delayed") else ()),
         *(("priority-found",) if state in ("", "waiting", "delayed", "waiting-children") else ()),
+        *(("move-found",) if state in ("", "waiting", "delayed", "waiting-children") else ()),
         *(("discard-found", "cancel-found") if not state or state in _UNFINISHED else ()),
         *(("retry-found", "purge-found") if state == "failed" and form.get("queue") else ()),
     ]

@@ -41,6 +41,30 @@ def ago(ms: int | None, now: int) -> Markup:
     return Markup('<time datetime="{}" title="{}">{}</time>').format(_iso(ms), clock_time(ms), said)
 
 
+def clock(ms: int, now: int, *, ms_too: bool = False) -> Markup:
+    """Return a moment by the clock, with its date where that is another one than now; how long ago it was is beside it."""
+    at = _utc(ms)
+    if at is None:
+        return Markup("{} ms").format(ms)
+    today = _utc(now)
+    said = at.strftime("%H:%M:%S") + (f".{ms % 1000:03}" if ms_too else "")
+    if today is None or at.date() != today.date():
+        said = f"{at:%Y-%m-%d} {said}"
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(_iso(ms), f"{_span(now - ms)} ago", said)
+
+
+def few(n: float) -> str:
+    """Return a rate: a part of one says something only below ten."""
+    return "–" if not n else f"{n:,.0f}" if n >= 10 else f"{n:.1f}" if n >= 0.1 else "<0.1"
+
+
+def _utc(ms: int) -> datetime | None:
+    try:
+        return datetime.fromtimestamp(ms / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
 def _iso(ms: int) -> str:
     try:
         return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -87,7 +111,7 @@ def _environment() -> Environment:
         auto_reload=False,
     )  # fmt: skip
     made.filters |= {
-        "n": number, "size": words.size, "span": _span, "whole": _whole, "at": clock_time, "segment": segment_of, "plain": plain, "coded": coded,
+        "n": number, "few": few, "size": words.size, "span": _span, "whole": _whole, "at": clock_time, "segment": segment_of, "plain": plain, "coded": coded,
     }  # fmt: skip
     made.globals |= {
         "count": words.count,
@@ -96,6 +120,7 @@ def _environment() -> Environment:
         "area": charts.area,
         "bar": charts.bar,
         "ago": ago,
+        "clock": clock,
     }
     return made
 

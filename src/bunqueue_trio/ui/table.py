@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from bunqueue_trio.protocol.routes import Route
 from bunqueue_trio.runtime.server import Server
-from bunqueue_trio.ui.ask import Ask, Leads, Screen
+from bunqueue_trio.ui.ask import Ask, Leads, Saves, Screen
 from bunqueue_trio.ui.views import cluster, dead, events, house, jobs, log, now, queues, schedules, workers
 
 View = Callable[[Ask], Awaitable[Screen | Leads]]
@@ -32,8 +32,14 @@ VIEWS: Mapping[str, View] = {
 }
 """Path → what makes its page."""
 
+FILES: Mapping[str, Callable[[Ask], Awaitable[Saves]]] = {
+    "/ui/export/events": events.export,
+    "/ui/export/jobs": jobs.export,
+}
+"""Path → what makes a file to be saved."""
+
 ROUTES = (
-    *(Route("GET", path, path) for path in VIEWS),
+    *(Route("GET", path, path) for path in (*VIEWS, *FILES)),
     Route("GET", "/ui/login", "login"),
     Route("POST", "/ui/login", "login"),
     Route("POST", "/ui/logout", "logout"),

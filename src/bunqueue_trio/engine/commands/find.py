@@ -32,6 +32,10 @@ def _act(engine: Engine, command: c.ActOnJobs, now: int, owner: Owner) -> r.Repl
     says_why = (command.reason, command.by, command.grace) != (None, None, None)
     if says_why and command.action != "cancel":
         raise c.ONLY_CANCELLED.refuse()
+    if (command.to is None) == (command.action == "move"):
+        raise (c.NO_TARGET if command.to is None else c.ONLY_MOVED).refuse()
+    if command.to is not None:
+        engine.queues.check(command.to)
     examples: list[r.ListedJob] = []
 
     def show(job: Job) -> None:

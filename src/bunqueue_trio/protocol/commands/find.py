@@ -67,12 +67,15 @@ class ActOnJobs(Command[r.ActReply], kw_only=True, tag="ActOnJobs", forbid_unkno
 
     ``dryRun`` tells what would be done, and does nothing. ``force`` takes active jobs from their workers, too. A crash may leave some
     of them done; what is answered is. With ``rate`` it is done to at most that many a second, and the answer comes after some seconds,
-    whatever the limit. ``reason``, ``by`` and ``grace`` are as in ``Cancel``, and for ``cancel`` alone.
+    whatever the limit. ``reason``, ``by`` and ``grace`` are as in ``Cancel``, and for ``cancel`` alone. ``move`` puts jobs that are
+    not active into the queue ``to``.
     """
 
     filter: Filter
-    action: Literal["cancel", "promote", "discard", "retry", "purge", "priority"]
+    action: Literal["cancel", "promote", "discard", "retry", "purge", "priority", "move"]
     priority: Priority | None = None
+    to: Name | None = None
+    """The queue that jobs are moved to; they stand there behind those of their priority, and keep all else."""
     dry_run: bool = False
     force: bool = False
     limit: ActCount = 1000
@@ -85,6 +88,8 @@ class ActOnJobs(Command[r.ActReply], kw_only=True, tag="ActOnJobs", forbid_unkno
 
 
 NO_PRIORITY = Fault(400, "priority is required", "no-priority")
+NO_TARGET = Fault(400, "to is required", "no-target")
+ONLY_MOVED = Fault(400, "to is for the action move", "only-moved")
 ONLY_CANCELLED = Fault(400, "reason, by and grace are for the action cancel", "only-cancelled")
 EMPTY_FILTER = Fault(400, "filter must say something", "empty-filter")
 
@@ -103,7 +108,7 @@ SPECS: tuple[Spec, ...] = (
     ),
     Spec(
         ActOnJobs, Does.CHANGES, Path("POST", "/jobs/act"),
-        refuses=(errors.INVALID_QUEUE, UNKNOWN_STATE, NOT_A_PLACE, EMPTY_FILTER, NO_PRIORITY, ONLY_CANCELLED), role=Role.ADMIN, acts="act", sliced=True,
+        refuses=(errors.INVALID_QUEUE, UNKNOWN_STATE, NOT_A_PLACE, EMPTY_FILTER, NO_PRIORITY, NO_TARGET, ONLY_MOVED, ONLY_CANCELLED), role=Role.ADMIN, acts="act", sliced=True,
         example=Example(
             {"filter": {"queue": "emails", "fingerprint": "2a253bca139c"}, "action": "retry"},
             {

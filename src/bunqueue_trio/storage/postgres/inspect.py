@@ -15,6 +15,7 @@ from bunqueue_trio.storage.postgres.link import DatabaseLink, Query, Row
 from bunqueue_trio.storage.postgres.place import Place
 from bunqueue_trio.storage.postgres.reads import SIZE, Reads
 from bunqueue_trio.storage.postgres.schema import check_schema
+from bunqueue_trio.storage.readable import unreadable_facts, unreadable_lines
 
 # Of the rows that a check finds; the count says how many there are.
 _EXAMPLES = 3
@@ -82,6 +83,7 @@ _LEADER = (
     "extract(epoch FROM clock_timestamp() - CASE WHEN beat > '-infinity' THEN beat END)::float8 FROM bq.leader"
 )
 _OPEN = f"SELECT seconds FROM ({OLDEST.format('seconds')}) AS oldest WHERE seconds > $1::bigint"  # noqa: S608 - ours
+_LINES = "SELECT kind, key, body FROM bq.trail JOIN bq.trail_line ON trail = id"
 _DEAD = "SELECT relname::text, n_dead_tup, n_live_tup FROM pg_stat_user_tables WHERE schemaname = $1 ORDER BY 1"
 
 
@@ -123,6 +125,10 @@ def examine(place: Place, on_check: Callable[[str], None]) -> DatabaseReport:
             on_check(claim)
             found = [with_nul(str(name)) for (name,) in ask(text)]
             findings += _offence(claim, found)
+        on_check("facts, and lines of trails")
+        facts, lines = ask("SELECT kind, key, value FROM bq.fact"), ask(_LINES)
+        findings += _offence("facts cannot be read", [with_nul(name) for name in unreadable_facts(facts)])
+        findings += _offence("lines of trails cannot be read", [with_nul(name) for name in unreadable_lines(lines)])
         on_check("the counts")
         for table, dead, live in ask(_DEAD, place.schema):
             if is_bloated(Table(table, 0, live, dead)):

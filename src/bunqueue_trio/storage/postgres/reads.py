@@ -5,13 +5,14 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from bunqueue_trio.config import AUDIT_DATA_BYTES, REPLAY_BYTES
 from bunqueue_trio.engine.audit import Stored
+from bunqueue_trio.engine.audit_kept import Kept
 from bunqueue_trio.engine.job import Job, Records, State, Trace, weight
 from bunqueue_trio.engine.trails import TrailPage
 from bunqueue_trio.errors import StoreError
 from bunqueue_trio.storage.postgres.arrays import names, number, with_nul, without_nul
 from bunqueue_trio.storage.postgres.link import Query, Row
 from bunqueue_trio.storage.rows import FactRow, FinishedRow, JobRow, Reader, outcome, trace
-from bunqueue_trio.storage.store import StoredEvent
+from bunqueue_trio.storage.store import StoredEvent, stored_events
 
 T = TypeVar("T")
 RS = b"\x1e"
@@ -48,7 +49,7 @@ _TRAIL = (
 _EVENTS = (
     "SELECT last_id, body FROM ("  # noqa: S608
     "SELECT last_id, body, sum(count) OVER w - count AS events, sum(octet_length(body)) OVER w - octet_length(body) AS before "
-    "FROM (SELECT last_id, count, body FROM bq.event_batch WHERE last_id > $1::bigint ORDER BY last_id LIMIT $2::bigint) AS part "
+    "FROM (SELECT last_id, last_id - greatest(last_id - count, $1::bigint) AS count, body FROM bq.event_batch WHERE last_id > $1::bigint ORDER BY last_id LIMIT $2::bigint) AS part "
     f"WINDOW w AS (ORDER BY last_id)) AS page WHERE events < $2::bigint AND before < {REPLAY_BYTES} ORDER BY last_id"
 )
 SIZE = (
@@ -61,6 +62,13 @@ _LAST_EVENT_AT = "SELECT greatest(at, stamp) FROM bq.event_batch ORDER BY last_i
 _FACTS = f"SELECT {', '.join(FactRow._fields)} FROM bq.fact ORDER BY kind, key"  # noqa: S608
 _SOME_JOBS = f"SELECT {_JOB} FROM bq.job WHERE seq > $1::bigint AND seq <= $2::bigint ORDER BY seq LIMIT $3::bigint"  # noqa: S608
 _STORED = _SOME_JOBS.replace(" data,", f" substr(data, 1, {AUDIT_DATA_BYTES}) AS data,")
+_SOME_FACTS = (
+    f"SELECT {', '.join(FactRow._fields)} FROM bq.fact WHERE (kind, key) > ($1, $2) ORDER BY kind, key LIMIT $3::bigint"  # noqa: S608
+)
+_KEPT = (
+    "SELECT state, NULL, count(*) FROM bq.finished WHERE queue = $1 AND state IN ('completed', 'failed') GROUP BY 1 "
+    "UNION ALL SELECT 'group', fingerprint, count(*) FROM bq.finished WHERE queue = $1 AND fingerprint IS NOT NULL GROUP BY 2"
+)
 _OF_LEADER = (
     "SELECT leader.term, leader.life::text, leader.batch, part.* FROM bq.leader LEFT JOIN ("
     "SELECT row_number() OVER () AS nth, asked.* FROM ({}) AS asked) AS part ON true ORDER BY part.nth"
@@ -177,10 +185,8 @@ class Reads:
         def answer(rows: list[Row]) -> list[StoredEvent]:
             found: list[StoredEvent] = []
             for last_id, body in rows:
-                bodies = body.split(RS)
-                first = last_id - len(bodies) + 1
-                found += [StoredEvent(first + i, body) for i, body in enumerate(bodies)]
-            return [event for event in found if event.id > event_id]
+                found += stored_events(last_id, body.split(RS), event_id, limit - len(found))
+            return found
 
         return self._read(_EVENTS, event_id, limit, answer=answer)
 
@@ -216,6 +222,25 @@ class Reads:
             return [reader.stored(_job_as_it_is(row)) for row in rows]
 
         return self._read(_STORED, after, upto, limit, answer=answer)
+
+    def stored_facts(self, after: tuple[str, str], limit: int) -> Read[list[FactRow]]:
+        """Facts as they are in the database, behind a kind and key."""
+        kind, key = map(without_nul, after)
+        return self._read(
+            _SOME_FACTS, kind, key, limit,
+            answer=lambda rows: [FactRow(with_nul(kind), with_nul(key), value) for kind, key, value in rows],
+        )  # fmt: skip
+
+    def stored_kept(self, queue: str) -> Read[Kept]:
+        """How many records of a queue there are."""
+
+        def answer(rows: list[Row]) -> Kept:
+            states = {state: n for state, key, n in rows if key is None}
+            return Kept(
+                states.get("completed", 0), states.get("failed", 0), {key: n for _, key, n in rows if key is not None}
+            )
+
+        return self._read(_KEPT, queue, answer=answer)
 
 
 def _record(row: Sequence[Any]) -> Row:

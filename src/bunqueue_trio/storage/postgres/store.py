@@ -26,12 +26,12 @@ import trio
 
 from bunqueue_trio import __version__
 from bunqueue_trio.config import BEATS_A_LEASE, STORE_ANSWER_S, STORE_BYTES_PER_S, STORE_PAGE_ROWS
-from bunqueue_trio.engine.audit import Stored
 from bunqueue_trio.engine.job import Job, Records, State, Trace
 from bunqueue_trio.engine.trails import TrailPage
 from bunqueue_trio.errors import StartupError, StoreError
 from bunqueue_trio.storage.awaited import Leading, Question
 from bunqueue_trio.storage.postgres.announcer import Announcer
+from bunqueue_trio.storage.postgres.auditing import Audited
 from bunqueue_trio.storage.postgres.cluster import Watcher
 from bunqueue_trio.storage.postgres.link import DatabaseLink, Fenced, Query, Row
 from bunqueue_trio.storage.postgres.parameters import COMMIT, Values, values_of
@@ -54,7 +54,7 @@ _AGAIN = "the database has lost its newest batches, writing them again"
 _LAST_FIN = "SELECT coalesce(max(fin), 0) FROM bq.finished"
 
 
-class PostgresStore:
+class PostgresStore(Audited):
     """A store in a schema of a PostgreSQL database, for the one server that leads there; see :meth:`take`."""
 
     inline = False
@@ -390,10 +390,6 @@ class PostgresStore:
     def first_seen(self, queue: str, fingerprint: str) -> int | None:
         """Return since when there are some; see :class:`Store`."""
         return self._answer(self._reads.first_seen(queue, fingerprint))
-
-    def stored(self, after: int, upto: int, limit: int) -> list[Stored]:
-        """Return unfinished jobs as they are in the database; see :class:`Store`."""
-        return self._answer(self._reads.stored(after, upto, limit), self._auditor)
 
     def events_after(self, event_id: int, limit: int) -> list[StoredEvent]:
         """Return kept events; see :class:`Store`."""

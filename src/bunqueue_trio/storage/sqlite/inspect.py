@@ -16,6 +16,7 @@ from msgspec import Raw
 
 from bunqueue_trio.errors import StoreError
 from bunqueue_trio.protocol.surrogates import marked
+from bunqueue_trio.storage.readable import unreadable_facts, unreadable_lines
 from bunqueue_trio.storage.rows import FinishedRow, JobRow, Reader
 from bunqueue_trio.storage.sqlite.opening import (
     BESIDE,
@@ -102,6 +103,7 @@ TRAIL_CHECKS: tuple[tuple[str, str], ...] = (
 )
 """The same of trails, which a file has since schema 4."""
 _TRAILS_SINCE = 4
+_LINES = "SELECT kind, key, body FROM trail JOIN trail_line ON trail = id"
 
 
 class Report(NamedTuple):
@@ -138,6 +140,11 @@ def examine(path: Path, on_check: Callable[[str], None]) -> Report:
             on_check(claim)
             findings += _offences(connection, claim, query)
         findings += _ungrouped(connection)
+        on_check("facts, and lines of trails")
+        findings += _unread(
+            connection, "fact", "facts cannot be read", "SELECT kind, key, value FROM fact", unreadable_facts
+        )
+        findings += _unread(connection, "trail_line", "lines of trails cannot be read", _LINES, unreadable_lines)
         on_check("the counts")
         return Report(
             schema=version,
@@ -309,6 +316,17 @@ def _ungrouped(connection: apsw.Connection) -> Iterator[str]:
         if any(row[1] == "fingerprint" for row in connection.execute("PRAGMA table_info(finished)")):
             query = "SELECT id FROM finished WHERE (state = 'failed') <> (fingerprint IS NOT NULL)"
             yield from _offences(connection, "dead letters are in no group of errors, or others are", query)
+
+
+def _unread(
+    connection: apsw.Connection, table: str, claim: str, query: str, unreadable: Callable[..., Iterator[str]]
+) -> Iterator[str]:  # fmt: skip
+    """Yield which rows of ``table`` cannot be read; a file of an older schema has none."""
+    # The damage is a finding already.
+    with suppress(apsw.Error):
+        is_there = connection.execute("SELECT 1 FROM sqlite_schema WHERE name=?", (table,)).fetchall()
+        if is_there and (failed := list(unreadable(connection.execute(query)))):
+            yield _told(claim, failed)
 
 
 def _damage(connection: apsw.Connection) -> Iterator[str]:

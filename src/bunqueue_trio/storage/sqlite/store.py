@@ -24,13 +24,13 @@ import apsw
 import trio
 from msgspec.json import encode
 
-from bunqueue_trio.config import AUDIT_DATA_BYTES, INLINE_ROWS_MAX, INLINE_S_MAX, REPLAY_BYTES, SLOW_DISK_S
-from bunqueue_trio.engine.audit import Stored
+from bunqueue_trio.config import INLINE_ROWS_MAX, INLINE_S_MAX, REPLAY_BYTES, SLOW_DISK_S
 from bunqueue_trio.engine.job import Job, Records, State, Trace
 from bunqueue_trio.engine.trails import TrailPage
 from bunqueue_trio.errors import StartupError, StoreBusy, StoreError
 from bunqueue_trio.storage.rows import FactRow, JobRow, Reader, outcome, record_columns, trace
 from bunqueue_trio.storage.sqlite import records, trails
+from bunqueue_trio.storage.sqlite.auditing import Audited
 from bunqueue_trio.storage.sqlite.log import Log
 from bunqueue_trio.storage.sqlite.meaning import TRANSLATED, is_full
 from bunqueue_trio.storage.sqlite.opening import (
@@ -46,7 +46,7 @@ from bunqueue_trio.storage.sqlite.opening import (
 )
 from bunqueue_trio.storage.sqlite.retention import Pruner, sample
 from bunqueue_trio.storage.sqlite.writing import RECORD_SEPARATOR, counts, write_rows
-from bunqueue_trio.storage.store import Batch, FinishedCounts, Retention, Sampled, Space, StoredEvent
+from bunqueue_trio.storage.store import Batch, FinishedCounts, Retention, Sampled, Space, StoredEvent, stored_events
 from bunqueue_trio.storage.tally import Tally
 
 T = TypeVar("T")
@@ -73,15 +73,10 @@ _OUTCOMES = "SELECT id, state FROM finished WHERE id IN (SELECT value FROM json_
 _TRACES = (
     "SELECT id, state, started_at, finished_at, note FROM finished WHERE id >= ? AND id < ? ORDER BY id DESC LIMIT ?"
 )
-_START_OF_DATA = f"substr(data, 1, {AUDIT_DATA_BYTES})"
 _LOAD = f"SELECT {_JOB} FROM job ORDER BY seq"  # noqa: S608
-_STORED = (
-    f"SELECT {', '.join(_START_OF_DATA if name == 'data' else name for name in JobRow._fields)} "  # noqa: S608
-    "FROM job WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
-)
 
 
-class SqliteStore:
+class SqliteStore(Audited):
     """A store in the file ``path``, which no other process may have open as a store."""
 
     inline = False
@@ -348,15 +343,6 @@ class SqliteStore:
         with TRANSLATED:
             return trails.page(self._reader, kind, key, place, limit, newest=newest)
 
-    def stored(self, after: int, upto: int, limit: int) -> list[Stored]:
-        """Return unfinished jobs as they are on the disk; see :class:`Store`."""
-        # Of its own: this may run beside the event loop.
-        rows = Reader()
-        try:
-            return [rows.stored(row) for row in self._auditor.execute(_STORED, (after, upto, limit))]
-        except apsw.Error as error:
-            raise StoreError(str(error)) from error
-
     def events_after(self, event_id: int, limit: int) -> list[StoredEvent]:
         """Return kept events; see :class:`Store`."""
         events: list[StoredEvent] = []
@@ -364,13 +350,11 @@ class SqliteStore:
         query = "SELECT last_id, body FROM event_batch WHERE last_id > ? ORDER BY last_id"
         with TRANSLATED:
             for last_id, body in self._reader.execute(query, (event_id,)):
-                bodies = body.split(RECORD_SEPARATOR)
-                first = last_id - len(bodies) + 1
-                events += [StoredEvent(first + i, body) for i, body in enumerate(bodies)]
+                events += stored_events(last_id, body.split(RECORD_SEPARATOR), event_id, limit - len(events))
                 size += len(body)
                 if len(events) >= limit or size >= REPLAY_BYTES:
                     break
-        return [event for event in events if event.id > event_id]
+        return events
 
     def first_event_id(self) -> int:
         """Return the id of the oldest kept event; see :class:`Store`."""

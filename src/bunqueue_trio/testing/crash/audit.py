@@ -7,8 +7,10 @@ committed: then everything that had been answered by that moment has to be there
 
 import json
 import math
+import re
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import trio
@@ -29,6 +31,7 @@ from bunqueue_trio.testing.crash.load import (
     hear_mark,
     note_delivery,
 )
+from bunqueue_trio.testing.crash.operating import ActsFound, Deed, judge, look
 
 # Questions under way at once.
 ASKING = 16
@@ -46,6 +49,8 @@ class Found:
     states: dict[BookedJob, str] = field(default_factory=dict)
     attempts: dict[BookedJob, int] = field(default_factory=dict)
     results: dict[BookedJob, object] = field(default_factory=dict)
+    logs: dict[BookedJob, list[str]] = field(default_factory=dict)
+    acts: ActsFound = field(default_factory=ActsFound)
     reasons: dict[str, str] = field(default_factory=dict)
     """Of dead jobs, by their ids."""
     drained: list[BookedJob] = field(default_factory=list)
@@ -81,6 +86,7 @@ async def audit(url: str, books: Books, data: Path, *, power_cut: bool, ended_at
             found.events = resumed if after == books.begun_at else books.heard + resumed
             await _ask(peer, books, found)
             await _ask_why(peer, books, found)
+            found.acts = await look(peer, books.acts)
             await _drain(peer, books, found)
             await _series(peer, books, found)
             await _schedule(peer, books, found)
@@ -111,6 +117,9 @@ async def _ask(peer: Peer, books: Books, found: Found) -> None:
                 books.strange.append(f"{job.job_id} has failed {view['attempts']} times, and tells of {len(failed)}")
             if view["data"] != job.payload:
                 books.strange.append(f"{job.job_id} has another payload")
+            if job.logs:
+                lines = (await peer.call("GetLogs", id=job.job_id, limit=1000))["data"]["logs"]
+                found.logs[job] = [line["message"] for line in lines]
             if answer["state"] == "completed":
                 found.results[job] = (await peer.call("GetResult", id=job.job_id))["result"]
 
@@ -120,14 +129,30 @@ async def _ask(peer: Peer, books: Books, found: Found) -> None:
 
 
 async def _ask_why(peer: Peer, books: Books, found: Found) -> None:
-    """Ask of every dead job why it is."""
+    """Ask of every dead job why it is, and whether lists, counts and groups say the same of those that have ended."""
+    dead: Counter[str] = Counter()
     page: Body = {"next": None}
     while True:
         after = {} if page["next"] is None else {"after": page["next"]}
         page = await peer.call("Dlq", queue=books.queue, limit=1000, **after)
         found.reasons |= {entry["job"]["id"]: entry["reason"] for entry in page["entries"]}
+        dead.update(_shape(entry["reason"], entry["error"]) for entry in page["entries"])
         if page["next"] is None:
-            return
+            break
+    groups = (await peer.call("DlqGroups", queue=books.queue, limit=100))["groups"]
+    told = [(_shape(each["example"]["reason"], each["example"]["error"]), each["count"]) for each in groups]
+    if sorted(told) != sorted(dead.items()):
+        books.strange.append(f"the dead letters are {sorted(dead.items())}, and their groups {sorted(told)}")
+    counts = (await peer.call("GetJobCounts", queue=books.queue))["counts"]
+    ended = Counter(state for state in found.states.values() if state in FINISHED)
+    told_counts = {state: counts[state] for state in FINISHED}
+    if told_counts != {state: ended[state] for state in FINISHED}:
+        books.strange.append(f"counted are {told_counts}, and asked one by one {dict(ended)}")
+
+
+def _shape(reason: str, error: str) -> str:
+    """Return what makes errors the same fault, as this test makes them."""
+    return "cancelled" if reason == "cancelled" else re.sub("[0-9]+", "…", error)
 
 
 async def _drain(peer: Peer, books: Books, found: Found) -> None:
@@ -168,13 +193,19 @@ def compare(books: Books, found: Found, *, power_cut: bool, ended_at: float) -> 
     breaches = list(books.strange)
     cut = math.inf
     if power_cut:
-        cut = max(
-            [op.sent for op in durable + [op for job in books.jobs.values() for op in _there(job, found)]], default=0
-        )
+        there = [op for job in books.jobs.values() for op in _there(job, found)]
+        done = books.acts.deeds[: len(found.acts.log)]
+        cut = max([*(op.sent for op in (*durable, *there)), *(deed.sent for deed in done)], default=0)
     promised = set(durable)
-    lost: list[Op] = []
+    wrong, undone = judge(books.acts, found.acts, cut)
+    breaches += wrong
+    lost: list[Op | Deed] = [*undone]
     for job in books.jobs.values():
-        sure = {op for op in (job.push, *job.acks, *job.fails, *job.cancels) if op.answered < cut or op in promised}
+        sure = {
+            op
+            for op in (job.push, *job.acks, *job.fails, *job.cancels, *job.logs)
+            if op.answered < cut or op in promised
+        }
         problem, missing = _judge(job, found, sure)
         breaches += [f"{problem}: {job.job_id}"] if problem else []
         lost += [op for op in missing if op not in sure]
@@ -194,8 +225,10 @@ def compare(books: Books, found: Found, *, power_cut: bool, ended_at: float) -> 
 def _there(job: BookedJob, found: Found) -> list[Op]:
     """Return what certainly has happened, if only one of several can have brought a job to where it is: the first."""
     state = found.states.get(job, GONE)
-    first = {"completed": job.acks, "failed": [op for op in job.fails if op.final]}.get(state, [])
-    return [*([job.push] if state != GONE else []), *([min(first, key=lambda op: op.sent)] if first else [])]
+    dead = [op for op in job.fails if op.final] + [op for op in job.cancels if op.text is not None]
+    first = {"completed": job.acks, "failed": dead}.get(state, [])
+    written = [op for op in job.logs if op.text in found.logs.get(job, ())]
+    return [*([job.push] if state != GONE else []), *([min(first, key=lambda op: op.sent)] if first else []), *written]
 
 
 def _judge(job: BookedJob, found: Found, sure: set[Op]) -> tuple[str | None, list[Op]]:
@@ -204,41 +237,64 @@ def _judge(job: BookedJob, found: Found, sure: set[Op]) -> tuple[str | None, lis
     # Nobody knows its id: the push was not answered, and nobody got it.
     if state is None:
         return None, []
-    final = [op for op in job.fails if op.final]
-    missing = [op for op in job.acks if state != "completed"] + [op for op in final if state != "failed"]
-    missing += [op for op in job.cancels if state != GONE]
+    if state == GONE and any(op.text is None for op in job.cancels):
+        # Cancelled, or lost with its push: the events tell.
+        return None, []
     attempts = found.attempts.get(job, 0)
-    if state == GONE:
-        if job.cancels:
-            # Cancelled, or lost with its push: the events tell.
-            return None, []
-        missing = [job.push, *job.acks, *job.fails]
-    elif attempts < len(job.fails):
-        missing += sorted(job.fails, key=lambda op: op.answered)[attempts:]
-    answered = [op for op in missing if op.answered < math.inf]
+    answered = [op for op in _missing(job, found, state, attempts) if op.answered < math.inf]
     if any(op in sure for op in answered):
         return f"{_deed(job, sure & set(answered))}, and now {state} after {attempts} attempts", answered
-    if state == "completed" and not job.acks:
-        return "completed by nobody", answered
-    if state == "completed" and found.results[job] != job.payload:
-        return "the result is lost", answered
-    if state == "failed" and (problem := _judge_death(job, found, final)):
-        return problem, answered
+    return _judge_end(job, found, state) or _judge_past(job, found, attempts), answered
+
+
+def _missing(job: BookedJob, found: Found, state: str, attempts: int) -> list[Op]:
+    """Return what was asked for and is not there."""
+    if state == GONE:
+        return [job.push, *job.acks, *job.fails, *job.cancels, *job.logs]
+    missing = [op for op in job.acks if state != "completed"] + [
+        op for op in job.logs if op.text not in found.logs[job]
+    ]
+    missing += [op for op in job.fails if op.final and state != "failed"]
+    missing += [op for op in job.cancels if op.text is None or state != "failed"]
+    return missing + sorted(job.fails, key=lambda op: op.answered)[attempts:]
+
+
+def _judge_end(job: BookedJob, found: Found, state: str) -> str | None:
+    if state == "completed":
+        return (
+            "completed by nobody"
+            if not job.acks
+            else "the result is lost"
+            if found.results[job] != job.payload
+            else None
+        )
+    return _judge_death(job, found) if state == "failed" else None
+
+
+def _judge_past(job: BookedJob, found: Found, attempts: int) -> str | None:
+    """Return what is wrong with the past of a job: each line of its log was written, once, and after the one before it was begun."""
     if attempts > len(job.fails):
-        return f"{attempts} attempts, and {len(job.fails)} were asked for", answered
-    return None, answered
+        return f"{attempts} attempts, and {len(job.fails)} were asked for"
+    lines, by_text = found.logs.get(job, []), {op.text: op for op in job.logs}
+    if not by_text.keys() >= set(lines) or len(set(lines)) < len(lines):
+        return "its log has a line that nobody has written, or one twice"
+    ops = [by_text[line] for line in lines]
+    return "its log is out of order" if any(b.answered < a.sent for a, b in pairwise(ops)) else None
 
 
-def _judge_death(job: BookedJob, found: Found, final: list[Op]) -> str | None:
-    if not final:
+def _judge_death(job: BookedJob, found: Found) -> str | None:
+    final, kept = [op for op in job.fails if op.final], [op for op in job.cancels if op.text is not None]
+    if not final and not kept:
         return "failed for good by nobody"
     reasons = {"unrecoverable" if op.unrecoverable else "max_attempts_exceeded" for op in final}
+    reasons |= {"cancelled" for _ in kept}
     reason = found.reasons.get(job.job_id or "")
     return None if reason in reasons else f"dead for {reason}, which nobody gave"
 
 
 def _deed(job: BookedJob, ops: set[Op]) -> str:
-    for name, done in (("pushed", [job.push]), ("acked", job.acks), ("failed", job.fails), ("cancelled", job.cancels)):
+    deeds = {"pushed": [job.push], "acked": job.acks, "failed": job.fails, "cancelled": job.cancels, "logged": job.logs}
+    for name, done in deeds.items():
         if ops & set(done):
             return f"{name} with an answer"
     raise AssertionError("a deed of nobody")
@@ -256,8 +312,8 @@ def _judge_events(books: Books, found: Found, *, power_cut: bool) -> list[str]:
     events = [event for event in all_events if "gap" not in event]
     if len(events) < len(all_events):
         breaches.append("the events since the round began cannot be read any more")
-    told = Counter((event["eventType"], event["jobId"]) for event in events)
-    runs = Counter(event["eventType"] for event in events if event["queue"] == books.series_queue)
+    told = Counter((event["eventType"], event.get("jobId")) for event in events)
+    runs = Counter(event["eventType"] for event in events if event.get("queue") == books.series_queue)
     if runs["pushed"] and runs["pushed"] != 1 + runs["completed"] + runs["failed"]:
         breaches.append(
             f"{runs['pushed']} runs of a repeating job, and {runs['completed'] + runs['failed']} have ended"
@@ -274,7 +330,7 @@ def _judge_events(books: Books, found: Found, *, power_cut: bool) -> list[str]:
             breaches.append(f"{told['completed', job.job_id]} events complete a job that is {state}: {job.job_id}")
         if there and state != GONE and told["failed", job.job_id] != found.attempts[job]:
             breaches.append(f"{told['failed', job.job_id]} events for {found.attempts[job]} failures: {job.job_id}")
-        if removed > (state == GONE):
+        if removed > (state == GONE or found.reasons.get(job.job_id or "") == "cancelled"):
             breaches.append(f"removed {removed} times and now {state}: {job.job_id}")
     return breaches
 

@@ -9,8 +9,9 @@ from typing import Any, TypeAlias
 
 import trio
 
-from bunqueue_trio.protocol.events import EVENT_TYPES
+from bunqueue_trio.protocol.events import ALL_TYPES
 from bunqueue_trio.testing.client import Body, Cut, EventStream, Peer, event_stream, http_peer, ws_peer
+from bunqueue_trio.testing.crash.operating import Acts, Deed, operate
 
 Client: TypeAlias = "Callable[[Peer, Books, random.Random], Coroutine[Any, Any, None]]"
 
@@ -25,8 +26,10 @@ SLOTS_MADE_UP = 25
 # Of each kind; a WebSocket carries more with less.
 HTTP_CLIENTS = 2
 WS_CLIENTS = 4
+# Three faults, of which two have more than one text.
+ERRORS = ("no", "no row {}", "TimeoutError: {} s")
 # An id that is missing would be an event that was lost: so also those that come to nobody who does not name them.
-HEARD = (*sorted(EVENT_TYPES), "scheduled")
+HEARD = sorted(ALL_TYPES)
 
 
 @dataclass(eq=False)
@@ -39,6 +42,8 @@ class Op:
     """Of a failed attempt: whether it was the last."""
     unrecoverable: bool = False
     """And whether that is because it said so."""
+    text: str | None = None
+    """What was written into the log of a job; of a cancellation the reason, with which it leaves a record."""
 
 
 @dataclass(eq=False)
@@ -53,6 +58,7 @@ class BookedJob:
     acks: list[Op] = field(default_factory=list)
     fails: list[Op] = field(default_factory=list)
     cancels: list[Op] = field(default_factory=list)
+    logs: list[Op] = field(default_factory=list)
     pulled: bool = False
     """Whether a worker got it."""
 
@@ -79,6 +85,12 @@ class Books:
     """What no server should have said."""
     durable_answer: trio.Event = field(default_factory=trio.Event)
     """Set when a durable push is answered."""
+    acts: Acts = field(init=False)
+    """What an operator does meanwhile."""
+
+    def __post_init__(self) -> None:
+        """Give the operator a queue of its own."""
+        self.acts = Acts(f"{self.queue}-operated", self.queue)
 
     @property
     def series_queue(self) -> str:
@@ -100,14 +112,17 @@ class Books:
     @property
     def answered(self) -> int:
         """How many changes were answered."""
-        ops = [op for job in self.jobs.values() for op in (*job.acks, *job.fails, *job.cancels)]
-        pushes = [job.push for job in self.jobs.values()]
-        return sum(op.answered < math.inf for op in ops + pushes)
+        ops: list[Op | Deed] = [*self.acts.deeds]
+        for job in self.jobs.values():
+            ops += (job.push, *job.acks, *job.fails, *job.cancels, *job.logs)
+        return sum(op.answered < math.inf for op in ops)
 
 
-async def change(ops: list[Op], call: Awaitable[Body], *, final: bool = True, unrecoverable: bool = False) -> Body:
+async def change(
+    ops: list[Op], call: Awaitable[Body], *, final: bool = True, unrecoverable: bool = False, text: str | None = None
+) -> Body:  # fmt: skip
     """Ask for a change and keep book of it; one that was refused has not happened."""
-    op = Op(time.monotonic(), final=final, unrecoverable=unrecoverable)
+    op = Op(time.monotonic(), final=final, unrecoverable=unrecoverable, text=text)
     ops.append(op)
     answer = await call
     if answer["ok"]:
@@ -147,7 +162,8 @@ async def produce(peer: Peer, books: Books, rng: random.Random) -> None:
         mine += jobs
         if rng.random() < 0.1:
             victim = mine.pop(rng.randrange(len(mine)))
-            await change(victim.cancels, peer.call("Cancel", id=victim.job_id))
+            why: Body = {"reason": "not wanted"} if rng.random() < 0.5 else {}
+            await change(victim.cancels, peer.call("Cancel", id=victim.job_id, **why), text=why.get("reason"))
 
 
 def _spec(rng: random.Random, *, durable: bool) -> Body:
@@ -184,11 +200,15 @@ async def work(peer: Peer, books: Books, rng: random.Random) -> None:
                 await peer.call("JobHeartbeat", **lease)
             elif chance < 0.2:
                 await peer.call("Progress", progress=rng.randrange(101), **lease)
+            elif chance < 0.3:
+                text = f"line {rng.getrandbits(64):x}"
+                await change(job.logs, peer.call("AddLog", id=job.job_id, message=text), text=text)
             if rng.random() < 0.2:
                 how: Body = rng.choice(({}, {"unrecoverable": True}, {"retryIn": rng.randrange(50)}))
                 last = "unrecoverable" in how
                 final = last or delivered["attempts"] + 1 >= job.max_attempts
-                call = peer.call("FAIL", error="no", **how, **lease)
+                error = rng.choice(ERRORS).format(rng.randrange(1000))
+                call = peer.call("FAIL", error=error, **how, **lease)
                 await change(job.fails, call, final=final, unrecoverable=last)
             else:
                 await change(job.acks, peer.call("ACK", result=job.payload, **lease))
@@ -262,6 +282,10 @@ async def schedule(peer: Peer, books: Books, rng: random.Random) -> None:
             await peer.call("ACK", id=delivered["id"], token=token)
 
 
+async def _operate(peer: Peer, books: Books, rng: random.Random) -> None:
+    await operate(peer, books.acts, rng)
+
+
 async def load(url: str, books: Books, rng: random.Random, kill: Callable[[], None], seconds: float) -> None:
     """Let all clients work until the server is gone: `kill` ends it after `seconds`.
 
@@ -270,7 +294,12 @@ async def load(url: str, books: Books, rng: random.Random, kill: Callable[[], No
     async with trio.open_nursery() as nursery:
         await nursery.start(watch, url, books)
         crowds: list[tuple[Any, list[Client]]] = [(http_peer, [produce]), (http_peer, [work])] * HTTP_CLIENTS
-        crowds += [(http_peer, [repeat]), (http_peer, [schedule]), (ws_peer, [produce, work] * WS_CLIENTS)]
+        crowds += [
+            (http_peer, [repeat]),
+            (http_peer, [schedule]),
+            (http_peer, [_operate]),
+            (ws_peer, [produce, work] * WS_CLIENTS),
+        ]
         for connect, clients in crowds:
             nursery.start_soon(_until_cut, connect, url, clients, books, random.Random(rng.getrandbits(32)))
         await trio.sleep(seconds)

@@ -42,20 +42,26 @@ async def ask_first(ask: Ask, wrong: str = "") -> Screen:
         "act.html", action.title(form), "",
         {
             "action": action, "form": form, "heading": action.title(form), "preview": preview, "wrong": wrong, "cli": cli,
-            "curl": curl, "back": back(action, form), "about": [(name, form[name]) for name in action.about],
+            "cannot": _why_not(ask, action), "curl": curl, "back": back(action, form), "about": [(name, form[name]) for name in action.about],
         },
         status=400 if wrong else 200,
     )  # fmt: skip
+
+
+def _why_not(ask: Ask, action: Action) -> str:
+    """Return why it cannot be done now, or not with this token; empty when it can."""
+    return ask.cannot or ("" if ask.may(action.command) else "Your token may work, and not do this.")
 
 
 async def do(ask: Ask) -> "tuple[str, Done] | Screen":
     """Do the act; return where to go and what to say there, or the page again with what is wrong."""
     action = action_of(ask)
     form = as_said(action, dict(ask.form))
-    if ask.cannot:
-        refused = await ask_first(ask, ask.cannot)
-        # Who may only look is refused for good, and a disk for now.
-        return refused._replace(status=503 if ask.viewer.may_change else 403)
+    why = _why_not(ask, action)
+    if why:
+        refused = await ask_first(ask, why)
+        # Who may not do it is refused for good, and a disk for now.
+        return refused._replace(status=503 if ask.may(action.command) else 403)
     try:
         done = await action.perform(ask, action, form)
     except (Wrong, Refused, StoreError) as error:

@@ -1,7 +1,8 @@
 """The server itself: what it stores and how long that will fit, and with what settings and tasks it runs."""
 
+from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any
+from typing import Any, NamedTuple
 
 from bunqueue_trio import __version__
 from bunqueue_trio.config import GROUPS, NO_LIMIT, Settings
@@ -82,7 +83,7 @@ async def server(ask: Ask) -> Screen:
     return Screen(
         "server.html", "Server", "server",
         {
-            "told": told, "version": __version__, "addresses": ask.server.addresses, "settings": _settings(ask.server.settings),
+            "told": told, "version": __version__, "addresses": ask.server.addresses, "settings": _settings(ask.server.settings, ask.server.sources),
             "lag_ms": p99(told, "loop_lag", None), "commit_ms": p99(told, "commit", None), "wait_ms": p99(told, "wait", None),
             "run_ms": p99(told, "run", None), "found": [each for each in found if each.code in _OF_SERVER],
         },
@@ -90,16 +91,29 @@ async def server(ask: Ask) -> Screen:
     )  # fmt: skip
 
 
-def _settings(settings: Settings) -> list[tuple[str, list[tuple[str, str, bool, str]]]]:
-    """Return the settings in force by their groups: variable, value, whether it is another than the default, what it is."""
-    found: dict[str, list[tuple[str, str, bool, str]]] = {group: [] for group in GROUPS}
+class Row(NamedTuple):
+    """A setting in force."""
+
+    variable: str
+    value: str
+    source: str
+    """A flag, a variable, a file; empty: it is the default."""
+    what: str
+
+
+def _settings(settings: Settings, sources: Mapping[str, str]) -> list[tuple[str, list[Row]]]:
+    """Return the settings in force by their groups, and where each value comes from."""
+    found: dict[str, list[Row]] = {group: [] for group in GROUPS}
     for f in fields(settings):
         value = getattr(settings, f.name)
         is_secret = f.metadata["secret"] and value
         # What nothing stands for is said in words.
         shown = str(f.metadata["shown"] or "none") if value == "" else _value(f.name, value)
         shown = shown if not is_secret else "set" if isinstance(value, str) else f"{len(value)} set"
-        found[f.metadata["group"]].append((f.metadata["env"], shown, value != f.default, f.metadata["help"]))
+        # Who starts a server by its own program need not say.
+        source = sources.get(f.name, "default" if value == f.default else "set")
+        source = "" if source == "default" else source
+        found[f.metadata["group"]].append(Row(f.metadata["env"], shown, source, f.metadata["help"]))
     return list(found.items())
 
 

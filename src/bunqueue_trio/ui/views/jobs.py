@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 import trio
 
 from bunqueue_trio import errors
+from bunqueue_trio.api.downloads import JobList
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.pages import words
 from bunqueue_trio.pages.timeline import line_of
@@ -16,7 +17,7 @@ from bunqueue_trio.protocol.lines import Moment
 from bunqueue_trio.protocol.request import segment_of
 from bunqueue_trio.ui import filters
 from bunqueue_trio.ui.actions import bind
-from bunqueue_trio.ui.ask import Ask, Leads, Screen, Wrong
+from bunqueue_trio.ui.ask import Ask, Leads, Saves, Screen, Wrong
 from bunqueue_trio.ui.commands import curl, make
 from bunqueue_trio.ui.payload import Shown, show
 from bunqueue_trio.ui.render import clock_time
@@ -64,10 +65,19 @@ async def found(ask: Ask, form: dict[str, str]) -> Screen:
         "found.html", filters.which(form), "jobs",
         {
             "rows": rows, "told": told, "more": more, "begins": after is None, "base": base, "which": filters.which(form),
-            "form": form, "parts": filters.PARTS, "states": STATES, "listing": filters.listing(form),
+            "form": form, "parts": filters.PARTS, "states": STATES, "listing": filters.listing(form), "export": f"/ui/export/jobs?{urlencode(form)}",
             "actions": [bind(ask, name, **form) for name in filters.fitting(form)] if told.total else [],
         },
     )  # fmt: skip
+
+
+async def export(ask: Ask) -> Saves:
+    """Return all jobs that a filter describes as a file, a job a line."""
+    try:
+        wanted: Any = make(c.FindJobs, filters.wanted(filters.said(ask.query)))
+        return Saves("jobs.jsonl", await JobList(ask.server, wanted).begun())
+    except Refused as refused:
+        raise Wrong(str(refused), refused.status) from None
 
 
 async def listed(ask: Ask) -> Screen:

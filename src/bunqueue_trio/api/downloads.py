@@ -1,0 +1,172 @@
+"""Answers that are made while they are sent, a line of JSON for each job or event: never all of them at once, never a long step.
+
+What is sent is of the moment at which it is looked at. A download that goes wrong breaks off, so that nobody takes a part for the whole.
+"""
+
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, NamedTuple
+from urllib.parse import parse_qs
+
+import trio
+from msgspec.structs import replace
+
+from bunqueue_trio import errors
+from bunqueue_trio.api.event_stream import parse_types
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol.codec import decode, encode
+from bunqueue_trio.protocol.events import EVENT_TYPES, Event
+from bunqueue_trio.protocol.routes import NOT_EXPORTED, query_object
+from bunqueue_trio.protocol.surrogates import read
+from bunqueue_trio.runtime.server import Server
+
+JSON_LINES = "application/x-ndjson"
+_PAGE = 100
+_FIELDS_MAX = 50
+_ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
+"""A payload comes as it was sent, line breaks between its tokens included."""
+
+
+class Download(AsyncIterator[bytes]):
+    """What is sent to one client. ``aclose`` it, wherever it was left."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._hold = server.buffers.hold()
+        """Of the part that is being sent."""
+        self._first: bytes | None = None
+
+    @abstractmethod
+    async def part(self) -> bytes | None:
+        """Return some lines, or none of them yet; None: that was all."""
+
+    async def begun(self) -> "Download":
+        """Make the first part, so that a request that is refused learns why; return this."""
+        self._first = await self.part()
+        return self
+
+    async def __anext__(self) -> bytes:
+        # Whoever asks for more has sent what it got.
+        self._hold.release()
+        while True:
+            part, self._first = self._first, None
+            if part is None:
+                part = await self.part()
+            if part is None:
+                raise StopAsyncIteration
+            await trio.lowlevel.checkpoint()
+            if part:
+                if not self._hold.fit(len(part)):
+                    raise errors.BUFFERS_FULL.refuse(retry_after=1)
+                return part
+
+    async def aclose(self) -> None:
+        """Hold nothing any more."""
+        self._hold.release()
+        await trio.lowlevel.checkpoint()
+
+
+class JobList(Download):
+    """The jobs that a filter describes."""
+
+    def __init__(self, server: Server, wanted: c.FindJobs) -> None:
+        super().__init__(server)
+        self._wanted: c.FindJobs | None = replace(wanted, limit=_PAGE)
+
+    async def part(self) -> bytes | None:
+        """Return the next of them."""
+        if self._wanted is None:
+            return None
+        found: Any = await self._server.core.execute(self._wanted)
+        self._wanted = None if found.next is None else replace(self._wanted, after=found.next)
+        return b"".join(_line(encode(job)) for job in found.jobs)
+
+
+class Wanted(NamedTuple):
+    """Which events: since a moment, until before another, and of what."""
+
+    since: int
+    until: int
+    queue: str | None = None
+    types: frozenset[str] = EVENT_TYPES
+    job: str | None = None
+
+
+class EventLog(Download):
+    """The events of some time that are kept, oldest first."""
+
+    def __init__(self, server: Server, wanted: Wanted) -> None:
+        super().__init__(server)
+        self._wanted = wanted
+        self._place: int | None = None
+        self._end = 0
+
+    async def part(self) -> bytes | None:
+        """Return the next of them."""
+        hub, wanted = self._server.hub, self._wanted
+        if self._place is None:
+            self._place = max(await hub.first_kept_id() - 1, await hub.place_of(wanted.since))
+            self._end = await hub.end_of(wanted.until)
+        if self._place >= self._end:
+            return None
+        kept, self._place = await hub.replay(
+            self._place, self._end, wanted.queue, wanted.types, wanted.since, wanted.until
+        )
+        return b"".join(_line(each.body) for each in kept if is_of(each.body, wanted.job))
+
+
+def event_log(server: Server, query: str) -> Download:
+    """Return the events that a query asks for: ``from``, ``to``, ``queue``, ``types`` and ``jobId``.
+
+    Raises:
+        Refused: a part of it is no value, or there is no such part.
+    """
+    said = parse_qs(query, keep_blank_values=True, max_num_fields=_FIELDS_MAX)
+    for name in said.keys() - {"from", "to", "queue", "types", "jobId"}:
+        raise errors.UNKNOWN_FIELD.refuse(name[:100])
+    since, until = (_moment(name, said) for name in ("from", "to"))
+    queue, job = (said[name][-1] if name in said else None for name in ("queue", "jobId"))
+    if queue is not None:
+        server.core.check_queue(queue)
+    until = server.clock.now() + 1 if until is None else until
+    return EventLog(server, Wanted(since or 0, until, queue, parse_types(query), job))
+
+
+def job_list(server: Server, query: str) -> Download:
+    """Return the jobs that a query asks for, by any fields of the filter.
+
+    Raises:
+        Refused: a part of it is no value.
+    """
+    said = parse_qs(query, keep_blank_values=True, max_num_fields=_FIELDS_MAX)
+    for name in NOT_EXPORTED:
+        if name in said:
+            raise errors.INVALID_FIELD.refuse(name, "is not for a download, which is all of them")
+    return JobList(server, decode(c.FindJobs, query_object(query, c.FindJobs) if query else b"{}"))
+
+
+DOWNLOADS: Mapping[str, Callable[[Server, str], Download]] = {"event-log": event_log, "export": job_list}
+"""Name in ``ROUTES`` → what makes the download of a query."""
+
+
+def is_of(body: bytes, job: str | None) -> bool:
+    """Return whether an event is of this job, or of any where none is said."""
+    if job is None:
+        return True
+    # Most are of others, and need not be read.
+    return encode(job) in body and read(body, Event).job_id == job
+
+
+def _moment(name: str, said: Mapping[str, list[str]]) -> int | None:
+    if name not in said:
+        return None
+    text = said[name][-1]
+    if not (text.isascii() and text.isdigit() and len(text) < 16):
+        raise errors.INVALID_FIELD.refuse(name, "must be epoch ms")
+    return int(text)
+
+
+def _line(body: bytes) -> bytes:
+    if b"\n" in body or b"\r" in body:
+        body = body.translate(_ONE_LINE)
+    return body + b"\n"

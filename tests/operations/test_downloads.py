@@ -1,0 +1,101 @@
+"""`events` and `export`: what happened in some time, and all jobs of a filter, in a shell."""
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+import trio
+
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.testing.server import Bunqueue
+from tests.operations.test_sisters import Shell
+from tests.ui.night import fail, push
+
+
+@pytest.fixture
+async def shell(bunqueue: Bunqueue, monkeypatch: pytest.MonkeyPatch) -> Shell:
+    return Shell(bunqueue, monkeypatch)
+
+
+def clock(bunqueue: Bunqueue, ago_s: int) -> str:
+    """A time of this machine's clock."""
+    return (
+        datetime.fromtimestamp(bunqueue.server.clock.now() / 1000 - ago_s, UTC)
+        .astimezone()
+        .strftime("%Y-%m-%d %H:%M:%S")
+    )
+
+
+async def test_events_of_some_time_are_shown_oldest_first(shell: Shell, bunqueue: Bunqueue):
+    early = await push(bunqueue, "other")
+    await trio.sleep(3600)
+    inside = [await push(bunqueue, "a", f'{{"n":{n}}}') for n in range(3)]
+    await fail(bunqueue, "a", 1, "no such host")
+    await trio.sleep(600)
+    late = await push(bunqueue, "b")
+    done = await shell("events", "--since", clock(bunqueue, 700), "--until", clock(bunqueue, 500))
+    lines = done.stdout.splitlines()
+    assert [line.split()[1] for line in lines] == ["pushed"] * 3 + ["pulled", "failed"]
+    assert all(job in done.stdout for job in inside[1:])
+    assert late not in done.stdout
+    assert "no such host" in lines[-1]
+    assert "data=" not in done.stdout
+    # Without a word it is the last quarter of an hour, until now.
+    assert late in (await shell("events")).stdout
+    assert early not in (await shell("events")).stdout
+    assert early in (await shell("events", "--since", "2h")).stdout
+
+
+async def test_events_are_chosen_and_read_by_a_program(shell: Shell, bunqueue: Bunqueue):
+    jobs = [await push(bunqueue, queue, '{"n":1}') for queue in ("a", "b", "a")]
+    await fail(bunqueue, "a", 1, "boom")
+    told = [json.loads(line) for line in (await shell("events", "--queue", "a", "--json")).stdout.splitlines()]
+    assert {each["queue"] for each in told} == {"a"}
+    assert told[0]["data"] == {"n": 1}
+    told = [json.loads(line) for line in (await shell("events", "--type", "failed", "--json")).stdout.splitlines()]
+    assert [each["error"] for each in told] == ["boom"]
+    told = [json.loads(line) for line in (await shell("events", "--job", jobs[1], "--json")).stdout.splitlines()]
+    assert [(each["eventType"], each["jobId"]) for each in told] == [("pushed", jobs[1])]
+    assert "data=" in (await shell("events", "--data")).stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--since", "25:00"), "'25:00' is no time such as 02:05"),
+        (("--since", "1m", "--until", "2m"), "that ends before it begins"),
+        (("--type", "paused"), "'paused' is not one of"),
+    ],
+)  # fmt: skip
+async def test_what_is_no_time_is_wrong_usage(shell: Shell, words: tuple[str, ...], says: str):
+    done = await shell("events", *words)
+    assert done.exit_code == 2
+    assert says in done.output
+
+
+async def test_all_jobs_of_a_filter_are_written_a_line_each(shell: Shell, bunqueue: Bunqueue):
+    ids = [await push(bunqueue, "a", f'{{"n":\n{n}}}', tags=["x"] if n % 2 else []) for n in range(250)]
+    done = await shell("export", "--tag", "x")
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [each["id"] for each in told] == ids[1::2]
+    assert told[0]["data"] == {"n": 1}
+    listed = await shell("jobs", "--tag", "x", "--limit", "1000", "--json")
+    assert told == [json.loads(line) for line in listed.stdout.splitlines()]
+    assert len((await shell("export")).stdout.splitlines()) == 250
+    assert (await shell("export", "--tag", "none")).stdout == ""
+
+
+async def test_jobs_are_moved_from_a_shell(shell: Shell, bunqueue: Bunqueue):
+    await push(bunqueue, "a", unique_key="k")
+    await push(bunqueue, "a")
+    await push(bunqueue, "b", unique_key="k")
+    tried = await shell("change", "--queue", "a", "--move-to", "b", "--dry-run")
+    assert "1 job would be moved (not key-held: 1)" in tried.stdout
+    done = await shell("change", "--queue", "a", "--move-to", "b", "--yes")
+    assert "1 job moved (not key-held: 1)" in done.stdout
+    told = bunqueue.server.core.peek(c.GetQueue(queue="b"))
+    assert told.queue.counts["waiting"] == 2  # type: ignore[attr-defined]
+    acts = await shell("actions")
+    assert "change --move-to" in acts.stdout
+    for words in (("--move-to", "b", "x"), ("--queue", "a", "--move-to", "b", "--priority", "3")):
+        assert (await shell("change", *words)).exit_code == 2
