@@ -23,6 +23,8 @@ SEVERAL = 3
 HUNG_MS = 60_000
 # Such workers that are looked at in all.
 WORKERS_LOOKED = 100
+JOBS_LOOKED = 100
+"""The newest of a worker, for their queues."""
 
 T = TypeVar("T")
 
@@ -79,8 +81,8 @@ class WorkerLook(NamedTuple):
 
     name: str
     jobs: int
-    queue: str
-    """Of the newest of them."""
+    queues: tuple[str, ...]
+    """Of the newest of them first."""
     newest_since: int
     oldest_since: int
 
@@ -94,7 +96,8 @@ def look_at_workers(engine: Engine, now: int) -> tuple[WorkerLook, ...]:
         # They are in the order in which it got them.
         oldest, newest = next(iter(worker.jobs)), next(reversed(worker.jobs))
         if newest.started_at is not None and oldest.started_at is not None and newest.started_at <= now - HUNG_MS:
-            found.append(WorkerLook(worker.name, len(worker.jobs), newest.queue, newest.started_at, oldest.started_at))
+            queues = tuple(dict.fromkeys(job.queue for job in islice(reversed(worker.jobs), JOBS_LOOKED)))
+            found.append(WorkerLook(worker.name, len(worker.jobs), queues, newest.started_at, oldest.started_at))
             if len(found) == WORKERS_LOOKED:
                 break
     return tuple(found)
