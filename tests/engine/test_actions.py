@@ -253,7 +253,6 @@ def test_a_retry_with_another_payload_says_so_and_not_what_it_is(bench: Bench):
     assert noted(bench)[0]["fields"] == {"data": "another"}
 
 
-
 def test_one_dead_letter_is_named(bench: Bench):
     two_dead(bench)
     for command in (c.RetryDlq(queue="q", job_id="a"), c.PurgeDlq(queue="q", id="b")):
