@@ -65,6 +65,8 @@ async def test_its_refusal_waits_for_no_commit_of_others(world: World):
     begun = begin(world, command)
     other = world.core.begin(c.Push(queue="q", data=c.Raw(b"1")))
     assert other.epoch
+    await world.core.add_rest(begun)
+    assert (begun.epoch, begun.refused is not None) == (0, True)
     with pytest.raises(Refused, match="nobody"):
         await world.core.finish(begun)
 

@@ -110,15 +110,8 @@ def _dead(work: "Work") -> None:
                 break
 
 
-def texts(work: "Work") -> None:
-    """Look through long errors, tags and payloads."""
-    _errors(work)
-    _groups(work)
-    _tags(work)
-    _payloads(work)
-
-
-def _errors(work: "Work") -> None:
+def errors(work: "Work") -> None:
+    """Let attempts fail with long errors, and look through them."""
     for shape, error in (("long", _ERROR), ("slow", _slow())):
         queue = f"errors-{shape}"
         for n in range(20):
@@ -144,7 +137,7 @@ def _errors(work: "Work") -> None:
         work.ask(f"errors: {shape}: act by fingerprint", "POST", "/jobs/act", body)
 
 
-def _groups(work: "Work") -> None:
+def faults(work: "Work") -> None:
     """Let jobs die of very many faults, each with a text that is long to tell from others."""
     for n in range(20):
         _push(work, "faults", [{"data": 1, "maxAttempts": 1} for _ in range(1000)])
@@ -173,7 +166,8 @@ def _word(n: int) -> str:
     return "".join(chr(ord("a") + n // 26**k % 26) for k in range(4)) + " "
 
 
-def _tags(work: "Work") -> None:
+def tags(work: "Work") -> None:
+    """Push jobs with as many long tags as they may have, and look through them."""
     for n in range(10):
         tags = [f"{'t' * 1000}-{i:04}" for i in range(100)]
         _push(work, "tags", [{"data": n, "tags": tags[k:] + tags[:k]} for k in range(90)])
@@ -184,7 +178,8 @@ def _tags(work: "Work") -> None:
         work.ask(f"tags: {path[:40]}", "GET", path)
 
 
-def _payloads(work: "Work") -> None:
+def payloads(work: "Work") -> None:
+    """Look through payloads for texts that are long to find."""
     for size, count in ((9_000_000, 2), (90_000, 200), (2000, 4000)):
         for _ in range(2):
             _push(

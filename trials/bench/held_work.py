@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from websockets.sync.client import ClientConnection, connect
 
-from trials.bench.held_edges import dependencies, heads, pasts, texts
+from trials.bench.held_edges import dependencies, errors, faults, heads, pasts, payloads, tags
 
 MANY = 10_000
 LARGE = 9 * 1024 * 1024
@@ -399,7 +399,8 @@ def _events(work: Work) -> None:
 
 
 THEMES: dict[str, Callable[[Work], None]] = {
-    "bulk": _bulk, "acts": _acts, "large": _large, "crowds": _crowds, "events": _events, "dependencies": dependencies, "texts": texts,
+    "bulk": _bulk, "acts": _acts, "large": _large, "crowds": _crowds, "events": _events, "dependencies": dependencies,
+    "errors": errors, "faults": faults, "tags": tags, "payloads": payloads,
     "heads": heads, "pasts": pasts,
 }  # fmt: skip
 """In this order: later ones look at what earlier ones have left."""

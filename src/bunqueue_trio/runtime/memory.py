@@ -63,7 +63,7 @@ class Memory:
         """Collect new garbage and give free memory back to the kernel; return the figures before and after.
 
         Anybody may ask, and a collection stops the server. So it looks at the young objects only, of which there are
-        22,000 at most: all of them take 260 ms with 50,000 queues, and Python looks at those by itself when they have
+        22,000 at most: all of them take 260 ms with 50,000 queues. The old ones Python looks at by itself, when they have
         become more by a quarter. Giving back runs in a thread. It is done at most once a second and for a twentieth of
         the time; in between only the figures are read.
         """
