@@ -201,6 +201,8 @@ OTHERS = [
     Mutant("client/link.py", "            if returns or not question.sent:\n", "            if returns:\n", "what was not sent, and had no answer, is sent later"),
     Mutant("client/link.py", " + len(question.message) / SENT_PER_S", "", "a long message has no more time than a short one"),
     Mutant("client/link.py", "max(within_s, ANSWER_MIN_S)", "within_s", "who is not patient hears no server at all"),
+    Mutant("client/link.py", "if is_silent and (self._has_other is None or await self._has_other()):", "if is_silent:", "a server that was frozen has lost its workers when it goes on"),
+    Mutant("client/link.py", "if is_silent and (self._has_other is None or await self._has_other()):", "if is_silent and self._has_other is None:", "a connection that is dead is never left"),
     Mutant("client/asking.py", "with anyio.move_on_after(self._upkeep.patience - spent) as limit:", "with anyio.move_on_after(math.inf) as limit:", "a command that waits for its turn has patience without an end"),
     Mutant("client/asking.py", "        with anyio.CancelScope(deadline=until), suppress", "        with anyio.CancelScope(), suppress", "an ack without an answer has its patience twice"),
     Mutant("client/pushing.py", "with anyio.CancelScope(deadline=started + patience), suppress", "with anyio.CancelScope(), suppress", "a push without an answer has its patience twice"),

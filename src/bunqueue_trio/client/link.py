@@ -2,7 +2,7 @@
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
@@ -121,10 +121,17 @@ def _refusal(text: str, code: str | None) -> Exception:
 
 
 class ServerLink:
-    """Talks over ``connection`` until it ends. ``on_event`` gets None where events may be missing."""
+    """Talks over ``connection`` until it ends. ``on_event`` gets None where events may be missing.
 
-    def __init__(self, connection: Connection, on_event: Callable[[Event | None], None]) -> None:
+    ``has_other``: whether another connection could be made, for one that is silent.
+    """
+
+    def __init__(
+        self, connection: Connection, on_event: Callable[[Event | None], None],
+        has_other: Callable[[], Awaitable[bool]] | None = None,
+    ) -> None:  # fmt: skip
         self._connection = connection
+        self._has_other = has_other
         self._on_event = on_event
         self._questions: dict[int, _Question] = {}
         self._outgoing: deque[_Question] = deque()
@@ -323,7 +330,10 @@ class ServerLink:
                 question.answered.set()
 
     async def _watch(self) -> None:
-        """End the connection when the server is silent, however healthy the network looks."""
+        """End the connection when the server is silent, however healthy the network looks, and there is another one.
+
+        Where there is none the server hangs, or is frozen: if it goes on, so does this connection, and all that is held over it.
+        """
         if self._connection.keepalive_s is None:
             return
         while True:
@@ -340,7 +350,8 @@ class ServerLink:
                 except (Refused, ServerUnavailable):
                     # An answer is an answer.
                     pass
-            if waiting.cancelled_caught and self._now() - self._heard_at >= ANSWER_S:
+            is_silent = waiting.cancelled_caught and self._now() - self._heard_at >= ANSWER_S
+            if is_silent and (self._has_other is None or await self._has_other()):
                 self.close()
 
     def _end(self, *, too_big: bool) -> None:
