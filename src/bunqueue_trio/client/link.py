@@ -3,6 +3,7 @@
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -20,6 +21,8 @@ from bunqueue_trio.protocol.surrogates import marked, read
 
 # A server that owes an answer to a ping for this long is gone.
 ANSWER_S = 20.0
+# The same where another connection was made meanwhile.
+ONCE_MORE_S = 5.0
 RETRY_S = 1.0
 # However impatient somebody is, a server that is there has this long for an answer.
 ANSWER_MIN_S = 1.0
@@ -336,23 +339,25 @@ class ServerLink:
         """
         if self._connection.keepalive_s is None:
             return
-        while True:
+        while not self.over:
             # A time, and not how long it is: that may be less by a rounding error, and no sleep is so short.
             due, now = self._heard_at + self._connection.keepalive_s, self._now()
             if now < due:
                 await anyio.sleep(due - now)
                 continue
-            with anyio.move_on_after(ANSWER_S) as waiting:
-                try:
-                    await self.ask("Ping", {})
-                except Lost:
-                    return
-                except (Refused, ServerUnavailable):
-                    # An answer is an answer.
-                    pass
-            is_silent = waiting.cancelled_caught and self._now() - self._heard_at >= ANSWER_S
-            if is_silent and (self._has_other is None or await self._has_other()):
+            if not await self._is_silent(ANSWER_S):
+                continue
+            # While that was found out the server may have begun to go on.
+            if self._has_other is None or (await self._has_other() and await self._is_silent(ONCE_MORE_S)):
                 self.close()
+
+    async def _is_silent(self, seconds: float) -> bool:
+        """Ask whether the server is there; return whether nothing was heard of it for ``seconds`` then."""
+        asked_at = self._now()
+        with anyio.move_on_after(seconds) as waiting, suppress(Lost, Refused, ServerUnavailable):
+            # An answer is an answer.
+            await self.ask("Ping", {})
+        return waiting.cancelled_caught and self._heard_at < asked_at
 
     def _end(self, *, too_big: bool) -> None:
         self.over = True
