@@ -58,7 +58,7 @@ TESTS = {
             f"tests/stream/test_{name}.py"
             for name in (
                 "hot", "hot_ends", "pollers", "heads", "short_texts", "sessions", "event_streams", "undelivered",
-                "slow_clients", "gone", "bulk", "bytes", "first_slow_request", "rounds", "stops",
+                "slow_clients", "gone", "bulk", "bytes", "first_slow_request", "rounds", "stops", "away",
             )
         ),
         "tests/doors/test_room.py",

@@ -400,6 +400,8 @@ DESCRIPTORS_KEPT = 64
 STOP_MARGIN_S = 1.0
 # How often late, silent and idle connections are looked for.
 KEEPER_S = 1
+# A server that looks for them so much too late was frozen, or its machine was: it reads first what they have said meanwhile.
+AWAY_S = 5
 # Connections accepted in one step: 4 ms.
 ACCEPTS_MAX = 32
 # Connections waiting to be accepted; Linux caps it at somaxconn (4096).
