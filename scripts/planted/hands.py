@@ -53,7 +53,12 @@ HANDS = [
     Mutant("engine/timeline.py", " or (event.event_type, event.timestamp) in kept.told", "", "a timeline tells things twice"),
     Mutant("engine/timeline.py", "if event.job_id == job_id and not is_known:", "if not is_known:", "what stands in a payload has happened to another job"),
     Mutant("engine/timeline.py", " or (ended is not None and _time(events[-1][1]) > ended)", "", "all that happened since is looked through for a job that has ended"),
-    Mutant("engine/timeline.py", "    if not _UUID7.fullmatch(job_id):\n        return 0\n    at =", "    return 0\n    at =", "all that happened before is looked through for a job"),
+    Mutant("engine/timeline.py", "    return min(at, job.created_at) if job is not None else at if at <= now else 0\n", "    return 0\n", "all that happened before is looked through for a job"),
+    Mutant("engine/timeline.py", "    return min(at, job.created_at) if job is not None else at if at <= now else 0\n", "    return at\n", "what happened to a job whose id has a time to come is missed"),
+    Mutant("engine/timeline.py", "wanted = b'\"jobId\":' + encode(job_id)", "wanted = b'\"jobId\":\"%s\"' % job_id.encode()", "what happened to a job with a quote in its id is missed"),
+    Mutant("engine/timeline.py", "for _, line in reversed(lines) if wanted in line", "for _, line in lines if wanted in line", "acts of one millisecond stand the wrong way round"),
+    Mutant("storage/store.py", "enumerate(bodies[begin : begin + room])", "enumerate(bodies[begin:])", "a page of events is as long as a bulk push"),
+    Mutant("protocol/request.py", "    return {name: value for name, value in said.items() if value is not None}\n", "    return said\n", "what is not said is said to be None"),
     Mutant("engine/timeline.py", "    if begins >= since:\n        return low, low > 0\n", "    if begins >= since:\n        return low, False\n", "a timeline does not say that something is missing"),
     Mutant("engine/timeline.py", 'moment.what != "act")', 'moment.what == "act")', "what came of an act stands before it"),
 ]  # fmt: skip

@@ -8,6 +8,7 @@ import pytest
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.pages.openapi import _operation
 from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol.request import request_of
 from bunqueue_trio.protocol.routes import Route, query_object
 
 NUMBERS = [
@@ -62,3 +63,8 @@ def test_a_slip_in_the_query_of_a_command_that_knows_its_fields_is_refused():
     with pytest.raises(Refused, match="unknown field: timezon"):
         query_object("cron=0+3+*+*+*&timezon=Europe/Berlin", c.PreviewSchedule)
     assert json.loads(query_object("timeout=5&nobody=1", c.Pull)) == {"timeout": 5}
+
+
+def test_what_is_null_is_not_in_a_query():
+    """Before the first page there is no place to go on from."""
+    assert request_of(c.ListWorkers, {"limit": 2, "after": None}).target == "/workers?limit=2"

@@ -12,6 +12,7 @@ import traceback
 import xml.etree.ElementTree as ET
 import zoneinfo
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 import click
@@ -27,10 +28,10 @@ class _Order(msgspec.Struct):
 
 
 def _sql(statement: str, *values: Any) -> Any:
-    base = sqlite3.connect(":memory:")
-    base.execute("CREATE TABLE person (id INTEGER PRIMARY KEY, name TEXT NOT NULL)")
-    base.execute("INSERT INTO person VALUES (1, 'a')")
-    return base.execute(statement, values)
+    with closing(sqlite3.connect(":memory:")) as base:
+        base.execute("CREATE TABLE person (id INTEGER PRIMARY KEY, name TEXT NOT NULL)")
+        base.execute("INSERT INTO person VALUES (1, 'a')")
+        return base.execute(statement, values)
 
 
 def _deep(n: int) -> int:

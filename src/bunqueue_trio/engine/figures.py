@@ -120,6 +120,8 @@ class Figures:
         self._facts = facts
         self.course: Course = Course(facts)
         self.lives: Lives = Lives(facts)
+        self.noted_at: int = 0
+        """When the last minute ended; 0: none has."""
         self._hour = 0
         self._sums: dict[str, QueueMinute] = {}
         """Of the hour that goes on."""
@@ -158,6 +160,7 @@ class Figures:
 
     def note(self, at: int, minutes: Mapping[str, QueueMinute]) -> None:
         """End a minute in which something went on in these queues."""
+        self.noted_at = at
         self._add(at, minutes)
         self._count(minutes, 1)
         if minutes:

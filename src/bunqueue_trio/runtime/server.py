@@ -3,7 +3,7 @@
 import os
 import socket
 from collections.abc import Mapping
-from functools import partial
+from functools import cached_property, partial
 from random import Random  # noqa: TID251 - a test hands in its own
 from types import MappingProxyType
 from typing import cast
@@ -25,7 +25,8 @@ from bunqueue_trio.runtime.budget import Budget
 from bunqueue_trio.runtime.clock import Clock, ClockWatch
 from bunqueue_trio.runtime.cluster import ClusterFigures, ClusterWatch
 from bunqueue_trio.runtime.core import Core
-from bunqueue_trio.runtime.happened import Life, Window, look_back
+from bunqueue_trio.runtime.errands import Errands
+from bunqueue_trio.runtime.happened import Life, LookBack
 from bunqueue_trio.runtime.history import History, Minute, Minutes, Past
 from bunqueue_trio.runtime.hub import Hub
 from bunqueue_trio.runtime.ids import Ids
@@ -87,22 +88,27 @@ _log = structlog.get_logger()
 class Server:
     """Everything a running server consists of, for its transports and for tests to look at."""
 
+    settings: Settings
+    sources: Mapping[str, str]
+    """Where each setting has come from, by its name, where that is known: a flag, a variable, a file."""
+
     def __init__(
         self, settings: Settings, store: Store, clock: Clock, new_id: NewId | None = None,
         random: Random | None = None, sources: Mapping[str, str] = MappingProxyType({}),
     ) -> None:  # fmt: skip
         # And the last queue of which was seen whether it is used.
         self.settings, self.sources, self._idle_after = settings, sources, ""
-        """Where each setting has come from, by its name, where that is known: a flag, a variable, a file."""
         self.store = store
         self.clock = clock
         self.started_at: int = clock.now()
         self.clock_watch: ClockWatch = ClockWatch(clock)
         # Two of the largest fit, whatever the setting says, or they would never be served.
         buffers = max(settings.buffers_max_bytes, 2 * settings.body_max_bytes)
-        pull_bytes = min(PULL_BATCH_BYTES, buffers - settings.body_max_bytes)
         rules = Rules(
-            lease=settings.lease_ms, stalls_max=settings.stalls_max, pull_bytes=pull_bytes, fenced=not store.at_once
+            lease=settings.lease_ms,
+            stalls_max=settings.stalls_max,
+            fenced=not store.at_once,
+            pull_bytes=min(PULL_BATCH_BYTES, buffers - settings.body_max_bytes),
         )
         ids = Ids(store.last_event_at(), random)
         lookups = None if store.at_once else Lookups(cast("AwaitedStore", store))
@@ -173,6 +179,7 @@ class Server:
             Child("reruns", looped(RerunRunner(core, self.engine, store))),
             Child("auto-retries", looped(AutoRetrier(core, self.engine, store))),
             Child("worker sweep", looped(WorkerSweep(core))),
+            Child("errands", self.errands.run),
         ]
         if self.cluster is not None:
             self.services += [
@@ -182,6 +189,16 @@ class Server:
         if settings.audit_jobs_per_second:
             # Whatever fails in it, the server has the work of others to do.
             self.services.append(Child("self-audit", self.audit.run, restarts_max=1000))
+
+    @cached_property
+    def errands(self) -> Errands:
+        """Acts that go on by themselves."""
+        return Errands(self.clock)
+
+    @cached_property
+    def look_back(self) -> LookBack:
+        """Looks up what went on in a window of time."""
+        return LookBack(self.engine.figures, self.clock)
 
     @property
     def tasks(self) -> list[Child]:
@@ -302,10 +319,6 @@ class Server:
         lives = self.engine.figures.lives
         if self._life in lives.all() and self.journal.failing is None and self.core.is_sure:
             self.core.step(lambda now: lives.note(replace(self._life, ended=now)))
-
-    async def look_back(self, since: int, until: int, queue: str | None) -> Window:
-        """Return what went on in a window of time, in one queue or in all, letting others run in between."""
-        return await look_back(self.engine.figures, since, until, queue, self.clock.now())
 
     def lives(self) -> list[Life]:
         """Return the servers of these queues, oldest first: this one is the last."""

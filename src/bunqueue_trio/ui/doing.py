@@ -16,6 +16,7 @@ from bunqueue_trio.protocol.worker_replies import WorkerView
 from bunqueue_trio.ui.action import Action, Does, Done, Form, Looks, Preview
 from bunqueue_trio.ui.ask import Ask, Wrong
 from bunqueue_trio.ui.commands import make
+from bunqueue_trio.ui.errands import begin_if_large
 
 # Jobs in one step of the engine: about a ms.
 SLICE = 200
@@ -141,7 +142,7 @@ async def before_dead(ask: Ask, form: Form) -> Preview:
     await trio.lowlevel.checkpoint()
     told = ask.look(c.Dlq(queue=form["queue"], limit=EXAMPLES_MAX))
     return Preview(
-        f"{count(told.total, 'dead letter')}{at_once(told.total)}.", tuple(each.job.id for each in told.entries), not told.total
+        f"{count(told.total, 'dead letter')}.", tuple(each.job.id for each in told.entries), not told.total
     )  # fmt: skip
 
 
@@ -323,7 +324,11 @@ def dead_ones(done: str) -> Does:
         watch = []
         if done == "retried" and "fingerprint" in form and fields["limit"] <= WATCHED_MAX:
             watch = await dead_letters(ask, form["queue"], fields["limit"], form["fingerprint"])
-        reply: Any = await ask.server.core.execute(make(action.command, fields), by=ask.by)
+        command: Any = make(action.command, fields)
+        large = None if "number" in form else await begin_if_large(ask, command, action.title(form), done)
+        if large is not None:
+            return large
+        reply: Any = await ask.server.core.execute(command, by=ask.by)
         total = reply.count + sum(reply.refused.values())
         says = f"{form['queue']}: {reply.count:,} of {count(total, 'dead letter')} {done}"
         more = "" if reply.next is None or "number" in form else " There may be more: do it again."
