@@ -1,6 +1,6 @@
 """What happened in the last hours, minute by minute, in memory: the server as a whole, and the queues where most happens.
 
-A job costs three additions, one for each of its events, and a fourth for how long it has run: 2 µs in all. What is kept is bounded: a day of the server, an hour of
+A job costs three additions, one for each of its events, and a fourth for how long it has run: 0.8 µs in all. What is kept is bounded: a day of the server, an hour of
 :data:`QUEUES_KEPT` queues. That of the server begins anew with the process; the minutes of queues are handed on, to be written as figures.
 """
 
