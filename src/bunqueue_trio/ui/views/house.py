@@ -8,7 +8,7 @@ from bunqueue_trio import __version__
 from bunqueue_trio.config import GROUPS, NO_LIMIT, Settings
 from bunqueue_trio.pages.findings import DISK_FREE_MIN, full_in_ms, growth_an_hour, p99
 from bunqueue_trio.pages.storage import heaviest, kinds, shorter
-from bunqueue_trio.pages.words import size, whole
+from bunqueue_trio.pages.words import Given, line, size, whole
 from bunqueue_trio.ui import charts
 from bunqueue_trio.ui.actions import bind
 from bunqueue_trio.ui.ask import Ask, Screen
@@ -47,7 +47,7 @@ async def storage(ask: Ask) -> Screen:
             "commit_ms": p99(told, "commit", None), "found": [each for each in found if each.code in _OF_STORAGE],
             "file_chart": charts.area([m.file_bytes for m in hour], "size of the file within the last hour"),
             "kept": [(q, ([bind(ask, "clean", queue=q.name, state="completed")] if q.completed else []) + ([bind(ask, "purge-all", queue=q.name)] if q.dead else [])) for q in kept],
-            "rules": _rules(settings, told.jobs), "shorter": shorter(told), "kinds": kinds(told), "weights": weights, "data_path": settings.where,
+            "rules": _rules(settings, told.jobs), "shorter": shorter(told), "kinds": kinds(told), "weights": weights, "backup": line("backup", Given(settings.data_path), "COPY") if not settings.store else "", "data_path": settings.where,
         },
         live_s=5,
     )  # fmt: skip
