@@ -7,6 +7,7 @@ from planted.doors import DOORS
 from planted.engine import ENGINE
 from planted.hands import HANDS
 from planted.happened import HAPPENED
+from planted.kept import KEPT
 from planted.others import OTHERS
 from planted.postgres import POSTGRES
 from planted.row import Mutant
@@ -22,6 +23,7 @@ MUTANTS = [
     *ENGINE,
     *HANDS,
     *HAPPENED,
+    *KEPT,
     *OTHERS,
     *POSTGRES,
     *SCHEDULES,

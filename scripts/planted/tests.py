@@ -3,7 +3,7 @@
 # Without test_model.py: it finds nothing that the seeds do not, and would shrink what it finds.
 ENGINE = (
     "timers", "ready", "listing", "jobs", "dead", "job", "handlers", "dependencies", "engine", "leases", "series", "facts", "gates", "edits", "clear", "why",
-    "line", "bounds", "rate_limits", "actions", "fingerprint", "groups", "attempts", "logs", "find", "many", "bulk", "timing", "schedules", "schedule_limits", "schedule_misfires", "schedule_overlap", "schedule_lists", "cancel", "workers", "reruns", "auto_retries", "figures", "course", "moving", "audit", "configs", "marks", "timeline", "seeded", "kept",
+    "line", "bounds", "rate_limits", "actions", "fingerprint", "groups", "attempts", "logs", "find", "many", "bulk", "timing", "schedules", "schedule_limits", "schedule_misfires", "schedule_overlap", "schedule_lists", "cancel", "workers", "reruns", "auto_retries", "figures", "course", "moving", "audit", "configs", "marks", "timeline", "retrying", "audit_kept", "idle", "seeded", "kept",
 )  # fmt: skip
 
 TESTS = {
@@ -17,7 +17,7 @@ TESTS = {
         "tests/storage/test_making.py", "tests/storage/test_looks.py", "tests/storage/test_sqlite.py", "tests/storage/test_opening.py", "tests/storage/test_opening_twice.py",
         "tests/storage/test_log.py", "tests/operations/test_backup.py", "tests/operations/test_restore.py",
         "tests/storage/test_copying.py", "tests/storage/test_copying_databases.py", "tests/storage/test_large_rows.py",
-        "tests/engine/test_cancel.py", "tests/engine/test_kept.py",
+        "tests/engine/test_cancel.py", "tests/engine/test_kept.py", "tests/operations/test_doctor.py",
     ],
     "storage/postgres": [
         "tests/storage/test_postgres_store.py", "tests/storage/test_postgres_leading.py",
@@ -66,7 +66,7 @@ TESTS = {
     "client": [
         f"tests/client/test_{name}.py"
         for name in (
-            "taken_back", "kit", "kit_asyncio", "orderly", "cancelling", "known_workers", "waiting", "says", "traces",
+            "taken_back", "kit", "kit_asyncio", "orderly", "cancelling", "known_workers", "waiting", "says", "says_many", "traces",
             "failures", "sizes", "idle_pulls", "given", "names", "fate", "payloads", "run", "outcomes",
             "no_cost", "hostile", "strangers", "mute", "own_job", "middlemen", "failing_for_good",
         )

@@ -115,6 +115,15 @@ def test_dead_letters_are_seen_retried_and_deleted_by_their_error(server: Runnin
             (2, "disk full"), (2, "no such user …"), (2, "timeout after … s"),
         }  # fmt: skip
         assert ask(server, "dead", "nobody", "--groups").err.startswith("nobody: no dead letters\n")
+        client.post("/queues/again/jobs", json={"data": 1, "maxAttempts": 2, "backoff": 86_400_000, "jobId": "again"})
+        client.get("/queues/again/jobs")
+        client.post("/jobs/again/fail", json={"error": "timeout after 32 s"})
+        cells = re.split(r" {2,}", ask(server, "errors", "--limit", "1").out.splitlines()[1])
+        assert (cells[0], cells[1], cells[4]) == ("2", "1", "timeout after … s")
+        assert "e: 2, again: 1" in cells
+        [alone] = [json.loads(line) for line in ask(server, "errors", "again", "--json").out.splitlines()]
+        assert (alone["count"], alone["retrying"], alone["example"]["reason"]) == (0, 1, "retrying")
+        assert ask(server, "errors", "nobody").err.startswith("nobody: nothing fails\n")
         assert ask(server, "dead", "e", "--groups", "--error", "x").code == 2
         assert ask(server, "dead").code == 2
         assert len(ask(server, "dead", "e", "--error", "no such").out.splitlines()) == 1 + 2

@@ -287,3 +287,12 @@ def test_what_is_over_stands_behind_what_is_as_bad():
     lines = {"then": over, "now": line({"failed": 10})}
     told = find(Picture(GOOD, [queue("then", delayed=1), goes_on], Past(queues=lines)))
     assert [(each.queue, each.until is None) for each in told] == [("now", True), ("then", False)]
+
+
+def test_a_reserve_that_is_larger_than_what_is_little_for_others_is_found_when_it_is_all_that_is_left():
+    told = storage(space=Space(GIB, 0, 10 * GIB, 100 * GIB), full_since=NOW)
+    (finding,) = find(Picture(told, [], Past()))
+    assert (finding.code, finding.since) == ("disk-fills", NOW)
+    assert finding.evidence.startswith(
+        "10.0 GiB of 100 GiB are free; the queue's file has 1.0 GiB. That is kept for what empties the queues: "
+    )

@@ -38,10 +38,51 @@ def test_a_new_error_of_which_a_few_die_in_each_of_many_queues_is_found():
     assert (finding.code, finding.queue, finding.since, finding.until) == ("error-new", None, NOW - 2 * MINUTE, None)
     assert finding.title == "4 queues: an error that is new for 2 min, 10 a minute"
     assert finding.evidence == "20 jobs died of it: 5 of a, 5 of b, 5 of c, 5 of d."
-    assert finding.commands == ("bunqueue-trio dead --groups",)
+    assert finding.commands == ("bunqueue-trio errors",)
     (over,) = find(Picture(GOOD, [], Past(errors=[new(20, "a", ago=9, last=4)])))
     assert (over.queue, over.until) == ("a", NOW - 4 * MINUTE)
     assert found(Picture(GOOD, [], Past(errors=[new(9)]))) == []
+
+
+def test_an_error_that_many_are_tried_again_after_is_found_before_any_has_died():
+    tried = new(0, *"ab", ago=2)._replace(tried=20, queues={"a": 15, "b": 5})
+    (finding,) = find(Picture(GOOD, [queue(name) for name in "ab"], Past(errors=[tried])))
+    assert (finding.code, finding.numbers) == ("error-new", {"died": 0, "retrying": 20, "queues": 2})
+    assert finding.title == "2 queues: an error that is new for 2 min, 10 a minute"
+    assert finding.evidence == "20 jobs are tried again after it, and none has died of it yet: 15 of a, 5 of b."
+    both = new(12, "a")._replace(tried=1)
+    (finding,) = find(Picture(GOOD, [queue("a")], Past(errors=[both])))
+    assert finding.evidence == "12 jobs died of it: 12 of a; 1 job is tried again after it."
+
+
+async def test_an_error_that_jobs_are_tried_again_after_is_new_for_an_hour(autojump_clock: object) -> None:
+    """However often none is tried meanwhile, and however often the server starts anew."""
+    async with Bunqueue(Settings()) as bunqueue:
+
+        def errors() -> list[tuple[str, int, int]]:
+            return [(each.shape, each.died, each.tried) for each in bunqueue.server.past().errors]
+
+        async def fail_one(text: str) -> None:
+            await push(bunqueue, "q", max_attempts=9, backoff=60_000, priority=9)
+            [(job_id, token)] = await take(bunqueue, "q", 1)
+            await bunqueue.server.core.execute(c.Fail(id=job_id, token=token, error=text))
+
+        await fail_one("no room for 7")
+        assert errors() == [("no room for …", 0, 1)]
+        since = bunqueue.server.past().errors[0].since
+        await trio.sleep(61)
+        await take(bunqueue, "q", 1)
+        assert errors() == []
+        await fail_one("no room for 8")
+        assert bunqueue.server.past().errors[0].since == since
+        await minutes(bunqueue, 61)
+        await fail_one("no room for 9")
+        assert errors() == []
+        await fail_one("another one")
+        assert errors() == [("another one", 0, 1)]
+        await bunqueue.crash()
+        await bunqueue.recover()
+        assert errors() == []
 
 
 async def test_what_is_new_is_what_no_dead_letter_is_of(autojump_clock: object) -> None:

@@ -51,7 +51,6 @@ from bunqueue_trio.protocol.codec import BadMessage, decode_message, encode
 from bunqueue_trio.protocol.commands.spec import Role
 from bunqueue_trio.protocol.events import ALL_TYPES, chosen
 from bunqueue_trio.protocol.faults import error_reply
-from bunqueue_trio.protocol.parts import PARTS_FROM
 from bunqueue_trio.runtime.begun import Begun
 from bunqueue_trio.runtime.bell import Bell
 from bunqueue_trio.runtime.server import Server
@@ -174,13 +173,8 @@ class Session:
             await self._journal.wait_turn()
         elif len(message) > LARGE_BODY_BYTES:
             await self._gateway.wait_turn()
-        if len(message) > PARTS_FROM:
-            try:
-                read = await self._gateway.large.read(None, message, decode_message, errors.INVALID_JSON, fills=fills)
-            except BadMessage as bad:
-                self._read = message, bad
-            else:
-                self._read = message, read.command
+        if len(message) > LARGE_BODY_BYTES:
+            self._read = message, await self._gateway.large.read_message(message, fills=fills)
 
     def receive(self, message: bytes, nursery: trio.Nursery) -> None:
         """Take in one message; a pull that must wait does so in ``nursery``."""
@@ -318,11 +312,10 @@ class Session:
             self._note_reported(begun)
             nursery.start_soon(self._add, begun)
         elif not begun.waits:
-            reply = begun.reply if begun.refused is None else error_reply(begun.refused, type(command))
             # Without an epoch it is answered, and timed, already.
             timed = begun if begun.epoch or type(command) in TAKES else None
             self._note_reported(begun)
-            self._reply(begun.epoch, reply, command.req_id, timed)
+            self._reply(begun.epoch, begun.answer(), command.req_id, timed)
         elif self._polls >= SESSION_POLLS_MAX:
             self._core.stop_poll(begun)
             raise errors.TOO_MANY_WAITS.refuse()
@@ -374,7 +367,7 @@ class Session:
         """Add what is left of a bulk command, and put its reply in line."""
         await self._core.add_rest(begun)
         self._adding = None
-        self._reply(begun.epoch, begun.reply, begun.command.req_id, begun)
+        self._reply(begun.epoch, begun.answer(), begun.command.req_id, begun)
         self._room.set()
         self._ring()
 

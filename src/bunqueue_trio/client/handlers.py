@@ -127,6 +127,9 @@ class _Thread:
 
 def parted(raised: BaseException) -> tuple[BaseException | None, BaseException | None]:
     """Return what of ``raised`` is not the handler's doing, and what is: the worker is cancelled, or the program interrupted."""
+    if issubclass(type(raised), Exception) and not issubclass(type(raised), BaseExceptionGroup):
+        # The usual case.
+        return None, raised
     cancelled = anyio.get_cancelled_exc_class() if is_cancelled() else None
 
     def is_foreign(one: BaseException) -> bool:

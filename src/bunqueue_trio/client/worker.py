@@ -359,7 +359,9 @@ class Worker:
         return await handling.handle(job)
 
     async def _in_thread(self, function: Handler, job: Job[Any]) -> Any:
-        return await self._threads.run(function, job)
+        result = await self._threads.run(function, job)
+        # Of an async function behind a decorator, or a lambda, that is none itself.
+        return await result if inspect.isawaitable(result) else result
 
     def _held(self, reporter: Reporter) -> list[_Run]:
         """Return the jobs that are ours: under way, or done without the server knowing it."""

@@ -23,6 +23,7 @@ from bunqueue_trio.engine.job import UNFINISHED, Job, Lease, Note, State, deadli
 from bunqueue_trio.engine.line import Line
 from bunqueue_trio.engine.queue import Queue
 from bunqueue_trio.engine.recount import Recount
+from bunqueue_trio.engine.retrying import group_of, is_retrying
 from bunqueue_trio.engine.timers import Timers
 
 # Entries of a heap that are looked through at once: 0.5 ms.
@@ -127,7 +128,8 @@ class Pass:
         for active, timers in ((False, self._engine.schedule), (True, self._engine.leases)):
             # What is first is valid now.
             timers.next_due()
-            for due, _, job in _missing(timers._heap, armed[active]):
+            # While it is swept they are in two places.
+            for due, _, job in () if timers._old else _missing(timers._heap, armed[active]):
                 self.note("timers", f"job {job.id} is {job.state} and its deadline {due} is in no timer")
         for (name, priority), members in lines.items():
             self._standing(members, self._engine.queues[name].ready._lines.get(priority))
@@ -156,6 +158,8 @@ class Pass:
             listed = job in queue.line(job.state)
         if not listed:
             self.note("index", f"job {job.id} is {job.state} and not in the list of its queue")
+        if is_retrying(job) and ((group := self._engine.retrying.get(group_of(job))) is None or job not in group.line):
+            self.note("index", f"job {job.id} has failed and is in no group of those that are tried again")
 
     def _lease(self, job: Job) -> bool:
         """Check who holds ``job``; return whether its deadline is known."""
@@ -221,6 +225,10 @@ class Pass:
         yield from _chunked(list(engine._owned), self._owner)
         yield from _chunked(list(engine.queues.values()), self._queue)
         yield from self._groups()
+        for key, group in list(engine.retrying.items()):
+            yield from self._line(
+                "index", f"the group {key} of those that are tried again", group.line, partial(self._tried, key)
+            )
         self._totals(pending())
         yield 1
 
@@ -255,6 +263,11 @@ class Pass:
             self.note("index", f"job {job.id}, {job.state}, is among the {state} ones of queue {queue.name}")
         self._known(job, f"is among the {state} ones")
 
+    def _tried(self, key: str, job: Job) -> None:
+        if not is_retrying(job) or group_of(job) != key:
+            self.note("index", f"job {job.id}, {job.state}, is among those of error {key} that are tried again")
+        self._known(job, "is tried again")
+
     def _active(self, queue: Queue, job: Job) -> None:
         if job in queue.active:
             self._listed(queue, State.ACTIVE, job)
@@ -275,7 +288,7 @@ class Pass:
                 if timers._valid(when, job):
                     self._known(job, "has a deadline")
             yield len(part)
-        if timers._heap and len(timers._heap) <= HEAP_SEARCHED:
+        if timers._heap and not timers._old and len(timers._heap) <= HEAP_SEARCHED:
             # A set: an entry left behind counts again once its job is armed for the same time again.
             valid = len({entry for entry in timers._heap if timers._valid(entry[0], entry[2])})
             if valid != len(timers):

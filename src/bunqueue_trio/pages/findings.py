@@ -201,17 +201,19 @@ def _disk(picture: Picture) -> Iterator[Finding]:
     if not space.disk or picture.told.storage.is_failing:
         # It was not looked at yet, or there is none; or it is a finding above.
         return
-    ends = full_in_ms(picture.past, now, space.disk_free)
-    if space.disk_free >= DISK_FREE_MIN and (ends is None or ends > DISK_FULL_WITHIN_MS):
+    ends, full_since = full_in_ms(picture.past, now, space.disk_free), picture.told.storage.full_since
+    # The reserve may be larger than what is little for others.
+    if space.disk_free >= DISK_FREE_MIN and full_since is None and (ends is None or ends > DISK_FULL_WITHIN_MS):
         return
+    little = f", less than {size(DISK_FREE_MIN)}" if not ends and space.disk_free < DISK_FREE_MIN else ""
     soon = f"The disk will be full in about {span(ends)} at this rate" if ends else "The disk is nearly full"
     yield Finding(
         code="disk-fills", severity="critical", alert="BunqueueDiskFillsUp", title=soon, weight=900 * 10**5,
         cause="Jobs come faster than they leave, finished ones are kept for long, or something else fills the disk.",
-        evidence=f"{size(space.disk_free)} of {size(space.disk)} are free{'' if ends else f', less than {size(DISK_FREE_MIN)}'}; the queue's file has {size(space.file)}."
-        + (" What brings jobs or data is refused; what empties the queues goes on." if picture.told.storage.full_since is not None else "")
+        evidence=f"{size(space.disk_free)} of {size(space.disk)} are free{little}; the queue's file has {size(space.file)}."
+        + (" That is kept for what empties the queues: what brings jobs or data is refused." if full_since is not None else "")
         + _fullest(picture),
-        since=picture.told.storage.full_since,
+        since=full_since,
         numbers={"diskFree": space.disk_free, "file": space.file} | ({"fullInMs": int(ends)} if ends else {}),
         remedy=_MAKE_ROOM if space.disk_free >= DELETES_MIN else _REPAIR["disk"],
         commands=(line("storage"), *_cleaning(picture)),

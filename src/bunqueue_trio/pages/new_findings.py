@@ -19,8 +19,8 @@ Fields = dict[str, Any]
 
 
 def often(error: NewError) -> str:
-    """Return how often jobs died of an error while they did."""
-    return rate(error.died * MINUTE_MS / max(error.last - error.since, MINUTE_MS))
+    """Return how often jobs died of an error while they did, or failed with it."""
+    return rate((error.died or error.tried) * MINUTE_MS / max(error.last - error.since, MINUTE_MS))
 
 
 def told_of(past: Past, queue: str, now: int) -> str:
@@ -34,18 +34,23 @@ def told_of(past: Past, queue: str, now: int) -> str:
 def new_errors(past: Past, now: int, told: set[str]) -> Iterator[Fields]:
     """Yield the findings about new errors that many died of, where no finding about one of their queues says so."""
     for error in past.errors:
-        if error.died < NEW_MIN or told & error.queues.keys():
+        if error.died + error.tried < NEW_MIN or told & error.queues.keys():
             continue
+        each = ", ".join(f"{n:,} of {name}" for name, n in list(error.queues.items())[:5])
+        again = f"{count(error.tried, 'job')} {'is' if error.tried == 1 else 'are'} tried again after it"
+        if error.died:
+            evidence = f"{count(error.died, 'job')} died of it: {each}" + (f"; {again}." if error.tried else ".")
+        else:
+            evidence = f"{again}, and none has died of it yet: {each}."
         one = next(iter(error.queues)) if len(error.queues) == 1 else None
         where = one or count(len(error.queues), "queue")
         yield {
             "code": "error-new", "severity": "warning", "queue": one, "since": error.since,
-            "until": error.last if now - error.last >= OVER_MS else None, "weight": 10**6 + error.died,
+            "until": error.last if now - error.last >= OVER_MS else None, "weight": 10**6 + error.died + error.tried,
             "title": f"{where}: an error that is new for {span(now - error.since)}, {often(error)}",
             "cause": f"No dead letter that is kept died of it before: “{error.shape[:_SHAPE_MAX]}”. Something has changed by then: the workers, or what they ask.",
-            "evidence": f"{count(error.died, 'job')} died of it: " + ", ".join(f"{n:,} of {name}" for name, n in list(error.queues.items())[:5]) + ".",
-            "numbers": {"died": error.died, "queues": len(error.queues)},
-            "commands": (line("dead", Given(one or ""), "--groups"),),
+            "evidence": evidence, "numbers": {"died": error.died, "retrying": error.tried, "queues": len(error.queues)},
+            "commands": (line("errors", Given(one or "")),),
         }  # fmt: skip
 
 

@@ -1,6 +1,7 @@
-"""Errors that no job is known to have died of before: since when, and of how many, by what is committed. In memory, bounded."""
+"""Errors that no job is known to have died of before: since when, of how many, by what is committed, and how many are tried again. In memory, bounded."""
 
 from collections.abc import Collection, Iterable, Mapping
+from itertools import islice
 from typing import NamedTuple
 
 import msgspec
@@ -8,10 +9,13 @@ from msgspec import Struct
 
 from bunqueue_trio.engine.edits import DISCARDED
 from bunqueue_trio.engine.fingerprint import CANCELLED, fingerprint
+from bunqueue_trio.engine.retrying import RetryGroup
 from bunqueue_trio.storage.rows import FinishedRow
 
 # New at once: a client that makes up texts must not fill the memory.
 SEEN_MAX = 500
+# New in one batch, which is committed in one step: to tell what an error is takes up to 3 ms.
+SHAPED_MAX = 5
 # Those that are known to be old, beside those of which dead letters are kept.
 KNOWN_MAX = 100_000
 # Queues that are counted of each.
@@ -21,7 +25,7 @@ NEW_MS = 60 * 60_000
 
 
 class NewError(NamedTuple):
-    """An error, and how many have died of it in which queues; times in epoch ms."""
+    """An error, and how many have died of it in which queues, or else are tried again; times in epoch ms."""
 
     fingerprint: str
     shape: str
@@ -29,6 +33,8 @@ class NewError(NamedTuple):
     last: int
     died: int
     queues: Mapping[str, int]
+    tried: int = 0
+    """Jobs that have failed with it and wait for another attempt."""
 
 
 class _Note(Struct):
@@ -40,42 +46,71 @@ _NOTE = msgspec.json.Decoder(_Note)
 
 
 class NewErrors:
-    """Those of the last hour. ``note`` is given each dead letter when it is committed."""
+    """Those of the last hour. ``note`` is given the dead letters of each batch when it is committed."""
 
     def __init__(self) -> None:
         self._known: set[str] = set()
         self._seen: dict[str, NewError] = {}
+        self._tried: dict[str, NewError] = {}
+        """Those that jobs are tried again after, or were; of nobody now if ``tried`` is 0."""
 
     def load(self, known: Iterable[str]) -> None:
         """Note the fingerprints of dead letters that a process before this one has left."""
         self._known.update(known)
 
-    def note(self, row: FinishedRow) -> None:
-        """Count a dead letter if its error is new."""
-        key = row.fingerprint
-        if key is None or key in self._known:
-            return
-        seen = self._seen.get(key)
-        if seen is None:
-            told = _NOTE.decode(row.note or "{}")
-            if len(self._seen) >= SEEN_MAX or not _is_failure(row, told):
-                return
-            seen = NewError(key, fingerprint(told.error).shape, row.finished_at, row.finished_at, 0, {})
-        queues = dict(seen.queues)
-        if row.queue in queues or len(queues) < QUEUES_MAX:
-            queues[row.queue] = queues.get(row.queue, 0) + 1
-        self._seen[key] = seen._replace(last=row.finished_at, died=seen.died + 1, queues=queues)
+    def note(self, rows: Iterable[FinishedRow]) -> None:
+        """Count the dead letters of a batch whose errors are new; of very many new ones at once only some, until they come again."""
+        left = SHAPED_MAX
+        for row in rows:
+            key = row.fingerprint
+            if key is None or key in self._known:
+                continue
+            seen = self._seen.get(key)
+            if seen is None:
+                if not left or len(self._seen) >= SEEN_MAX:
+                    continue
+                told = _NOTE.decode(row.note or "{}")
+                if not _is_failure(row, told):
+                    continue
+                left -= 1
+                seen = NewError(key, fingerprint(told.error).shape, row.finished_at, row.finished_at, 0, {})
+            queues = dict(seen.queues)
+            if row.queue in queues or len(queues) < QUEUES_MAX:
+                queues[row.queue] = queues.get(row.queue, 0) + 1
+            self._seen[key] = seen._replace(last=row.finished_at, died=seen.died + 1, queues=queues)
+
+    def note_tried(self, groups: dict[str, RetryGroup]) -> None:
+        """See which jobs are tried again now, of the newest errors."""
+        before, self._tried = self._tried, {}
+        for key in islice(reversed(groups), SEEN_MAX):
+            group = groups[key]
+            first = group.line.first()
+            if key not in self._known and first is not None:
+                # It may have gone and come back.
+                since = before[key].since if key in before else group.since
+                queues = dict(islice(group.queues.items(), QUEUES_MAX))
+                shape = fingerprint(first.noted().error or "").shape
+                self._tried[key] = NewError(key, shape, since, group.last, 0, queues, sum(group.queues.values()))
+        for key, seen in before.items():
+            if key not in self._tried and len(self._tried) < SEEN_MAX:
+                self._tried[key] = seen._replace(tried=0)
 
     def forget(self, now: int) -> None:
         """Let those be known that are new no more."""
-        for key in [key for key, seen in self._seen.items() if seen.since <= now - NEW_MS]:
-            del self._seen[key]
-            if len(self._known) < KNOWN_MAX:
-                self._known.add(key)
+        for some in (self._seen, self._tried):
+            for key in [key for key, seen in some.items() if seen.since <= now - NEW_MS]:
+                del some[key]
+                if len(self._known) < KNOWN_MAX:
+                    self._known.add(key)
 
     def told(self, muted: Collection[str]) -> tuple[NewError, ...]:
         """Return those that somebody may want to hear of."""
-        return tuple(seen for key, seen in self._seen.items() if key not in muted)
+        tried = {key: one for key, one in self._tried.items() if key not in self._seen and one.tried}
+        dead = {
+            key: one._replace(tried=self._tried[key].tried) if key in self._tried else one
+            for key, one in self._seen.items()
+        }
+        return tuple(one for key, one in (dead | tried).items() if key not in muted)
 
 
 def _is_failure(row: FinishedRow, told: _Note) -> bool:

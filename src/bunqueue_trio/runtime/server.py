@@ -8,15 +8,18 @@ from random import Random  # noqa: TID251 - a test hands in its own
 from types import MappingProxyType
 from typing import cast
 
+import structlog
 import trio
 from msgspec.structs import replace
 
 from bunqueue_trio import __version__
 from bunqueue_trio.config import NO_LIMIT, PICTURE_MS, PULL_BATCH_BYTES, Settings
 from bunqueue_trio.engine.engine import Engine, Rules
+from bunqueue_trio.engine.idle import forget_idle
 from bunqueue_trio.engine.job import NewId
 from bunqueue_trio.engine.rerunning import held
 from bunqueue_trio.engine.workers import is_there
+from bunqueue_trio.logs.lines import EACH
 from bunqueue_trio.runtime.audit import Auditor
 from bunqueue_trio.runtime.budget import Budget
 from bunqueue_trio.runtime.clock import Clock, ClockWatch
@@ -79,16 +82,22 @@ def watch_of(store: Store, clock: Clock, engine: Engine) -> ClusterWatch | None:
     return None if store.at_once else ClusterWatch(cast("AwaitedStore", store), clock, lambda: len(engine.jobs))
 
 
+_log = structlog.get_logger()
+
+
 class Server:
     """Everything a running server consists of, for its transports and for tests to look at."""
+
+    settings: Settings
+    sources: Mapping[str, str]
+    """Where each setting has come from, by its name, where that is known: a flag, a variable, a file."""
 
     def __init__(
         self, settings: Settings, store: Store, clock: Clock, new_id: NewId | None = None,
         random: Random | None = None, sources: Mapping[str, str] = MappingProxyType({}),
     ) -> None:  # fmt: skip
-        self.settings = settings
-        self.sources: Mapping[str, str] = sources
-        """Where each setting has come from, by its name, where that is known: a flag, a variable, a file."""
+        # And the last queue of which was seen whether it is used.
+        self.settings, self.sources, self._idle_after = settings, sources, ""
         self.store = store
         self.clock = clock
         self.started_at: int = clock.now()
@@ -294,7 +303,10 @@ class Server:
         whole = self.history.whole(failed)
         minutes = await self.history.note(minute, queues, died, failed)
 
-        def keep(_: int) -> None:
+        def keep(now: int) -> None:
+            self._idle_after, gone = forget_idle(self.engine, self._idle_after, now, self.settings.retention_age_ms)
+            for name in gone:
+                _log.info("the settings of a queue that nobody uses are forgotten", queue=name, **{EACH: True})
             figures = self.engine.figures
             figures.note(told.now, minutes)
             figures.course.note(told.now, whole)
@@ -317,6 +329,7 @@ class Server:
 
     def past(self) -> Past:
         """Return what happened in the last hours, minute by minute."""
+        self.history.errors.note_tried(self.engine.retrying)
         return self.history.past(self.engine.figures.died, self.engine.figures.failed, self.engine.marks.muted)
 
     def new_id(self) -> str:

@@ -19,8 +19,8 @@ FAILURE_ACKS = 3
 ACK_CHARACTERS = 512
 """Characters of an error or a stack that are the work of an ack more: to keep them, and to tell a death by them."""
 
-DEATH_ACKS = 30
-"""How much more it is to find out what a job died of: 100 µs of most texts, 1 ms of one made to be slow."""
+DEATH_ACKS = 80
+"""How much more it is to find out what a job died of: 100 µs of most texts, 2 ms of one made to be slow."""
 
 
 def _ack(engine: Engine, command: c.Ack, now: int, owner: Owner) -> r.Reply:
@@ -59,8 +59,9 @@ class Acks:
         """The answer, once all are done."""
         return r.DataReply(data={"ignoredIds": list(self._ignored)}) if self._ignored else r.OK
 
-    def prepare(self) -> None:
-        """Nothing is to be kept for later steps: each ack stands for itself."""
+    def prepare(self) -> bool:
+        """Return that the first may be done: nothing is to be kept for later steps, each ack stands for itself."""
+        return True
 
     def add(self, count: int, now: int) -> bool:
         """Do the next ``count``; return whether these were the last."""
@@ -119,7 +120,7 @@ class Failures:
         Refused: one of them says what cannot be; nothing was changed.
     """
 
-    __slots__ = ("_engine", "_failures", "_ignored", "_run_at", "done")
+    __slots__ = ("_engine", "_failures", "_ignored", "_last", "_run_at", "done")
 
     def __init__(self, engine: Engine, command: c.FailBatch) -> None:
         for i, failure in enumerate(command.failures):
@@ -130,6 +131,7 @@ class Failures:
         self._engine = engine
         self._failures = command.failures
         self._run_at: list[int | None] = []
+        self._last: str | None = None
         self._ignored: dict[str, None] = {}
         self.done: set[str] = set()
         """The jobs that have failed."""
@@ -140,8 +142,9 @@ class Failures:
         ignored = list(self._ignored) if self._ignored else msgspec.UNSET
         return r.FailBatchReply(data=r.Failed(run_at=self._run_at, ignored_ids=ignored))
 
-    def prepare(self) -> None:
-        """Nothing is to be kept for later steps: each failure stands for itself."""
+    def prepare(self) -> bool:
+        """Return that the first may be done: nothing is to be kept for later steps, each failure stands for itself."""
+        return True
 
     def add(self, count: int, now: int) -> bool:
         """Do as many as are the work of ``count`` acks; return whether these were the last."""
@@ -150,7 +153,7 @@ class Failures:
             work += acks_of(failure)
             if work > count and len(self._run_at) > begin:
                 break
-            run_at, dead = None, len(self._engine.groups)
+            run_at = None
             # Else a batch put together from several lists.
             if failure.id not in failed:
                 try:
@@ -159,10 +162,13 @@ class Failures:
                     ignored[failure.id] = None
                 else:
                     failed.add(failure.id)
+                    if run_at is None or failure.error != self._last:
+                        # The group of its error is found; one text after the other is mostly the same.
+                        work += DEATH_ACKS
+                    self._last = failure.error
                     # A worker that got a job back holds it by two tokens, of which one counts.
                     ignored.pop(failure.id, None)
             self._run_at.append(run_at)
-            work += DEATH_ACKS * (len(self._engine.groups) - dead)
         return len(self._run_at) >= len(self._failures)
 
 
@@ -232,8 +238,9 @@ class Heartbeats:
             data["cancelledIds"] = self._cancelled
         return r.DataReply(data=data)
 
-    def prepare(self) -> None:
-        """Nothing is to be kept for later steps: each heartbeat stands for itself."""
+    def prepare(self) -> bool:
+        """Return that the first may be done: nothing is to be kept for later steps, each heartbeat stands for itself."""
+        return True
 
     def add(self, count: int, now: int) -> bool:
         """Do the next ``count``; return whether these were the last."""
