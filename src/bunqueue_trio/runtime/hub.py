@@ -16,12 +16,15 @@ import trio
 from msgspec import Struct
 
 from bunqueue_trio.config import READER_BYTES_MAX, READER_EVENTS_MAX, REPLAY_EVENTS
+from bunqueue_trio.errors import StoreError
 from bunqueue_trio.protocol.events import EVENT_TYPES, REPORTED
 from bunqueue_trio.protocol.surrogates import masked
 from bunqueue_trio.runtime.bell import Bell
 from bunqueue_trio.storage.awaited import AwaitedStore, Question
 from bunqueue_trio.storage.store import Batch, Store
 
+# Events that say how large all are: a look of 0.1 ms.
+WEIGHED = 100
 _MADE = 500
 """Events that are made for readers at a time."""
 _QUEUE = attrgetter("queue")
@@ -359,6 +362,18 @@ class Hub:
         """
         first = await self.first_kept_id()
         return None if first > self.last_event_id else await self._time_after(first - 1, 0)
+
+    async def weigh(self) -> int:
+        """Return about how many bytes the kept events take, by the newest of them; 0 where that cannot be read now."""
+        try:
+            first = await self.first_kept_id()
+            newest = await self._ask(
+                Question("events_after", (max(first - 1, self.before(self.last_event_id, WEIGHED)), WEIGHED))
+            )
+        except StoreError:
+            return 0
+        kept = self.last_event_id - first + 1
+        return sum(len(event.body) for event in newest) * kept // len(newest) if newest else 0
 
     async def _time_after(self, event_id: int, otherwise: int) -> int:
         found = await self._ask(Question("events_after", (event_id, 1)))
