@@ -204,12 +204,14 @@ def _disk(picture: Picture) -> Iterator[Finding]:
     ends = full_in_ms(picture.past, now, space.disk_free)
     if space.disk_free >= DISK_FREE_MIN and (ends is None or ends > DISK_FULL_WITHIN_MS):
         return
-    soon = f"The disk will be full in about {span(ends)} at this rate" if ends else "The disk is nearly full"
+    is_full = picture.told.storage.full_since is not None
+    little = "The disk is nearly full" if is_full else f"The disk has little room left: {size(space.disk_free)}"
+    soon = f"The disk will be full in about {span(ends)} at this rate" if ends else little
     yield Finding(
         code="disk-fills", severity="critical", alert="BunqueueDiskFillsUp", title=soon, weight=900 * 10**5,
         cause="Jobs come faster than they leave, finished ones are kept for long, or something else fills the disk.",
         evidence=f"{size(space.disk_free)} of {size(space.disk)} are free{'' if ends else f', less than {size(DISK_FREE_MIN)}'}; the queue's file has {size(space.file)}."
-        + (" What brings jobs or data is refused; what empties the queues goes on." if picture.told.storage.full_since is not None else "")
+        + (" What brings jobs or data is refused; what empties the queues goes on." if is_full else "")
         + _fullest(picture),
         since=picture.told.storage.full_since,
         numbers={"diskFree": space.disk_free, "file": space.file} | ({"fullInMs": int(ends)} if ends else {}),
