@@ -263,7 +263,7 @@ OTHERS = [
     Mutant("pages/stuck.py", "soon = max(STUCK_SOON_MS,", "soon = max(0,", "a job of some seconds counts as stuck"),
     Mutant("pages/stuck.py", ", STUCK_SOON_TIMES * slowest)", ")", "a queue whose jobs now and then take long cries wolf"),
     Mutant("pages/stuck.py", "if done >= STUCK_SOON_MIN else late", "if True else late", "a hang is judged soon by a dozen jobs"),
-    Mutant("pages/stuck.py", "done < STUCK_MIN:", "done < 0:", "what is usual is judged by a job or two"),
+    Mutant("pages/stuck.py", "done < USUAL_MIN:", "done < 0:", "what is usual is judged by a job or two"),
     Mutant("pages/queue_findings.py", "for since, job_id in queue.longest if now - since >= after]", "for since, job_id in queue.longest[:1]]", "of jobs that hang one is named"),
     Mutant("pages/findings.py", "if not space.disk or picture.told.storage.is_failing:", "if not space.disk:", "one full disk is two findings"),
     Mutant("pages/findings.py", "waits.waiting > (0 if most is None else most.completed)", "waits.waiting", "jobs that wait are taken for what fills the disk"),

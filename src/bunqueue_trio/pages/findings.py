@@ -15,9 +15,9 @@ from msgspec import Struct
 from bunqueue_trio.config import MIB
 from bunqueue_trio.pages.act_findings import act_findings
 from bunqueue_trio.pages.cluster_findings import cluster_findings
-from bunqueue_trio.pages.new_findings import held_by, hung_workers
+from bunqueue_trio.pages.new_findings import OVER_MS, held_by, hung_workers
 from bunqueue_trio.pages.queue_findings import Candidates, gone
-from bunqueue_trio.pages.words import Given, count, line, size, span
+from bunqueue_trio.pages.words import Given, count, in_state, line, size, span
 from bunqueue_trio.protocol.codec import encode
 from bunqueue_trio.runtime.history import MINUTE_MS, Minute, Past
 from bunqueue_trio.runtime.picture import QueueLook, WorkerLook
@@ -223,7 +223,7 @@ def _disk(picture: Picture) -> Iterator[Finding]:
 def _fullest(picture: Picture) -> str:
     """Say which queues hold most jobs, and in which state: that is what most likely fills the file."""
     held = [
-        (n, f"{n:,} {called} in {queue.name}")
+        (n, f"{in_state(n, called)} in {queue.name}")
         for queue in picture.queues
         for n, called in ((queue.waiting, "waiting"), (queue.delayed, "delayed"), (queue.completed, "completed"), (queue.dead, "dead letters"))
         if n
@@ -314,7 +314,7 @@ def _slow(picture: Picture) -> Iterator[Finding]:
             code="commits-slow", severity="warning", alert="BunqueueCommitsSlow", weight=500 * 10**5, until=until,
             title=f"The {kind} {keeps}: one commit in a hundred {takes} more than {span(commits)}",
             cause=f"A {kind} is slow, or busy with other work, or more is pushed than it can write.",
-            evidence=f"{count(pending, 'changed job')} wait to be written.",
+            evidence=f"{count(pending, 'changed job waits', 'changed jobs wait')} to be written.",
             numbers={"p99Ms": int(commits), "pending": pending}, commands=(line("storage"),),
         )  # fmt: skip
     lag = p99(told, "loop_lag", first.lags if first else None)
@@ -366,9 +366,11 @@ def _late(picture: Picture) -> Iterator[Finding]:
 
 def _back(picture: Picture) -> Iterator[Finding]:
     for each in picture.told.errors_back:
+        last = each.back_at if each.last_at is None else each.last_at
+        until = last if picture.told.now - last >= OVER_MS else None
         yield Finding(
-            code="error-back", severity="warning", weight=10**7 + each.times, queue=each.queue or None, since=each.back_at,
-            title=f"{each.queue}: an error that was fixed is back: {each.shape[:200] or 'none was given'}",
+            code="error-back", severity="warning", weight=10**7 + each.times, queue=each.queue or None, since=each.back_at, until=until,
+            title=f"{each.queue}: an error that was fixed {'is' if until is None else 'was'} back: {each.shape[:200] or 'none was given'}",
             cause="What was done about it does not hold, or an old version of the workers runs still.",
             evidence=f"{count(each.times, 'job')} died of it since; it was marked as fixed {span(picture.told.now - each.fixed_at)} ago.",
             remedy="Look at its newest dead letters.", numbers={"died": each.times},

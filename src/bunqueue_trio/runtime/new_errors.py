@@ -73,9 +73,9 @@ class NewErrors:
             if len(self._known) < KNOWN_MAX:
                 self._known.add(key)
 
-    def told(self, muted: Collection[str]) -> tuple[NewError, ...]:
-        """Return those that somebody may want to hear of."""
-        return tuple(seen for key, seen in self._seen.items() if key not in muted)
+    def told(self, marked: Collection[str]) -> tuple[NewError, ...]:
+        """Return those of which nobody has said anything: neither that they are fixed, nor that they are muted."""
+        return tuple(seen for key, seen in self._seen.items() if key not in marked)
 
 
 def _is_failure(row: FinishedRow, told: _Note) -> bool:
