@@ -19,7 +19,7 @@ from bunqueue_trio.config.spelling import (
     parse_whole,
 )
 from bunqueue_trio.config.tokens import read_tokens
-from bunqueue_trio.errors import StartupError
+from bunqueue_trio.errors import StartupError, reason_of
 
 _ALIASES = {
     "warn": "warning", "err": "error", "fatal": "critical", "trace": "debug",
@@ -102,7 +102,7 @@ def _read_file(file: Path) -> dict[str, Any]:
     try:
         content = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise StartupError(f"{file}: cannot be read: {error}") from None
+        raise StartupError(f"{file}: cannot be read: {reason_of(error)}") from None
     known = {each: f.name for f in fields(Settings) for each in (f.name, f.metadata["env"], f.metadata["old"])}
     found: dict[str, Any] = {}
     for key, value in content.items():
