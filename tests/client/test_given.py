@@ -233,6 +233,7 @@ class _Called:
     def __call__(self, job: Job) -> Iterator[int]:
         yield 1
 
+
 def _nothing() -> None: ...
 
 
@@ -262,11 +263,10 @@ async def test_a_refusal_calls_a_field_what_it_is_called_in_python():
     wrong: Any = "x"
     number: Any = 5
     async with Bunqueue() as bunqueue:
-        with pytest.raises(Refused, match="^max_attempts must be a number$"):
+        with pytest.raises(Refused, match=r"^max_attempts must be a number$"):
             await bunqueue.client.push("q", max_attempts=wrong)
         with pytest.raises(Refused, match=r"^jobs\[1\]: unique_key must be a string$"):
             await bunqueue.client.push_many("q", [{"data": 1}, {"data": 1, "unique_key": number}])
-
 
 
 @pytest.mark.parametrize("handler", [_waits, _yields, _Called()], ids=["async", "plain", "called"])

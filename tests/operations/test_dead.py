@@ -61,7 +61,10 @@ def test_dead_letters_are_shown_and_retried(server: Running):
     assert ask(server, "dead", "q", "--json")[1:] == ("", "")
     unknown = "q: no dead letters with an error of this group; `dead --groups` lists the groups\n"
     assert ask(server, "dead", "q", "--group", "nothing")[1:] == ("", unknown)
-    assert ask(server, "dead", "q", "--error", "nothing")[1:] == ("", "q: no dead letters with this text in their error\n")
+    assert ask(server, "dead", "q", "--error", "nothing")[1:] == (
+        "",
+        "q: no dead letters with this text in their error\n",
+    )
     done = ask(server, "retry", "q", "--id", "nobody")
     assert (done.code, done.out) == (1, "")
     assert "No dead letter of this id in this queue" in done.err

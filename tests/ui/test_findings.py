@@ -121,7 +121,10 @@ def test_what_fills_the_disk_is_named_with_a_line_that_helps():
 def test_a_disk_is_nearly_full_only_once_jobs_are_refused():
     """One word for one thing: with less than 256 MiB it has little room left, and takes all jobs."""
     little = storage(space=Space(GIB, 0, 200 * MIB, GIB))
-    titles = [find(Picture(told, [], Past()))[0].title for told in (little, storage(space=Space(GIB, 0, 9 * MIB, GIB), full_since=NOW))]
+    titles = [
+        find(Picture(told, [], Past()))[0].title
+        for told in (little, storage(space=Space(GIB, 0, 9 * MIB, GIB), full_since=NOW))
+    ]
     assert titles == ["The disk has little room left: 200 MiB", "The disk is nearly full"]
 
 

@@ -41,7 +41,9 @@ def test_what_began_with_a_new_error_began_with_its_first_death():
     fresh = NewError("abc", "SMTP said …", NOW - MINUTE - 2000, NOW - MINUTE, 40, {"q": 40})
     (finding,) = find(Picture(GOOD, [queue(dead=40)], Past(queues={"q": dies}, errors=[fresh])))
     assert (finding.since, finding.title) == (NOW - MINUTE - 2000, "q: 40 jobs died within 2 s")
-    (finding,) = find(Picture(GOOD, [queue(dead=40)], Past(queues={"q": dies}, errors=[fresh._replace(queues={"q": 39})])))
+    (finding,) = find(
+        Picture(GOOD, [queue(dead=40)], Past(queues={"q": dies}, errors=[fresh._replace(queues={"q": 39})]))
+    )
     assert finding.since == NOW - 2 * MINUTE, "one died of another error, nobody knows when"
 
 

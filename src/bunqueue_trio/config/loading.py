@@ -67,7 +67,9 @@ def load(environ: Mapping[str, str], *, file: Path | None = None, flags: Mapping
         warnings.append(f"{sources['store']} is not used: --data-path names a file, and flags win")
         del values["store"]
         sources["store"] = "default"
-    stronger = [name for name in instead_of_bind(values.get("bind", ())) if places.get(name, _NOWHERE) < places.get("bind", 0)]
+    stronger = [
+        name for name in instead_of_bind(values.get("bind", ())) if places.get(name, _NOWHERE) < places.get("bind", 0)
+    ]
     if stronger:
         warnings.append(
             f"{sources['bind']} is not used: {sources[stronger[0]]} says where to listen, and {_WIN[places[stronger[0]]]}"

@@ -37,10 +37,10 @@ def check_url(url: str) -> None:
     try:
         parts = urlsplit(http_url(url))
         # A port that is none raises, too.
-        is_place = parts.scheme == "unix" or (parts.hostname is not None and (parts.port is None or parts.port > 0))
+        is_place = parts.scheme in ("http", "https") and parts.hostname is not None and parts.port != 0
     except ValueError:
         is_place = False
-    if not is_place or parts.scheme not in ("unix", "http", "https"):
+    if not is_place and not url.startswith("unix:"):
         raise Refused(400, f"{masked(url)!r} is not host:port, ws(s)://host:port, http(s)://host:port or unix:/path")
 
 
