@@ -61,7 +61,10 @@ def test_dead_letters_are_shown_and_retried(server: Running):
     assert ask(server, "dead", "q", "--json")[1:] == ("", "")
     unknown = "q: no dead letters with an error of this group; `dead --groups` lists the groups\n"
     assert ask(server, "dead", "q", "--group", "nothing")[1:] == ("", unknown)
-    assert ask(server, "dead", "q", "--error", "nothing")[1:] == ("", "q: no dead letters with this error\n")
+    assert ask(server, "dead", "q", "--error", "nothing")[1:] == (
+        "",
+        "q: no dead letters with this text in their error\n",
+    )
     done = ask(server, "retry", "q", "--id", "nobody")
     assert (done.code, done.out) == (1, "")
     assert "No dead letter of this id in this queue" in done.err
@@ -129,13 +132,13 @@ def test_dead_letters_are_seen_retried_and_deleted_by_their_error(server: Runnin
         assert len(ask(server, "dead", "e", "--error", "no such").out.splitlines()) == 1 + 2
         assert len(ask(server, "dead", "e", "--error", "no such", "--limit", "1").out.splitlines()) == 1 + 1
         done = ask(server, "retry", "e", "--error", "timeout", "--yes")
-        assert done.out == "e: 2 of 2 dead letters with this error retried\n"
+        assert done.out == "e: 2 of 2 dead letters with this text in their error retried\n"
         assert (
             ask(server, "purge", "e", "--error", "disk", "--yes").out
-            == "e: 2 of 2 dead letters with this error deleted\n"
+            == "e: 2 of 2 dead letters with this text in their error deleted\n"
         )
         done = ask(server, "retry", "e", "--error", "disk", "--yes")
-        assert done.out == "e: 0 of 0 dead letters with this error retried\n"
+        assert done.out == "e: 0 of 0 dead letters with this text in their error retried\n"
         counts = client.get("/queues/e/counts").json()["counts"]
         assert (counts["waiting"], counts["failed"]) == (2, 2)
         assert ask(server, "retry", "e", "--id", "x", "--error", "y").code == 2

@@ -114,6 +114,18 @@ def test_what_fills_the_disk_is_named_with_a_line_that_helps():
     (finding,) = [each for each in find(Picture(last, queues[1:], Past())) if each.code == "disk-fills"]
     assert finding.commands == ("bunqueue-trio storage",), "to delete takes room, too"
     assert "outside of the queue" in finding.remedy
+    (finding,) = [each for each in find(Picture(last, [queue("q", dead=1)], Past())) if each.code == "disk-fills"]
+    assert "Most jobs: 1 dead letter in q." in finding.evidence
+
+
+def test_a_disk_is_nearly_full_only_once_jobs_are_refused():
+    """One word for one thing: with less than 256 MiB it has little room left, and takes all jobs."""
+    little = storage(space=Space(GIB, 0, 200 * MIB, GIB))
+    titles = [
+        find(Picture(told, [], Past()))[0].title
+        for told in (little, storage(space=Space(GIB, 0, 9 * MIB, GIB), full_since=NOW))
+    ]
+    assert titles == ["The disk has little room left: 200 MiB", "The disk is nearly full"]
 
 
 def test_the_time_until_the_disk_is_full():
@@ -215,7 +227,7 @@ def incidents() -> list[Picture]:
         queue("a b", waiting=3, oldest_ready_at=NOW - MINUTE),
         queue(waiting=3, oldest_ready_at=NOW - 20 * MINUTE),
     )
-    back = ErrorBack("049476a0149e", "TimeoutError", "q", NOW - 5, NOW - 4, 3)
+    back = ErrorBack("049476a0149e", "TimeoutError", "q", NOW - 5, NOW - 4, 3, NOW - 4)
     lost = replace(GOOD, totals=replace(GOOD.totals, lost_to_stalls=3, stalled=100))
     late = ScheduleFigures(3, 1, 0, (("nightly", NOW),))
     audit = GOOD.audit._replace(faults={"lost": 2})

@@ -3,6 +3,7 @@
 from typing import Any
 
 import trio
+from msgspec.structs import replace
 
 from bunqueue_trio.config import Settings
 from bunqueue_trio.engine.figures import bucket_of
@@ -11,6 +12,7 @@ from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.runtime.history import Past
 from bunqueue_trio.runtime.new_errors import NewError
 from bunqueue_trio.runtime.picture import WorkerLook
+from bunqueue_trio.runtime.statistics import ErrorBack
 from bunqueue_trio.testing.server import Bunqueue
 from tests.ui.night import fail, push, take
 from tests.ui.pictures_of_servers import GOOD, MINUTE, NOW, found, line, queue
@@ -31,6 +33,25 @@ def test_a_new_error_stands_in_the_finding_about_its_queue():
     told = {each.code: each for each in find(Picture(GOOD, [queue(dead=40)], of_others))}
     assert told.keys() == {"jobs-die", "error-new"}
     assert "new for" not in told["jobs-die"].evidence
+
+
+def test_what_began_with_a_new_error_began_with_its_first_death():
+    """The minute in which they died begins before there was any job."""
+    dies = line({"dead": 0}, {"failed": 40, "died": 40})
+    fresh = NewError("abc", "SMTP said …", NOW - MINUTE - 2000, NOW - MINUTE, 40, {"q": 40})
+    (finding,) = find(Picture(GOOD, [queue(dead=40)], Past(queues={"q": dies}, errors=[fresh])))
+    assert (finding.since, finding.title) == (NOW - MINUTE - 2000, "q: 40 jobs died within 2 s")
+    (finding,) = find(
+        Picture(GOOD, [queue(dead=40)], Past(queues={"q": dies}, errors=[fresh._replace(queues={"q": 39})]))
+    )
+    assert finding.since == NOW - 2 * MINUTE, "one died of another error, nobody knows when"
+
+
+def test_an_error_that_was_back_for_a_while_is_of_the_past():
+    for last, until, words in ((NOW - MINUTE, None, "is back"), (NOW - 3 * MINUTE, NOW - 3 * MINUTE, "was back")):
+        back = ErrorBack("abc", "Late", "q", NOW - 60 * MINUTE, NOW - 9 * MINUTE, 3, last)
+        (finding,) = find(Picture(replace(GOOD, errors_back=(back,)), [], Past()))
+        assert (finding.until, finding.title) == (until, f"q: an error that was fixed {words}: Late")
 
 
 def test_a_new_error_of_which_a_few_die_in_each_of_many_queues_is_found():
@@ -103,8 +124,9 @@ async def test_what_is_new_is_what_no_dead_letter_is_of(autojump_clock: object) 
         await run(c.Cancel(id=(await take(bunqueue, "q", 1))[0][0], reason="no"))
         assert len(errors()) == 1, "nobody's word, and no job that waited for another"
         key = server.past().errors[0].fingerprint
-        await run(c.MarkGroup(fingerprint=key, mark="muted"))
-        assert errors() == []
+        for mark in ("muted", "fixed"):
+            await run(c.MarkGroup(fingerprint=key, mark=mark))
+            assert errors() == [], "somebody knows of it; once it is back, that is what is said of it"
         await run(c.MarkGroup(fingerprint=key, mark="none"))
         await minutes(bunqueue, 61)
         await fail(bunqueue, "q", 1, "no room for {}")

@@ -44,7 +44,7 @@ from bunqueue_trio.protocol.replies import DeadLetter, GroupsReply, ListedJob, R
 # A server gives no more at once.
 PAGE_MAX, GROUPS_MAX = 1000, 100
 _WITH_THIS = {
-    "error": " with this error",
+    "error": " with this text in their error",
     "fingerprint": " with an error of this group; `dead --groups` lists the groups",
 }
 _WHY_STILL = {
@@ -279,8 +279,9 @@ def told_of(queue: str | None, which: dict[str, Any], how_many: int, of: int | N
     """Return how dead letters are spoken of."""
     where = "all queues" if queue is None else queue
     is_one = {"queue"} < which.keys() | {"queue"} <= {"queue", "error", "fingerprint"}
+    like = " with this error" if "fingerprint" in which else " with this text in their error"
     told = count(how_many, "dead letter") if of is None else f"{how_many:,} of {count(of, 'dead letter')}"
-    return f"{where}: {told}{' with this error' if is_one else ''}"
+    return f"{where}: {told}{like if is_one else ''}"
 
 
 def _retry_which(

@@ -8,7 +8,7 @@ import click
 
 from bunqueue_trio.cli.remote import CALLED, Refusal, answer, at, json_of, json_option, page_of, with_server
 from bunqueue_trio.logs.printable import printable
-from bunqueue_trio.pages.words import count, reached, size, span, typed_ms
+from bunqueue_trio.pages.words import count, in_state, reached, size, span, typed_ms
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.server_replies import StorageView
 
@@ -58,7 +58,7 @@ def _rows(told: StorageView) -> list[tuple[str, str]]:
     )
     rows.append(("pending", f"{count(told.pending, 'changed job waits', 'changed jobs wait')} to be written"))
     rows.append(
-        ("jobs", ", ".join(f"{n:,} {CALLED.get(state, state)}" for state, n in told.jobs.items() if n) or "none")
+        ("jobs", ", ".join(in_state(n, CALLED.get(state, state)) for state, n in told.jobs.items() if n) or "none")
     )
     if told.kinds:
         rows.append(
@@ -110,7 +110,7 @@ def health(url: str, token: str | None, *, as_json: bool) -> None:
         more |= {} if disk is None else {"diskFull": disk.disk_full}
         click.echo(json.dumps(told | more))
     else:
-        counts = ", ".join(f"{n:,} {CALLED.get(name, name)}" for name, n in told["queues"].items())
+        counts = ", ".join(in_state(n, CALLED.get(name, name)) for name, n in told["queues"].items())
         click.echo(
             printable(f"{told['status']}: up {span(told['uptime'] * 1000)}, version {told['version']}; {counts}")
         )

@@ -261,6 +261,9 @@ PICTURE_MS = SECOND_MS
 # The time in which a supervised task may use its budget.
 RESTARTS_WINDOW_MS = 60 * SECOND_MS
 
+# Jobs of a queue that have completed before it is known how long one usually takes.
+USUAL_MIN = 10
+
 # --- what is noted of jobs and acts --------------------------------------------------------------
 # Failed attempts that are kept of a job, the newest: what comes before says the same.
 ATTEMPTS_KEPT = 20

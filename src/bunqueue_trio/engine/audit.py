@@ -181,7 +181,7 @@ class Pass:
     def _dependencies(self, job: Job) -> None:
         waiting_on = (job.note and job.note.waiting_on) or ()
         if (job.state is State.WAITING_CHILDREN) is not bool(waiting_on):
-            self.note("dependents", f"job {job.id} is {job.state} and waits for {len(waiting_on)} jobs")
+            self.note("dependents", f"job {job.id} is {job.state} and waits for {len(waiting_on)} others")
         if self._engine.has_chores:
             # Who waits for what has ended may not know it yet.
             return
@@ -300,7 +300,7 @@ class Pass:
         if waiting is None:
             return
         if self._engine.standing(dependency) is None:
-            self.note("dependents", f"{len(waiting)} jobs wait for {dependency}, which is not unfinished")
+            self.note("dependents", f"jobs wait for {dependency}, which is not unfinished: {len(waiting)}")
         for job in islice(waiting, AUDIT_SLICE):
             if dependency not in ((job.note and job.note.waiting_on) or ()):
                 self.note("dependents", f"job {job.id} is noted to wait for {dependency}, and does not")

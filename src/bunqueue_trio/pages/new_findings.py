@@ -31,6 +31,12 @@ def told_of(past: Past, queue: str, now: int) -> str:
     return f"; {count(n, 'job')} of an error that is new for {span(now - worst.since)}, {often(worst)}: “{worst.shape[:_SHAPE_MAX]}”"
 
 
+def first_death(past: Past, queue: str, died: int) -> int | None:
+    """Return when the first of the jobs of a queue died, where all that died are of errors that are new; else nobody knows."""
+    new = [error for error in past.errors if queue in error.queues]
+    return min(error.since for error in new) if new and sum(error.queues[queue] for error in new) >= died else None
+
+
 def new_errors(past: Past, now: int, told: set[str]) -> Iterator[Fields]:
     """Yield the findings about new errors that many died of, where no finding about one of their queues says so."""
     for error in past.errors:

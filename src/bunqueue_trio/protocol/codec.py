@@ -434,6 +434,10 @@ def _number(shape: types.IntType | types.FloatType, raw: bytes, name: str, *, is
 
 def _check_length(shape: types.StrType | types.ListType, length: int, name: str, unit: str) -> None:
     if shape.min_length is not None and length < shape.min_length:
-        raise errors.INVALID_FIELD.refuse(name, f"must be at least {shape.min_length} {unit}")
+        raise errors.INVALID_FIELD.refuse(name, f"must be at least {_units(shape.min_length, unit)}")
     if shape.max_length is not None and length > shape.max_length:
-        raise errors.INVALID_FIELD.refuse(name, f"must be at most {shape.max_length} {unit}")
+        raise errors.INVALID_FIELD.refuse(name, f"must be at most {_units(shape.max_length, unit)}")
+
+
+def _units(n: int, unit: str) -> str:
+    return f"{n} {unit if n != 1 else unit[:-1]}"

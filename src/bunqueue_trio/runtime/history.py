@@ -202,10 +202,10 @@ class History:
         sums[_FAILED] += sum(failed.values())
         return sums
 
-    def past(self, died: Mapping[str, int], failed: Mapping[str, int], muted: Collection[str] = ()) -> Past:
-        """Return what is known by now; ``died`` counts the jobs since the last minute ended, ``failed`` the attempts; of ``muted`` errors nothing is said."""
+    def past(self, died: Mapping[str, int], failed: Mapping[str, int], marked: Collection[str] = ()) -> Past:
+        """Return what is known by now; ``died`` counts the jobs since the last minute ended, ``failed`` the attempts; of errors that are ``marked`` nothing is said here."""
         lines = {name: tuple(line) for name, line in self._lines.items()}
-        return Past(tuple(self._minutes), lines, dict(died), self._counted, dict(failed), self.errors.told(muted))
+        return Past(tuple(self._minutes), lines, dict(died), self._counted, dict(failed), self.errors.told(marked))
 
 
 def _with(counts: Sequence[int], failed: int) -> Sequence[int]:

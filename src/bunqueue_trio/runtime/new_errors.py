@@ -103,14 +103,14 @@ class NewErrors:
                 if len(self._known) < KNOWN_MAX:
                     self._known.add(key)
 
-    def told(self, muted: Collection[str]) -> tuple[NewError, ...]:
-        """Return those that somebody may want to hear of."""
+    def told(self, marked: Collection[str]) -> tuple[NewError, ...]:
+        """Return those of which nobody has said anything: neither that they are fixed, nor that they are muted."""
         tried = {key: one for key, one in self._tried.items() if key not in self._seen and one.tried}
         dead = {
             key: one._replace(tried=self._tried[key].tried) if key in self._tried else one
             for key, one in self._seen.items()
         }
-        return tuple(one for key, one in (dead | tried).items() if key not in muted)
+        return tuple(one for key, one in (dead | tried).items() if key not in marked)
 
 
 def _is_failure(row: FinishedRow, told: _Note) -> bool:

@@ -237,7 +237,7 @@ class Server:
             queues_rate_limited=self.engine.gates.rate_limited,
             schedules=ScheduleFigures(len(planner.plans), planner.late, planner.left_out, tuple(planner.lately.items())),
             errors_back=tuple(
-                ErrorBack(key, mark.shape, mark.queue, mark.at, mark.back_at or 0, mark.times)
+                ErrorBack(key, mark.shape, mark.queue, mark.at, mark.back_at or 0, mark.times, mark.last_at)
                 for key, mark in self.engine.marks.back()
             ),
             reruns_held=tuple(held(self.engine, self.clock.now())),
@@ -330,7 +330,7 @@ class Server:
     def past(self) -> Past:
         """Return what happened in the last hours, minute by minute."""
         self.history.errors.note_tried(self.engine.retrying)
-        return self.history.past(self.engine.figures.died, self.engine.figures.failed, self.engine.marks.muted)
+        return self.history.past(self.engine.figures.died, self.engine.figures.failed, self.engine.marks)
 
     def new_id(self) -> str:
         """Return a new id for a peer."""

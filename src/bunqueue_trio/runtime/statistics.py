@@ -146,6 +146,8 @@ class ErrorBack(NamedTuple):
     fixed_at: int
     back_at: int
     times: int
+    last_at: int | None
+    """When a job died of it last; None: nobody has noted that."""
 
 
 class QuietLook(NamedTuple):

@@ -361,4 +361,4 @@ async def _step(ask: Ask, action: Action, form: Form, done: int, **more: Any) ->
     except Refused as refused:
         if not done:
             raise
-        raise Wrong(f"{refused}; {count(done, 'job')} were done before", refused.status) from None
+        raise Wrong(f"{refused}; {count(done, 'job was', 'jobs were')} done before", refused.status) from None

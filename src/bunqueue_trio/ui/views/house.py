@@ -41,7 +41,7 @@ async def storage(ask: Ask) -> Screen:
     return Screen(
         "storage.html", "Storage", "storage",
         {
-            "space": space, "little": DISK_FREE_MIN, "log": told.storage.log_bytes, "pending": told.storage.pending, "growth": growth_an_hour(past, told.now, space.file),
+            "space": space, "is_full": told.storage.full_since is not None, "little": DISK_FREE_MIN, "log": told.storage.log_bytes, "pending": told.storage.pending, "growth": growth_an_hour(past, told.now, space.file),
             "ends": full_in_ms(past, told.now, space.disk_free) if space.disk else None, "jobs": told.jobs,
             "unfinished": told.unfinished, "commits": told.storage.commits, "durable": told.storage.durable_commits,
             "commit_ms": p99(told, "commit", None), "found": [each for each in found if each.code in _OF_STORAGE],
