@@ -306,5 +306,5 @@ def test_a_reserve_that_is_larger_than_what_is_little_for_others_is_found_when_i
     (finding,) = find(Picture(told, [], Past()))
     assert (finding.code, finding.since) == ("disk-fills", NOW)
     assert finding.evidence.startswith(
-        "10.0 GiB of 100 GiB are free; the queue's file has 1.0 GiB. That is kept for what empties the queues: "
+        "10.0 GiB of 100 GiB are free; the queue's file has 1.0 GiB. What brings jobs or data is refused"
     )
