@@ -160,6 +160,10 @@ class StoreError(Exception):
     """The disk refused a transaction. Nothing of it was written, and it may be tried again."""
 
 
+class StoreBusy(StoreError):
+    """Another process writes to the file now. Whoever may wait for it, and is not in the event loop, does so."""
+
+
 class TakenOver(Exception):
     """Another server leads the store now: this one may write nothing any more, and ends without an answer to anybody."""
 

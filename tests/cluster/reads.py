@@ -214,7 +214,5 @@ class Reads:
         wanted = {
             next(fin for fin in keys if fin >= low + (high - low) * n // max(1, points - 1)) for n in range(points)
         }
-        return [
-            (self.table("finished")[fin][_AT["finished_at"]], self.size(self.table("finished")[fin]))
-            for fin in sorted(wanted)
-        ]
+        rows = [self.table("finished")[fin] for fin in sorted(wanted)]
+        return [(row[_AT["finished_at"]], self.size(row), row[_AT["queue"]], row[_AT["state"]]) for row in rows]

@@ -245,7 +245,7 @@ def check_structure(engine: Engine, in_flight: list[Job]) -> None:
 
 def check_timers(timers: Timers, jobs: list[Job]) -> None:
     armed = [job for job in jobs if job.armed is not None]
-    entries = Counter((when, id(job)) for when, _, job in timers._heap)
+    entries = Counter((when, id(job)) for when, _, job in [*timers._heap, *timers._old])
     for job in jobs:
         assert (job.due is None) == (job.armed is None)
         if job.armed is not None and job.due is not None:
@@ -285,5 +285,5 @@ def check_empty(engine: Engine) -> None:
         assert [*queue.active, *queue.delayed, *queue.waiting_children] == []
         assert len(queue.ready) == 0
         assert (queue.ready._lines, list(queue.ready._priorities)) == ({}, [])
-    left = [job for timers in (engine.schedule, engine.leases) for _, _, job in timers._heap]
+    left = [job for timers in (engine.schedule, engine.leases) for _, _, job in [*timers._heap, *timers._old]]
     assert all(job.data == b"" for job in left), "a payload outlives its job"

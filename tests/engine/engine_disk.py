@@ -74,6 +74,8 @@ def freeze(changes: Changes) -> Batch:
 class Disk:
     """What is committed. A batch that does not fit what is there is an error of the engine."""
 
+    at_once = True
+
     def __init__(self) -> None:
         self.jobs: dict[int, Job] = {}
         self.finished: dict[str, Job] = {}

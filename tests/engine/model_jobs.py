@@ -132,6 +132,7 @@ class Jobs(Past, Schedules):
             ids.append(self.push_one(spec, command.queue, now, stands_for, ended))
             if spec.job_id:
                 stands_for[spec.job_id] = ids[-1]
+                ended.pop(spec.job_id, None)
         self.reserved = None
         yield {"ids": ids}
 

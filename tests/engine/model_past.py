@@ -35,6 +35,33 @@ class Like(dict[str, Any]):
         return isinstance(other, dict) and {name: other.get(name) for name in self} == dict(self)
 
 
+class Something:
+    """Equal to anything but None."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        return other is not None
+
+
+SOMETHING = Something()
+
+
+class Beginning:
+    """Equal to the first ones of a list, however many."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, items: list[Any]) -> None:
+        self.items = items
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, list) and other == self.items[: len(other)]
+
+    def __repr__(self) -> str:
+        return f"the first of {self.items}"
+
+
 class Between:
     """Equal to any number from one to another."""
 
@@ -213,7 +240,12 @@ class Past(Crew):
         else:
             jobs = self.records(command.queue, command.state)
         told = [view(self, job) | {"reason": reason_of(job)} for job in jobs[: command.limit]]
-        return {"jobs": told, "next": ANY if jobs[command.limit :] else None}
+        kept = [job for job in self.durable().ended if (job.queue, job.state) == (command.queue, command.state)]
+        return (
+            {"jobs": told, "next": SOMETHING if jobs[command.limit :] else None}
+            if len(kept) <= len(jobs)
+            else self.page("jobs", told)
+        )
 
     def dlq(self, command: c.Dlq, now: int, owner: str | None) -> Reply:
         self.check_queue(command.queue)
@@ -226,11 +258,15 @@ class Past(Crew):
             for job in dead[: command.limit]
         ]  # fmt: skip
         counted = [job for job in self.durable().ended if (job.queue, job.state) == (command.queue, "failed")]
-        return {
-            "entries": entries,
-            "total": Between(len(dead), len(counted)),
-            "next": ANY if dead[command.limit :] else None,
-        }
+        page = {"entries": entries, "next": SOMETHING if dead[command.limit :] else None}
+        if len(counted) > len(dead):
+            page = self.page("entries", entries)
+        return page | {"total": Between(len(dead), len(counted))}
+
+    @staticmethod
+    def page(name: str, items: list[Any]) -> Reply:
+        """A page of the store of which some are gone since the last commit: it may be shorter, and the last one."""
+        return {name: Beginning(items), "next": ANY}
 
     def dlq_groups(self, command: c.DlqGroups, now: int, owner: str | None) -> Reply:
         self.check_queue(command.queue)

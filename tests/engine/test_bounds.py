@@ -1,11 +1,13 @@
 """No step of the engine does more than so much, whatever a client asks for; what is left comes in the next steps."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from msgspec import Raw
 
 from bunqueue_trio.config import ADVANCE_MAX, DELIVERED_BYTES, DEPENDENCIES_MAX, PULL_BATCH_BYTES
+from bunqueue_trio.engine.commands.push import Bulk
 from bunqueue_trio.engine.job import Job, State
 from bunqueue_trio.engine.queue import Rules
 from bunqueue_trio.errors import Refused
@@ -205,6 +207,48 @@ def test_ended_dependencies_are_looked_up_once_a_command(bench: Bench, monkeypat
     spec = c.JobSpec(data=Raw(b"1"), depends_on=[first] * 100)
     bench.do(c.PushBatch(queue="q", jobs=[spec] * 50))
     assert looks == [[first]]
+
+
+@pytest.mark.parametrize("kind", ["ended", "open", "one", "earlier"])
+@pytest.mark.parametrize(("jobs", "names"), [(2000, 1), (200, 10), (20, 100)])
+def test_a_step_of_a_bulk_push_has_a_bounded_number_of_dependencies(
+    bench: Bench, moves: list[int], monkeypatch: pytest.MonkeyPatch, jobs: int, names: int, kind: str
+):
+    """Looked up, each once, or kept of the jobs that are added."""
+    looked, outcome = [0], type(bench.engine).outcome
+
+    def counted(*args: Any) -> State | None:
+        looked[-1] += 1
+        return outcome(*args)
+
+    monkeypatch.setattr(type(bench.engine), "outcome", counted)
+    others = [bench.push("others", job_id=f"other-{n}") for n in range(1 if kind == "one" else jobs * names)]
+    if kind == "ended":
+        for _ in others:
+            bench.ack(bench.pull_id("others") or "")
+        bench.commit()
+    named = ["own-0" if kind == "earlier" else others[n % len(others)] for n in range(jobs * names)]
+    own = [c.JobSpec(data=Raw(b"1"), job_id="own-0")]
+    specs = own + [
+        c.JobSpec(data=Raw(b"1"), depends_on=named[n : n + names]) for n in range(0, len(named), names)
+    ]  # fmt: skip
+    moves[:], most = [0], max(50, 1 + names)
+    bulk = Bulk(bench.engine, c.PushBatch(queue="q", jobs=specs), looked_at=50)
+    assert not bulk.prepare()
+    done = False
+    while not done:
+        looked.append(0)
+        moves.append(0)
+        before = len(bulk.reply.ids)
+        done = bulk.add(50, bench.now)
+        added = specs[before : len(bulk.reply.ids)]
+        assert len(added) + sum(len(each.depends_on) for each in added) <= most
+    assert max(looked) <= 50 + names
+    assert sum(looked) == (0 if kind == "earlier" else len(others))
+    assert max(moves) <= most
+    assert bench.engine.reserved is None
+    assert len(bulk.reply.ids) == 1 + jobs
+    check_structure(bench.engine, [])
 
 
 def test_what_is_over_is_over_however_much_else_is_due(bench: Bench):

@@ -49,7 +49,7 @@ def test_a_dependency_that_had_ended_may_be_forgotten_meanwhile(bench: Bench, is
     bulk = begun(bench, spec(depends_on=[first]), spec(depends_on=[first]))
     bench.do(c.Push(queue="q", data=Raw(b"1"), job_id=first))
     bench.do(c.Cancel(id=first))
-    bulk.add(2, bench.now)
+    bulk.add(4, bench.now)
     assert [bench.engine.jobs[job_id].state for job_id in bulk.reply.ids] == [State.WAITING] * 2
 
 
@@ -60,6 +60,82 @@ def test_a_dependency_that_ends_badly_meanwhile_ends_its_dependents(bench: Bench
     bench.do(c.Cancel(id=first))
     bulk.add(1, bench.now)
     assert [bench.engine.jobs[job_id].state for job_id in bulk.reply.ids] == [State.FAILED] * 2
+
+
+def stepped(bench: Bench, *specs: c.JobSpec) -> Bulk:
+    """A bulk push that looks at two things in a step."""
+    bulk = Bulk(bench.engine, c.PushBatch(queue="q", jobs=[*specs]), looked_at=2)
+    assert not bulk.prepare()
+    return bulk
+
+
+def test_one_that_is_looked_at_in_steps_and_refused_in_a_later_one_leaves_nothing(bench: Bench):
+    first = bench.push()
+    bulk = stepped(bench, spec(job_id="a", depends_on=[first]), spec(), spec(depends_on=["nobody", "neither"]))
+    with pytest.raises(Refused, match="in use by a job of another queue: a"):
+        bench.do(c.Push(queue="other", data=Raw(b"1"), job_id="a"))
+    with pytest.raises(Refused, match=r"^jobs\[2\]: Dependency job not found: nobody$"):
+        bulk.add(10, bench.now)
+    assert dict(bench.engine.jobs).keys() == {first}
+    bench.do(c.Push(queue="other", data=Raw(b"1"), job_id="a"))
+
+
+def test_the_first_impossible_job_is_named_however_it_is_impossible(bench: Bench):
+    bench.push("other", job_id="taken")
+    wrong = {"foreign": spec(job_id="taken"), "unknown": spec(depends_on=["nobody"]), "empty": c.JobSpec()}
+    for one in wrong.values():
+        for other in wrong.values():
+            with pytest.raises(Refused, match=r"^jobs\[1\]: "):
+                bench.do(c.PushBatch(queue="q", jobs=[spec(), one, other]))
+    both = spec(job_id="taken", depends_on=["nobody"])
+    with pytest.raises(Refused, match="another queue"):
+        bench.do(c.PushBatch(queue="q", jobs=[both]))
+
+
+def test_the_jobs_that_a_bulk_push_names_may_be_its_own_in_whatever_step(bench: Bench):
+    bulk = stepped(bench, *(spec(job_id=f"{n}", depends_on=[f"{n - 1}"] if n else []) for n in range(6)))
+    while not bulk.add(2, bench.now):
+        pass
+    assert [bench.state(f"{n}").state for n in range(6)] == ["waiting", *["waiting-children"] * 5]
+    late = stepped(bench, spec(), spec(), spec(depends_on=["b"]), spec(job_id="b"))
+    with pytest.raises(Refused, match=r"^jobs\[2\]: Dependency job not found: b$"):
+        late.add(2, bench.now)
+
+
+def test_what_others_do_between_two_looks_counts_as_if_it_had_come_before(bench: Bench):
+    bulk = stepped(bench, spec(), spec(), spec(job_id="a"))
+    bench.do(c.Push(queue="other", data=Raw(b"1"), job_id="a"))
+    with pytest.raises(Refused, match=r"^jobs\[2\]: .*another queue: a$"):
+        bulk.add(2, bench.now)
+    first = bench.push()
+    bulk = stepped(bench, spec(depends_on=[first]), spec(), spec(depends_on=[first]))
+    bench.do(c.Cancel(id=first))
+    while not bulk.add(2, bench.now):
+        pass
+    assert [bench.engine.jobs[job_id].state for job_id in bulk.reply.ids] == [State.FAILED, State.WAITING, State.FAILED]
+
+
+def test_a_bulk_push_in_one_step_leaves_the_ids_of_one_that_is_half_in_taken(bench: Bench):
+    begun(bench, spec(), spec(job_id="a"))
+    bench.do(c.PushBatch(queue="other", jobs=[spec(job_id="b")]))
+    with pytest.raises(Refused, match="another queue: a"):
+        bench.do(c.Push(queue="other", data=Raw(b"1"), job_id="a"))
+
+
+def test_an_ended_dependency_that_a_bulk_push_replaces_is_its_new_job(bench: Bench):
+    """The new one ends badly at once, and leaves nothing: who names it after that cannot wait for the old one's success."""
+    for job_id in ("old", "dead"):
+        bench.push(job_id=job_id, max_attempts=1)
+        bench.pull()
+        (bench.ack if job_id == "old" else bench.fail)(job_id)
+    specs = [
+        spec(depends_on=["old"]),
+        spec(job_id="old", depends_on=["dead"], remove_on_fail=True),
+        spec(depends_on=["old"]),
+    ]
+    reply = bench.do(c.PushBatch(queue="q", jobs=specs))
+    assert bench.engine.jobs[reply.ids[0]].state is State.WAITING
+    assert bench.engine.jobs[reply.ids[2]].state is State.FAILED
 
 
 def test_fewer_failures_than_acks_are_a_step_and_one_at_least(bench: Bench):
@@ -86,7 +162,7 @@ def test_a_step_has_fewer_failures_the_longer_their_texts_are(bench: Bench):
     failures = Failures(bench.engine, c.FailBatch(failures=told))
     done = []
     for is_last in (False, False, False, True):
-        assert failures.add(250, bench.now) is is_last
+        assert failures.add(370, bench.now) is is_last
         done.append(sum(bench.state(job_id).state == "failed" for job_id in ids))
     assert done == [2, 4, 5, 6]
 

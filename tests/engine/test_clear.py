@@ -227,3 +227,16 @@ def test_an_obliterated_queue_is_not_done_while_more_is_there(bench: Bench):
     for _ in range(3):
         bench.push()
     assert not bench.do(c.Obliterate(queue="q", limit=2)).done, "a job is left"
+
+
+@pytest.mark.parametrize("command", [c.Obliterate(queue="q"), c.Clean(queue="q", state="waiting-children")])
+def test_jobs_that_wait_for_many_are_more_work_to_remove(bench: Bench, command: c.Command):
+    """Each dependency is to be forgotten: 1,000 jobs may wait for a million."""
+    names = [bench.push("others", delay=1000) for _ in range(1000)]
+    for _ in range(50):
+        bench.push(depends_on=names)
+    said = bench.do(command)
+    assert 0 < said.count < 30
+    while bench.do(command).count:
+        pass
+    assert bench.engine.counts[State.WAITING_CHILDREN] == 0

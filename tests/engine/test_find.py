@@ -328,3 +328,14 @@ def test_a_count_is_how_many_are_found(bench: Bench, monkeypatch: pytest.MonkeyP
         assert sum(page.count for page in pages) == len(ids(bench, limit=1000, **wanted))
         assert (sum(page.scanned for page in pages) == 0) == (not wanted.keys() - {"queue", "state"})
         assert all(page.complete == (page.next is None) for page in pages)
+
+
+@pytest.mark.parametrize(("wanted", "most"), [({"error": "zz"}, 120), ({"fingerprint": "0123456789ab"}, 8)])
+def test_to_look_through_long_errors_ends_a_page_early(bench: Bench, wanted: dict[str, str], most: int):
+    """An error may have 65,536 characters, and to tell what it is may take 3 ms."""
+    for _ in range(130):
+        bench.push(backoff=100_000)
+        bench.fail(bench.pull_id() or "", "e" * 65_536)
+    found = bench.do(c.FindJobs(queue="q", **wanted))
+    assert 0 < found.scanned <= most
+    assert not found.complete

@@ -183,3 +183,13 @@ def test_a_job_that_was_cancelled_is_no_error(bench: Bench):
     assert [group.count for group in bench.do(c.DeadGroups(after=page.next)).groups] == [1]
     page = bench.do(c.Dlq(queue="q", fingerprint="cancelled"))
     assert {entry.job.id for entry in page.entries} == set(token_of)
+
+
+def test_errors_that_take_long_to_tell_are_fewer_to_a_page(bench: Bench):
+    """One of 400 characters may take 2 ms."""
+    for n in range(20):
+        die(bench, f"{chr(97 + n)}{chr(107 - n)} " + "a-" * 200)
+    page = bench.do(c.DeadGroups())
+    assert 5 < len(page.groups) < 12
+    assert page.total == 20
+    assert page.next is not None

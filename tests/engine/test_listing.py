@@ -163,7 +163,7 @@ def test_a_page_of_a_long_list_reads_no_more_than_that_page():
     [
         {"data": b"x" * (REPLAY_BYTES // 4)},
         {"options": Options(tags=("t" * (REPLAY_BYTES // 4),))},
-        {"options": Options(depends_on=tuple(str(n) for n in range(REPLAY_BYTES // 400 + 1)))},
+        {"options": Options(depends_on=tuple(str(n) for n in range(REPLAY_BYTES // 2000 + 1)))},
         {"note": Note(error="e" * (REPLAY_BYTES // 4))},
     ],
     ids=["payloads", "tags", "dependencies", "errors"],

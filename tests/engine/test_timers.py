@@ -1,10 +1,13 @@
 """Deadline heaps: what fires when, and what does not pile up."""
 
+import random
+
 import pytest
 
 from bunqueue_trio.engine import timers as module
-from bunqueue_trio.engine.job import State
+from bunqueue_trio.engine.job import Job, State
 from bunqueue_trio.engine.timers import Timers
+from tests.engine.checks import check_timers
 from tests.engine.make import make_job
 
 
@@ -153,3 +156,60 @@ def test_invalid_entries_are_swept_when_the_valid_have_fired(monkeypatch: pytest
         assert timers.pop_due(1000) is not None
     assert (len(timers), timers._invalid) == (15, 0)
     assert len(timers._heap) == 15
+
+
+def test_a_large_heap_is_swept_by_and_by_and_fires_in_order_all_the_while(monkeypatch: pytest.MonkeyPatch):
+    """Of a million entries it would take 300 ms; meanwhile deadlines come, go, move and come back."""
+    monkeypatch.setattr(module, "_SWEPT_AT_ONCE", 100)
+    monkeypatch.setattr(module, "_SWEEP_MIN", 10)
+    monkeypatch.setattr(module, "_SWEPT", 4)
+    looked, valid = [0], Timers._valid
+
+    def counted(self: Timers, when: int, job: Job) -> bool:
+        looked[-1] += 1
+        return valid(self, when, job)
+
+    monkeypatch.setattr(Timers, "_valid", counted)
+    rng, timers, due = random.Random(6), Timers(active=False), dict[Job, int]()
+    jobs = [make_job(seq) for seq in range(3000)]
+    for job in jobs:
+        timers.arm(job, rng.randrange(1000))
+        due[job] = job.due or 0
+    swept = 0
+    while due:
+        looked.append(0)
+        job = rng.choice(jobs)
+        if rng.random() < 0.8:
+            timers.disarm(job)
+            due.pop(job, None)
+        elif rng.random() < 0.5:
+            # At the same time as before, often.
+            due[job] = rng.choice([job.seq % 1000, 1000 + rng.randrange(1000)])
+            timers.arm(job, due[job])
+        if rng.random() < 0.1 and due:
+            first = timers.pop_due(10_000)
+            assert first is not None
+            assert due[first] == min(due.values())
+            del due[first]
+        swept += bool(timers._old)
+        assert len(timers) == len(due)
+    assert swept > 100
+    assert max(looked) < 300
+    assert (timers.next_due(), len(timers)) == (None, 0)
+
+
+def test_what_fires_while_a_heap_is_swept_is_what_is_due_first(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "_SWEPT_AT_ONCE", 100)
+    monkeypatch.setattr(module, "_SWEPT", 1)
+    timers = Timers(active=False)
+    jobs = [make_job(seq) for seq in range(6000)]
+    for job in jobs:
+        timers.arm(job, 10 * job.seq)
+    for job in jobs[:3001]:
+        timers.disarm(job)
+    assert timers._old
+    for job in jobs[3000:2000:-1]:
+        timers.arm(job, 10 * job.seq)
+    assert fired(timers, 30_020) == [f"job-{seq}" for seq in range(2001, 3003)]
+    assert len(timers) == 6000 - 3003
+    check_timers(timers, jobs)

@@ -50,6 +50,8 @@ async def test_events_of_some_time_are_shown_oldest_first(shell: Shell, bunqueue
 
 async def test_events_are_chosen_and_read_by_a_program(shell: Shell, bunqueue: Bunqueue):
     jobs = [await push(bunqueue, queue, '{"n":1}') for queue in ("a", "b", "a")]
+    # Whose payload only names one.
+    await push(bunqueue, "other", f'{{"jobId":"{jobs[1]}"}}')
     await fail(bunqueue, "a", 1, "boom")
     told = [json.loads(line) for line in (await shell("events", "--queue", "a", "--json")).stdout.splitlines()]
     assert {each["queue"] for each in told} == {"a"}

@@ -95,11 +95,11 @@ async def test_a_census_gets_old(autojump_clock: MockClock):
 
 async def test_a_collection_frees_cycles_and_is_not_repeated_at_once():
     watched = Memory()
-    cycles: list[list[object]] = [[bytearray(1000)] for _ in range(20_000)]
-    for cycle in cycles:
-        cycle.append(cycle)
     gc.disable()
     try:
+        cycles: list[list[object]] = [[bytearray(1000)] for _ in range(20_000)]
+        for cycle in cycles:
+            cycle.append(cycle)
         cycles.clear()
         del cycle
         before, after = await watched.collect()
@@ -108,6 +108,26 @@ async def test_a_collection_frees_cycles_and_is_not_repeated_at_once():
     assert before.objects_used + before.c_used - after.objects_used - after.c_used > 15 * MIB
     before, after = await watched.collect()
     assert before is after
+
+
+async def test_a_collection_leaves_what_is_old_alone(autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch):
+    """Anybody may ask for it, and to look at everything stops the server for as long as it has queues."""
+    looked: list[int] = []
+
+    def note(phase: str, info: dict[str, int]) -> None:
+        looked.append(info["generation"])
+
+    monkeypatch.setattr("bunqueue_trio.runtime.memory._libc", object)
+    monkeypatch.setattr("bunqueue_trio.runtime.memory.read", lambda: None)
+    gc.disable()
+    gc.callbacks.append(note)
+    try:
+        await Memory().collect()
+    finally:
+        gc.callbacks.remove(note)
+        gc.enable()
+    assert looked
+    assert max(looked) < 2
 
 
 async def test_a_census_counts_what_does_not_say_what_it_is_called(autojump_clock: MockClock):

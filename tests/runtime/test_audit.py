@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from bunqueue_trio.config import AUDIT_FINDINGS_MAX, AUDIT_PAUSE_MS
-from bunqueue_trio.engine.audit import AuditFault
+from bunqueue_trio.engine.audit import AuditFault, Pass, Stored
 from bunqueue_trio.engine.audit_kept import Kept
 from bunqueue_trio.engine.job import State
 from bunqueue_trio.protocol import commands as c
@@ -150,6 +150,30 @@ async def test_the_list_of_findings_is_bounded(world: World):
         audit._found(AuditFault("ready", f"fault {n}"))
     assert len(audit.findings) == AUDIT_FINDINGS_MAX
     assert "fault 4" not in audit.findings
+
+
+async def test_jobs_that_depend_on_many_are_looked_at_a_few_at_a_time(
+    running: World, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+):
+    """A hundred of them have 100,000 dependencies, each of which is looked up."""
+    monkeypatch.setattr("bunqueue_trio.runtime.audit.AUDIT_DEPENDENCIES", 20)
+    names = [await running.push(job_id=f"n-{n}") for n in range(10)]
+    for _ in range(9):
+        await running.push(depends_on=names)
+    parts: list[int] = []
+    rows = Pass.rows
+
+    def counted(self: Pass, some: list[Stored], *args: Any) -> None:
+        parts.append(sum(len(each.job.options.depends_on) for each in some if each.job))
+        rows(self, some, *args)
+
+    monkeypatch.setattr(Pass, "rows", counted)
+    watched = auditor(running)
+    nursery.start_soon(watched.run)
+    await trio.sleep(2)
+    assert watched.done == 1
+    assert (max(parts), sum(parts)) == (20, 90)
+    assert watched.findings == {}
 
 
 async def test_facts_and_records_that_changed_under_the_server_are_found(running: World, nursery: trio.Nursery):

@@ -5,6 +5,7 @@ import trio
 from msgspec import Raw
 
 from bunqueue_trio.config import Settings
+from bunqueue_trio.engine.job import State
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.runtime import history as module
 from bunqueue_trio.runtime.history import MINUTES_KEPT, History, Minute, QueueMinute
@@ -168,3 +169,17 @@ async def test_what_died_is_noted_of_queues_of_which_nothing_is_left():
     told = await history.note(minute(MINUTE), [look("a")], {"gone": 4}, {})
     assert {name: each.died for name, each in told.items()} == {"gone": 4}
     assert [each.died for each in history.past({}, {}).queues["gone"]] == [4]
+
+
+def test_of_many_errors_that_are_new_in_one_batch_some_are_noted_at_first():
+    """Each is looked through, in the step of the commit."""
+    history, jobs = History(), Batch(1, 0, False, [])
+    for n in range(12):
+        job = ended(make_job(n + 1, started_at=1), State.FAILED)
+        job.noted().error = f"{chr(97 + n)}{chr(110 - n)} is wrong"
+        jobs.finished.append(finished_row(job))
+    told = []
+    for _ in range(3):
+        history.committed(jobs, 0.0)
+        told.append(len(history.past({}, {}).errors))
+    assert told == [5, 10, 12]

@@ -9,8 +9,9 @@ from bunqueue_trio.config import READER_BYTES_MAX, READER_EVENTS_MAX
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.events import Event
 from bunqueue_trio.runtime.bell import Bell
-from bunqueue_trio.runtime.hub import Hub, Published, Report, Share, Subscription
+from bunqueue_trio.runtime.hub import Hub, Report, Share, Subscription
 from bunqueue_trio.storage.memory import MemoryStore
+from bunqueue_trio.storage.store import Batch
 from tests.runtime.runtime_world import Answers, VirtualThread, World, settled
 from tests.storage.distant import DistantStore
 from tests.storage.ledger import Ledger, keep
@@ -23,8 +24,8 @@ async def hub(running: World) -> Hub:
     return hub
 
 
-def took(subscription: Subscription) -> tuple[list[int], int]:
-    events, missed = subscription.take()
+def took(subscription: Subscription, limit: int | None = None) -> tuple[list[int], int]:
+    events, missed = subscription.take(limit)
     return [event.id for event in events], missed
 
 
@@ -281,6 +282,27 @@ def test_of_what_a_reader_reports_one_end_is_kept_from_it_however_many_batches_i
     for number, job_id in enumerate("aba", 1):
         event = Event(event_type="completed", queue="q", job_id=job_id, timestamp=number)
         places: set[int] = set()
-        report.keep(Share([(event, Published(number, b""))]), places)
+        report.keep(Share(Batch(1, 1, False, (), events=[b""], heard=[event], last_event_id=number), range(1)), places)
         kept += [number] * len(places)
     assert kept == [1, 2], "the third is what somebody else has reported"
+
+
+def test_who_publishes_makes_nothing_for_readers_and_who_reads_some_at_a_time():
+    """A batch has 10,000 events and more: to make them all is a long step."""
+    events = [
+        Event(event_type=kind, queue="q", job_id=f"{n}", timestamp=n)
+        for n in range(1500)
+        for kind in ("pushed", "pulled")
+    ]
+    batch = Batch(1, 1, False, (), events=[b"%d" % n for n in range(3000)], heard=events, last_event_id=3000)
+    hub = Hub(MemoryStore())
+    everything, pulls, of_queue = hub.subscribe(None, Bell()), hub.subscribe(None, Bell()), hub.subscribe("q", Bell())
+    pulls.types = frozenset({"pulled"})
+    hub.publish(batch, 0.0)
+    shares = [reader._waiting[0][0] for reader in (everything, pulls, of_queue)]
+    assert [share and len(share.made) for share in shares] == [0, 0, 0]
+    assert took(everything, 100)[0] == list(range(1, 56))
+    assert [share and len(share.made) for share in shares] == [500, 0, 0]
+    assert took(pulls)[0] == list(range(2, 3001, 2))
+    assert took(everything)[0] == list(range(56, 3001))
+    assert took(of_queue)[0] == list(range(1, 3001))

@@ -7,8 +7,10 @@ import trio
 
 from bunqueue_trio.config import INLINE_BYTES_MAX, INLINE_ROWS_MAX
 from bunqueue_trio.engine.job import State
+from bunqueue_trio.errors import StoreBusy
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.runtime.supervisor import supervise
+from bunqueue_trio.storage.store import Batch
 from tests.runtime.runtime_world import Answers, VirtualThread, World, settled
 from tests.storage.faulty import Fault
 
@@ -177,3 +179,25 @@ async def _hold(lock: trio.Lock, *, task_status: trio.TaskStatus[trio.Event]) ->
 async def _let_go_after(event: trio.Event, seconds: float) -> None:
     await trio.sleep(seconds)
     event.set()
+
+
+async def test_a_file_that_another_process_writes_to_is_left_to_the_flusher_and_is_no_trouble(
+    world: World, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+):
+    """It waits for it in a thread; who waits in the step of a command stops everybody."""
+    world.start(nursery, services=False)
+    await world.push()
+    await world.push()
+    commit, tried = world.store.commit, list[int]()
+
+    def locked(batch: Batch) -> None:
+        tried.append(batch.epoch)
+        if len(tried) == 1:
+            raise StoreBusy("database is locked")
+        assert world.journal.failing is None
+        commit(batch)
+
+    monkeypatch.setattr(world.store, "commit", locked)
+    await world.push()
+    assert tried == [3, 3]
+    assert len(world.stored()) == 3

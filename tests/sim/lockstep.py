@@ -14,6 +14,7 @@ from typing import Any
 from bunqueue_trio.config import AUTO_RETRY_SLICE, RESTART_GRACE_MS, Settings
 from bunqueue_trio.engine.auto_retrying import auto_slice
 from bunqueue_trio.engine.commands import run
+from bunqueue_trio.engine.commands.push import Bulk
 from bunqueue_trio.engine.commands.report import Failures
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.job import Job, State
@@ -175,9 +176,9 @@ class Lockstep:
         bulk = followed.bulk
         if not self.follows(followed.engine):
             return bulk.add(count, now)
-        woken, begun = set(followed.engine.woken), _failures_of(bulk)
+        woken, begun = set(followed.engine.woken), _dealt_with(bulk, count)
         done = bool(self._inside(bulk.add, count, now))
-        items = _failures_of(bulk) - begun if isinstance(bulk, Failures) else count
+        items = _dealt_with(bulk, begun + count) - begun
         answer = json.loads(codec.encode(bulk.reply)) if done else None
         self._after((followed.command, f"next {count}", now), answer, _answer_of(followed.parts, (items, now)), woken)
         return done
@@ -326,9 +327,11 @@ class FollowedBulk:
         return self.lockstep.add_some(self, count, now)
 
 
-def _failures_of(bulk: Any) -> int:
-    """How many failures of a bulk command have been dealt with: how many a step takes, goes by their texts."""
-    return len(bulk._run_at) if isinstance(bulk, Failures) else 0
+def _dealt_with(bulk: Any, otherwise: int) -> int:
+    """How many items of a bulk command have been dealt with, where that goes by what is in them: texts, or names of others."""
+    if isinstance(bulk, Failures):
+        return len(bulk._run_at)
+    return len(bulk.reply.ids) if isinstance(bulk, Bulk) else otherwise
 
 
 def _answer_of(parts: Parts, asked: tuple[int, int] | None) -> Any:

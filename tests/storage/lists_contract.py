@@ -136,7 +136,7 @@ class RecordContract(StoreSuite):
         "large",
         [
             Options(tags=("t" * (REPLAY_BYTES // 4),)),
-            Options(depends_on=tuple(str(n) for n in range(REPLAY_BYTES // 400 + 1))),
+            Options(depends_on=tuple(str(n) for n in range(REPLAY_BYTES // 2000 + 1))),
             "e" * (REPLAY_BYTES // 4),
         ],
         ids=["tags", "dependencies", "errors"],

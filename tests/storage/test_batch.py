@@ -2,7 +2,7 @@
 
 import pytest
 
-from bunqueue_trio.engine.job import State
+from bunqueue_trio.engine.job import Options, State
 from bunqueue_trio.storage.memory import MemoryStore
 from bunqueue_trio.storage.rows import ChangedRow, FinishedRow, JobRow
 from bunqueue_trio.storage.sqlite import SqliteStore
@@ -30,6 +30,16 @@ def test_bytes_are_those_of_payloads_and_results():
     assert 1000 < pushed < 1200
     assert ledger.batch([], [ended(job, State.FAILED)]).bytes() == 1000
     assert ledger.batch([], [ended(job, result=b"y" * 500)]).bytes() == 1500
+
+
+@pytest.mark.parametrize("name", ["tags", "depends_on"])
+def test_a_job_of_many_tags_or_dependencies_is_not_small(name: str):
+    """A hundred of them have 10 MB, and would be written in one step of the event loop."""
+    job = make_job(1, options=Options(**{name: ("t" * 1000,) * 1000}))
+    batch = Ledger(MemoryStore()).batch([job])
+    assert batch.data_bytes() >= 1_000_000
+    assert not batch.is_small()
+    assert Ledger(MemoryStore()).batch([make_job(2, options=Options(max_attempts=5))]).is_small()
 
 
 @pytest.mark.parametrize(

@@ -146,8 +146,10 @@ def test_a_read_that_fails_is_reported_as_such(disk: Disk, store: SqliteStore, l
             read()
 
 
-def test_somebody_elses_write_lock_is_the_disk_refusing(store: SqliteStore, ledger: Ledger, monkeypatch):
-    store._writer.set_busy_timeout(1)
+def test_somebody_elses_write_lock_is_the_disk_refusing(
+    store: SqliteStore, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("bunqueue_trio.storage.sqlite.store._BUSY_MS", 1)
     other = apsw.Connection(str(store.path))
     other.execute("BEGIN IMMEDIATE")
     batch = ledger.batch([make_job(1)])

@@ -14,9 +14,10 @@ import trio
 
 from bunqueue_trio.config import INLINE_S_MAX, MIB, PRUNE_BYTES, SLOW_DISK_S
 from bunqueue_trio.engine.trails import LOG, Line
-from bunqueue_trio.errors import StoreError
+from bunqueue_trio.errors import StoreBusy, StoreError
 from bunqueue_trio.storage.sqlite import SqliteStore
 from bunqueue_trio.storage.sqlite.opening import APPLICATION_ID, closing, migrations
+from bunqueue_trio.storage.sqlite.store import _BUSY_MS
 from bunqueue_trio.storage.sqlite.writing import write_rows
 from bunqueue_trio.storage.store import Batch, Retention, Store
 from tests.storage.ledger import NOW, Ledger, State, ended, event, keep, make_job
@@ -309,6 +310,29 @@ async def test_who_writes_waits_in_a_thread_for_others_who_write(store: SqliteSt
             assert other.execute("SELECT count(*) FROM job").fetchall() == [(0,)]
             other.execute("ROLLBACK")
     assert len(list(store.load())) == 200
+
+
+async def test_what_writes_in_the_event_loop_waits_for_nobody(store: SqliteStore, monkeypatch: pytest.MonkeyPatch):
+    """Who has the file's lock for seconds would stop everybody; in a thread it is waited for."""
+    ledger, waits = Ledger(store), list[int]()
+    with closing(apsw.Connection(str(store.path))) as other:
+        other.execute("BEGIN IMMEDIATE")
+        batch = ledger.batch([make_job(1)])
+        assert store._one("PRAGMA busy_timeout") == 0
+        with pytest.raises(StoreBusy):
+            store.commit(batch)
+        run_sync = trio.to_thread.run_sync
+
+        async def unlocking(work: Callable[..., object], *args: object) -> object:
+            waits.append(store._patient(store._one, "PRAGMA busy_timeout"))
+            other.execute("ROLLBACK")
+            return await run_sync(work, *args)
+
+        monkeypatch.setattr(trio.to_thread, "run_sync", unlocking)
+        await store.write(batch, quick=True)
+    assert (waits, store._one("PRAGMA busy_timeout")) == ([_BUSY_MS], 0)
+    assert store._reader.execute("PRAGMA busy_timeout").fetchall()[0][0] <= 5
+    assert len(list(store.load())) == 1
 
 
 async def test_a_disk_that_is_slow_for_a_slice_gets_a_thread_for_the_rest_and_for_a_while(

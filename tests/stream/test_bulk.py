@@ -10,7 +10,7 @@ import trio.testing
 from bunqueue_trio.api import bulk as reading
 from bunqueue_trio.api import gateway, session
 from bunqueue_trio.protocol import parts
-from bunqueue_trio.runtime import core
+from bunqueue_trio.runtime import core, half
 from tests.stream.stream_world import World, message
 from tests.stream.stream_world import world as world
 from tests.stream.ws import HANDSHAKE, frame
@@ -142,6 +142,30 @@ async def test_a_refused_one_changes_nothing_and_keeps_its_place(world: World):
         world, stream, message(cmd="Ping", reqId=1) + message(**bad) + message(cmd="Ping", reqId=3), 3
     ) == [1, 2, 3]
     assert waiting(world) == 0
+
+
+@pytest.mark.parametrize("carrier", ["websocket", "http"])
+async def test_one_that_is_refused_in_a_later_step_is_answered_so(
+    world: World, monkeypatch: pytest.MonkeyPatch, carrier: str
+):
+    monkeypatch.setattr(half, "LOOKED_AT", 2)
+    bad = bulk(reqId=1)
+    bad["jobs"][-1]["dependsOn"] = ["nobody"]
+    if carrier == "websocket":
+        stream, sent = await opened(world), message(**bad)
+    else:
+        stream, sent = (
+            await world.connect(),
+            request_bytes("POST", "/queues/q/jobs/bulk", json.dumps({"jobs": bad["jobs"]}).encode()),
+        )
+    world.nursery.start_soon(stream.send_all, sent)
+    got = b""
+    with trio.fail_after(5):
+        while b"jobs[8]: Dependency job not found: nobody" not in got:
+            got += await stream.receive_some()
+    assert b'"ok":false' in got
+    assert waiting(world) == 0
+    assert not world.server.core.journal.half.is_there
 
 
 async def test_a_large_one_over_http_is_read_in_parts_and_in_one_commit(world: World):

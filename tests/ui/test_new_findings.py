@@ -119,7 +119,7 @@ USUAL = Past(queues={"mails": line({"completed": 60, "runs": {bucket_of(2000): 6
 
 
 def worker(newest: int, **fields: Any) -> WorkerLook:
-    return WorkerLook("mail-3", 5, "mails", NOW - newest * MINUTE, NOW - 40 * MINUTE)._replace(**fields)
+    return WorkerLook("mail-3", 5, ("mails",), NOW - newest * MINUTE, NOW - 40 * MINUTE)._replace(**fields)
 
 
 def test_a_worker_none_of_whose_jobs_ends_is_one_finding():
@@ -133,6 +133,10 @@ def test_a_worker_none_of_whose_jobs_ends_is_one_finding():
     other = jobs._replace(active_at="mail-4")
     assert found(Picture(GOOD, [other], USUAL, workers=[worker(12)])) == ["worker-hangs", "job-stuck"]
     assert found(Picture(GOOD, [], Past(), workers=[worker(12)])) == [], "nobody knows what is usual"
+    bills = queue("bills", active=2, active_since=NOW - 30 * MINUTE, active_id="b", active_at="mail-3")
+    (finding,) = find(Picture(GOOD, [jobs, bills], USUAL, workers=[worker(12, queues=("mails", "bills"))]))
+    assert (finding.code, finding.queue) == ("worker-hangs", None), "of whatever queues its jobs are"
+    assert "bunqueue-trio jobs --owner mail-3 --state active" in finding.commands
 
 
 async def test_a_worker_that_hangs_is_seen_and_one_that_works_is_not(autojump_clock: object) -> None:
@@ -145,9 +149,9 @@ async def test_a_worker_that_hangs_is_seen_and_one_that_works_is_not(autojump_cl
             await run(c.PullBatch(queue="q", count=2 if name == "a few" else 3, owner=name, lock_ttl=3_600_000))
         assert server.look_at_workers() == ()
         await trio.sleep(60)
-        assert [(each.name, each.jobs, each.queue) for each in server.look_at_workers()] == [
-            ("hangs", 3, "q"),
-            ("works", 3, "q"),
+        assert [(each.name, each.jobs, each.queues) for each in server.look_at_workers()] == [
+            ("hangs", 3, ("q",)),
+            ("works", 3, ("q",)),
         ]
         await run(c.Pull(queue="q", owner="works", lock_ttl=3_600_000))
         (seen,) = server.look_at_workers()

@@ -37,7 +37,10 @@ async def much_is_kept(bunqueue: Bunqueue) -> None:
     await work(bunqueue, "mail", 30)
     await fail(bunqueue, "mail", 10, "no")
     old = bunqueue.server.clock.now()
-    bunqueue.server.sampler.sampled = tuple(Sampled(old, 600) for _ in range(40))
+    bunqueue.server.sampler.sampled = (
+        *[Sampled(old, 600, "mail", "completed")] * 30,
+        *[Sampled(old, 600, "mail", "failed")] * 10,
+    )
     await trio.sleep(7 * 3600)
 
 
@@ -129,7 +132,7 @@ class Incident(NamedTuple):
 INCIDENTS = (
     Incident(disk_fills, "/ui/storage", ("At the rate of the last hour it is full in", "an hour")),
     Incident(disk_is_nearly_full, "/ui/storage", ("what brings jobs or data is refused until there is room",)),
-    Incident(much_is_kept, "/ui/storage", ("What a shorter retention would free", "mail 30 10"), "/ui/act/clean?queue=mail"),
+    Incident(much_is_kept, "/ui/storage", ("What a shorter retention would free", "completed jobs, 30: about 23.4 KiB", "failed jobs, 10: about 7.8 KiB", "mail 31.2 KiB 30 10", "bunqueue-trio backup bunqueue.db COPY"), "/ui/act/clean?queue=mail"),
     Incident(a_task_fails, "/ui/server", ("restarting 3 OSError: bad file",)),
     Incident(the_audit_finds_a_fault, "/ui/server", ("counts emails has 3 waiting jobs, and counts 4 (2×)",)),
     Incident(a_pause_is_forgotten, "/ui/queues", ("mail 1 13 h 0 0 0 0 paused",), "/ui/queues/mail"),

@@ -39,7 +39,7 @@ async def measure(url: str, grace: float | None) -> list[float]:
             await client.push("hangs", {})
             job_id = await begun[1].receive()
             at = time.perf_counter()
-            await client.cancel(job_id, reason="it hangs", **({} if grace is None else {"grace": grace}))
+            await client.cancel(job_id, reason="it hangs", grace=grace)
             took.append((await ended[1].receive() - at) * 1000)
         nursery.cancel_scope.cancel()
     return sorted(took[WARM_UP:])

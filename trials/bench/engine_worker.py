@@ -34,6 +34,8 @@ class Empty:
         """Find nothing."""
         return None
 
+    at_once = True
+
     def outcomes(self, _: Sequence[str]) -> dict[str, State]:
         """Know nothing."""
         return {}

@@ -6,6 +6,7 @@ WebSocket and a door; then what is large is asked for in every way.
 """
 
 import argparse
+import gc
 import http.client
 import os
 import re
@@ -13,6 +14,7 @@ import runpy
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -69,9 +71,18 @@ class Steps(trio.abc.Instrument):
     def __init__(self, path: str) -> None:
         self._path = path
         self._begun = 0.0
+        self._collecting = self._collected = 0.0
+        gc.callbacks.append(self._note_collection)
+
+    def _note_collection(self, phase: str, info: dict[str, int]) -> None:
+        if phase == "start":
+            self._collecting = time.thread_time()
+        elif threading.get_ident() == threading.main_thread().ident:
+            self._collected += time.thread_time() - self._collecting
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
         """Note when a step begins."""
+        self._collected = 0.0
         self._begun = time.thread_time()
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
@@ -85,7 +96,8 @@ class Steps(trio.abc.Instrument):
             names.append(getattr(frame, "__qualname__", "?"))
             frame = getattr(frame, "cr_await", None)
         with Path(self._path).open("a") as log:
-            log.write(f"{took * 1000:.1f} {' > '.join(names[-5:])}\n")
+            garbage = f", {self._collected * 1000:.1f} ms of it for garbage" if self._collected >= _NOTED_S / 2 else ""
+            log.write(f"{took * 1000:.1f} {' > '.join(names[-5:])}{garbage}\n")
 
 
 class Told:

@@ -14,6 +14,8 @@ from urllib.parse import quote
 
 from websockets.sync.client import ClientConnection, connect
 
+from trials.bench.held_edges import dependencies, errors, faults, heads, pasts, payloads, tags
+
 MANY = 10_000
 LARGE = 9 * 1024 * 1024
 QUEUES = 3_000
@@ -28,25 +30,26 @@ class Work:
 
     def __init__(self, address: tuple[str, int], note: Callable[[str], None], only: str) -> None:
         self.address = address
-        self._note = note
+        self.note = note
         self._only = only
 
     def ask(self, what: str, method: str, path: str, body: Any = None, *, chunked: bool = False) -> Any:
         """Send a request, note its steps under ``what``, and return the answer's JSON, if it is some."""
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-        status, answer = self._send(method, path, data, chunked=chunked)
+        status, answer = self.send(method, path, data, chunked=chunked)
         for _ in range(40):
             if status not in (429, 503):
                 break
             time.sleep(0.1)
-            status, answer = self._send(method, path, data, chunked=chunked)
-        self._note(f"{what} ({status})" if status >= 400 else what)
+            status, answer = self.send(method, path, data, chunked=chunked)
+        self.note(f"{what} ({status})" if status >= 400 else what)
         try:
             return json.loads(answer)
         except ValueError:
             return None
 
-    def _send(self, method: str, path: str, data: bytes | None, *, chunked: bool) -> tuple[int, bytes]:
+    def send(self, method: str, path: str, data: bytes | None, *, chunked: bool) -> tuple[int, bytes]:
+        """Send a request, and return what is answered."""
         connection = http.client.HTTPConnection(*self.address, timeout=120)
         try:
             if chunked and data is not None:
@@ -136,7 +139,7 @@ def _bulk(work: Work) -> None:
 def _half_bulk(work: Work, body: bytes) -> None:
     """Send some bulk pushes at once."""
     threads = [
-        threading.Thread(target=work._send, args=("POST", f"/queues/at{n}/jobs/bulk", body), kwargs={"chunked": False})  # noqa: SLF001
+        threading.Thread(target=work.send, args=("POST", f"/queues/at{n}/jobs/bulk", body), kwargs={"chunked": False})
         for n in range(4)
     ]
     for thread in threads:
@@ -318,7 +321,7 @@ def _socket(work: Work, value: str) -> None:
             peer.send(json.dumps({"reqId": what, **fields}))
             while (found := json.loads(peer.recv())).get("reqId") != what:
                 pass
-            work._note(f"ws: {what}")  # noqa: SLF001
+            work.note(f"ws: {what}")
             return found
 
         ask("push of 9 MiB", cmd="PUSH", queue="w", jobId="ws-1", data=value)
@@ -334,20 +337,20 @@ def _socket(work: Work, value: str) -> None:
 def _crowds(work: Work) -> None:
     """Make many queues, schedules, workers, logs and acts, and look at them."""
     for n in range(QUEUES):
-        work._send("POST", f"/queues/crowd-{n}/jobs", b'{"data":1}', chunked=False)  # noqa: SLF001
-    work._note("pushes to many queues")  # noqa: SLF001
+        work.send("POST", f"/queues/crowd-{n}/jobs", b'{"data":1}', chunked=False)
+    work.note("pushes to many queues")
     for n in range(SCHEDULES):
         body = json.dumps({"name": f"s-{n}", "queue": f"crowd-{n}", "cron": "0 0 1 1 *", "data": {"n": n}}).encode()
-        work._send("POST", "/schedules", body, chunked=False)  # noqa: SLF001
-    work._note("many schedules")  # noqa: SLF001
+        work.send("POST", "/schedules", body, chunked=False)
+    work.note("many schedules")
     for n in range(WORKERS):
         body = json.dumps({"name": f"w-{n}", "queues": [f"crowd-{n + i}" for i in range(100)]}).encode()
-        work._send("POST", "/workers", body, chunked=False)  # noqa: SLF001
-    work._note("many workers")  # noqa: SLF001
+        work.send("POST", "/workers", body, chunked=False)
+    work.note("many workers")
     for n in range(100):
         body = json.dumps({"message": f"{n} " + "l" * 2000}).encode()
-        work._send("POST", "/jobs/express-0/logs", body, chunked=False)  # noqa: SLF001
-    work._note("many log lines")  # noqa: SLF001
+        work.send("POST", "/jobs/express-0/logs", body, chunked=False)
+    work.note("many log lines")
     for path in (
         "/queues", "/queues?limit=1000", "/schedules", "/schedules?limit=1000", "/crons", "/workers", "/workers?limit=1000", "/prometheus", "/metrics",
         "/stats", "/storage", "/health", "/ready", "/findings", "/audit", "/tasks", "/heapstats", "/openapi.json", "/docs", "/jobs?limit=1000",
@@ -371,7 +374,7 @@ def _wait(work: Work, what: str) -> None:
     """Note what goes on by itself."""
     for _ in range(12):
         time.sleep(_POLITE_S)
-        work._note(what)  # noqa: SLF001
+        work.note(what)
 
 
 def _events(work: Work) -> None:
@@ -396,6 +399,8 @@ def _events(work: Work) -> None:
 
 
 THEMES: dict[str, Callable[[Work], None]] = {
-    "bulk": _bulk, "acts": _acts, "large": _large, "crowds": _crowds, "events": _events,
+    "bulk": _bulk, "acts": _acts, "large": _large, "crowds": _crowds, "events": _events, "dependencies": dependencies,
+    "errors": errors, "faults": faults, "tags": tags, "payloads": payloads,
+    "heads": heads, "pasts": pasts,
 }  # fmt: skip
 """In this order: later ones look at what earlier ones have left."""

@@ -312,11 +312,10 @@ class Session:
             self._note_reported(begun)
             nursery.start_soon(self._add, begun)
         elif not begun.waits:
-            reply = begun.reply if begun.refused is None else error_reply(begun.refused, type(command))
             # Without an epoch it is answered, and timed, already.
             timed = begun if begun.epoch or type(command) in TAKES else None
             self._note_reported(begun)
-            self._reply(begun.epoch, reply, command.req_id, timed)
+            self._reply(begun.epoch, begun.answer(), command.req_id, timed)
         elif self._polls >= SESSION_POLLS_MAX:
             self._core.stop_poll(begun)
             raise errors.TOO_MANY_WAITS.refuse()
@@ -368,7 +367,7 @@ class Session:
         """Add what is left of a bulk command, and put its reply in line."""
         await self._core.add_rest(begun)
         self._adding = None
-        self._reply(begun.epoch, begun.reply, begun.command.req_id, begun)
+        self._reply(begun.epoch, begun.answer(), begun.command.req_id, begun)
         self._room.set()
         self._ring()
 

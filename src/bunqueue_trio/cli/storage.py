@@ -34,6 +34,10 @@ def _state(told: StorageView) -> str:
     return f"nearly full{since}: what brings jobs or data is refused" if told.disk_full else "takes changes"
 
 
+# The answer has more.
+QUEUES_SHOWN = 5
+
+
 def _rows(told: StorageView) -> list[tuple[str, str]]:
     rows = [
         ("state", _state(told)),
@@ -56,6 +60,18 @@ def _rows(told: StorageView) -> list[tuple[str, str]]:
     rows.append(
         ("jobs", ", ".join(f"{n:,} {CALLED.get(state, state)}" for state, n in told.jobs.items() if n) or "none")
     )
+    if told.kinds:
+        rows.append(
+            (
+                "takes",
+                ", ".join(f"{each.kind} about {size(each.bytes)}" for each in told.kinds if each.bytes)
+                or "next to nothing",
+            )
+        )
+    rows += [
+        ("queue", f"{each.queue}: about {size(each.unfinished)} unfinished, {size(each.ended)} ended")
+        for each in (told.queues or ())[:QUEUES_SHOWN]
+    ]
     keeps = told.retention
     for name, most, age in (
         ("completed", keeps.completed_max, keeps.age), ("dead", keeps.dead_max, keeps.age),

@@ -128,7 +128,8 @@ class Pass:
         for active, timers in ((False, self._engine.schedule), (True, self._engine.leases)):
             # What is first is valid now.
             timers.next_due()
-            for due, _, job in _missing(timers._heap, armed[active]):
+            # While it is swept they are in two places.
+            for due, _, job in () if timers._old else _missing(timers._heap, armed[active]):
                 self.note("timers", f"job {job.id} is {job.state} and its deadline {due} is in no timer")
         for (name, priority), members in lines.items():
             self._standing(members, self._engine.queues[name].ready._lines.get(priority))
@@ -287,7 +288,7 @@ class Pass:
                 if timers._valid(when, job):
                     self._known(job, "has a deadline")
             yield len(part)
-        if timers._heap and len(timers._heap) <= HEAP_SEARCHED:
+        if timers._heap and not timers._old and len(timers._heap) <= HEAP_SEARCHED:
             # A set: an entry left behind counts again once its job is armed for the same time again.
             valid = len({entry for entry in timers._heap if timers._valid(entry[0], entry[2])})
             if valid != len(timers):

@@ -293,8 +293,15 @@ NewId = Callable[[int], str]
 """Makes a new UUIDv7 text for the given epoch ms."""
 
 
-_DEPENDENCY_BYTES = 100
-"""What a dependency weighs: to look it up costs as much as this many bytes, so a page has about 10,000 of them at most."""
+_DEPENDENCY_BYTES = 500
+"""What a dependency weighs: to look it up costs as much as this many bytes, so a page has about 2,000 of them at most, which take up to 10 ms."""
+
+
+def named_bytes(options: Options) -> int:
+    """Return about how many bytes the texts of ``options`` have, of which most have none."""
+    if not (options.tags or options.depends_on):
+        return 0
+    return sum(map(len, options.tags)) + sum(map(len, options.depends_on))
 
 
 def weight(job: Job) -> int:
@@ -330,6 +337,11 @@ class Trace(NamedTuple):
 
 class Archive(Protocol):
     """The finished jobs that have left memory, as far as the retention keeps them."""
+
+    @property
+    def at_once(self) -> bool:
+        """Return whether it answers on the spot, however often it is asked in one step."""
+        ...
 
     def find(self, job_id: str, *, data: bool = True, result: bool = True) -> Job | None:
         """Return the finished job, also one that is only remembered: completed, its record removed.

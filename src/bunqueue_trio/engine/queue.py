@@ -38,6 +38,10 @@ def check_name(name: str) -> None:
         raise errors.INVALID_QUEUE.refuse()
 
 
+_NONE: Line[Job] = Line(BY_PUSH)
+"""Of the queues of which no job was ever there: with 30,000 queues each line more is 3 ms for whoever collects garbage. Nobody puts anything in."""
+
+
 class Queue:
     """One queue: where each unfinished job stands, how many there are of each state, and the keys they hold."""
 
@@ -46,8 +50,8 @@ class Queue:
     def __init__(self, name: str) -> None:
         self.name: str = name
         self.ready: Ready = Ready()
-        self.delayed: Line[Job] = Line(BY_TIME)
-        self.waiting_children: Line[Job] = Line(BY_PUSH)
+        self.delayed: Line[Job] = _NONE
+        self.waiting_children: Line[Job] = _NONE
         self.active: dict[Job, None] = {}
         """As they were delivered, those of the lives before first; whoever shows them sorts them."""
         self.counts: dict[State, int] = dict.fromkeys(UNFINISHED, 0)
@@ -62,7 +66,7 @@ class Queue:
         if state is State.ACTIVE:
             self.active[job] = None
         else:
-            self.line(state).add(job)
+            self._own_line(state).add(job)
 
     def leave(self, job: Job, state: State) -> None:
         """Undo :meth:`enter`."""
@@ -77,7 +81,16 @@ class Queue:
         if state is State.ACTIVE:
             self.active = dict.fromkeys(jobs)
         else:
-            self.line(state).fill(jobs)
+            self._own_line(state).fill(jobs)
+
+    def _own_line(self, state: State) -> Line[Job]:
+        """Return the same, where something is to be put in."""
+        if self.line(state) is _NONE:
+            if state is State.DELAYED:
+                self.delayed = Line(BY_TIME)
+            else:
+                self.waiting_children = Line(BY_PUSH)
+        return self.line(state)
 
 
 class Queues(dict[str, Queue]):

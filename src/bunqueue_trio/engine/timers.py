@@ -2,15 +2,23 @@
 
 An entry is invalid once ``job.armed`` differs from its time. A deadline that moves later leaves its
 entry, which re-arms itself when it surfaces (heartbeats cost nothing); one that moves earlier gets a
-new entry. Invalid entries are swept out when they outnumber the valid ones.
+new entry. Invalid entries are swept out when they outnumber the valid ones: out of a large heap by and by, since
+of a million entries that takes 300 ms. What is still to be swept is a heap, too, of which the last entries leave.
 """
 
-from heapq import heapify, heappop, heappush, heapreplace
+from heapq import heappop, heappush, heapreplace
 
 from bunqueue_trio.engine.job import Job, State
 
 # Below this a sweep saves no memory worth its time.
 _SWEEP_MIN = 1024
+# Entries that are swept in one go: 1 ms.
+_SWEPT_AT_ONCE = 4096
+# And of more, with each job whose deadline goes.
+_SWEPT = 64
+
+
+_Entry = tuple[int, int, Job]
 
 
 class Timers:
@@ -22,11 +30,15 @@ class Timers:
 
     def __init__(self, *, active: bool) -> None:
         self._active = active
-        self._heap: list[tuple[int, int, Job]] = []
+        self._heap: list[_Entry] = []
+        self._old: list[_Entry] = []
+        """A heap that is being swept: its valid entries move to the other one."""
+        self._moved: set[_Entry] = set()
+        """What has come to that one since; the same in the old one is invalid."""
         self._invalid = 0
 
     def __len__(self) -> int:
-        return len(self._heap) - self._invalid
+        return len(self._heap) + len(self._old) - self._invalid
 
     def arm(self, job: Job, due: int) -> None:
         """Let ``job`` fire at ``due``, instead of whatever was set before."""
@@ -36,7 +48,7 @@ class Timers:
             job.armed = due
             if armed is not None:
                 self._invalidate()
-            heappush(self._heap, (due, job.seq, job))
+            self._push((due, job.seq, job))
 
     def disarm(self, job: Job) -> None:
         """Forget the deadline of ``job``, if it has one."""
@@ -47,7 +59,13 @@ class Timers:
 
     def next_due(self) -> int | None:
         """Return the time of the earliest deadline, or None."""
-        heap = self._heap
+        if self._old:
+            # In this order: what was moved later leaves the old one.
+            other, first = self._first(self._old), self._first(self._heap)
+            return other if first is None or (other is not None and other < first) else first
+        return self._first(self._heap)
+
+    def _first(self, heap: list[_Entry]) -> int | None:
         while heap:
             when, _, job = heap[0]
             if not self._valid(when, job):
@@ -58,7 +76,11 @@ class Timers:
                 # An armed job has a deadline.
                 assert job.due is not None
                 job.armed = job.due
-                heapreplace(heap, (job.due, job.seq, job))
+                if heap is self._heap:
+                    heapreplace(heap, (job.due, job.seq, job))
+                else:
+                    heappop(heap)
+                    self._push((job.due, job.seq, job))
             else:
                 return when
         return None
@@ -68,7 +90,8 @@ class Timers:
         when = self.next_due()
         if when is None or when > now:
             return None
-        job = heappop(self._heap)[2]
+        heap, old = self._heap, self._old
+        job = heappop(old if old and (not heap or old[0] < heap[0]) else heap)[2]
         job.armed = job.due = None
         # Also when the valid ones become fewer.
         self._sweep_if_due()
@@ -81,9 +104,27 @@ class Timers:
         self._invalid += 1
         self._sweep_if_due()
 
+    def _push(self, entry: _Entry) -> None:
+        heappush(self._heap, entry)
+        if self._old:
+            self._moved.add(entry)
+
     def _sweep_if_due(self) -> None:
-        if self._invalid > _SWEEP_MIN and self._invalid * 2 > len(self._heap):
+        if self._old:
+            self._sweep_some()
+        elif self._invalid > _SWEEP_MIN and self._invalid * 2 > len(self._heap):
+            self._old, self._heap, self._moved = self._heap, [], set()
+            while self._old and len(self._old) + len(self._heap) <= _SWEPT_AT_ONCE:
+                self._sweep_some()
+
+    def _sweep_some(self) -> None:
+        old = self._old
+        for _ in range(min(_SWEPT, len(old))):
+            entry = old.pop()
             # A set: an entry left behind counts again once its job is armed for the same time again.
-            self._heap = list({entry for entry in self._heap if self._valid(entry[0], entry[2])})
-            heapify(self._heap)
-            self._invalid = 0
+            if self._valid(entry[0], entry[2]) and entry not in self._moved:
+                self._push(entry)
+            else:
+                self._invalid -= 1
+        if not old:
+            self._moved = set()

@@ -57,25 +57,26 @@ def new_errors(past: Past, now: int, told: set[str]) -> Iterator[Fields]:
 def hung_workers(workers: Sequence[WorkerLook], past: Past, now: int) -> Iterator[tuple[WorkerLook, Fields]]:
     """Yield the workers with several jobs none of which ends in its time, and the finding about each."""
     for worker in workers:
-        hour = past.of(worker.queue, now - 60 * MINUTE_MS)
+        newest = worker.queues[0]
+        hour = past.of(newest, now - 60 * MINUTE_MS)
         after, usual = stuck_after(hour), part(runs_of(hour), 0.95)
         age = now - worker.newest_since
         if after is None or usual is None or age < after:
             continue
         oldest = now - worker.oldest_since
         yield worker, {
-            "code": "worker-hangs", "severity": "warning", "queue": worker.queue, "since": worker.oldest_since, "alert": "BunqueueJobStuck",
+            "code": "worker-hangs", "severity": "warning", "queue": newest if len(worker.queues) == 1 else None, "since": worker.oldest_since, "alert": "BunqueueJobStuck",
             "title": f"Worker {worker.name}: none of its {count(worker.jobs, 'job')} ends, the newest has been active for {span(age)}",
             "cause": "It hangs, or what all of its jobs need does not answer. It says that it lives, so nobody else gets them.",
-            "evidence": f"95 of 100 others of {worker.queue} take {span(usual)} at most, so that is {count(age // max(usual, 1), 'time')} as long; the oldest has been active for {span(oldest)}.",
+            "evidence": f"95 of 100 others of {newest} take {span(usual)} at most, so that is {count(age // max(usual, 1), 'time')} as long; the oldest has been active for {span(oldest)}.",
             "remedy": f"`{line('workers', 'release', Given(worker.name))}` takes its jobs back, and they run again elsewhere; then start it anew.",
             "numbers": {"jobs": worker.jobs, "newestMs": age, "oldestMs": oldest, "usualMs": usual}, "weight": 2 * 10**6 + worker.jobs,
             "commands": (
-                line("workers"), line("jobs", Given(worker.queue), "active"), line("workers", "release", Given(worker.name)),
+                line("workers"), line("jobs", "--owner", Given(worker.name), "--state", "active"), line("workers", "release", Given(worker.name)),
             ),
         }  # fmt: skip
 
 
 def held_by(found: Sequence[tuple[WorkerLook, Fields]]) -> Mapping[str, str]:
     """Return the queues whose jobs hang at one worker, with its name: there is nothing more to say of the jobs."""
-    return {worker.queue: worker.name for worker, _ in found}
+    return {queue: worker.name for worker, _ in found for queue in worker.queues}

@@ -104,7 +104,7 @@ DESCRIPTIONS = {
     ),
     "/prometheus": "Asks for a token only with METRICS_AUTH=true. A queue has series of its own while it is among the "
     "METRICS_QUEUES_MAX fullest.",
-    "/gc": "At most once a second and for a twentieth of the time; in between only the figures are read.",
+    "/gc": "Looks at new objects only, at most once a second and for a twentieth of the time; in between only the figures are read.",
 }
 
 

@@ -6,7 +6,7 @@ the store needs one. A fault changes nothing: it is logged and counted, and the 
 """
 
 from collections import Counter
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -14,7 +14,7 @@ import structlog
 import trio
 from msgspec import Struct
 
-from bunqueue_trio.config import AUDIT_FINDINGS_MAX, AUDIT_PAUSE_MS, AUDIT_SLICE
+from bunqueue_trio.config import AUDIT_DEPENDENCIES, AUDIT_FINDINGS_MAX, AUDIT_PAUSE_MS, AUDIT_SLICE
 from bunqueue_trio.engine.audit import KINDS, AuditFault, Pass, Stored
 from bunqueue_trio.engine.audit_kept import FactKey, FactsLook, counted, differing
 from bunqueue_trio.engine.engine import Engine
@@ -113,7 +113,11 @@ class Auditor:
             try:
                 rows = await self._read(after, audit.last_seq)
                 after = rows[-1].seq if len(rows) == AUDIT_SLICE else audit.last_seq
-                audit.rows(rows, after, _Unsettled(self._engine, self._journal, self._meanwhile))
+                *parts, last = _parts(rows)
+                for part in parts:
+                    audit.rows(part, part[-1].seq, _Unsettled(self._engine, self._journal, self._meanwhile))
+                    await trio.lowlevel.checkpoint()
+                audit.rows(last, after, _Unsettled(self._engine, self._journal, self._meanwhile))
             finally:
                 self._listens, self._meanwhile = False, []
             await self._looked(audit, 1 + len(rows))
@@ -189,6 +193,19 @@ class Auditor:
             self._meanwhile += batch.jobs
         if self._changed_facts is not None:
             self._changed_facts |= {(kind, key) for kind, key, _ in batch.facts}
+
+
+def _parts(rows: list[Stored]) -> Iterator[list[Stored]]:
+    """Yield ``rows`` some at a time, so that few dependencies are looked up in one step."""
+    part: list[Stored] = []
+    named = 0
+    for row in rows:
+        if named >= AUDIT_DEPENDENCIES:
+            yield part
+            part, named = [], 0
+        part.append(row)
+        named += 0 if row.job is None else len(row.job.options.depends_on)
+    yield part
 
 
 class _Unsettled(Container[int]):

@@ -12,6 +12,7 @@ from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.caller import SERVER, By
 from bunqueue_trio.protocol.catalog import READS
+from bunqueue_trio.protocol.faults import error_reply
 from bunqueue_trio.runtime.half import Bulky
 from bunqueue_trio.runtime.hub import Report
 from bunqueue_trio.runtime.waiting import Waiter
@@ -59,6 +60,10 @@ class Begun(Struct):
     """The jobs whose attempt a bulk command has ended; it grows with each part."""
     report: Report | None = None
     """What its sender need not hear of as events once it has its answer."""
+
+    def answer(self) -> r.Reply:
+        """Return what its client hears once it is committed."""
+        return self.reply if self.refused is None else error_reply(self.refused, type(self.command))
 
     def unsettled(self, refused: Refused) -> Refused:
         """Return what its client hears when the disk does not take what its answer waits for: who looks has changed nothing."""

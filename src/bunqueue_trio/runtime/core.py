@@ -27,7 +27,7 @@ from bunqueue_trio.runtime.alarm import Alarm
 from bunqueue_trio.runtime.begun import Begun
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.ends import Ends
-from bunqueue_trio.runtime.half import BULKS, added_by, begin_bulk, done_by, is_durable, is_long, work_of
+from bunqueue_trio.runtime.half import BULKS, added_by, begin_bulk, done_by, is_durable, work_of
 from bunqueue_trio.runtime.journal import Journal
 from bunqueue_trio.runtime.meters import Meters
 from bunqueue_trio.runtime.notices import tell
@@ -284,13 +284,11 @@ class Core:
 
     def _begin_bulk(self, command: Any, owner: str | None, size: int, at: float) -> Begun:
         """Find out whether a bulk command is possible, and do the first part of it."""
-        engine, now = self._engine, self.clock.epoch_ms(at)
-        bulk = self._apply(now, begin_bulk, engine, command, owner)
-        begun = Begun(command, owner, bulk.reply, engine.epoch, at=at, bulk=bulk, done=done_by(bulk))
-        bulk.prepare()
+        bulk = self._apply(self.clock.epoch_ms(at), begin_bulk, self._engine, command, owner)
+        begun = Begun(command, owner, bulk.reply, self._engine.epoch, at=at, bulk=bulk, done=done_by(bulk))
         self.journal.half.begin(command)
         self.journal.note_size(max(size, added_by(command)))
-        if not is_long(command):
+        if bulk.prepare():
             self._add_some(begun)
         self.journal.note(durable=is_durable(command))
         return begun
@@ -301,11 +299,13 @@ class Core:
         assert bulk is not None
         try:
             is_done = self._apply(now, bulk.add, BULK_SLICE, now)
+        except Refused as refused:
+            begun.refused = refused
         finally:
             if is_done:
                 begun.bulk, begun.reply = None, bulk.reply
-                # 0: acks of nothing change nothing.
-                begun.epoch = self.journal.last_epoch
+                # 0: acks of nothing change nothing, nor does what is refused.
+                begun.epoch = 0 if begun.refused else self.journal.last_epoch
                 self.journal.half.end(begun.command)
                 self.journal.forget_size()
             self.journal.note_part()

@@ -1,12 +1,13 @@
 """Bulk commands, which take several steps; a push is to be in one commit all the same."""
 
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import trio
 
 from bunqueue_trio.config import INLINE_ROWS_MAX, WRITTEN_S
-from bunqueue_trio.engine.commands.push import Bulk
+from bunqueue_trio.engine.commands.push import Bulk, pushes_of
 from bunqueue_trio.engine.commands.report import Acks, Failures, Heartbeats, most_acks_of
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.protocol import commands as c
@@ -16,7 +17,7 @@ Bulky = Bulk | Acks | Failures | Heartbeats
 
 
 LOOKED_AT = 2000
-"""Jobs of a bulk push that are looked at, and the first of them added, in one step: 2 to 4 ms for the look."""
+"""Jobs of a bulk push, and dependencies, that are looked at, and the first of them added, in one step: 2 to 6 ms for the look."""
 
 
 class _Work(NamedTuple):
@@ -28,13 +29,15 @@ class _Work(NamedTuple):
 
 
 _WORKS: dict[type[c.Command], _Work] = {
-    c.PushBatch: _Work(lambda engine, command, _: Bulk(engine, command), lambda command: len(command.jobs)),
+    c.PushBatch: _Work(lambda engine, command, _: Bulk(engine, command, LOOKED_AT), pushes_of),
     c.FailBatch: _Work(
         lambda engine, command, _: Failures(engine, command), lambda command: sum(map(most_acks_of, command.failures))
     ),
     c.AckBatch: _Work(lambda engine, command, _: Acks(engine, command), lambda command: len(command.ids)),
     c.HeartbeatBatch: _Work(Heartbeats, lambda command: len(command.ids)),
 }
+
+_DURABLE = attrgetter("durable")
 
 BULKS = _WORKS.keys()
 """Commands that are done in steps where they are large."""
@@ -45,16 +48,11 @@ def work_of(command: c.Command) -> int:
     return _WORKS[type(command)].size(command)
 
 
-def is_long(command: c.Command) -> bool:
-    """Return whether a bulk push has so many jobs that to look at them all is a step of its own."""
-    return isinstance(command, c.PushBatch) and len(command.jobs) > LOOKED_AT
-
-
 def is_durable(command: c.Command) -> bool:
     """Return whether what a command changes is to be on the disk before it is answered."""
     if isinstance(command, c.Push):
         return command.durable
-    return isinstance(command, c.PushBatch) and any(job.durable for job in command.jobs)
+    return isinstance(command, c.PushBatch) and any(map(_DURABLE, command.jobs))
 
 
 def begin_bulk(engine: Engine, command: c.Command, owner: str | None) -> Bulky:

@@ -1,6 +1,6 @@
 """What happened in the last hours, minute by minute, in memory: the server as a whole, and the queues where most happens.
 
-A job costs three additions, one for each of its events, and a fourth for how long it has run: 2 µs in all. What is kept is bounded: a day of the server, an hour of
+A job costs three additions, one for each of its events, and a fourth for how long it has run: 0.8 µs in all. What is kept is bounded: a day of the server, an hour of
 :data:`QUEUES_KEPT` queues. That of the server begins anew with the process; the minutes of queues are handed on, to be written as figures.
 """
 
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import trio
 from msgspec import Struct
 
-from bunqueue_trio.config import FIGURES_QUEUES, QUEUES_A_TURN
+from bunqueue_trio.config import FIGURES_QUEUES, QUEUES_A_TURN, QUEUES_RANKED
 from bunqueue_trio.engine.figures import Figures, bucket_of
 from bunqueue_trio.engine.figures import QueueMinute as QueueMinute
 from bunqueue_trio.engine.figures import part as part
@@ -133,9 +133,8 @@ class History:
                 counts = counted[event.queue] = [*_NOTHING]
             counts[place] += 1
         runs = self._runs
+        self.errors.note(batch.finished)
         for row in batch.finished:
-            if row.fingerprint is not None:
-                self.errors.note(row)
             if row.started_at is not None and row.state in _ENDED_WELL:
                 buckets = runs.get(row.queue)
                 if buckets is None:
@@ -166,7 +165,10 @@ class History:
 
         known = [name for name in lines if name in looks or name in counted or name in died or name in failed]
         await trio.lowlevel.checkpoint()
-        kept = nlargest(QUEUES_KEPT, dict.fromkeys([*known, *looks, *counted, *died, *failed]), key=activity)
+        names, kept = [*dict.fromkeys([*known, *looks, *counted, *died, *failed])], list[str]()
+        for begin in range(0, len(names), QUEUES_RANKED):
+            kept = nlargest(QUEUES_KEPT, [*kept, *names[begin : begin + QUEUES_RANKED]], key=activity)
+            await trio.lowlevel.checkpoint()
         for i, name in enumerate(kept):
             if i % QUEUES_A_TURN == 0:
                 await trio.lowlevel.checkpoint()

@@ -6,8 +6,9 @@ reader learns of it from its transport (an SSE stream ends and is replayed, a We
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from itertools import accumulate
+from operator import attrgetter
 from typing import Any, NamedTuple, cast
 
 import msgspec
@@ -15,11 +16,18 @@ import trio
 from msgspec import Struct
 
 from bunqueue_trio.config import READER_BYTES_MAX, READER_EVENTS_MAX, REPLAY_EVENTS
-from bunqueue_trio.protocol.events import EVENT_TYPES, REPORTED, Event
+from bunqueue_trio.errors import StoreError
+from bunqueue_trio.protocol.events import EVENT_TYPES, REPORTED
 from bunqueue_trio.protocol.surrogates import masked
 from bunqueue_trio.runtime.bell import Bell
 from bunqueue_trio.storage.awaited import AwaitedStore, Question
 from bunqueue_trio.storage.store import Batch, Store
+
+# Events that say how large all are: a look of 0.1 ms.
+WEIGHED = 100
+_MADE = 500
+"""Events that are made for readers at a time."""
+_QUEUE = attrgetter("queue")
 
 
 class Published(NamedTuple):
@@ -30,26 +38,52 @@ class Published(NamedTuple):
 
 
 class Share:
-    """The events of a batch for all readers that want the same of them; each reader holds a part."""
+    """Those of a batch's events that some readers want, all the same ones; each reader holds a part.
 
-    def __init__(self, some: list[tuple[Event, Published]]) -> None:
-        self.events: list[Published] = [published for _, published in some]
-        self.count: int = len(some)
-        self.size: int = sum(len(published.body) for published in self.events)
-        self.sizes: list[int] | None = None
-        """Bytes of the events up to each, and with it; made for readers that have no room for all of them."""
-        self._some = some
+    They are made as readers take them: a batch of 10,000 must not be a long step for who only publishes it.
+    """
+
+    def __init__(self, batch: Batch, places: Sequence[int]) -> None:
+        self.count: int = len(places)
+        self.made: list[Published] = []
+        """The first of them, as readers get them; :meth:`make_some` makes the next ones."""
+        # Not the batch: its rows must not wait for slow readers.
+        self._heard, self._all, self._places = batch.heard, batch.events, places
+        self._begin = batch.last_event_id - len(batch.events) + 1
+        self.size: int = sum(map(len, self._bodies()))
+        self._sizes: list[int] | None = None
         self._ends: dict[str, list[int]] | None = None
+
+    def make_some(self) -> None:
+        """Make some more of them: one for all, so that a thousand slow readers hold it once."""
+        begin, bodies, some = self._begin, self._all, len(self.made)
+        self.made += [Published(begin + at, bodies[at]) for at in self._places[some : some + _MADE]]
+
+    def event(self, place: int) -> Published:
+        """Return one of them."""
+        at = self._places[place]
+        return Published(self._begin + at, self._all[at])
+
+    @property
+    def sizes(self) -> list[int]:
+        """The bytes of the events up to each, and with it; made for readers that have no room for all of them."""
+        if self._sizes is None:
+            self._sizes = list(accumulate(map(len, self._bodies())))
+        return self._sizes
 
     @property
     def ends(self) -> dict[str, list[int]]:
         """The places of the events that tell of the end of a job's attempt."""
         if self._ends is None:
             self._ends = {}
-            for place, (event, _) in enumerate(self._some):
+            for place, at in enumerate(self._places):
+                event = self._heard[at]
                 if event.event_type in REPORTED:
                     self._ends.setdefault(event.job_id, []).append(place)
         return self._ends
+
+    def _bodies(self) -> list[bytes]:
+        return [self._all[at] for at in self._places]
 
 
 class Report:
@@ -75,7 +109,7 @@ class Report:
                 if place not in places:
                     places.add(place)
                     self._told.add(job_id)
-                    self.kept.append(share.events[place])
+                    self.kept.append(share.event(place))
                     break
 
 
@@ -91,8 +125,8 @@ class Subscription:
         """Events that did not fit since the reader last asked."""
         self.reports: dict[Report, None] = {}
         """The reports of the reader that have no answer yet."""
-        self._waiting: deque[tuple[list[Published], int, int, Collection[int]]] = deque()
-        """A list of events, shared with other readers, and which part of it waits: from one place up to another, without some."""
+        self._waiting: deque[tuple[Share | None, list[Published], int, int, Collection[int]]] = deque()
+        """Events, shared with other readers, and which part of them waits: from one place up to another, without some."""
         self._count = 0
         self._bytes = 0
 
@@ -112,7 +146,7 @@ class Subscription:
         if self.missed or self._count + wanted > READER_EVENTS_MAX or self._bytes + size > READER_BYTES_MAX:
             fits, size = self._fitting(share)
         if fits:
-            self._waiting.append((share.events, 0, fits, without))
+            self._waiting.append((share, share.made, 0, fits, without))
             self._count += fits
             self._bytes += size
         self.bell.ring()
@@ -127,8 +161,7 @@ class Subscription:
         room = READER_BYTES_MAX - self._bytes
         if self.missed or room <= 0:
             return 0, 0
-        sizes = list(accumulate(len(event.body) for event in share.events)) if share.sizes is None else share.sizes
-        share.sizes = sizes
+        sizes = share.sizes
         fits = min(share.count, READER_EVENTS_MAX - self._count, bisect_left(sizes, room) + 1)
         return fits, sizes[fits - 1] if fits else 0
 
@@ -144,7 +177,7 @@ class Subscription:
             return
         del self.reports[report]
         if report.kept:
-            self._waiting.append((report.kept, 0, len(report.kept), ()))
+            self._waiting.append((None, report.kept, 0, len(report.kept), ()))
             self._count += len(report.kept)
             self._bytes += sum(len(event.body) for event in report.kept)
             self.bell.ring()
@@ -154,9 +187,11 @@ class Subscription:
         taken: list[Published] = []
         size, waiting = 0, self._waiting
         while waiting and (limit is None or size < limit):
-            events, place, end, without = waiting.popleft()
+            share, events, place, end, without = waiting.popleft()
             begin = place
             while place < end and (limit is None or size < limit):
+                if share is not None and place >= len(events):
+                    share.make_some()
                 event = events[place]
                 if place not in without:
                     taken.append(event)
@@ -164,7 +199,7 @@ class Subscription:
                 place += 1
             self._count -= place - begin
             if place < end:
-                waiting.appendleft((events, place, end, without))
+                waiting.appendleft((share, events, place, end, without))
         self._bytes -= size
         missed = 0
         if not waiting:
@@ -189,14 +224,6 @@ def _where(body: bytes) -> _Where:
     except ValueError:
         # Half a surrogate pair in a payload, which the quick parser refuses as JSON.
         return _WHERE.decode(masked(body))
-
-
-_NOTHING: frozenset[str] = frozenset()
-
-
-def _wanted(readers: Iterable[Subscription]) -> frozenset[str]:
-    """Return the types of the events that any of them wants."""
-    return _NOTHING.union(*{reader.types for reader in readers})
 
 
 def _wants(event: _Where, queue: str | None, types: frozenset[str], since: int, before: int | None) -> bool:
@@ -253,29 +280,29 @@ class Hub:
         self.last_event_id = batch.last_event_id
         if not self._readers:
             return
-        everything = self._readers.get(None)
-        # Most readers are workers, which want to hear of few things, and rare ones.
-        wanted = _wanted(everything) if everything else _NOTHING
-        event_id = batch.last_event_id - len(batch.events)
-        of_all: list[tuple[Event, Published]] = []
-        of_queues: dict[str, list[tuple[Event, Published]]] = {}
-        for event, body in zip(batch.heard, batch.events, strict=True):
-            event_id += 1
-            is_of_queue = event.queue in self._readers
-            if event.event_type in wanted or is_of_queue:
-                # One for all: a thousand slow readers hold it once.
-                told = event, Published(event_id, body)
-                of_all.append(told)
-                if is_of_queue:
-                    of_queues.setdefault(event.queue, []).append(told)
-        if everything:
-            self._offer(everything, of_all)
-        for queue, some in of_queues.items():
-            self._offer(self._readers[queue], some)
+        places = range(len(batch.events))
+        if everything := self._readers.get(None):
+            self._offer(everything, batch, places)
+        if len(self._readers) > bool(everything):
+            for queue, some in self._by_queue(batch).items():
+                self._offer(self._readers[queue], batch, some)
 
-    def _offer(self, readers: Iterable[Subscription], some: list[tuple[Event, Published]]) -> None:
+    def _by_queue(self, batch: Batch) -> dict[str, Sequence[int]]:
+        """Return where the events of each queue are that has readers of its own."""
+        names = list(map(_QUEUE, batch.heard))
+        if len(there := set(names)) == 1:
+            return {name: range(len(names)) for name in there if name in self._readers}
+        found: dict[str, list[int]] = {name: [] for name in there if name in self._readers}
+        if found:
+            for at, name in enumerate(names):
+                if name in found:
+                    found[name].append(at)
+        return dict(found)
+
+    def _offer(self, readers: Iterable[Subscription], batch: Batch, places: Sequence[int]) -> None:
         """Offer events to their readers. A further reader costs little, however many events there are: what many want is made once."""
-        there = {event.event_type for event, _ in some}
+        heard = batch.heard
+        there = {heard[at].event_type for at in places}
         shares: dict[frozenset[str], Share] = {}
         for reader in readers:
             share = shares.get(reader.types)
@@ -283,7 +310,8 @@ class Hub:
                 types = reader.types & there
                 share = shares.get(types)
                 if share is None:
-                    share = shares[types] = Share([told for told in some if told[0].event_type in types])
+                    wanted = places if types == there else [at for at in places if heard[at].event_type in types]
+                    share = shares[types] = Share(batch, wanted)
                 shares[reader.types] = share
             if share.count:
                 self.dropped += reader.offer(share)
@@ -334,6 +362,18 @@ class Hub:
         """
         first = await self.first_kept_id()
         return None if first > self.last_event_id else await self._time_after(first - 1, 0)
+
+    async def weigh(self) -> int:
+        """Return about how many bytes the kept events take, by the newest of them; 0 where that cannot be read now."""
+        try:
+            first = await self.first_kept_id()
+            newest = await self._ask(
+                Question("events_after", (max(first - 1, self.before(self.last_event_id, WEIGHED)), WEIGHED))
+            )
+        except StoreError:
+            return 0
+        kept = self.last_event_id - first + 1
+        return sum(len(event.body) for event in newest) * kept // len(newest) if newest else 0
 
     async def _time_after(self, event_id: int, otherwise: int) -> int:
         found = await self._ask(Question("events_after", (event_id, 1)))

@@ -49,7 +49,7 @@ from bunqueue_trio.config import (
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.facts import Fact
 from bunqueue_trio.engine.job import Job
-from bunqueue_trio.errors import InvariantBroken, StoreError
+from bunqueue_trio.errors import InvariantBroken, StoreBusy, StoreError
 from bunqueue_trio.runtime.bell import Bell
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.half import Half
@@ -72,8 +72,7 @@ class Journal:
     ) -> None:  # fmt: skip
         self._stamp = stamp
         self._engine = engine
-        self._store = store
-        self._clock = clock
+        self._store, self._clock = store, clock
         self._pressure = Pressure(pending_max, pending_max_bytes)
         self._bytes = self._bytes_taken = 0
         """Of the requests whose changes gather now, and of those whose changes are being written."""
@@ -314,7 +313,9 @@ class Journal:
                 return False
             self._store.commit(batch)
         except StoreError as error:
-            self.note_failure(error)
+            # Where it only has to be waited for, the flusher does so in a thread.
+            if not isinstance(error, StoreBusy):
+                self.note_failure(error)
             return False
         except BaseException as error:  # noqa: ASYNC103 - nothing is awaited here, so it is no Cancelled
             # This is no trouble of the client whose request it is: the flusher fails because of it.
@@ -357,8 +358,7 @@ class Journal:
                 await trio.lowlevel.checkpoint()
                 return
             self._writing = self._take()
-        batch = self._writing[0]
-        retry_ms = COMMIT_RETRY_MIN_MS
+        batch, retry_ms = self._writing[0], COMMIT_RETRY_MIN_MS
         patience = trio.current_time() + GIVE_UP_S
         while (seconds := await self._commit(batch)) is None:
             if trio.current_time() >= patience:

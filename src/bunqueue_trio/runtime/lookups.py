@@ -61,6 +61,8 @@ class _Look:
 class Lookups:
     """The archive as the engine sees it."""
 
+    at_once = False
+
     def __init__(self, store: AwaitedStore) -> None:
         self._store = store
         self._known: dict[Question, Any] | None = None

@@ -35,7 +35,7 @@ from bunqueue_trio.runtime.limiter import RateLimiter
 from bunqueue_trio.runtime.lookups import AwaitingCore, Lookups
 from bunqueue_trio.runtime.memory import Memory
 from bunqueue_trio.runtime.meters import LoopLag
-from bunqueue_trio.runtime.picture import QUIETED_LOOKED, QueueLook, WorkerLook, look, look_at_workers
+from bunqueue_trio.runtime.picture import QUIETED_LOOKED, QueueLook, WorkerLook, look, look_at_workers, weigh
 from bunqueue_trio.runtime.services import (
     AgeSampler,
     AutoRetrier,
@@ -258,6 +258,7 @@ class Server:
                 journal.commits, journal.durable_commits, journal.pending, journal.failing is not None,
                 self.store.log_bytes(), self.shrinker.space, self._retention(), journal.failing, journal.failing_since,
                 journal.nearly_full_since, self.settings.store_kind, self.sampler.sampled,
+                self.sampler.heaps, self.sampler.events,
             ),
             events_published=self.hub.last_event_id - self.hub.began_at,
             events_dropped=self.hub.dropped,
@@ -297,6 +298,7 @@ class Server:
             sum(told.audit.faults.values()), sum(task.restarts for task in told.tasks),
             histograms["commit"].counts, histograms["loop_lag"].counts, told.schedules.late,
         )  # fmt: skip
+        self.sampler.heaps, self.sampler.events = weigh(self.engine, queues), await self.hub.weigh()
         died, failed = self.engine.figures.take_bad()
         whole = self.history.whole(failed)
         minutes = await self.history.note(minute, queues, died, failed)

@@ -22,7 +22,7 @@ from bunqueue_trio.config import (
 from bunqueue_trio.engine.audit import Stored
 from bunqueue_trio.engine.audit_kept import Kept
 from bunqueue_trio.engine.facts import Fact
-from bunqueue_trio.engine.job import Job, Records, State, Trace
+from bunqueue_trio.engine.job import DEFAULT_OPTIONS, Job, Records, State, Trace, named_bytes
 from bunqueue_trio.engine.trails import Line, TrailChange, TrailPage
 from bunqueue_trio.protocol.events import Event
 from bunqueue_trio.storage.rows import FactRow, FinishedRow, JobRow, Row
@@ -87,8 +87,11 @@ class Batch(Struct):
         return size
 
     def data_bytes(self) -> int:
-        """Return how long the payloads of its jobs are: a row whose length changes is written anew, payload and all."""
-        return sum([len(job.data) for job in self.jobs])
+        """Return how long what its jobs were pushed with is: a row whose length changes is written anew, payload and all."""
+        default = DEFAULT_OPTIONS
+        return sum(
+            [len(job.data) if job.options is default else len(job.data) + named_bytes(job.options) for job in self.jobs]
+        )
 
     def is_small(self) -> bool:
         """Return whether it is written in so short a time, about 1 ms, that the event loop may do so."""
@@ -153,10 +156,12 @@ class Retention(NamedTuple):
 
 
 class Sampled(NamedTuple):
-    """An ended job: when it ended, and the bytes that it carries."""
+    """An ended job: when it ended, the bytes that it carries, of which queue it was, and how its record says that it ended."""
 
     finished_at: int
     size: int
+    queue: str = ""
+    state: str = ""
 
 
 class Space(NamedTuple):
@@ -205,8 +210,11 @@ class Store(Protocol):
     def commit(self, batch: Batch) -> None:
         """Write ``batch`` in one transaction; on disk (fsync) when it is durable.
 
+        It waits for no other process.
+
         Raises:
             StoreError: nothing was written; the same batch may be tried again.
+            StoreBusy: another process writes to the file now; :meth:`write` waits for it.
         """
         ...
 

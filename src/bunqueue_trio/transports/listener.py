@@ -40,6 +40,8 @@ _log = structlog.get_logger()
 
 _GOING_AWAY = 1001
 _SLOW_LANE = "bunqueue_trio.transports.slow_lane"
+# What takes long to read for the first who asks for such a page.
+_PAGES = ("bunqueue_trio.pages.prometheus",)
 
 
 class _Connection:
@@ -328,9 +330,14 @@ async def _read_slow_lane(is_read: trio.Event) -> None:
     """Read the web framework, which takes longer than the rest of an empty server's start, while others are served."""
     await trio.to_thread.run_sync(  # noqa: TID251 - once, in no virtual time
         # A stop does not wait for it.
-        import_module, _SLOW_LANE, abandon_on_cancel=True
+        _read_all, abandon_on_cancel=True
     )  # fmt: skip
     is_read.set()
+
+
+def _read_all() -> None:
+    for name in (_SLOW_LANE, *_PAGES):
+        import_module(name)
 
 
 def _is_hang_up(error: Exception) -> bool:

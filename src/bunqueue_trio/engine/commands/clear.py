@@ -1,7 +1,9 @@
 """Handlers of the commands that remove, or promote, many jobs of a queue at once: a bounded number in each step."""
 
+from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 
+from bunqueue_trio.config import ADVANCE_MAX
 from bunqueue_trio.engine.cursors import ended_page, unfinished_page
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.handler import Handlers, Owner
@@ -70,7 +72,7 @@ def _obliterate(engine: Engine, command: c.Obliterate, now: int, owner: Owner) -
         if queue.active and not command.force:
             raise c.HAS_ACTIVE.refuse()
         everything = chain(queue.active, queue.ready.after(None), queue.delayed, queue.waiting_children)
-        jobs = list(islice(everything, command.limit))
+        jobs = list(_of_one_step(islice(everything, command.limit)))
     # All is read before anything is changed: a disk that cannot be read refuses the whole.
     records, has_more, left = list[Job](), False, command.limit - len(jobs)
     for state in _ENDED.values():
@@ -87,6 +89,16 @@ def _obliterate(engine: Engine, command: c.Obliterate, now: int, owner: Owner) -
         engine.woken[command.queue] = None
         engine.acted = True
     return r.ObliterateReply(count=count, done=is_done)
+
+
+def _of_one_step(jobs: Iterable[Job]) -> Iterator[Job]:
+    """Yield as many of ``jobs`` as one step may end: each dependency that they wait for is to be forgotten, too."""
+    left = ADVANCE_MAX
+    for job in jobs:
+        if left <= 0:
+            return
+        left -= 1 if job.note is None else 1 + len(job.note.waiting_on or ()) // 16
+        yield job
 
 
 def _is_left(engine: Engine, name: str) -> bool:

@@ -19,8 +19,8 @@ FAILURE_ACKS = 3
 ACK_CHARACTERS = 512
 """Characters of an error or a stack that are the work of an ack more: to keep them, and to tell a death by them."""
 
-DEATH_ACKS = 30
-"""How much more it is to find out what a job died of: 100 µs of most texts, 1 ms of one made to be slow."""
+DEATH_ACKS = 80
+"""How much more it is to find out what a job died of: 100 µs of most texts, 2 ms of one made to be slow."""
 
 
 def _ack(engine: Engine, command: c.Ack, now: int, owner: Owner) -> r.Reply:
@@ -59,8 +59,9 @@ class Acks:
         """The answer, once all are done."""
         return r.DataReply(data={"ignoredIds": list(self._ignored)}) if self._ignored else r.OK
 
-    def prepare(self) -> None:
-        """Nothing is to be kept for later steps: each ack stands for itself."""
+    def prepare(self) -> bool:
+        """Return that the first may be done: nothing is to be kept for later steps, each ack stands for itself."""
+        return True
 
     def add(self, count: int, now: int) -> bool:
         """Do the next ``count``; return whether these were the last."""
@@ -141,8 +142,9 @@ class Failures:
         ignored = list(self._ignored) if self._ignored else msgspec.UNSET
         return r.FailBatchReply(data=r.Failed(run_at=self._run_at, ignored_ids=ignored))
 
-    def prepare(self) -> None:
-        """Nothing is to be kept for later steps: each failure stands for itself."""
+    def prepare(self) -> bool:
+        """Return that the first may be done: nothing is to be kept for later steps, each failure stands for itself."""
+        return True
 
     def add(self, count: int, now: int) -> bool:
         """Do as many as are the work of ``count`` acks; return whether these were the last."""
@@ -236,8 +238,9 @@ class Heartbeats:
             data["cancelledIds"] = self._cancelled
         return r.DataReply(data=data)
 
-    def prepare(self) -> None:
-        """Nothing is to be kept for later steps: each heartbeat stands for itself."""
+    def prepare(self) -> bool:
+        """Return that the first may be done: nothing is to be kept for later steps, each heartbeat stands for itself."""
+        return True
 
     def add(self, count: int, now: int) -> bool:
         """Do the next ``count``; return whether these were the last."""

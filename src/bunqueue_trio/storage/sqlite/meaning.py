@@ -5,10 +5,10 @@ from pathlib import Path
 
 import apsw
 
-from bunqueue_trio.errors import StoreError
+from bunqueue_trio.errors import StoreBusy, StoreError
 
 _DISK_ERRORS = (
-    apsw.BusyError, apsw.CantOpenError, apsw.CorruptError, apsw.FullError, apsw.IOError, apsw.LockedError,
+    apsw.CantOpenError, apsw.CorruptError, apsw.FullError, apsw.IOError, apsw.LockedError,
     apsw.NoLFSError, apsw.NoMemError, apsw.NotADBError, apsw.PermissionsError, apsw.ProtocolError,
     apsw.ReadOnlyError,
 )  # fmt: skip
@@ -26,6 +26,8 @@ class _Translated:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if error is None:
             return
+        if isinstance(error, apsw.BusyError):
+            raise StoreBusy(str(error)) from error
         if isinstance(error, _DISK_ERRORS):
             raise StoreError(str(error)) from error
         if isinstance(error, apsw.Error):

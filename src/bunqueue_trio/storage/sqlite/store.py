@@ -14,21 +14,22 @@ import math
 import os
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 import apsw
 import trio
 from msgspec.json import encode
 
 from bunqueue_trio.config import INLINE_ROWS_MAX, INLINE_S_MAX, REPLAY_BYTES, SLOW_DISK_S
-from bunqueue_trio.engine.job import Job, Records, State, Trace, weight
+from bunqueue_trio.engine.job import Job, Records, State, Trace
 from bunqueue_trio.engine.trails import TrailPage
-from bunqueue_trio.errors import StartupError, StoreError
-from bunqueue_trio.storage.rows import FactRow, FinishedRow, JobRow, Reader, outcome, record_columns, trace
-from bunqueue_trio.storage.sqlite import trails
+from bunqueue_trio.errors import StartupError, StoreBusy, StoreError
+from bunqueue_trio.storage.rows import FactRow, JobRow, Reader, outcome, record_columns, trace
+from bunqueue_trio.storage.sqlite import records, trails
 from bunqueue_trio.storage.sqlite.auditing import Audited
 from bunqueue_trio.storage.sqlite.log import Log
 from bunqueue_trio.storage.sqlite.meaning import TRANSLATED, is_full
@@ -48,10 +49,14 @@ from bunqueue_trio.storage.sqlite.writing import RECORD_SEPARATOR, counts, write
 from bunqueue_trio.storage.store import Batch, FinishedCounts, Retention, Sampled, Space, StoredEvent, stored_events
 from bunqueue_trio.storage.tally import Tally
 
+T = TypeVar("T")
+
 # A start may wait for a tool that has the file for a moment.
 _OPEN_BUSY_MS = 5000
-# A commit may stop the event loop for this long; then the journal waits, and tries again.
+# Who works in a thread waits for as long as this while another process writes to the file; then the journal waits, and tries again.
 _BUSY_MS = 250
+# What reads in the event loop is in nobody's way, but for a moment while another process opens the file.
+_READ_BUSY_MS = 5
 # Of payloads: what is written stays in memory up to the COMMIT; the cache has twice that.
 _CACHED_BYTES = 8 * 1024 * 1024
 # Of PRAGMA auto_vacuum: pages are given back when that is asked for.
@@ -59,16 +64,11 @@ _INCREMENTAL = 2
 # A log that grew once gives space back, but not what it soon needs again: that takes 5 ms.
 _LOG_KEPT = 32 * 1024 * 1024
 
-_JOB, _FINISHED = ", ".join(JobRow._fields), ", ".join(FinishedRow._fields)
+_JOB = ", ".join(JobRow._fields)
 _FACTS = f"SELECT {', '.join(FactRow._fields)} FROM fact ORDER BY kind, key"  # noqa: S608
 _BOTH = (True, False)
 _FIND = {(d, r): f"SELECT {record_columns(data=d, result=r)} FROM finished WHERE id=?" for d in _BOTH for r in _BOTH}  # noqa: S608
 """By whether the data and the result are read: SQLite would read a value of megabytes page by page."""
-_RECORDS = f"SELECT fin, {_FINISHED} FROM finished WHERE queue=? AND state=? AND fin<? ORDER BY fin DESC LIMIT ?"  # noqa: S608
-_OF_ERROR = _RECORDS.replace("AND fin<?", "AND fingerprint=? AND fin<?")
-_FIRST_SEEN = "SELECT finished_at FROM finished WHERE queue=? AND fingerprint=? ORDER BY fin LIMIT 1"
-# None is as late.
-_NO_END = 2**63 - 1
 _OUTCOMES = "SELECT id, state FROM finished WHERE id IN (SELECT value FROM json_each(?))"
 _TRACES = (
     "SELECT id, state, started_at, finished_at, note FROM finished WHERE id >= ? AND id < ? ORDER BY id DESC LIMIT ?"
@@ -125,11 +125,12 @@ class SqliteStore(Audited):
         self._slow_until = -math.inf
         self._log = Log(self.path, writer)
         migrate(writer)
-        writer.set_busy_timeout(_BUSY_MS)
+        # In the event loop nobody waits: see :meth:`_patient`.
+        writer.set_busy_timeout(0)
         self._page_bytes = self._one("PRAGMA page_size")
         # A second connection: its reads see what is committed and never wait for the writer.
         self._reader = self._connect(apsw.SQLITE_OPEN_READONLY)
-        self._reader.set_busy_timeout(_BUSY_MS)
+        self._reader.set_busy_timeout(_READ_BUSY_MS)
         # And one for the self-audit, which reads in a thread.
         self._auditor = self._connect(apsw.SQLITE_OPEN_READONLY)
         self._auditor.set_busy_timeout(_BUSY_MS)
@@ -204,9 +205,11 @@ class SqliteStore(Audited):
     async def write(self, batch: Batch, *, quick: bool) -> None:
         """Commit ``batch``, by and by unless it is ``quick``; see :class:`Store`."""
         if quick:
-            self.commit(batch)
-        elif self._wants_thread(batch):
-            await trio.to_thread.run_sync(self.commit, batch)
+            with suppress(StoreBusy):
+                self.commit(batch)
+                return
+        if self._wants_thread(batch):
+            await trio.to_thread.run_sync(self._patient, self.commit, batch)
         else:
             # Its steps are counted, and a COMMIT has no half.
             with trio.CancelScope(shield=True):
@@ -249,16 +252,19 @@ class SqliteStore(Audited):
             begun = time.monotonic()
 
     async def _begin(self, transaction: Transaction) -> None:
-        """Begin the transaction at once, or in a thread while another connection writes to the file."""
-        self._writer.set_busy_timeout(0)
+        """Begin the transaction at once, or in a thread while another process writes to the file."""
         try:
             transaction.begin()
-            return
         except apsw.BusyError:
-            pass
+            await trio.to_thread.run_sync(self._patient, transaction.begin)
+
+    def _patient(self, do: Callable[..., T], *args: Any) -> T:
+        """Do what waits while another process writes to the file; in a thread."""
+        self._writer.set_busy_timeout(_BUSY_MS)
+        try:
+            return do(*args)
         finally:
-            self._writer.set_busy_timeout(_BUSY_MS)
-        await trio.to_thread.run_sync(transaction.begin)
+            self._writer.set_busy_timeout(0)
 
     def _synchronize(self, batch: Batch) -> None:
         wanted = "FULL" if batch.durable else "NORMAL"
@@ -312,22 +318,8 @@ class SqliteStore(Audited):
         *, oldest: bool = False,
     ) -> Records:  # fmt: skip
         """Return some of the finished jobs; see :class:`Store`."""
-        found: list[Job] = []
-        places: list[int] = []
-        size = 0
-        query, wanted = (_RECORDS, ()) if fingerprint is None else (_OF_ERROR, (fingerprint,))
-        place = before if before is not None else 0 if oldest else _NO_END
-        values = (queue, state.value, *wanted, place, limit + 1)
-        if oldest:
-            query = query.replace("fin<?", "fin>?").replace(" DESC", "")
         with TRANSLATED:
-            for fin, *row in self._reader.execute(query, values):
-                if len(found) >= limit or size >= REPLAY_BYTES:
-                    return Records(found, places[-1], places)
-                found.append(self._rows.finished(tuple(row)))
-                size += weight(found[-1])
-                places.append(int(fin))
-        return Records(found, None, places)
+            return records.page(self._reader, self._rows, queue, state, before, limit, fingerprint, oldest=oldest)
 
     def groups(self, queue: str | None) -> dict[str, dict[str, int]]:
         """Return how many died of each error; see :class:`Store`."""
@@ -344,8 +336,7 @@ class SqliteStore(Audited):
     def first_seen(self, queue: str, fingerprint: str) -> int | None:
         """Return since when there are some; see :class:`Store`."""
         with TRANSLATED:
-            row = self._reader.execute(_FIRST_SEEN, (queue, fingerprint)).fetchone()
-        return None if row is None else int(row[0])
+            return records.first_seen(self._reader, queue, fingerprint)
 
     def trail(self, kind: str, key: str, place: int | None, limit: int, *, newest: bool) -> TrailPage:
         """Return some of the lines of a trail; see :class:`Store`."""
@@ -382,7 +373,7 @@ class SqliteStore(Audited):
     def prune(self, keep: Retention) -> int:
         """Delete some rows that are not to be kept; see :class:`Store`."""
         with TRANSLATED:
-            return self._pruner.prune(keep, self.last_event_id)
+            return self._patient(self._pruner.prune, keep, self.last_event_id)
 
     def sample(self, points: int) -> list[Sampled]:
         """Return some of the ended jobs; see :class:`Store`."""
@@ -407,7 +398,8 @@ class SqliteStore(Audited):
             return 0
         with TRANSLATED:
             before = self._one("PRAGMA page_count")
-            self._writer.execute(f"PRAGMA incremental_vacuum({max(1, size // self._page_bytes)})").fetchall()
+            pages = max(1, size // self._page_bytes)
+            self._patient(self._writer.execute, f"PRAGMA incremental_vacuum({pages})").fetchall()
             return (before - self._one("PRAGMA page_count")) * self._page_bytes
 
     def log_bytes(self) -> int:
