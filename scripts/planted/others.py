@@ -208,7 +208,7 @@ OTHERS = [
     Mutant("client/traces.py", "text = str.__str__(str(error))", "text = str(error)", "a text of an odd class ends its worker"),
     Mutant("client/reports.py", "                if refused.code in _OVER:\n", "                if True:\n", "a failure that is refused is not sent again"),
     Mutant("protocol/request.py", "        return _encode(_written_out(fields))\n", "        raise\n", "who fails with the name of a file cannot say so"),
-    Mutant("client/worker.py", "        refuse_generator(function)\n", "", "a handler that never runs is taken"),
+    Mutant("client/worker.py", "        check_handler(function)\n", "", "a handler that never runs is taken"),
     Mutant("client/upkeep.py", "if get_ident() != self._thread:", "if False:", "who asks from another thread waits for ever"),
     Mutant("client/client.py", "        # It may have been made, or open before, on another loop.\n        self._begin()\n", "        if self._upkeep.closing:\n            self._begin()\n", "a client that was made in another thread, or on another loop, cannot be used"),
     Mutant("client/traces.py", "        trace = _beyond_ours(trace)\n", "", "a traceback begins with what the worker did to call its handler"),

@@ -204,9 +204,8 @@ def _disk(picture: Picture) -> Iterator[Finding]:
     ends = full_in_ms(picture.past, now, space.disk_free)
     if space.disk_free >= DISK_FREE_MIN and (ends is None or ends > DISK_FULL_WITHIN_MS):
         return
-    is_full = picture.told.storage.full_since is not None
-    little = "The disk is nearly full" if is_full else f"The disk has little room left: {size(space.disk_free)}"
-    soon = f"The disk will be full in about {span(ends)} at this rate" if ends else little
+    is_full, left = picture.told.storage.full_since is not None, f"The disk has little room left: {size(space.disk_free)}"
+    soon = f"The disk will be full in about {span(ends)} at this rate" if ends else "The disk is nearly full" if is_full else left
     yield Finding(
         code="disk-fills", severity="critical", alert="BunqueueDiskFillsUp", title=soon, weight=900 * 10**5,
         cause="Jobs come faster than they leave, finished ones are kept for long, or something else fills the disk.",
@@ -366,8 +365,7 @@ def _late(picture: Picture) -> Iterator[Finding]:
 
 def _back(picture: Picture) -> Iterator[Finding]:
     for each in picture.told.errors_back:
-        last = each.back_at if each.last_at is None else each.last_at
-        until = last if picture.told.now - last >= OVER_MS else None
+        until = last if picture.told.now - (last := each.last_at or each.back_at) >= OVER_MS else None
         yield Finding(
             code="error-back", severity="warning", weight=10**7 + each.times, queue=each.queue or None, since=each.back_at, until=until,
             title=f"{each.queue}: an error that was fixed {'is' if until is None else 'was'} back: {each.shape[:200] or 'none was given'}",
