@@ -82,7 +82,7 @@ def dead(
     """Show the jobs of QUEUE that failed for good, newest first: when, id, reason and last error; without QUEUE all that a filter describes.
 
     The reason is `max_attempts_exceeded`, `timeout` (the last attempt took too long), `unrecoverable` (its worker gave it up),
-    `discarded`, `stalled` (its workers died, or lost it, too often) or `dependency_failed`. Of a group it is that of the newest.
+    `discarded`, `cancelled` (with a reason or a grace), `stalled` (its workers died, or lost it, too often) or `dependency_failed`. Of a group it is that of the newest.
     """
     if groups:
         if wanted:

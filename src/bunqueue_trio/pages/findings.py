@@ -363,8 +363,7 @@ def _late(picture: Picture) -> Iterator[Finding]:
 
 def _back(picture: Picture) -> Iterator[Finding]:
     for each in picture.told.errors_back:
-        last = each.back_at if each.last_at is None else each.last_at
-        until = last if picture.told.now - last >= OVER_MS else None
+        until = last if picture.told.now - (last := each.last_at or each.back_at) >= OVER_MS else None
         yield Finding(
             code="error-back", severity="warning", weight=10**7 + each.times, queue=each.queue or None, since=each.back_at, until=until,
             title=f"{each.queue}: an error that was fixed {'is' if until is None else 'was'} back: {each.shape[:200] or 'none was given'}",
