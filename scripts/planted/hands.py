@@ -11,13 +11,8 @@ HANDS = [
     Mutant("engine/commands/clear.py", "is_done = not (has_more or _is_left(engine, command.queue))", "is_done = not _is_left(engine, command.queue)", "a queue is obliterated of which records are left"),
     Mutant("runtime/new_errors.py", "        if key is None or key in self._known:", "        if key is None:", "an error of which there are dead letters is new"),
     Mutant("runtime/new_errors.py", "told.reason != DISCARDED and ", "", "what somebody discards is a new error"),
-<<<<<<< HEAD
     Mutant("runtime/new_errors.py", "                if len(self._known) < KNOWN_MAX:\n                    self._known.add(key)\n", "", "an error is new again after an hour"),
     Mutant("runtime/new_errors.py", ".items() if key not in marked)", ".items())", "a muted error is a finding when it is new"),
-=======
-    Mutant("runtime/new_errors.py", "            if len(self._known) < KNOWN_MAX:\n                self._known.add(key)\n", "", "an error is new again after an hour"),
-    Mutant("runtime/new_errors.py", "if key not in marked)", ")", "a muted error is a finding when it is new"),
->>>>>>> h/words
     Mutant("runtime/picture.py", "next(reversed(worker.jobs))", "next(iter(worker.jobs))", "a worker that goes on working hangs"),
     Mutant("pages/new_findings.py", "if error.died + error.tried < NEW_MIN or told & error.queues.keys():", "if error.died + error.tried < NEW_MIN:", "the same deaths are two findings"),
     Mutant("pages/queue_findings.py", 'if held.get(each.queue.name) != (each.queue.active_at or "-")]', "]", "of a worker that hangs each queue speaks again"),
@@ -65,9 +60,6 @@ HANDS = [
     Mutant("storage/store.py", "enumerate(bodies[begin : begin + room])", "enumerate(bodies[begin:])", "a page of events is as long as a bulk push"),
     Mutant("protocol/request.py", "    return {name: value for name, value in said.items() if value is not None}\n", "    return said\n", "what is not said is said to be None"),
     Mutant("engine/timeline.py", "    if begins >= since:\n        return low, low > 0\n", "    if begins >= since:\n        return low, False\n", "a timeline does not say that something is missing"),
-<<<<<<< HEAD
-    Mutant("engine/timeline.py", "_FIRST.get(moment.what, len(_FIRST))", "-_FIRST.get(moment.what, len(_FIRST))", "what came of an act stands before it"),
-=======
     Mutant("engine/timeline.py", '{"act": 0, "pushed": 1', '{"act": 9, "pushed": 1', "what came of an act stands before it"),
     Mutant("engine/timeline.py", '"promoted": 2, ', "", "a delivery stands before what made its job ready"),
     Mutant("config/loading.py", "    if stronger:\n", "    if False:\n", "a flag that says where to listen has no effect beside a bind of the file"),
@@ -78,5 +70,4 @@ HANDS = [
     Mutant("client/handlers.py", "        signature.bind(None)\n", "        pass\n", "a handler that takes no job is taken"),
     Mutant("protocol/faults.py", "    if fault is errors.INVALID_FIELD:\n", "    if False:\n", "a refusal calls a field what nobody calls it in Python"),
     Mutant("transports/sockets.py", "                        sock.bind(place)\n", "                        pass\n", "a start that finds its port taken leaves a file"),
->>>>>>> h/words
 ]  # fmt: skip
