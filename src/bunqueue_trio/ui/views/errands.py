@@ -7,7 +7,7 @@ from bunqueue_trio.ui.doing import why_not
 from bunqueue_trio.ui.errands import says
 
 
-async def show(ask: Ask) -> Screen:
+async def show(ask: Ask) -> Screen:  # noqa: ASYNC124 - a page is awaited
     """Return the page of one."""
     errand = _of(ask)
     return Screen(
