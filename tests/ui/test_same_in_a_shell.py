@@ -208,19 +208,9 @@ def seen(bunqueue: Bunqueue) -> dict[str, Any]:
 
 
 def acts(bunqueue: Bunqueue) -> list[Any]:
-    """What was written down, by whom apart, newest first. How many of many are left to do is of the request: a page sends several."""
+    """What was written down, by whom apart, newest first."""
     reply: Any = bunqueue.server.core.peek(c.Actions(limit=20))
-    return [
-        (
-            act.command,
-            act.queue,
-            act.job,
-            act.worker,
-            act.fields | {"limit": act.command == "ActOnJobs" or act.fields.get("limit")},
-            act.count,
-        )
-        for act in reply.actions
-    ]
+    return [(act.command, act.queue, act.job, act.worker, act.fields, act.count) for act in reply.actions]
 
 
 def lines_of(page: str) -> tuple[list[str], list[str]]:

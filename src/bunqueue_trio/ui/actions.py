@@ -268,11 +268,11 @@ _ROWS = (
     Action(
         "retry-all", "Retry all", lambda f: f"Retry the dead letters of {f['queue']}", c.ActOnJobs, _dead("retry"),
         lambda f: ("retry", f["queue"]), doing.before_dead, doing.dead_ones("retried"),
-        note="They wait again under their ids; attempts start anew.",
+        by_curl=doing.BY_CURL, note="They wait again under their ids; attempts start anew.",
     ),
     Action(
         "purge-all", "Delete all", lambda f: f"Delete the dead letters of {f['queue']}", c.ActOnJobs, _dead("purge"),
-        lambda f: ("purge", f["queue"]), doing.before_dead, doing.dead_ones("deleted"), is_grave=True,
+        lambda f: ("purge", f["queue"]), doing.before_dead, doing.dead_ones("deleted"), is_grave=True, by_curl=doing.BY_CURL,
     ),
     Action(
         "retry-group", "Retry", lambda f: f"Retry dead letters of {f['queue']} with one error", c.ActOnJobs,

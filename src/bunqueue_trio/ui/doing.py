@@ -22,6 +22,9 @@ from bunqueue_trio.ui.errands import begin_if_large
 SLICE = 200
 # Jobs in one go; the rest by doing it again.
 ACT_MAX = 10_000
+BY_CURL = (
+    f"One request does up to {ACT_MAX:,}: send it again, with the next of its answer as after, until that is null."
+)
 # Dead letters of one error that are counted.
 LOOKED_MAX = 10_000
 EXAMPLES_MAX = 3

@@ -15,7 +15,7 @@ from bunqueue_trio.protocol.request import segment_of
 from bunqueue_trio.ui.action import Action, Does, Done, Field, Form, Looks, Preview
 from bunqueue_trio.ui.ask import Ask, Wrong
 from bunqueue_trio.ui.commands import make
-from bunqueue_trio.ui.doing import ACT_MAX, EXAMPLES_MAX, duration, why_not
+from bunqueue_trio.ui.doing import ACT_MAX, BY_CURL, EXAMPLES_MAX, duration, why_not
 from bunqueue_trio.ui.errands import begin_if_large
 
 # On a page.
@@ -215,7 +215,7 @@ def _row(
 ) -> Action:  # fmt: skip
     return Action(
         f"{act}-found", label, lambda f: f"{label}: {which(f)}", c.ActOnJobs, _fields(act, more), cli, _before(act, more, done),
-        _done(done), about=NAMES, may_lack=NAMES, goes_back="found", **how,
+        _done(done), about=NAMES, may_lack=NAMES, goes_back="found", by_curl=BY_CURL, **how,
     )  # fmt: skip
 
 
