@@ -3,7 +3,7 @@
 import pytest
 from msgspec import Raw
 
-from bunqueue_trio.engine.commands.push import Bulk
+from bunqueue_trio.engine.commands.push import Bulk, pushes_of
 from bunqueue_trio.engine.commands.report import ACK_CHARACTERS, DEATH_ACKS, FAILURE_ACKS, Failures, acks_of
 from bunqueue_trio.engine.job import State
 from bunqueue_trio.errors import Refused
@@ -178,3 +178,9 @@ def test_failures_that_jobs_die_of_are_more_work(bench: Bench):
     while not failures.add(3 * (DEATH_ACKS + FAILURE_ACKS), bench.now):
         died.append(len(failures.done))
     assert died == [3, 6, 9]
+
+
+def test_a_dependency_is_as_much_work_as_a_job(bench: Bench):
+    """Ten jobs with a thousand of them each are no small push."""
+    jobs = [spec(depends_on=["a", "b"]), spec()]
+    assert pushes_of(c.PushBatch(queue="q", jobs=jobs)) == 4
