@@ -62,6 +62,7 @@ HANDS = [
     Mutant("engine/timeline.py", "    if begins >= since:\n        return low, low > 0\n", "    if begins >= since:\n        return low, False\n", "a timeline does not say that something is missing"),
     Mutant("engine/timeline.py", '{"act": 0, "pushed": 1', '{"act": 9, "pushed": 1', "what came of an act stands before it"),
     Mutant("engine/timeline.py", '"promoted": 2, ', "", "a delivery stands before what made its job ready"),
+    Mutant("engine/timeline.py", 'moment.what == "delayed" and moment.at == born', "False", "a job is ready before its time, and then waits"),
     Mutant("config/loading.py", "    if stronger:\n", "    if False:\n", "a flag that says where to listen has no effect beside a bind of the file"),
     Mutant("config/loading.py", '("host",) if needs_port', '("http_port", "host") if needs_port', "a port for the hosts of a bind takes the bind away"),
     Mutant("engine/figures.py", "if sum(runs.values()) >= USUAL_MIN:", "if runs:", "one job shows what is usual"),

@@ -137,7 +137,7 @@ class Reads:
         for last_id, row in sorted(self.table("event_batch").items()):
             if last_id > event_id and events < limit and size < REPLAY_BYTES:
                 found.append((last_id, row[3]))
-                events, size = events + row[1], size + len(row[3])
+                events, size = events + last_id - max(last_id - row[1], event_id), size + len(row[3])
         return found
 
     def first_event(self) -> list[Row]:

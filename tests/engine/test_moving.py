@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
+from bunqueue_trio.engine import edits
 from bunqueue_trio.engine.many import SLICE
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
@@ -139,3 +140,12 @@ def test_a_retried_job_that_is_moved_is_open_where_it_is(bench: Bench):
     end(bench, 1, queue="r")
     assert one.open_in == {}
     assert one.open == 0
+
+
+def test_a_queue_that_is_left_empty_goes_with_its_last_job(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(edits, "QUEUES_IDLE_MAX", 1)
+    bench.push("a")
+    bench.push("b")
+    move(bench, "b", queue="a")
+    assert list(bench.engine.queues) == ["b"]
+    assert counts(bench, "b") == {"waiting": 2}

@@ -5,6 +5,7 @@ import os
 import socket
 from typing import Any
 
+import httpx
 import msgspec
 import pytest
 import trio
@@ -219,8 +220,9 @@ async def test_health_says_that_the_disk_is_nearly_full_though_all_else_is_well(
 
 @pytest.mark.parametrize("fault", [errors.STORAGE_DOWN, errors.STORAGE_FULL], ids=lambda fault: fault.code)
 def test_a_command_that_the_disk_refuses_says_where_to_look(fault: errors.Fault):
+    response = httpx.Response(503, json={"ok": False, "error": fault.message})
     with pytest.raises(Refusal, match="`bunqueue-trio storage`"):
-        accepted("localhost", 503, json.dumps({"ok": False, "error": fault.message}).encode())
+        accepted("localhost", response, response.content)
 
 
 def test_health_needs_no_token_and_asks_an_older_server_for_nothing(monkeypatch: pytest.MonkeyPatch):

@@ -40,6 +40,11 @@ class TrailContract(StoreSuite):
         assert store.trail("actions", "", None, 2, newest=True) == ([(5, b"5"), (4, b"4")], 5, 4)
         assert store.trail("actions", "", 4, 3, newest=True) == ([(3, b"3"), (2, b"2"), (1, b"1")], 5, None)
 
+    def test_a_line_that_is_larger_than_a_trail_may_be_stays_alone(self, ledger: Ledger, store: Store):
+        large = b"x" * (LOG_BYTES_KEPT + 1)
+        ledger.write(trails=[Line("log", "j", NOW, large)])
+        assert bodies(store, "log", "j") == [large]
+
     def test_a_page_of_large_lines_ends_early(self, ledger: Ledger, store: Store):
         large = b"x" * (REPLAY_BYTES // 2)
         ledger.write(trails=[Line("actions", "", NOW, large)] * 5)

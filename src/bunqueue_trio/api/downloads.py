@@ -142,7 +142,7 @@ def event_log(server: Server, query: str) -> Download:
     Raises:
         Refused: a part of it is no value, or there is no such part.
     """
-    said = parse_qs(query, keep_blank_values=True, max_num_fields=_FIELDS_MAX)
+    said = _said(query)
     for name in said.keys() - {"from", "to", "queue", "types", "jobId"}:
         raise errors.UNKNOWN_FIELD.refuse(name[:100])
     since, until = (_moment(name, said) for name in ("from", "to"))
@@ -159,7 +159,7 @@ def job_list(server: Server, query: str) -> Download:
     Raises:
         Refused: a part of it is no value.
     """
-    said = parse_qs(query, keep_blank_values=True, max_num_fields=_FIELDS_MAX)
+    said = _said(query)
     for name in NOT_EXPORTED:
         if name in said:
             raise errors.INVALID_FIELD.refuse(name, "is not for a download, which is all of them")
@@ -176,6 +176,13 @@ def is_of(body: bytes, job: str | None) -> bool:
         return True
     # Most are of others, and need not be read.
     return encode(job) in body and read(body, Event).job_id == job
+
+
+def _said(query: str) -> dict[str, list[str]]:
+    try:
+        return parse_qs(query, keep_blank_values=True, max_num_fields=_FIELDS_MAX)
+    except ValueError:
+        raise errors.INVALID_FIELD.refuse("query", f"must have at most {_FIELDS_MAX} fields") from None
 
 
 def _moment(name: str, said: Mapping[str, list[str]]) -> int | None:

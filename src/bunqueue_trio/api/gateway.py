@@ -97,7 +97,7 @@ class Gateway:
     def _with_stand_ins(self, call: Call, target: str, headers: Mapping[str, str]) -> Call:
         """Return ``call`` with the cookie or ticket that may stand for the missing token; it is checked when the call is let in."""
         if target in _TICKETED and "ticket=" in call.query:
-            return call._replace(ticket=parse_qs(call.query, max_num_fields=20).get("ticket", [""])[-1])
+            return call._replace(ticket=parse_qs(call.query).get("ticket", [""])[-1])
         if target == "ticket":
             cookie = cookie_of(headers.get("cookie", ""), self.cookie)
             return call._replace(cookie=cookie, csrf=headers.get("x-csrf-token", ""))

@@ -224,6 +224,9 @@ def _tag(route: Route) -> str:
     }.get(first, "jobs")
 
 
+_DOWNLOADS = ("event-log", "export")
+
+
 def _responses(route: Route) -> _Schema:
     kind = route.target
     responses = _answers(route)
@@ -232,7 +235,7 @@ def _responses(route: Route) -> _Schema:
         refusals += [429] if route.auth == "never" else [401, 429]
         if route.role is not Role.READ:
             refusals.append(403)
-    if ":queue" in route.path or (isinstance(kind, type) and kind in REPLIES):
+    if ":queue" in route.path or (isinstance(kind, type) and kind in REPLIES) or kind in _DOWNLOADS:
         refusals.append(400)
     if isinstance(kind, type):
         refusals += {fault.status for fault in SPECS[kind].refuses} - {400}
