@@ -6,6 +6,8 @@ from planted.connections import CONNECTIONS
 from planted.doors import DOORS
 from planted.engine import ENGINE
 from planted.hands import HANDS
+from planted.happened import HAPPENED
+from planted.kept import KEPT
 from planted.others import OTHERS
 from planted.postgres import POSTGRES
 from planted.row import Mutant
@@ -14,4 +16,17 @@ from planted.versions import VERSIONS
 
 __all__ = ["MUTANTS", "Mutant"]
 
-MUTANTS = [*COMPAT, *CONNECTIONS, *DOORS, *ENGINE, *HANDS, *OTHERS, *POSTGRES, *SCHEDULES, *VERSIONS, *BOUNDS]
+MUTANTS = [
+    *COMPAT,
+    *CONNECTIONS,
+    *DOORS,
+    *ENGINE,
+    *HANDS,
+    *HAPPENED,
+    *KEPT,
+    *OTHERS,
+    *POSTGRES,
+    *SCHEDULES,
+    *VERSIONS,
+    *BOUNDS,
+]

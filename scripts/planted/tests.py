@@ -3,21 +3,21 @@
 # Without test_model.py: it finds nothing that the seeds do not, and would shrink what it finds.
 ENGINE = (
     "timers", "ready", "listing", "jobs", "dead", "job", "handlers", "dependencies", "engine", "leases", "series", "facts", "gates", "edits", "clear", "why",
-    "line", "bounds", "rate_limits", "actions", "fingerprint", "groups", "attempts", "logs", "find", "many", "bulk", "timing", "schedules", "schedule_limits", "schedule_misfires", "schedule_overlap", "schedule_lists", "cancel", "workers", "reruns", "auto_retries", "figures", "configs", "marks", "timeline", "seeded", "kept",
+    "line", "bounds", "rate_limits", "actions", "fingerprint", "groups", "attempts", "logs", "find", "many", "bulk", "timing", "schedules", "schedule_limits", "schedule_misfires", "schedule_overlap", "schedule_lists", "cancel", "workers", "reruns", "auto_retries", "figures", "course", "moving", "audit", "configs", "marks", "timeline", "retrying", "audit_kept", "idle", "seeded", "kept",
 )  # fmt: skip
 
 TESTS = {
     "engine": [f"tests/engine/test_{name}.py" for name in ENGINE],
     "protocol": ["tests/protocol"],
     "runtime": [
-        "tests/runtime", "tests/ui/test_new_findings.py", "tests/stream/test_gone.py", "tests/stream/test_reported.py", "tests/ui/test_cluster_findings.py",
+        "tests/runtime", "tests/operations/test_memory_figures.py", "tests/ui/test_new_findings.py", "tests/ui/test_events.py", "tests/ui/test_errands.py", "tests/stream/test_gone.py", "tests/stream/test_reported.py", "tests/ui/test_cluster_findings.py",
     ],
     "storage": [
         "tests/ui/test_cluster.py", "tests/ui/test_cluster_findings.py", "tests/storage/test_memory.py",
-        "tests/storage/test_making.py", "tests/storage/test_looks.py", "tests/storage/test_sqlite.py", "tests/storage/test_opening.py", "tests/storage/test_opening_twice.py",
+        "tests/storage/test_making.py", "tests/storage/test_batch.py", "tests/storage/test_looks.py", "tests/storage/test_sqlite.py", "tests/storage/test_opening.py", "tests/storage/test_opening_twice.py",
         "tests/storage/test_log.py", "tests/operations/test_backup.py", "tests/operations/test_restore.py",
         "tests/storage/test_copying.py", "tests/storage/test_copying_databases.py", "tests/storage/test_large_rows.py",
-        "tests/engine/test_cancel.py", "tests/engine/test_kept.py",
+        "tests/engine/test_cancel.py", "tests/engine/test_kept.py", "tests/operations/test_doctor.py",
     ],
     "storage/postgres": [
         "tests/storage/test_postgres_store.py", "tests/storage/test_postgres_leading.py",
@@ -30,6 +30,7 @@ TESTS = {
         "tests/stream/test_slow_clients.py", "tests/stream/test_bulk.py", "tests/stream/test_roles.py",
         "tests/stream/test_weight.py", "tests/ui/test_access.py", "tests/stream/test_named_events.py",
         "tests/stream/test_reported.py", "tests/stream/test_hot.py", "tests/stream/test_hot_ends.py",
+        "tests/operations/test_downloads.py", "tests/ui/test_events.py",
         "tests/runtime/test_bulk.py", "tests/doors/test_by_number.py", "tests/stream/test_rounds.py",
     ],
     "config": ["tests/operations/test_spelling.py", "tests/operations/test_config.py"],
@@ -48,7 +49,7 @@ TESTS = {
         f"tests/ui/test_{name}.py"
         for name in (
             "payload", "access", "actions", "undo", "operating", "hostile", "screens", "incidents", "unsure",
-            "same_in_a_shell", "cluster", "render", "finding_jobs",
+            "same_in_a_shell", "cluster", "render", "finding_jobs", "events", "roles", "errands",
         )
     ]
     + ["tests/operations/test_findings.py"],
@@ -57,7 +58,7 @@ TESTS = {
             f"tests/stream/test_{name}.py"
             for name in (
                 "hot", "hot_ends", "pollers", "heads", "short_texts", "sessions", "event_streams", "undelivered",
-                "slow_clients", "gone", "bulk", "bytes", "first_slow_request", "rounds", "stops",
+                "slow_clients", "gone", "bulk", "bytes", "first_slow_request", "rounds", "stops", "away",
             )
         ),
         "tests/doors/test_room.py",
@@ -65,7 +66,7 @@ TESTS = {
     "client": [
         f"tests/client/test_{name}.py"
         for name in (
-            "taken_back", "kit", "kit_asyncio", "orderly", "cancelling", "known_workers", "waiting", "says", "traces",
+            "taken_back", "kit", "kit_asyncio", "orderly", "cancelling", "known_workers", "waiting", "says", "says_many", "traces",
             "failures", "sizes", "idle_pulls", "given", "names", "fate", "payloads", "run", "outcomes",
             "no_cost", "hostile", "strangers", "mute", "own_job", "middlemen", "failing_for_good",
         )

@@ -137,6 +137,11 @@ LITERAL = {fault.message: fault for fault in tuple(globals().values()) if isinst
 """Text → refusal, of those that the reference shows whole; a text that is not here comes with its code."""
 
 
+def reason_of(error: Exception) -> str:
+    """Return what an error says without the number and the name that people know already: ``No such file or directory``."""
+    return getattr(error, "strerror", None) or str(error)
+
+
 def leaves(error: BaseException) -> list[BaseException]:
     """Return the exceptions in a group, however deep, or the one exception itself.
 

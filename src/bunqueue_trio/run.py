@@ -23,6 +23,7 @@ from bunqueue_trio.runtime.tree import Transport, serve
 from bunqueue_trio.storage.awaited import AwaitedStore, NoteLeader
 from bunqueue_trio.storage.opening import open_store
 from bunqueue_trio.storage.store import Store
+from bunqueue_trio.transports.sockets import check_free
 
 _log = structlog.get_logger()
 
@@ -102,6 +103,7 @@ async def _open(
 ) -> Store | None:
     """Return the store, or None when a signal comes before this server may lead there."""
     if not settings.store:
+        check_free(settings)
         return await open_store(settings)
     store: Store | None = None
     opening = trio.CancelScope()

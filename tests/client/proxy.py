@@ -58,6 +58,7 @@ class Proxy(Between):
         self._target = target
         self._scopes: dict[trio.CancelScope, None] = {}
         self._frozen = False
+        self._stuck: set[trio.CancelScope] = set()
         self._thawed = trio.Event()
 
     def cut(self) -> None:
@@ -66,6 +67,10 @@ class Proxy(Between):
     def freeze(self) -> None:
         """Take bytes and let them go nowhere; nobody hears of it."""
         self._frozen = True
+
+    def freeze_those_that_are_there(self) -> None:
+        """Do so with the connections of now, for good."""
+        self._stuck = set(self._scopes)
 
     def thaw(self) -> None:
         self._frozen = False
@@ -90,7 +95,7 @@ class Proxy(Between):
     async def _copy(self, source: trio.SocketStream, target: trio.SocketStream, scope: trio.CancelScope) -> None:
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             async for data in source:
-                while self._frozen:
+                while self._frozen or scope in self._stuck:
                     await self._thawed.wait()
                 await target.send_all(data)
         scope.cancel()

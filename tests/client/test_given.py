@@ -14,7 +14,7 @@ import pytest
 from bunqueue_trio.client import Again, App, Client, Job, Worker
 from bunqueue_trio.client import JobFailed as Failed
 from bunqueue_trio.commands import GetLogs
-from bunqueue_trio.errors import ServerUnavailable
+from bunqueue_trio.errors import Refused, ServerUnavailable
 from bunqueue_trio.sync import SyncClient
 from bunqueue_trio.sync.jobs import SyncJob
 from bunqueue_trio.testing import Bunqueue
@@ -232,6 +232,41 @@ def _yields(job: Job) -> Iterator[int]:
 class _Called:
     def __call__(self, job: Job) -> Iterator[int]:
         yield 1
+
+
+def _nothing() -> None: ...
+
+
+async def _two(job: Job, more: str) -> None: ...
+
+
+def _named(*, job: Job) -> None: ...
+
+
+@pytest.mark.parametrize("handler", [_nothing, _two, _named])
+def test_a_handler_that_takes_no_job_is_refused_where_it_is_given(handler: Any):
+    """Each of its jobs would fail."""
+    with pytest.raises(TypeError, match="cannot be called with a job alone"):
+        Worker("q").handler(handler)
+
+
+def _more(job: Job, more: str = "") -> None: ...
+
+
+@pytest.mark.parametrize("handler", [_more, lambda *jobs: None, print])
+def test_a_handler_may_take_more_than_a_job(handler: Any):
+    assert Worker("q").handler(handler) is handler
+
+
+@on_both
+async def test_a_refusal_calls_a_field_what_it_is_called_in_python():
+    wrong: Any = "x"
+    number: Any = 5
+    async with Bunqueue() as bunqueue:
+        with pytest.raises(Refused, match=r"^max_attempts must be a number$"):
+            await bunqueue.client.push("q", max_attempts=wrong)
+        with pytest.raises(Refused, match=r"^jobs\[1\]: unique_key must be a string$"):
+            await bunqueue.client.push_many("q", [{"data": 1}, {"data": 1, "unique_key": number}])
 
 
 @pytest.mark.parametrize("handler", [_waits, _yields, _Called()], ids=["async", "plain", "called"])

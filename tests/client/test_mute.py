@@ -1,6 +1,7 @@
 """A server that takes what it is sent and says nothing: each command ends when its patience does, and says so."""
 
 import json
+import math
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -12,7 +13,7 @@ import pytest
 import trio
 import trio.testing
 
-from bunqueue_trio.client import Client, ConnectionLost, ServerUnavailable
+from bunqueue_trio.client import Client, ConnectionLost, Refused, ServerUnavailable
 from bunqueue_trio.client.connection import Connection
 from bunqueue_trio.commands import GetResult, WaitJob
 from bunqueue_trio.sync import SyncClient
@@ -153,6 +154,60 @@ async def test_what_was_never_sent_changes_nothing_and_is_not_sent_later(autojum
         may.set()
         await client.ping()
     assert place.heard.count("PUSH") == 1
+
+
+# --- a server that hangs, and goes on -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("others", ["none", "refused", "when it goes on", "as well"])
+async def test_a_silent_connection_is_left_for_another_one_only(autojump_clock: trio.testing.MockClock, others: str):
+    """A server that was frozen goes on with what it has; to leave would give back all that is held over it."""
+    made: list[float] = []
+    is_frozen, thawed = False, trio.Event()
+
+    def answer(message: bytes) -> list[bytes] | None:
+        return [] if is_frozen else yes(message)
+
+    @asynccontextmanager
+    async def connect(_: str | None) -> AsyncIterator[Connection]:
+        made.append(trio.current_time())
+        if is_frozen and others in {"none", "when it goes on"}:
+            with trio.move_on_after(10):
+                await thawed.wait()
+            if is_frozen or others == "none":
+                raise ConnectionError("no answer to the handshake")
+        if is_frozen and others == "refused":
+            raise Refused(401, "Unauthorized")
+        await trio.lowlevel.checkpoint()
+        yield Stranger(answer)
+
+    async with Client("ws://frozen", patience=math.inf, connect=connect) as client, trio.open_nursery() as nursery:
+        await client.ping()
+        is_frozen = True
+        if others == "refused":
+            with pytest.raises(Refused):
+                await client.ping()
+            assert client.connections == 1
+        else:
+            old = client._upkeep.link
+            assert old is not None
+            nursery.start_soon(client.ping)
+            await trio.sleep(300)
+            assert 3 < len(made) < 20
+            # In the middle of a try.
+            while trio.current_time() - made[-1] > 9:  # noqa: ASYNC110 - of virtual time
+                await trio.sleep(1)
+            is_frozen = False
+            thawed.set()
+            await trio.sleep(1)
+            # What was asked meanwhile is answered now.
+            link = client._upkeep.link
+            assert link is not None
+            for number in list(link._questions):
+                link._connection._send.send_nowait(json.dumps({"ok": True, "reqId": number}).encode())  # type: ignore[attr-defined]
+            await client.ping()
+            await trio.sleep(100)
+            assert (client._upkeep.link is old) is (others != "as well")
 
 
 # --- over real sockets ----------------------------------------------------------------------------

@@ -177,6 +177,28 @@ async def test_failures_are_not_reported_one_after_the_other(bunqueue: Bunqueue,
     assert {await bunqueue.client.state(job_id) for job_id in ids[:-1]} == {"failed"}
 
 
+async def test_what_is_behind_a_plain_decorator_is_awaited(bunqueue: Bunqueue):
+    """It would be a result that has no JSON, and would never run."""
+
+    async def real(job: Job) -> str:
+        await trio.sleep(1)
+        if job.data == "bad":
+            raise ValueError("not well")
+        return "well"
+
+    worker = bunqueue.worker("q", timeout=5)
+
+    @worker.handler
+    def behind(job: Job) -> Any:
+        return real(job)
+
+    bunqueue.start(worker)
+    good, bad = await bunqueue.client.push_many("q", [{"data": "good"}, {"data": "bad", "max_attempts": 1}])
+    assert await bunqueue.client.wait(good, 10) == "well"
+    with pytest.raises(JobFailed, match="ValueError: not well"):
+        await bunqueue.client.wait(bad, 10)
+
+
 # --- threads --------------------------------------------------------------------------------------
 
 

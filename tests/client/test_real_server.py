@@ -128,16 +128,17 @@ async def test_silent_server_is_noticed(server: Server, queue: str, monkeypatch:
     """Nothing ends the connection, and nothing comes any more: the client connects anew."""
     for sockets in (socket_trio, socket_asyncio):
         monkeypatch.setattr(sockets._WebSocket, "keepalive_s", 0.2)
-    monkeypatch.setattr(link, "ANSWER_S", 0.2)
+    for name in ("ANSWER_S", "ONCE_MORE_S"):
+        monkeypatch.setattr(link, name, 0.2)
     with Proxy(server.address) as proxy:
         async with Client(proxy.url) as client:
             await client.ping()
-            proxy.freeze()
+            proxy.freeze_those_that_are_there()
             with anyio.fail_after(60):
                 while client._upkeep.link is not None and not client._upkeep.link.over:
                     await client._upkeep._changed.wait()
-                proxy.thaw()
                 await client.push(queue)
+            assert client.connections > 1
 
 
 @pytest.mark.slow

@@ -110,6 +110,17 @@ def test_the_worker_in_javascript_is_short():
     assert len(found[1].splitlines()) <= 46  # short enough to be copied
 
 
+def test_the_worker_in_javascript_repeats_what_passes():
+    """By the codes, as the page asks for: its list is that of the page, and of the table but for what no command is answered."""
+    told = re.search(r'const passing = "(.*?)"', PAGE)
+    listed = re.search(r"These refusals pass, by their \[codes\]\(#codes\): (.*?)\.", PAGE)
+    assert told
+    assert listed
+    table = set(re.findall(r"^\| `([a-z-]+)` \| 503 \|", PAGE, re.MULTILINE)) - {"too-many-connections", "standby"}
+    assert set(told[1].split()) == set(re.findall("`(.*?)`", listed[1])) == table
+    assert "reply.error)" not in re.sub(r"console\.warn\(.*", "", PAGE)
+
+
 @pytest.mark.slow
 def test_the_client_in_javascript(fresh: Server, tmp_path: Path):
     node = shutil.which("node")

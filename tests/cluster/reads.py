@@ -137,7 +137,7 @@ class Reads:
         for last_id, row in sorted(self.table("event_batch").items()):
             if last_id > event_id and events < limit and size < REPLAY_BYTES:
                 found.append((last_id, row[3]))
-                events, size = events + row[1], size + len(row[3])
+                events, size = events + last_id - max(last_id - row[1], event_id), size + len(row[3])
         return found
 
     def first_event(self) -> list[Row]:
@@ -214,7 +214,5 @@ class Reads:
         wanted = {
             next(fin for fin in keys if fin >= low + (high - low) * n // max(1, points - 1)) for n in range(points)
         }
-        return [
-            (self.table("finished")[fin][_AT["finished_at"]], self.size(self.table("finished")[fin]))
-            for fin in sorted(wanted)
-        ]
+        rows = [self.table("finished")[fin] for fin in sorted(wanted)]
+        return [(row[_AT["finished_at"]], self.size(row), row[_AT["queue"]], row[_AT["state"]]) for row in rows]

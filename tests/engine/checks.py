@@ -11,6 +11,7 @@ from bunqueue_trio.config import FIGURES_HOURS, FIGURES_ROWS_MAX, LIVES_KEPT
 from bunqueue_trio.engine.course import COURSE, LIFE
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.figures import HOUR, MINUTE
+from bunqueue_trio.engine.fingerprint import fingerprint
 from bunqueue_trio.engine.gates import CONCURRENCY, PAUSED, RATE, Pause
 from bunqueue_trio.engine.job import UNFINISHED, Job, State
 from bunqueue_trio.engine.listing import page
@@ -197,6 +198,16 @@ def check_structure(engine: Engine, in_flight: list[Job]) -> None:
         waiting = Counter(job.id for job in jobs if job.state is State.WAITING)
         assert Counter(job.id for job in ready_jobs(queue)) == waiting
     assert list(engine.queues.names) == sorted(engine.queues)
+    retried: dict[str, list[Job]] = {}
+    for job in unfinished(engine):
+        if job.attempts and job.state in (State.WAITING, State.DELAYED):
+            retried.setdefault(fingerprint(job.noted().error or "").key, []).append(job)
+    assert {key: list(group.line) for key, group in engine.retrying.items()} == {
+        key: sorted(jobs, key=lambda job: (job.run_at, job.seq)) for key, jobs in retried.items()
+    }
+    assert {key: group.queues for key, group in engine.retrying.items()} == {
+        key: Counter(job.queue for job in jobs) for key, jobs in retried.items()
+    }
     planner = engine.planner
     assert planner.due == min((time for time in planner.times.values() if time is not None), default=None)
     assert set(planner.plans) == set(planner.progress) == set(planner.slots) == set(planner.times)

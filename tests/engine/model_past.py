@@ -35,6 +35,33 @@ class Like(dict[str, Any]):
         return isinstance(other, dict) and {name: other.get(name) for name in self} == dict(self)
 
 
+class Something:
+    """Equal to anything but None."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        return other is not None
+
+
+SOMETHING = Something()
+
+
+class Beginning:
+    """Equal to the first ones of a list, however many."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, items: list[Any]) -> None:
+        self.items = items
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, list) and other == self.items[: len(other)]
+
+    def __repr__(self) -> str:
+        return f"the first of {self.items}"
+
+
 class Between:
     """Equal to any number from one to another."""
 
@@ -213,7 +240,12 @@ class Past(Crew):
         else:
             jobs = self.records(command.queue, command.state)
         told = [view(self, job) | {"reason": reason_of(job)} for job in jobs[: command.limit]]
-        return {"jobs": told, "next": ANY if jobs[command.limit :] else None}
+        kept = [job for job in self.durable().ended if (job.queue, job.state) == (command.queue, command.state)]
+        return (
+            {"jobs": told, "next": SOMETHING if jobs[command.limit :] else None}
+            if len(kept) <= len(jobs)
+            else self.page("jobs", told)
+        )
 
     def dlq(self, command: c.Dlq, now: int, owner: str | None) -> Reply:
         self.check_queue(command.queue)
@@ -226,38 +258,60 @@ class Past(Crew):
             for job in dead[: command.limit]
         ]  # fmt: skip
         counted = [job for job in self.durable().ended if (job.queue, job.state) == (command.queue, "failed")]
-        return {
-            "entries": entries,
-            "total": Between(len(dead), len(counted)),
-            "next": ANY if dead[command.limit :] else None,
-        }
+        page = {"entries": entries, "next": SOMETHING if dead[command.limit :] else None}
+        if len(counted) > len(dead):
+            page = self.page("entries", entries)
+        return page | {"total": Between(len(dead), len(counted))}
+
+    @staticmethod
+    def page(name: str, items: list[Any]) -> Reply:
+        """A page of the store of which some are gone since the last commit: it may be shorter, and the last one."""
+        return {name: Beginning(items), "next": ANY}
 
     def dlq_groups(self, command: c.DlqGroups, now: int, owner: str | None) -> Reply:
         self.check_queue(command.queue)
-        return self.groups(command.queue, command.limit)
+        return self.groups(command.queue, command.limit, command.retrying)
 
     def dead_groups(self, command: c.DeadGroups, now: int, owner: str | None) -> Reply:
-        return self.groups(None, command.limit)
+        return self.groups(None, command.limit, command.retrying)
 
-    def groups(self, queue: str | None, limit: int) -> Reply:
+    def groups(self, queue: str | None, limit: int, retrying: bool) -> Reply:
         dead = [job for job in self.durable().ended if job.state == "failed" and queue in (None, job.queue)]
-        counts = Counter(group_of(job) for job in dead)
+        tried = [
+            job
+            for job in self.jobs
+            if job.attempts and job.state in ("waiting", "delayed") and queue in (None, job.queue)
+        ]
         shown = {job.serial for job in self.records(queue, "failed")}
-        order = sorted(counts, key=lambda key: (-counts[key], key))
+        sizes = Counter(group_of(job) for job in (*dead, *(tried if retrying else ())))
+        order = sorted(sizes, key=lambda key: (-sizes[key], key))
         groups = []
         for key in order[:limit]:
-            of_it = [job for job in dead if group_of(job) == key]
-            if not any(job.serial in shown for job in of_it):
+            of_it, again = ([job for job in some if group_of(job) == key] for some in (dead, tried))
+            if is_there := any(job.serial in shown for job in of_it):
+                group = Like(
+                    count=len(of_it), queues=dict(Counter(job.queue for job in of_it)), firstSeen=min(job.finished or 0 for job in of_it),
+                    lastSeen=max(job.finished or 0 for job in of_it if job.serial in shown),
+                )  # fmt: skip
+            else:
+                first = min(again, key=lambda job: (job.run_at, job.serial), default=None)
+                group = Like(
+                    count=0, queues={}, example=first and Like(id=first.id, reason="retrying", error=first.error)
+                )
+            if not is_there and not (retrying and again):
                 continue
             mark = self.marks.get(key)
-            groups.append(
-                Like(
-                    fingerprint=key, count=counts[key], queues=dict(Counter(job.queue for job in of_it)),
-                    firstSeen=min(job.finished or 0 for job in of_it), mark=mark and ("back" if mark.back else mark.mark),
-                    lastSeen=max(job.finished or 0 for job in of_it if job.serial in shown), markedAt=mark and mark.at,
-                )
-            )  # fmt: skip
-        return {"groups": groups, "total": len(counts), "next": ANY if order[limit:] else None}
+            group |= {
+                "fingerprint": key,
+                "mark": mark and ("back" if mark.back else mark.mark),
+                "markedAt": mark and mark.at,
+            }
+            group |= {
+                "retrying": len(again), "retryingQueues": dict(Counter(job.queue for job in again)),
+                "nextTryAt": min((job.run_at for job in again), default=None),
+            }  # fmt: skip
+            groups.append(Like(group))
+        return {"groups": groups, "total": len(sizes), "next": ANY if order[limit:] else None}
 
     def obliterate(self, command: c.Obliterate, now: int, owner: str | None) -> Reply:
         queue = command.queue

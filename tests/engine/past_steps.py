@@ -39,10 +39,11 @@ class PastSteps:
     def look_back(self) -> None:
         """Read a list of what is past, or of who works."""
         rng = self.rng
+        again = rng.random() < 0.6
         queue, limit, job_id = rng.choice([*QUEUES * 9, "no good"]), rng.choice([1, 3, 100]), self.known_job()
         commands: list[c.Command] = [
             c.GetLogs(id=job_id, limit=limit), c.GetAttempts(id=job_id), c.Actions(limit=limit),
-            c.Dlq(queue=queue, limit=limit), c.DlqGroups(queue=queue, limit=limit), c.DeadGroups(limit=limit),
+            c.Dlq(queue=queue, limit=limit), c.DlqGroups(queue=queue, limit=limit, retrying=again), c.DeadGroups(limit=limit, retrying=again),
             c.GetJobs(queue=queue, state=rng.choice([*STATES, "paused"]), limit=limit),
             c.ListWorkers(limit=limit, after=rng.choice([None, "@", "w1"])),
         ]  # fmt: skip

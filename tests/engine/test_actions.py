@@ -247,6 +247,12 @@ def test_an_act_is_written_down_with_its_change(bench: Bench, kind: type[c.Comma
     assert bench.do(c.Actions()).total == page.total
 
 
+def test_a_retry_with_another_payload_says_so_and_not_what_it_is(bench: Bench):
+    two_dead(bench)
+    bench.do(c.RetryDlq(queue="q", job_id="a", data=Raw(b'"secret"')))
+    assert noted(bench)[0]["fields"] == {"data": "another"}
+
+
 def test_one_dead_letter_is_named(bench: Bench):
     two_dead(bench)
     for command in (c.RetryDlq(queue="q", job_id="a"), c.PurgeDlq(queue="q", id="b")):

@@ -189,7 +189,7 @@ PLANTED: dict[str, tuple[str, str, Callable[[Life], object]]] = {
     "dependency that does not know": ("dependents", "waits for job-1, which does not know", lambda it: it.engine._dependents._waiting.clear()),
     "dependency that is not there": ("dependents", "waits for job-1, which is not unfinished", lambda it: forgotten(it, FIRST)),
     "dependents dangling": ("dependents", "job-1 is noted to wait for job-2, and does not", lambda it: it.engine._dependents._waiting.update({"job-2": {named(it, FIRST): None}})),
-    "dependents of nobody": ("dependents", "1 jobs wait for gone", lambda it: it.engine._dependents._waiting.update(gone={named(it, "job-4"): None})),
+    "dependents of nobody": ("dependents", "jobs wait for gone, which is not unfinished: 1", lambda it: it.engine._dependents._waiting.update(gone={named(it, "job-4"): None})),
     "row missing": ("disk_missing", "job job-1 is in memory and has no row (1)", lambda it: it.store._jobs.pop(1)),
     "row missing, of an active job": ("disk_missing", "is in memory and has no row", lambda it: it.store._jobs.pop(active(it, "held").seq)),
     "extra row": ("disk_extra", "job ghost is stored (row 3)", extra_row),

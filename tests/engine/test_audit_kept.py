@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
+from bunqueue_trio.engine import audit_kept
 from bunqueue_trio.engine.audit import AuditFault, Pass
 from bunqueue_trio.engine.audit_kept import FactsLook, counted, differing
 from bunqueue_trio.engine.fingerprint import fingerprint
@@ -168,3 +169,36 @@ def test_an_engine_at_work_has_no_fault():
         if rng.random() < 0.3:
             life.commit()
             assert look(life) == []
+
+
+def test_what_goes_while_it_is_looked_at_is_no_fault(said: Life, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(audit_kept, "AUDIT_SLICE", 1)
+    said.do(c.Pause(queue="other"))
+    said.commit()
+    one = Pass(said.engine, said.connected)
+    facts = FactsLook(said.engine, one.note)
+    facts.rows(said.store.stored_facts(("", ""), 100), NOBODY)
+    looked = facts.memory(NOBODY)
+    next(looked)
+    for queue in ("q", "other"):
+        said.do(c.Resume(queue=queue))
+    for _ in looked:
+        pass
+    assert one.faults == []
+
+
+@pytest.mark.parametrize("to", ["nothing", "another group"])
+def test_a_job_that_is_tried_again_is_in_the_group_of_its_error(to: str):
+    life = Life()
+    life.do(c.Push(queue="q", data=Raw(b"1")))
+    life.do(c.Pull(queue="q"))
+    [job] = life.engine.queues["q"].active
+    life.do(c.Fail(id=job.id, error="boom"))
+    assert life.look() == []
+    retrying = life.engine.retrying
+    group = retrying.pop(fingerprint("boom").key)
+    faults = [("index", f"job {job.id} has failed and is in no group of those that are tried again")]
+    if to == "another group":
+        retrying["other"] = group
+        faults.append(("index", f"job {job.id}, delayed, is among those of error other that are tried again"))
+    assert sorted(life.look()) == sorted(faults)

@@ -3,7 +3,7 @@
 import pytest
 from msgspec import Raw
 
-from bunqueue_trio.engine.commands.push import Bulk, pushes_of
+from bunqueue_trio.engine.commands.push import Bulk
 from bunqueue_trio.engine.commands.report import ACK_CHARACTERS, DEATH_ACKS, FAILURE_ACKS, Failures, acks_of
 from bunqueue_trio.engine.job import State
 from bunqueue_trio.errors import Refused
@@ -180,7 +180,14 @@ def test_failures_that_jobs_die_of_are_more_work(bench: Bench):
     assert died == [3, 6, 9]
 
 
-def test_a_dependency_is_as_much_work_as_a_job(bench: Bench):
-    """Ten jobs with a thousand of them each are no small push."""
-    jobs = [spec(depends_on=["a", "b"]), spec()]
-    assert pushes_of(c.PushBatch(queue="q", jobs=jobs)) == 4
+def test_failures_of_which_each_says_something_else_are_the_work_to_find_their_groups(bench: Bench):
+    """All of these are tried again; of a text that comes once more the group is known."""
+    ids = [bench.push(max_attempts=5) for _ in range(6)]
+    bench.do(c.PullBatch(queue="q", count=6))
+    said = ["a", "a", "a", "b", "c", "d"]
+    batch = c.FailBatch(failures=[c.Failure(id=job_id, error=text) for job_id, text in zip(ids, said, strict=True)])
+    failures = Failures(bench.engine, batch)
+    done = []
+    while not failures.add(DEATH_ACKS + 3 * FAILURE_ACKS, bench.now):
+        done.append(len(failures.done))
+    assert done == [3, 5]

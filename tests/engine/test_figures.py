@@ -85,8 +85,15 @@ def test_what_is_usual_is_that_of_the_last_hour_or_else_of_the_week(bench: Bench
     bench.now += 5 * HOUR_MS
     end(bench, "q2")
     assert (bench.do(c.GetFigures(queue="q")).minutes, bench.engine.figures.usual("q")) == ([], upper(9))
-    end(bench, "q", runs={21: 1})
+    end(bench, "q", runs={21: 10})
     assert bench.engine.figures.usual("q") == upper(21)
+
+
+def test_fewer_than_ten_jobs_do_not_show_what_is_usual(bench: Bench):
+    end(bench, "q", runs={9: 9})
+    assert bench.engine.figures.usual("q") is None
+    end(bench, "q", runs={9: 1})
+    assert bench.engine.figures.usual("q") == upper(9)
 
 
 def test_a_crash_forgets_nothing_of_them(bench: Bench):

@@ -37,6 +37,7 @@ def test_an_error_that_is_fixed_is_reported_when_it_is_back(bench: Bench):
     assert told(bench)[0] == ("back", at)
     [(key, back)] = bench.engine.marks.back()
     assert (key, back.queue, back.shape, back.back_at, back.times) == (LATE, "q", "late …", since, 2)
+    assert back.last_at == bench.now
     bench.restart()
     assert bench.engine.marks.back() == [(key, back)]
     mark(bench, "fixed")

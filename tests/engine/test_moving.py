@@ -5,11 +5,13 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
+from bunqueue_trio.engine import edits
 from bunqueue_trio.engine.many import SLICE
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from tests.engine.make import Bench
+from tests.engine.test_reruns import begin, dead, end, go_on
 
 
 def move(bench: Bench, to: str | None, how: dict[str, Any] | None = None, **wanted: Any) -> r.ActReply:
@@ -123,3 +125,27 @@ def test_where_to_is_to_be_said(bench: Bench, to: str | None, says: str):
 def test_where_to_is_for_a_move_alone(bench: Bench):
     with pytest.raises(Refused, match="for the action move"):
         bench.do(c.ActOnJobs(filter=c.Filter(queue="a"), action="promote", to="b"))
+
+
+def test_a_retried_job_that_is_moved_is_open_where_it_is(bench: Bench):
+    dead(bench, 2)
+    rerun = begin(bench, count=2, rate=10)
+    go_on(bench)
+    one = bench.engine.reruns[rerun]
+    assert one.open_in == {"q": 2}
+    bench.do(c.ActOnJobs(filter=c.Filter(queue="q"), action="move", to="r", limit=1))
+    assert one.open_in == {"q": 1, "r": 1}
+    bench.commit()
+    end(bench, 1)
+    end(bench, 1, queue="r")
+    assert one.open_in == {}
+    assert one.open == 0
+
+
+def test_a_queue_that_is_left_empty_goes_with_its_last_job(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(edits, "QUEUES_IDLE_MAX", 1)
+    bench.push("a")
+    bench.push("b")
+    move(bench, "b", queue="a")
+    assert list(bench.engine.queues) == ["b"]
+    assert counts(bench, "b") == {"waiting": 2}

@@ -218,6 +218,15 @@ def test_an_id_with_a_time_to_come_of_a_job_that_is_gone_is_looked_for_from_the_
     assert [what for _, what in told(bench, job_id)] == ["act", "pushed", "removed"]
 
 
+def test_what_makes_a_job_ready_stands_before_its_delivery_of_the_same_ms(bench: Bench):
+    bench.push(job_id="j", delay=60_000)
+    bench.sleep(1000)
+    bench.do(c.Promote(id="j"))
+    bench.do(c.Pull(queue="q"))
+    order = [entry.what for page in asked(bench, "j") for entry in page.entries]
+    assert [what for what in order if what != "delayed"] == ["pushed", "act", "promoted", "pulled"]
+
+
 def test_what_happens_within_one_ms_stands_in_its_order(bench: Bench):
     bench.push(job_id="j", backoff=0, max_attempts=2)
     bench.do(c.Pull(queue="q"))

@@ -134,6 +134,10 @@ def satisfy(bench: Bench, job: str, rng: random.Random) -> None:
             bench.ack(next(other.id for other in bench.engine.jobs.values() if is_active(other, said.queue)))
         case "waits-for-jobs":
             finish(bench, said.waits_for[0], rng)
+        case "workers-quiet":
+            quiet = [worker.id for worker in bench.engine.workers.quieted() if worker.works_on(said.queue)]
+            assert all(name in said.why for name in quiet)
+            bench.do(c.UnquietWorker(id=rng.choice(quiet)))
         case "in-line" | "nobody-asks" | "next":
             pulled = bench.pull(said.queue)
             assert pulled.job is not None, "nothing stands in its way"
@@ -147,22 +151,66 @@ def is_active(job: object, queue: str) -> bool:
 
 
 def finish(bench: Bench, job: str, rng: random.Random) -> None:
-    run(bench, job, rng)
-    bench.ack(job)
+    if run(bench, job, rng):
+        bench.ack(job)
 
 
-def run(bench: Bench, job: str, rng: random.Random) -> None:
-    """Bring a job to a worker, one reason after the other."""
+def run(bench: Bench, job: str, rng: random.Random) -> bool:
+    """Bring a job to a worker, one reason after the other; return whether it has one, and is not ended by a cancellation instead."""
     before: tuple[object, ...] = ()
     for _ in range(500):
+        serve(bench)
         said = bench.do(c.Why(id=job))
-        if said.code == "active":
-            return
-        seen = (bench.now, said.code, said.position, said.until, said.waits_for_count, said.active)
+        if said.code in ("active", "cancelling"):
+            return True
+        if said.code in ("cancelled", "failed"):
+            assert "ancelled" in said.why or "Dependency" in said.why
+            return False
+        seen = (
+            bench.now,
+            said.code,
+            said.position,
+            said.until,
+            said.waits_for_count,
+            said.active,
+            bench.engine.workers.quiet,
+        )
         assert seen != before, f"{said.why} It has been done, and changed nothing."
         before = seen
         satisfy(bench, job, rng)
     raise AssertionError("it never ran")
+
+
+def serve(bench: Bench) -> None:
+    """Give jobs to the pulls that wait, as the runtime does; then none waits where a job may leave."""
+    waiting = bench.engine.pulls_waiting
+    for queue, pulls in waiting.items():
+        while pulls and bench.engine.offers(queue):
+            assert bench.pull_id(queue) is not None
+            pulls.pop()  # type: ignore[attr-defined]
+
+
+def shut_gates(bench: Bench, rng: random.Random) -> None:
+    """Let something stand before the jobs of most queues."""
+    for queue in "ab":
+        if rng.random() < 0.5:
+            bench.do(c.Pause(queue=queue, until=rng.choice([None, bench.now + 500])))
+        if rng.random() < 0.5:
+            bench.do(c.RateLimit(queue=queue, limit=rng.randint(1, 3), duration=rng.choice([1, 1000])))
+        if rng.random() < 0.5:
+            bench.do(c.SetConcurrency(queue=queue, concurrency=rng.randint(1, 2)))
+
+
+def call_crew(bench: Bench, rng: random.Random) -> None:
+    """Let pulls wait, workers be quiet, and jobs be cancelled that are with one."""
+    bench.engine.watch_pulls({queue: [None] * rng.randint(0, 3) for queue in "ab" if rng.random() < 0.5})
+    for name in "vw":
+        bench.do(c.RegisterWorker(worker_id=f"worker-{name}", queues=rng.sample("ab", rng.randint(1, 2))))
+        if rng.random() < 0.6:
+            bench.do(c.QuietWorker(id=f"worker-{name}"))
+    for job in [job for job in bench.engine.jobs.values() if is_active(job, job.queue) and rng.random() < 0.5]:
+        bench.do(c.Cancel(id=job.id, reason="why", grace=rng.choice([200, 100_000])))
+        assert bench.do(c.Why(id=job.id)).code == "cancelling"
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -179,20 +227,15 @@ def test_doing_what_is_missing_makes_a_job_run(seed: int):
                 lifo=rng.random() < 0.2, depends_on=needs, backoff=100, timeout=86_400_000, remove_on_complete=True,
             )
         )  # fmt: skip
-    for queue in "ab":
-        if rng.random() < 0.5:
-            bench.do(c.Pause(queue=queue, until=rng.choice([None, bench.now + 500])))
-        if rng.random() < 0.5:
-            bench.do(c.RateLimit(queue=queue, limit=rng.randint(1, 3), duration=rng.choice([1, 1000])))
-        if rng.random() < 0.5:
-            bench.do(c.SetConcurrency(queue=queue, concurrency=rng.randint(1, 2)))
+    shut_gates(bench, rng)
     for _ in range(rng.randint(0, 6)):
         pulled = bench.pull(rng.choice("ab")).job
         if pulled is not None and rng.random() < 0.5:
             bench.fail(pulled.id)
-    for job in rng.sample(ids, len(ids)):
-        if bench.engine.find(job) is not None:
-            finish(bench, job, rng)
+    call_crew(bench, rng)
+    for job_id in rng.sample(ids, len(ids)):
+        if bench.engine.find(job_id) is not None:
+            finish(bench, job_id, rng)
 
 
 def test_a_queue_whose_workers_are_quiet_does_not_look_forgotten(bench: Bench):

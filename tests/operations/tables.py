@@ -233,9 +233,7 @@ def _words(shape: Any) -> str:  # noqa: C901 - one flat case for each kind of ty
         case types.StructType(cls=c.JobSpec):
             return "jobs, as below"
         case types.StructType(cls=kind):
-            return f"`{{{', '.join(f'{f.encode_name}' for f in _fields(kind))}}}`: " + "; ".join(
-                _value(f.type) for f in _fields(kind)
-            )
+            return f"an object ({'; '.join(f'`{f.encode_name}`: {_value(f.type)}' for f in _fields(kind))})"
     raise AssertionError(shape)
 
 

@@ -78,7 +78,7 @@ async def test_steps_of_one_act_are_one_line(shell: Shell):
         await push(shell.bunqueue, "e", str(n), job_id=f"e-{n}")
     await fail(shell.bunqueue, "e", 240, "PaymentError: order {}")
     done = await shell("retry", "e", "--error", "Payment", "--rate", "100", "--yes")
-    assert done.stdout == "e: 240 of 240 dead letters with this error retried\n"
+    assert done.stdout == "e: 240 of 240 dead letters with this text in their error retried\n"
     assert len((await shell("actions", "--json")).stdout.splitlines()) > 1
     [row] = rows((await shell("actions")).stdout)
     assert row.endswith("retry e error Payment; rate 100 a second 240"), row

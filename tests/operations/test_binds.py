@@ -119,7 +119,10 @@ def test_an_address_in_use_stops_the_start_with_one_line(tmp_path: Path):
         taken.listen()
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         done = bunqueue("serve", "--bind", address, env={"DATA_PATH": str(tmp_path / "q.db")})
-    assert (done.code, done.err) == (2, f"bunqueue-trio: {address}: cannot listen: Address already in use\n")
+        assert (done.code, done.err) == (2, f"bunqueue-trio: {address}: cannot listen: Address already in use\n")
+        assert list(tmp_path.iterdir()) == [], "no file is made for a queue that nobody serves"
+        (tmp_path / "q.db").touch()
+        assert bunqueue("serve", "--bind", address, env={"DATA_PATH": str(tmp_path / "q.db")}).err == done.err
 
 
 async def listen(*binds: str) -> list[str]:

@@ -1,5 +1,6 @@
 """Settings: where they come from, what is refused and how it is said."""
 
+import re
 import tomllib
 from dataclasses import fields
 from pathlib import Path
@@ -109,6 +110,50 @@ def test_a_flag_that_names_a_file_wins_over_a_database_of_the_environment():
     assert (there.settings.store, there.warnings) == ("postgres://bq@host/queue", ())
     with pytest.raises(StartupError, match="exclude each other"):
         load({}, flags={"data_path": "queue.db", "store": "postgres://bq@host/queue"})
+
+
+@pytest.mark.parametrize(
+    ("flags", "environ", "listens", "warning"),
+    [
+        ({"http_port": "7"}, {}, "0.0.0.0:7", "is not used: --http-port says where to listen, and flags win"),
+        ({"http_port": "7"}, {"BIND": ":9"}, "0.0.0.0:7", "BIND is not used: --http-port says where to listen"),
+        ({}, {"HOST": "::1"}, "[::1]:6790", "is not used: HOST says where to listen, and the environment wins over"),
+        ({"bind": ":9"}, {"HTTP_PORT": "7"}, "0.0.0.0:9", None),
+        ({"bind": ":9", "http_port": "7"}, {}, "0.0.0.0:9", None),
+        ({}, {}, "0.0.0.0:8", None),
+    ],
+)
+def test_where_to_listen_is_what_the_strongest_place_says(
+    tmp_path: Path, flags: dict[str, Any], environ: dict[str, str], listens: str, warning: str | None
+):
+    file = tmp_path / "s.toml"
+    file.write_text('bind = "0.0.0.0:8"\nhttp_port = 6\n' if not environ.get("HOST") else 'bind = ":8"\n')
+    loaded = load(environ, file=file, flags=flags)
+    assert [str(bind) for bind in loaded.settings.binds] == [listens]
+    assert (loaded.sources["bind"] == "default") == bool(warning)
+    assert [warning in told for told in loaded.warnings] == [True] if warning else not loaded.warnings
+
+
+def test_a_port_may_be_said_for_the_hosts_of_a_weaker_bind(tmp_path: Path):
+    file = tmp_path / "s.toml"
+    file.write_text('bind = "127.0.0.1,unix:/run/q.sock"')
+    loaded = load({}, file=file, flags={"http_port": "7"})
+    assert [str(bind) for bind in loaded.settings.binds] == ["127.0.0.1:7", "unix:/run/q.sock"]
+    assert not loaded.warnings
+
+
+def test_config_shows_no_bind_that_is_not_in_force(tmp_path: Path):
+    (tmp_path / "s.toml").write_text('bind = ":8"')
+    shown = bunqueue("config", "--config", str(tmp_path / "s.toml"), "--port", "7")
+    told = tomllib.loads(shown.out)
+    assert (told["bind"], told["http_port"]) == ([], 7)
+    assert "bind in" in shown.err
+
+
+def test_config_says_what_bind_stands_instead_of():
+    shown = bunqueue("config", "--bind", "127.0.0.1:7").out
+    assert re.findall(r"^(\w+) .*# not used: BIND is set", shown, re.MULTILINE) == ["host", "http_port"]
+    assert "not used" not in bunqueue("config", "--bind", "127.0.0.1").out.split("http_port")[1]
 
 
 def test_a_bad_secret_is_not_shown():

@@ -61,7 +61,10 @@ def test_dead_letters_are_shown_and_retried(server: Running):
     assert ask(server, "dead", "q", "--json")[1:] == ("", "")
     unknown = "q: no dead letters with an error of this group; `dead --groups` lists the groups\n"
     assert ask(server, "dead", "q", "--group", "nothing")[1:] == ("", unknown)
-    assert ask(server, "dead", "q", "--error", "nothing")[1:] == ("", "q: no dead letters with this error\n")
+    assert ask(server, "dead", "q", "--error", "nothing")[1:] == (
+        "",
+        "q: no dead letters with this text in their error\n",
+    )
     done = ask(server, "retry", "q", "--id", "nobody")
     assert (done.code, done.out) == (1, "")
     assert "No dead letter of this id in this queue" in done.err
@@ -115,18 +118,27 @@ def test_dead_letters_are_seen_retried_and_deleted_by_their_error(server: Runnin
             (2, "disk full"), (2, "no such user …"), (2, "timeout after … s"),
         }  # fmt: skip
         assert ask(server, "dead", "nobody", "--groups").err.startswith("nobody: no dead letters\n")
+        client.post("/queues/again/jobs", json={"data": 1, "maxAttempts": 2, "backoff": 86_400_000, "jobId": "again"})
+        client.get("/queues/again/jobs")
+        client.post("/jobs/again/fail", json={"error": "timeout after 32 s"})
+        cells = re.split(r" {2,}", ask(server, "errors", "--limit", "1").out.splitlines()[1])
+        assert (cells[0], cells[1], cells[4]) == ("2", "1", "timeout after … s")
+        assert "e: 2, again: 1" in cells
+        [alone] = [json.loads(line) for line in ask(server, "errors", "again", "--json").out.splitlines()]
+        assert (alone["count"], alone["retrying"], alone["example"]["reason"]) == (0, 1, "retrying")
+        assert ask(server, "errors", "nobody").err.startswith("nobody: nothing fails\n")
         assert ask(server, "dead", "e", "--groups", "--error", "x").code == 2
         assert ask(server, "dead").code == 2
         assert len(ask(server, "dead", "e", "--error", "no such").out.splitlines()) == 1 + 2
         assert len(ask(server, "dead", "e", "--error", "no such", "--limit", "1").out.splitlines()) == 1 + 1
         done = ask(server, "retry", "e", "--error", "timeout", "--yes")
-        assert done.out == "e: 2 of 2 dead letters with this error retried\n"
+        assert done.out == "e: 2 of 2 dead letters with this text in their error retried\n"
         assert (
             ask(server, "purge", "e", "--error", "disk", "--yes").out
-            == "e: 2 of 2 dead letters with this error deleted\n"
+            == "e: 2 of 2 dead letters with this text in their error deleted\n"
         )
         done = ask(server, "retry", "e", "--error", "disk", "--yes")
-        assert done.out == "e: 0 of 0 dead letters with this error retried\n"
+        assert done.out == "e: 0 of 0 dead letters with this text in their error retried\n"
         counts = client.get("/queues/e/counts").json()["counts"]
         assert (counts["waiting"], counts["failed"]) == (2, 2)
         assert ask(server, "retry", "e", "--id", "x", "--error", "y").code == 2

@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 import pytest
 import trio
 
+from bunqueue_trio.api.downloads import ROOM_WAIT_S, BrokenOff, event_log, job_list
+from bunqueue_trio.errors import Refused, StoreError
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.testing.server import Bunqueue
 from tests.operations.test_sisters import Shell
@@ -48,6 +50,8 @@ async def test_events_of_some_time_are_shown_oldest_first(shell: Shell, bunqueue
 
 async def test_events_are_chosen_and_read_by_a_program(shell: Shell, bunqueue: Bunqueue):
     jobs = [await push(bunqueue, queue, '{"n":1}') for queue in ("a", "b", "a")]
+    # Whose payload only names one.
+    await push(bunqueue, "other", f'{{"jobId":"{jobs[1]}"}}')
     await fail(bunqueue, "a", 1, "boom")
     told = [json.loads(line) for line in (await shell("events", "--queue", "a", "--json")).stdout.splitlines()]
     assert {each["queue"] for each in told} == {"a"}
@@ -99,3 +103,38 @@ async def test_jobs_are_moved_from_a_shell(shell: Shell, bunqueue: Bunqueue):
     assert "change --move-to" in acts.stdout
     for words in (("--move-to", "b", "x"), ("--queue", "a", "--move-to", "b", "--priority", "3")):
         assert (await shell("change", *words)).exit_code == 2
+
+
+async def test_a_download_waits_for_room_and_breaks_off_without(bunqueue: Bunqueue):
+    server = bunqueue.server
+    for n in range(1200):
+        await push(bunqueue, "a", f'"{n:01000}"')
+    feed = await event_log(server, "").begun()
+    assert await anext(feed)
+    with server.buffers.hold() as others:
+        others.add(10**9)
+        with trio.move_on_after(ROOM_WAIT_S / 2) as early:
+            await anext(feed)
+        assert early.cancelled_caught
+        with pytest.raises(BrokenOff, match="no room"):
+            await anext(feed)
+        with pytest.raises(Refused, match="overloaded"):
+            await job_list(server, "").begun()
+    assert await anext(feed)
+    await feed.aclose()
+    assert server.buffers.held == 0
+
+
+async def test_a_download_breaks_off_where_the_disk_cannot_be_read(bunqueue: Bunqueue, monkeypatch: pytest.MonkeyPatch):
+    for n in range(1200):
+        await push(bunqueue, "a", str(n))
+    feed = await event_log(bunqueue.server, "").begun()
+    await anext(feed)
+
+    def broken(*_: object) -> None:
+        raise StoreError("no")
+
+    monkeypatch.setattr(bunqueue.server.store, "events_after", broken)
+    with pytest.raises(BrokenOff, match="no"):
+        await anext(feed)
+    await feed.aclose()

@@ -1,6 +1,7 @@
 """The commands about single jobs: what they print, and what is so afterwards."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ def test_jobs_are_listed_shown_and_changed(server: Running, tmp_path: Path):
         assert done.out == f"{ids[1]}: data changed\n{ids[1]}: priority changed\n"
         taken = client.get("/queues/q/jobs").json()
         assert (taken["job"]["id"], taken["job"]["data"]) == (ids[1], {"n": "new"})
+        assert re.search(r"^why: Worker @?127\.0\.0\.1 has had it for ", ask(server, "job", ids[1]).out, re.MULTILINE)
         done = ask(server, "change", ids[1], "--delay", "1h")
         assert (done.code, "Job is active (409)" in done.err) == (1, True)
         assert f"{ids[1]}: " in done.err

@@ -174,7 +174,7 @@ def test_those_that_depend_on_others_follow_them(monkeypatch: pytest.MonkeyPatch
         [{"count": 1}, {"count": 1, "refused": later}, {"count": 1, "refused": {"dependency-dead": 1}}, {"count": 1}],
     )
     done = CliRunner().invoke(main, ["retry", "q", "--error", "x", "--yes"])
-    assert done.output.endswith("q: 3 of 3 dead letters with this error retried\n")
+    assert done.output.endswith("q: 3 of 3 dead letters with this text in their error retried\n")
     assert len(asked) == 4
 
 

@@ -84,3 +84,56 @@ def test_the_night(tmp_path: Path):
 def test_the_night_is_reported():
     assert len(commands()) > 12
     assert "(night.md)" in (PAGE.parent / "operations.md").read_text(encoding="utf-8")
+
+
+FAULTS = {
+    "ConnectionError: 10.0.0.{}:25 refused": 3000,
+    "TimeoutError: no answer within {} s": 1500,
+    "no such address '{}'": 500,
+}
+# More than any disk of a test has free.
+NO_ROOM = {"DISK_RESERVE_BYTES": str(2**40)}
+
+
+def die(server: Running, queue: str, texts: list[str]) -> None:
+    """Let a job die of each text, many in each request."""
+    with server.client() as client:
+        for start in range(0, len(texts), 500):
+            part = texts[start : start + 500]
+            jobs = [{"data": {"n": n}, "maxAttempts": 1} for n in range(len(part))]
+            assert client.post(f"/queues/{queue}/jobs/bulk", json={"jobs": jobs}).status_code == 200
+            taken = client.post(f"/queues/{queue}/jobs/pull-batch", json={"count": len(part)}).json()["jobs"]
+            failures = [{"id": job["id"], "error": text} for job, text in zip(taken, part, strict=True)]
+            assert client.post("/jobs/fail-batch", json={"failures": failures}).status_code == 200
+
+
+@pytest.mark.slow
+def test_a_night_of_five_thousand_dead_letters_of_three_errors_and_a_disk_that_is_full(tmp_path: Path):
+    """What they died of is three lines; without room the queue can still be looked at and emptied, and nothing comes in."""
+    texts = [text.format(n) for text, count in FAULTS.items() for n in range(count)]
+
+    def ask(*words: str) -> str:
+        done = bunqueue(*words, env={"BUNQUEUE_URL": server.url})
+        assert done.code in (0, 1), (words, done)
+        return done.out + done.err
+
+    with serving(tmp_path) as server:
+        die(server, "emails", texts)
+        rows = [re.split(r" {2,}", line) for line in ask("errors", "emails").splitlines()[1:]]
+        assert [row[0] for row in rows] == ["3,000", "1,500", "500"]
+        assert [row[-2].split("  ")[0] for row in rows] == [
+            "ConnectionError: … refused", "TimeoutError: no answer within … s", "no such address …",
+        ]  # fmt: skip
+        group = rows[2][2]
+        assert ask("retry", "emails", "--group", rows[1][2], "--limit", "100", "--yes").startswith("emails: 100 of ")
+    with serving(tmp_path, env=NO_ROOM) as server:
+        until(lambda: "disk" in ask("findings"), 60, lambda: ask("findings"))
+        with server.client() as client:
+            refused = client.post("/queues/emails/jobs", json={"data": 1})
+            assert (refused.status_code, refused.json()["ok"]) == (503, False)
+            job = client.get("/queues/emails/jobs").json()["job"]
+            assert client.post(f"/jobs/{job['id']}/ack", json={}).status_code == 200
+        assert [row.split()[0] for row in ask("errors", "emails").splitlines()[1:]] == ["3,000", "1,400", "500"]
+        assert "room" in ask("retry", "emails", "--group", group, "--yes")
+        assert ask("purge", "emails", "--group", group, "--yes").startswith("emails: 500 of 500")
+        assert len(ask("errors", "emails").splitlines()) == 3

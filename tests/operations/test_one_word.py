@@ -16,7 +16,7 @@ from rich.table import Table
 
 from bunqueue_trio.cli import COMMANDS, main, remote
 from bunqueue_trio.cli.listing import Listing, show_table
-from bunqueue_trio.cli.remote import CALLED, unreachable
+from bunqueue_trio.cli.remote import CALLED, accepted, unreachable
 from bunqueue_trio.config import parse_duration_ms
 from bunqueue_trio.config.spans import span, typed_ms, whole
 from bunqueue_trio.pages.words import reached
@@ -144,7 +144,7 @@ def test_every_list_of_the_command_line_has_headings(command: str):
     [
         (httpx.ConnectError("[Errno 111] Connection refused"), "Connection refused; is the server running, and there? --url or BUNQUEUE_URL"),
         (httpx.ConnectError("[Errno -2] Name or service not known"), "is the server running"),
-        (httpx.RemoteProtocolError("Server disconnected without sending a response."), "if that port takes TLS, say https://"),
+        (httpx.RemoteProtocolError("Server disconnected without sending a response."), "a response; if that port takes TLS, say https://"),
         (httpx.ConnectError("[SSL: WRONG_VERSION_NUMBER] wrong version number"), "takes no TLS: say http://"),
         (httpx.ReadTimeout("timed out"), "timed out"),
     ],
@@ -153,6 +153,12 @@ def test_who_reaches_no_server_hears_what_to_look_at(error: Exception, helps: st
     said = unreachable("http://127.0.0.1:9", error).message
     assert helps in said
     assert "Errno" not in said
+
+
+def test_who_has_asked_too_often_hears_when_to_come_back():
+    response = httpx.Response(429, headers={"Retry-After": "70"}, json={"ok": False, "error": "Rate limit exceeded"})
+    with pytest.raises(ClickException, match=r"Rate limit exceeded \(429\); it passes in 1 min 10 s"):
+        accepted("http://q", response, response.content)
 
 
 WORDS_OF_THE_REFERENCE = re.compile(r"\b(dlq|queued|processing)\b", re.IGNORECASE)

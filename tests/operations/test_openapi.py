@@ -16,6 +16,7 @@ from bunqueue_trio.pages.openapi import EXAMPLES, REPLIES, document
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.catalog import SPECS
 from bunqueue_trio.protocol.codec import decode, encode
+from bunqueue_trio.protocol.faults import FAULTS
 from bunqueue_trio.protocol.routes import ROUTES
 from tests.operations.processes import environment, serving
 from tests.programs import run_to_its_end
@@ -84,6 +85,7 @@ def test_answers_say_every_field_and_no_other(described: dict[str, Any]):
         assert schemas[kind.__name__]["additionalProperties"] is False
         assert "ok" in schemas[kind.__name__]["required"]
     assert schemas["ErrorReply"]["properties"]["ok"] == {"const": False}
+    assert set(schemas["ErrorReply"]["properties"]["code"]["examples"]) == FAULTS.keys()
     assert len(schemas["JobView"]["required"]) == 16
     assert len(schemas["DeliveredJob"]["required"]) == 8
 

@@ -215,6 +215,7 @@ LOOKS = (
     "dead emials",
     "dead emials --tag x",
     "dead emials --groups",
+    "errors emials",
     "export --queue emials",
     "events --queue emials",
     "limit emials",
@@ -251,7 +252,7 @@ async def test_a_slip_in_the_name_of_a_queue_is_answered_alike(shell: Shell, lin
     assert len(said) == 1, done.output
     assert said[0].endswith("; do you mean emails?")
     # What would have done nothing says nothing of a success, and a script stops.
-    assert (done.exit_code, bool(done.stdout)) == ((1, False) if line in ACTS else (0, line not in LOOKS[2:9])), (
+    assert (done.exit_code, bool(done.stdout)) == ((1, False) if line in ACTS else (0, line not in LOOKS[2:10])), (
         done.output
     )
     right = await shell(*line.replace("emials", "emails").split())

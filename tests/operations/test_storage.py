@@ -5,6 +5,7 @@ import os
 import socket
 from typing import Any
 
+import httpx
 import msgspec
 import pytest
 import trio
@@ -92,9 +93,38 @@ async def test_what_is_not_kept_longer_anyway_is_not_said(bunqueue: Bunqueue):
         assert len(shorter(replace(told, storage=figures)) or ()) == ages
 
 
+async def test_what_takes_the_room_is_said_by_kind_and_by_queue(bunqueue: Bunqueue):
+    core, server = bunqueue.server.core, bunqueue.server
+    assert seen(bunqueue).kinds is None
+    for queue, size, n in (("small", 10, 90), ("large", 10_000, 10)):
+        for i in range(n):
+            await core.execute(c.Push(queue=queue, data=c.Raw(b'"%s"' % (b"x" * size)), delay=None if i % 2 else 10**9))
+    for n in range(40):
+        await core.execute(c.Push(queue="ended", data=c.Raw(b'"%s"' % (b"x" * 1000))))
+        pulled: Any = await core.execute(c.Pull(queue="ended"))
+        await core.execute(
+            c.Fail(id=pulled.job.id, error="no", unrecoverable=True) if n % 4 else c.Ack(id=pulled.job.id)
+        )
+    await server.sampler.step()
+    await server.note_minute()
+    told = seen(bunqueue)
+    kinds = {each.kind: each for each in told.kinds or ()}
+    assert list(kinds) == ["unfinished", "completed", "failed", "events"]
+    assert [each.jobs for each in kinds.values()] == [100, 10, 30, None]
+    assert 100_000 + 100 * 200 <= kinds["unfinished"].bytes <= 103_000 + 100 * 200
+    assert 10 * 1200 <= kinds["completed"].bytes <= 10 * 1300
+    assert 30 * 1200 <= kinds["failed"].bytes <= 30 * 1300
+    assert kinds["events"].bytes > 100_000
+    queues = told.queues or []
+    assert [each.queue for each in queues] == ["large", "ended", "small"]
+    assert 100_000 <= queues[0].unfinished <= 103_000
+    assert (queues[0].ended, queues[1].unfinished) == (0, 0)
+    assert 48_000 <= queues[1].ended <= 52_000
+
+
 TOLD: dict[str, Any] = {
     "diskFull": False, "error": None, "since": None, "file": 31 * MIB, "free": 0, "log": 2048, "diskFree": 5 * GIB,
-    "disk": 20 * GIB, "growth": 60 * MIB, "fullIn": 1_800_000, "pending": 0, "shorter": None,
+    "disk": 20 * GIB, "growth": 60 * MIB, "fullIn": 1_800_000, "pending": 0, "shorter": None, "kinds": None, "queues": None,
     "jobs": {"waiting": 1200, "delayed": 0}, "retention": {
         "completedMax": 1000, "deadMax": None, "age": 86_400_000, "eventsMax": None, "eventsAge": None, "actionsMax": 100_000, "actionsAge": 365 * 86_400_000,
     },
@@ -119,6 +149,14 @@ def test_the_command_says_it_in_words_or_as_it_is(monkeypatch: pytest.MonkeyPatc
     more = TOLD | {"shorter": [{"age": 3 * 86_400_000, "jobs": 12_345, "bytes": 45 * MIB}]}
     out = run(monkeypatch, {"ok": True, "data": more}, "storage")[1]
     assert "shorter    RETENTION_AGE_MS=3d would free about 12,345 jobs, 45.0 MiB\n" in out
+    more = TOLD | {
+        "kinds": [{"kind": "unfinished", "jobs": 5, "bytes": 3 * MIB}, {"kind": "events", "jobs": None, "bytes": 0}],
+        "queues": [{"queue": f"q-{n}", "unfinished": MIB, "ended": 2 * MIB} for n in range(9)],
+    }
+    out = run(monkeypatch, {"ok": True, "data": more}, "storage")[1]
+    assert "takes      unfinished about 3.0 MiB\n" in out
+    assert out.count("queue      q-") == 5
+    assert "queue      q-0: about 1.0 MiB unfinished, 2.0 MiB ended\n" in out
     trouble = TOLD | {"diskFull": True, "since": 0, "disk": 0, "growth": None, "jobs": {}}
     out = run(monkeypatch, {"ok": True, "data": trouble}, "storage")[1]
     assert "nearly full since 1970" in out
@@ -182,8 +220,9 @@ async def test_health_says_that_the_disk_is_nearly_full_though_all_else_is_well(
 
 @pytest.mark.parametrize("fault", [errors.STORAGE_DOWN, errors.STORAGE_FULL], ids=lambda fault: fault.code)
 def test_a_command_that_the_disk_refuses_says_where_to_look(fault: errors.Fault):
+    response = httpx.Response(503, json={"ok": False, "error": fault.message})
     with pytest.raises(Refusal, match="`bunqueue-trio storage`"):
-        accepted("localhost", 503, json.dumps({"ok": False, "error": fault.message}).encode())
+        accepted("localhost", response, response.content)
 
 
 def test_health_needs_no_token_and_asks_an_older_server_for_nothing(monkeypatch: pytest.MonkeyPatch):

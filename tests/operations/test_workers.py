@@ -55,6 +55,13 @@ def test_all_workers_are_shown_whatever_they_are_called(server: Running):
     assert sorted(json.loads(line)["id"] for line in shown.splitlines()) == sorted(names)
 
 
+def test_where_nobody_works_that_is_said(monkeypatch: pytest.MonkeyPatch):
+    answer_with(monkeypatch, told, lambda *_: {"ok": True, "data": {"workers": [], "next": None}})
+    monkeypatch.setattr("bunqueue_trio.cli.workers.now_ms", lambda *_: 0)
+    done = CliRunner().invoke(main, ["workers"])
+    assert (done.output, CliRunner().invoke(main, ["workers", "--json"]).output) == ("nobody works\n", "")
+
+
 def known(*workers: tuple[str, str]) -> dict[str, Any]:
     return {
         "data": {

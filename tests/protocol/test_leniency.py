@@ -87,7 +87,7 @@ def test_a_failure_may_be_reported_as_anything(sent: str, text: str) -> None:
     ("failures", "said"),
     [
         ("5", "failures must be an array"), ("[5]", "failures[0] must be an object"),
-        ('[{"id":"a"},{}]', "failures[1]: id is required"), ('[{"id":""}]', "failures[0]: id must be at least 1 characters"),
+        ('[{"id":"a"},{}]', "failures[1]: id is required"), ('[{"id":""}]', "failures[0]: id must be at least 1 character"),
         ('[{"id":"a","retryIn":-5}]', "failures[0]: retryIn must be at least 0"),
         ('[{"id":"a","token":5}]', "failures[0]: token must be a string"),
     ],

@@ -15,7 +15,7 @@ from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import depth, parts, walk
 from bunqueue_trio.protocol.catalog import CATALOG, COMMANDS
-from bunqueue_trio.protocol.codec import BadMessage, decode, decode_message
+from bunqueue_trio.protocol.codec import BadMessage, NeedsParts, decode, decode_message
 from bunqueue_trio.protocol.depth import DEPTH_MAX, is_deep
 from bunqueue_trio.protocol.parts import read_in_parts
 
@@ -268,3 +268,40 @@ def test_failures_of_megabytes_are_refused():
 def test_many_jobs_are_read_some_in_a_step():
     _, steps = in_parts(body(*['{"data":1}'] * 8000))
     assert steps >= 8000 // parts._PART
+
+
+def test_what_is_read_slowly_is_not_read_whole():
+    quick, slow = body(*[JOB] * 50), body(*['{"data":1,"delay":null}'] * 50)
+    assert facts(decode(c.PushBatch, quick, False, 100, queue="q")) == facts(read_push(quick))
+    with pytest.raises(NeedsParts):
+        decode(c.PushBatch, slow, False, 100, queue="q")
+    assert facts(decode(c.PushBatch, slow, False, len(slow), queue="q")) == facts(in_parts(slow)[0])
+    for message, most in ((quick, 100), (slow, len(slow) + 40)):
+        decode_message(b'{"cmd":"PUSHB","queue":"q",' + message[1:], most)
+    with pytest.raises(NeedsParts):
+        decode_message(b'{"cmd":"PUSHB","queue":"q",' + slow[1:], 100)
+
+
+def test_dependencies_of_all_jobs_are_counted_while_they_are_read(small_pieces: None):
+    """Who names millions learns so at the first too many."""
+    names = ",".join(['"a"'] * 1000)
+    text = body(*[f'{{"data":1,"dependsOn":[{names}]}}'] * 40)
+    steps = read_in_parts(c.PushBatch, text, read_push, errors.INVALID_JSON_BODY)
+    with pytest.raises(Refused, match="dependsOn must name at most 10000 jobs in one command"):
+        run(steps)
+    assert outcome(lambda: in_parts(text)) == outcome(lambda: read_push(text))
+
+
+@pytest.mark.parametrize("kind", [c.ActOnJobs, c.RerunDlq])
+def test_a_large_filter_is_said_to_be_wrong_in_the_same_words(kind: type[c.Command], small_pieces: None):
+    rest = ',"action":"retry"' if kind is c.ActOnJobs else ""
+    queues = b"[%s]" % b",".join([b'"q"'] * 30_000)
+    for field, wrong in ((b"text", b'"%s"' % (b"x" * 70_000)), (b"queue", queues)):
+        text = b'{"filter":{"queue":"q","%s":%s}%s}' % (field, wrong, rest.encode())
+
+        def read(text: bytes, kind: type[c.Command] = kind) -> c.Command:
+            return decode(kind, text)
+
+        assert outcome(lambda text=text, read=read: in_parts(text, kind, read)) == outcome(
+            lambda text=text: decode(kind, text)
+        )

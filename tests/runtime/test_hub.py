@@ -68,6 +68,28 @@ async def test_readers_of_a_queue_hear_that_queue_only(running: World, hub: Hub)
     assert [took(reader)[0] for reader in readers] == [[1, 2], [1], [1], [2], []]
 
 
+@pytest.mark.parametrize("are_some_of_queues", [False, True])
+async def test_each_reader_hears_what_it_wants_whatever_others_want(running: World, hub: Hub, are_some_of_queues: bool):
+    """Events that no reader wants are not looked at: what is wanted is what any of them wants."""
+    wishes: list[tuple[str | None, set[str]]] = [
+        (None, {"failed"}),
+        (None, {"completed", "pulled"}),
+        (None, {"pushed"}),
+    ]
+    if are_some_of_queues:
+        wishes += [("default", {"pulled"}), ("x", {"pushed"})]
+    readers = []
+    for queue, types in wishes:
+        readers.append(hub.subscribe(queue, Bell()))
+        readers[-1].types = frozenset(types)
+    job = await running.push("default")
+    await running.pull("default")
+    await running.ack(job)
+    await running.push("x")
+    # The third tells that the queue is empty.
+    assert [took(reader)[0] for reader in readers] == [[], [2, 4], [1, 5], [2], [5]][: len(readers)]
+
+
 async def test_a_reader_may_choose_types(running: World, hub: Hub):
     reader = hub.subscribe(None, Bell())
     reader.types = frozenset({"completed"})

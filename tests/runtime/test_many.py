@@ -185,3 +185,15 @@ async def test_a_stop_does_not_wait_for_a_slow_act(nursery: trio.Nursery):
     world.core.stopping = True
     await trio.sleep(0.6)
     assert [(reply.count, reply.next is None) for reply in replies] == [(2, False)]
+
+
+async def test_a_retry_of_many_is_refused_while_only_the_last_room_of_the_disk_is_left(running: World):
+    """It brings jobs, as a push does; what empties the queue goes on."""
+    await running.core.execute(c.Discard(id=await running.push()))
+    running.journal.note_room(nearly_full=True)
+    retry = c.ActOnJobs(filter=c.Filter(queue="q"), action="retry")
+    with pytest.raises(Refused, match="nearly full"):
+        await running.core.execute(retry)
+    reply = await running.core.execute(c.ActOnJobs(filter=c.Filter(queue="q", state="failed"), action="purge"))
+    assert isinstance(reply, r.ActReply)
+    assert reply.count == 1

@@ -106,7 +106,7 @@ class Clerk(Actor):
         cmd, fields = self.rng.choice(
             (
                 ("GetLogs", {"id": self.job(), "limit": limit}), ("GetAttempts", {"id": self.job()}), ("Actions", {"limit": limit}),
-                ("DlqGroups", {"queue": queue, "limit": limit}), ("DeadGroups", {"limit": limit}), ("ListWorkers", {"limit": limit}),
+                ("DlqGroups", {"queue": queue, "limit": limit}), ("DeadGroups", {"limit": limit, "retrying": True}), ("ListWorkers", {"limit": limit}),
                 ("GetJobs", {"queue": queue, "state": self.rng.choice(STATES), "limit": limit}),
                 ("FindJobs", {"queue": queue, "state": STATES[:4], "limit": limit}),
             )

@@ -242,7 +242,7 @@ def loses_replies_when_events_come(patch: pytest.MonkeyPatch) -> None:
 
 
 def keeps_a_record_that_nobody_wants(patch: pytest.MonkeyPatch) -> None:
-    def kept(self: Engine, what: job.Job, error: str, now: int) -> None:
+    def kept(self: Engine, what: job.Job, error: str, now: int, *, wanted: bool) -> None:
         self._blame(what, error, now)
         self._end(what, job.State.FAILED, now)
         self.totals.failed += 1

@@ -81,6 +81,9 @@ class Platter(MemoryStore):
 
     def commit(self, batch: Batch) -> None:
         super().commit(batch)
+        self.written |= {
+            json.loads(line.body)["message"] for line in batch.trails if isinstance(line, Line) and line.kind == LOG
+        }
         assert batch.last_event_id == len(self.events) + len(batch.events), "an event id was left out or given twice"
         self.note(batch)
 
@@ -102,9 +105,6 @@ class Platter(MemoryStore):
         for job_id in self._doomed:
             self._end(job_id, "failed")
         self._doomed.clear()
-        self.written |= {
-            json.loads(line.body)["message"] for line in batch.trails if isinstance(line, Line) and line.kind == LOG
-        }
         for hear in self.on_batch:
             hear(batch)
 

@@ -222,6 +222,7 @@ class PruneContract(StoreSuite):
         few = store.sample(5)
         assert [each.finished_at for each in few] == [NOW + 1000 * seq for seq in (1, 25, 50, 75, 100)]
         assert all(each.size > 0 for each in few)
+        assert {(each.queue, each.state) for each in few} == {("q", "completed")}
         assert len(store.sample(1)) == 1
         # Of few none is left out, and none comes twice.
         assert [each.finished_at for each in store.sample(1000)] == [NOW + 1000 * seq for seq in range(1, 101)]

@@ -305,6 +305,7 @@ class JobContract(StoreSuite):
         expected = [("a", "\0", b"3"), ("b", "x", b"4"), ("b", "y", b"1")]
         assert [tuple(fact) for fact in store.stored_facts(("", ""), 9)] == expected
         assert [tuple(fact) for fact in store.stored_facts(("a", "\0"), 1)] == expected[1:2]
+        assert [tuple(fact) for fact in store.stored_facts(("b", "x"), 9)] == expected[2:]
         assert store.stored_facts(("b", "y"), 9) == []
 
     def test_the_stored_records_of_a_queue_are_counted_anew(self, ledger: Ledger, store: Store):

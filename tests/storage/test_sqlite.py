@@ -121,8 +121,10 @@ def test_rows_that_cannot_be_read_back_are_a_trouble_of_the_disk(tmp_path: Path)
     """Whatever SQLite says, the self-audit must not end the server."""
     store = SqliteStore(tmp_path / "q.db")
     store.close()
-    with pytest.raises(StoreError):
-        store.stored(0, 1, 1)
+    looks = (lambda: store.stored(0, 1, 1), lambda: store.stored_facts(("", ""), 1), lambda: store.stored_kept("q"))
+    for look in looks:
+        with pytest.raises(StoreError):
+            look()
 
 
 LARGE = b'"' + b"x" * (3 * MIB) + b'"'

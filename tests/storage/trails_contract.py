@@ -40,6 +40,11 @@ class TrailContract(StoreSuite):
         assert store.trail("actions", "", None, 2, newest=True) == ([(5, b"5"), (4, b"4")], 5, 4)
         assert store.trail("actions", "", 4, 3, newest=True) == ([(3, b"3"), (2, b"2"), (1, b"1")], 5, None)
 
+    def test_a_line_that_is_larger_than_a_trail_may_be_stays_alone(self, ledger: Ledger, store: Store):
+        large = b"x" * (LOG_BYTES_KEPT + 1)
+        ledger.write(trails=[Line("log", "j", NOW, large)])
+        assert bodies(store, "log", "j") == [large]
+
     def test_a_page_of_large_lines_ends_early(self, ledger: Ledger, store: Store):
         large = b"x" * (REPLAY_BYTES // 2)
         ledger.write(trails=[Line("actions", "", NOW, large)] * 5)
@@ -51,6 +56,22 @@ class TrailContract(StoreSuite):
         assert (batch.rows(), batch.bytes()) == (3, 3)
         store = place.open()
         assert (bodies(store, "attempts", "a"), bodies(store, "log", "a")) == ([b"1"], [b"22"])
+
+    def test_trails_that_begin_and_trails_that_go_on_are_written_together(self, place: Place, ledger: Ledger):
+        ledger.write([make_job(n, name) for n, name in enumerate("abc", 1)], trails=[attempt("a", 1), attempt("b", 1)])
+        ledger.write(
+            trails=[attempt("c", 1), attempt("a", 2), attempt("c", 2), attempt("b", 2, "log"), attempt("b", 2)]
+        )
+        ledger.write(trails=[Cut("a"), attempt("b", 3), attempt("a", 3), attempt("c", 1, "log"), attempt("b", 4)])
+        store = place.open()
+        found = {(key, kind): bodies(store, kind, key) for key in "abc" for kind in ("attempts", "log")}
+        assert found == {
+            ("a", "attempts"): [b"3"], ("a", "log"): [],
+            ("b", "attempts"): [b"1", b"2", b"3", b"4"], ("b", "log"): [b"2"],
+            ("c", "attempts"): [b"1", b"2"], ("c", "log"): [b"1"],
+        }  # fmt: skip
+        pages = [store.trail("attempts", key, None, 9, newest=True) for key in "abc"]
+        assert [(page.total, page.lines[0][0]) for page in pages] == [(1, 1), (4, 4), (2, 2)]
 
     def test_the_last_attempts_are_kept(self, place: Place, ledger: Ledger):
         ledger.write([make_job(1, "a")], trails=[attempt("a", n) for n in range(ATTEMPTS_KEPT + 3)])

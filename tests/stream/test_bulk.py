@@ -7,6 +7,7 @@ import pytest
 import trio
 import trio.testing
 
+from bunqueue_trio.api import bulk as reading
 from bunqueue_trio.api import gateway, session
 from bunqueue_trio.protocol import parts
 from bunqueue_trio.runtime import core, half
@@ -24,8 +25,9 @@ def small_slices(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(core, "BULK_SLICE", 2)
     if request.param:
         monkeypatch.setattr(parts, "_PART", 3)
-        for reader in (gateway, session):
+        for reader in (gateway, reading):
             monkeypatch.setattr(reader, "PARTS_FROM", 10)
+        monkeypatch.setattr(session, "LARGE_BODY_BYTES", 10)
 
 
 def bulk(n: int = 9, **fields: Any) -> dict[str, Any]:
@@ -193,3 +195,43 @@ async def test_two_that_are_read_at_once_are_both_in(world: World):
                 got += await stream.receive_some()
         assert b'"reqId":%d' % k in got
     assert waiting(world) == 40
+
+
+SLOW = ["null", "2.0", "1e3"]
+"""Numbers that the quick decoder does not take for one."""
+
+
+@pytest.mark.parametrize("delay", ["5", *SLOW])
+@pytest.mark.parametrize("carrier", ["websocket", "http"])
+async def test_jobs_that_take_long_to_read_are_read_in_parts(
+    world: World, monkeypatch: pytest.MonkeyPatch, carrier: str, delay: str
+):
+    """Ten thousand of them within 256 KiB would be one step of 0.1 s."""
+    monkeypatch.undo()
+    steps = 0
+
+    def counted(*args: Any) -> Any:
+        nonlocal steps
+        reader = read_in_parts(*args)
+        while True:
+            try:
+                step = next(reader)
+            except StopIteration as done:
+                return done.value
+            steps += 1
+            yield step
+
+    read_in_parts = reading.read_in_parts
+    monkeypatch.setattr(reading, "read_in_parts", counted)
+    jobs = b",".join([b'{"data":1,"delay":%s}' % delay.encode()] * 3000)
+    if carrier == "websocket":
+        stream = await opened(world)
+        sent = frame(0x1, b'{"cmd":"PUSHB","queue":"q","reqId":1,"jobs":[%s]}' % jobs)
+        assert await said(world, stream, sent, 1) == [1]
+    else:
+        stream = await world.connect()
+        world.nursery.start_soon(stream.send_all, request_bytes("POST", "/queues/q/jobs/bulk", b'{"jobs":[%s]}' % jobs))
+        with trio.fail_after(5):
+            assert (await stream.receive_some()).startswith(b"HTTP/1.1 200")
+    assert waiting(world) == 3000
+    assert (steps > 10) is (delay != "5")

@@ -120,7 +120,7 @@ def test_a_replica_that_is_behind():
 def test_a_memory_that_does_not_reach_back_to_the_replica():
     lag = WELL._replace(replicas=[Replica("west", "streaming", "async", None, 6.0)])
     finding = the(told(lag, LED._replace(remembers_s=11.0)), "memory-short", "BunqueueMemoryShort")
-    assert "The last 3 batches are remembered (1.2 KiB), of 11 s; the replica is 6 s behind." in finding.evidence
+    assert "3 batches are remembered (1.2 KiB), of 11 s; the replica is 6 s behind." in finding.evidence
     assert finding.numbers == {"rememberedMs": 11_000, "lagMs": 6000}
     assert found(told(lag, LED._replace(remembers_s=12.0))) == []
     assert found(told(lag)) == [], "it remembers all since it began"

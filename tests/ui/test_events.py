@@ -89,7 +89,7 @@ async def test_pages_tell_each_event_once_in_order(site: Site, bunqueue: Bunqueu
     found: list[str] = []
     acts = 0
     target = "/ui/events?since=1h"
-    for _ in range(30):
+    for _ in range(60):
         page = await site.get(target)
         found += re.findall(r'href="/ui/jobs/([0-9a-f-]+)"', page.html)
         acts += rows(page.html).count("act")

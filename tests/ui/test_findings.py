@@ -114,6 +114,18 @@ def test_what_fills_the_disk_is_named_with_a_line_that_helps():
     (finding,) = [each for each in find(Picture(last, queues[1:], Past())) if each.code == "disk-fills"]
     assert finding.commands == ("bunqueue-trio storage",), "to delete takes room, too"
     assert "outside of the queue" in finding.remedy
+    (finding,) = [each for each in find(Picture(last, [queue("q", dead=1)], Past())) if each.code == "disk-fills"]
+    assert "Most jobs: 1 dead letter in q." in finding.evidence
+
+
+def test_a_disk_is_nearly_full_only_once_jobs_are_refused():
+    """One word for one thing: with less than 256 MiB it has little room left, and takes all jobs."""
+    little = storage(space=Space(GIB, 0, 200 * MIB, GIB))
+    titles = [
+        find(Picture(told, [], Past()))[0].title
+        for told in (little, storage(space=Space(GIB, 0, 9 * MIB, GIB), full_since=NOW))
+    ]
+    assert titles == ["The disk has little room left: 200 MiB", "The disk is nearly full"]
 
 
 def test_the_time_until_the_disk_is_full():
@@ -215,7 +227,7 @@ def incidents() -> list[Picture]:
         queue("a b", waiting=3, oldest_ready_at=NOW - MINUTE),
         queue(waiting=3, oldest_ready_at=NOW - 20 * MINUTE),
     )
-    back = ErrorBack("049476a0149e", "TimeoutError", "q", NOW - 5, NOW - 4, 3)
+    back = ErrorBack("049476a0149e", "TimeoutError", "q", NOW - 5, NOW - 4, 3, NOW - 4)
     lost = replace(GOOD, totals=replace(GOOD.totals, lost_to_stalls=3, stalled=100))
     late = ScheduleFigures(3, 1, 0, (("nightly", NOW),))
     audit = GOOD.audit._replace(faults={"lost": 2})
@@ -240,7 +252,7 @@ def incidents() -> list[Picture]:
         Picture(GOOD, [queue(active=1, active_since=NOW - 2 * MINUTE, active_id="j 1")], Past(queues={"q": usual})),
         Picture(begun, [], Past()),
         Picture(lost, [], Past([minute(14), minute(10, stalled=100, lost_to_stalls=3)])),
-        Picture(GOOD, [], Past(queues={"h": usual}), workers=[WorkerLook("mail 3", 5, "h", NOW - 12 * MINUTE, NOW - 40 * MINUTE)]),
+        Picture(GOOD, [], Past(queues={"h": usual}), workers=[WorkerLook("mail 3", 5, ("h",), NOW - 12 * MINUTE, NOW - 40 * MINUTE)]),
         Picture(GOOD, [], Past(errors=[NewError("abc", "SMTP said …", NOW - MINUTE, NOW, 20, {"a": 10, "b": 10})])),
         Picture(GOOD, [queue(dead=2)], Past()), Picture(GOOD, [queue(dead=2), queue("r", dead=1)], Past()),
         Picture(GOOD, [slow_one._replace(name=f"q{n}") for n in range(30)], Past()),
@@ -287,3 +299,12 @@ def test_what_is_over_stands_behind_what_is_as_bad():
     lines = {"then": over, "now": line({"failed": 10})}
     told = find(Picture(GOOD, [queue("then", delayed=1), goes_on], Past(queues=lines)))
     assert [(each.queue, each.until is None) for each in told] == [("now", True), ("then", False)]
+
+
+def test_a_reserve_that_is_larger_than_what_is_little_for_others_is_found_when_it_is_all_that_is_left():
+    told = storage(space=Space(GIB, 0, 10 * GIB, 100 * GIB), full_since=NOW)
+    (finding,) = find(Picture(told, [], Past()))
+    assert (finding.code, finding.since) == ("disk-fills", NOW)
+    assert finding.evidence.startswith(
+        "10.0 GiB of 100 GiB are free; the queue's file has 1.0 GiB. What brings jobs or data is refused"
+    )

@@ -67,7 +67,12 @@ async def plant(server: Server) -> list[Page]:
         "/ui/errors/:queue": f"{full[0]}?fingerprint={group}",
     }  # fmt: skip
     await server.note_minute()
-    return [Page(view, re.sub(":[a-z]+", names.get(view, full[0]), view)) for view in VIEWS]
+    pages = [Page(view, re.sub(":[a-z]+", names.get(view, full[0]), view)) for view in VIEWS]
+    return [
+        *pages,
+        Page("/ui/events of a day", "/ui/events?since=1d"),
+        Page("/ui/events of a kind", "/ui/events?since=1d&type=removed"),
+    ]
 
 
 async def judge_steps(server: Server, pages: list[Page]) -> int:

@@ -43,7 +43,7 @@ WHY = {
     "POST /jobs/ack-batch": "what is not active any more is named in `ignoredIds`, and the others are completed",
     "POST /jobs/:id/wait": "it ends however the job ends, also by failure or removal, and says how",
     "GET /queues": "by pages, and with `details`",
-    "GET /queues/summary": "`GET /queues?details=true`",
+    "GET /queues/summary": "`GET /queues?details=true`; this path is that of a queue called `summary` here, and is answered with zeros",
     "GET /queues/:queue/counts": "`prioritized` is always 0",
     "GET /queues/:queue/priority-counts": "the 1,000 highest priorities",
     "GET /queues/:queue/paused": "a pause may have a reason and an end",

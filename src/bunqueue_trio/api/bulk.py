@@ -1,13 +1,16 @@
 """Large commands, read in parts before they begin; see ``protocol/parts.py``."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NamedTuple
 
 import trio
 
 from bunqueue_trio import errors
+from bunqueue_trio.config import LARGE_BODY_BYTES
 from bunqueue_trio.protocol import commands as c
-from bunqueue_trio.protocol.parts import read_in_parts
+from bunqueue_trio.protocol.codec import BadMessage, NeedsParts, decode_message
+from bunqueue_trio.protocol.parts import PARTS_FROM, read_in_parts
 from bunqueue_trio.runtime.journal import Journal
 
 _REST_S = 0.003
@@ -28,6 +31,16 @@ class LargeReader:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._line = trio.Lock()
+
+    async def read_message(self, message: bytes, *, fills: bool) -> c.Command | BadMessage:
+        """Read a large message of a WebSocket, or what is wrong with it: whole where that is quick, in parts otherwise."""
+        try:
+            if len(message) <= PARTS_FROM:
+                with suppress(NeedsParts):
+                    return decode_message(message, LARGE_BODY_BYTES)
+            return (await self.read(None, message, decode_message, errors.INVALID_JSON, fills=fills)).command
+        except BadMessage as bad:
+            return bad
 
     async def read(
         self, kind: type[c.Command] | None, text: bytes, read: Callable[[bytes], c.Command], malformed: errors.Fault,

@@ -13,6 +13,8 @@ from msgspec.structs import replace
 
 from bunqueue_trio import errors
 from bunqueue_trio.api.event_stream import parse_types
+from bunqueue_trio.config import REPLAY_BYTES
+from bunqueue_trio.errors import Refused, StoreError
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.codec import decode, encode
 from bunqueue_trio.protocol.events import EVENT_TYPES, Event
@@ -21,10 +23,17 @@ from bunqueue_trio.protocol.surrogates import read
 from bunqueue_trio.runtime.server import Server
 
 JSON_LINES = "application/x-ndjson"
+ROOM_WAIT_S = 30.0
+"""How long a part waits for room in the byte budget."""
+_ROOM_LOOK_S = 0.1
 _PAGE = 100
 _FIELDS_MAX = 50
 _ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
 """A payload comes as it was sent, line breaks between its tokens included."""
+
+
+class BrokenOff(Exception):
+    """A download cannot go on."""
 
 
 class Download(AsyncIterator[bytes]):
@@ -42,23 +51,35 @@ class Download(AsyncIterator[bytes]):
 
     async def begun(self) -> "Download":
         """Make the first part, so that a request that is refused learns why; return this."""
+        self._server.buffers.check(REPLAY_BYTES)
         self._first = await self.part()
         return self
 
     async def __anext__(self) -> bytes:
         # Whoever asks for more has sent what it got.
         self._hold.release()
-        while True:
-            part, self._first = self._first, None
-            if part is None:
+        part, self._first = self._first, None
+        if not part:
+            # Before it is made: that is what costs.
+            await self._wait_room(REPLAY_BYTES)
+        while not part:
+            try:
                 part = await self.part()
+            except (Refused, StoreError) as error:
+                raise BrokenOff(str(error)) from None
+            await trio.lowlevel.checkpoint()
             if part is None:
                 raise StopAsyncIteration
-            await trio.lowlevel.checkpoint()
-            if part:
-                if not self._hold.fit(len(part)):
-                    raise errors.BUFFERS_FULL.refuse(retry_after=1)
-                return part
+        await self._wait_room(len(part))
+        return part
+
+    async def _wait_room(self, size: int) -> None:
+        """Wait until others have been sent what they hold; who does not read theirs is cut off meanwhile."""
+        deadline = trio.current_time() + ROOM_WAIT_S
+        while not self._hold.fit(size):
+            if trio.current_time() >= deadline:
+                raise BrokenOff("there is no room for it")
+            await trio.sleep(_ROOM_LOOK_S)
 
     async def aclose(self) -> None:
         """Hold nothing any more."""
@@ -121,7 +142,7 @@ def event_log(server: Server, query: str) -> Download:
     Raises:
         Refused: a part of it is no value, or there is no such part.
     """
-    said = parse_qs(query, keep_blank_values=True, max_num_fields=_FIELDS_MAX)
+    said = _said(query)
     for name in said.keys() - {"from", "to", "queue", "types", "jobId"}:
         raise errors.UNKNOWN_FIELD.refuse(name[:100])
     since, until = (_moment(name, said) for name in ("from", "to"))
@@ -138,7 +159,7 @@ def job_list(server: Server, query: str) -> Download:
     Raises:
         Refused: a part of it is no value.
     """
-    said = parse_qs(query, keep_blank_values=True, max_num_fields=_FIELDS_MAX)
+    said = _said(query)
     for name in NOT_EXPORTED:
         if name in said:
             raise errors.INVALID_FIELD.refuse(name, "is not for a download, which is all of them")
@@ -155,6 +176,13 @@ def is_of(body: bytes, job: str | None) -> bool:
         return True
     # Most are of others, and need not be read.
     return encode(job) in body and read(body, Event).job_id == job
+
+
+def _said(query: str) -> dict[str, list[str]]:
+    try:
+        return parse_qs(query, keep_blank_values=True, max_num_fields=_FIELDS_MAX)
+    except ValueError:
+        raise errors.INVALID_FIELD.refuse("query", f"must have at most {_FIELDS_MAX} fields") from None
 
 
 def _moment(name: str, said: Mapping[str, list[str]]) -> int | None:

@@ -4,6 +4,7 @@ The order of the checks is the documented one: OPTIONS, open routes, rate limit,
 body. Both ways in (Quart behind Hypercorn, and the express lane) call :meth:`Gateway.respond`.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from functools import partial
@@ -25,7 +26,7 @@ from bunqueue_trio.pages.table import ANSWERS, DOCS, make_page
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.caller import SERVER
 from bunqueue_trio.protocol.catalog import ACTS, FILLS, TAKES
-from bunqueue_trio.protocol.codec import decode, encode
+from bunqueue_trio.protocol.codec import NeedsParts, decode, encode
 from bunqueue_trio.protocol.faults import error_reply
 from bunqueue_trio.protocol.parts import PARTS_FROM
 from bunqueue_trio.protocol.replies import Reply, payload_size
@@ -96,7 +97,7 @@ class Gateway:
     def _with_stand_ins(self, call: Call, target: str, headers: Mapping[str, str]) -> Call:
         """Return ``call`` with the cookie or ticket that may stand for the missing token; it is checked when the call is let in."""
         if target in _TICKETED and "ticket=" in call.query:
-            return call._replace(ticket=parse_qs(call.query, max_num_fields=20).get("ticket", [""])[-1])
+            return call._replace(ticket=parse_qs(call.query).get("ticket", [""])[-1])
         if target == "ticket":
             cookie = cookie_of(headers.get("cookie", ""), self.cookie)
             return call._replace(cookie=cookie, csrf=headers.get("x-csrf-token", ""))
@@ -204,8 +205,13 @@ class Gateway:
                 decode(kind, body)
             content_type, body, status = ANSWERS[kind](self._server)
             return Response(status, self._headers(content_type, call.origin), body)
-        with self._core.turns.alone(kind):
-            begun = self._begin(call, route, match, large or body, address)
+        try:
+            with self._core.turns.alone(kind):
+                begun = self._begin(call, route, match, large or body, address)
+        except NeedsParts:
+            large = await self._read_in_parts(kind, body, match)
+            with self._core.turns.alone(kind):
+                begun = self._begin(call, route, match, large, address)
         reply = begun.reply
         if begun.waits and wait is not None:
             reply = await wait(self._core.finish, begun)
@@ -248,10 +254,11 @@ class Gateway:
         """Wait until a request that is not small may be worked on; return the part of it that was read already."""
         if self._has_to_wait(kind, len(body)):
             await (self._core.journal.wait_turn() if kind in FILLS else self.wait_turn())
-        if len(body) > PARTS_FROM:
-            read, fills = partial(decode, kind, **match.values), kind in FILLS
-            return await self.large.read(kind, body, read, errors.INVALID_JSON_BODY, fills=fills)
-        return None
+        return await self._read_in_parts(kind, body, match) if len(body) > PARTS_FROM else None
+
+    async def _read_in_parts(self, kind: type[c.Command], body: bytes, match: Match) -> ReadCommand:
+        read = partial(decode, kind, **match.values)
+        return await self.large.read(kind, body, read, errors.INVALID_JSON_BODY, fills=kind in FILLS)
 
     def _check_early(self, call: Call, kind: Any) -> None:
         """Refuse, before its body is read and decoded, a request that would be refused anyway: a flood must not cost that."""
@@ -268,8 +275,11 @@ class Gateway:
         if isinstance(body, ReadCommand):
             command, size = body
         else:
-            command = decode(kind, body or (b"{}" if route.optional_body else b""), route.optional_body, **match.values)
             size = len(body)
+            most = math.inf if route.method == "GET" else LARGE_BODY_BYTES
+            command = decode(
+                kind, body or (b"{}" if route.optional_body else b""), route.optional_body, most, **match.values
+            )
         if kind in TAKES and command.owner is None:
             address = call.client if call.client != UNKNOWN else peer
             if address != UNKNOWN:

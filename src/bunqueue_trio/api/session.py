@@ -51,7 +51,6 @@ from bunqueue_trio.protocol.codec import BadMessage, decode_message, encode
 from bunqueue_trio.protocol.commands.spec import Role
 from bunqueue_trio.protocol.events import ALL_TYPES, chosen
 from bunqueue_trio.protocol.faults import error_reply
-from bunqueue_trio.protocol.parts import PARTS_FROM
 from bunqueue_trio.runtime.begun import Begun
 from bunqueue_trio.runtime.bell import Bell
 from bunqueue_trio.runtime.server import Server
@@ -174,13 +173,8 @@ class Session:
             await self._journal.wait_turn()
         elif len(message) > LARGE_BODY_BYTES:
             await self._gateway.wait_turn()
-        if len(message) > PARTS_FROM:
-            try:
-                read = await self._gateway.large.read(None, message, decode_message, errors.INVALID_JSON, fills=fills)
-            except BadMessage as bad:
-                self._read = message, bad
-            else:
-                self._read = message, read.command
+        if len(message) > LARGE_BODY_BYTES:
+            self._read = message, await self._gateway.large.read_message(message, fills=fills)
 
     def receive(self, message: bytes, nursery: trio.Nursery) -> None:
         """Take in one message; a pull that must wait does so in ``nursery``."""

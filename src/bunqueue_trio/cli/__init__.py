@@ -25,7 +25,7 @@ COMMANDS = {
     "serve": "serve", "worker": "worker", "config": "serve", "findings": "findings", "stats": "remote", "storage": "storage", "health": "storage", "push": "push",
     "queues": "queues", "queue": "queue", "pause": "queues", "resume": "queues", "limit": "queues",
     "jobs": "jobs", "job": "jobs", "logs": "jobs", "why": "jobs", "cancel": "jobs", "promote": "jobs", "discard": "jobs", "change": "jobs", "export": "downloads",
-    "dead": "dead", "retry": "dead", "rerun": "reruns", "reruns": "reruns", "mark": "dead", "purge": "clear", "drain": "clear", "clean": "clear", "obliterate": "clear",
+    "errors": "failing", "dead": "dead", "retry": "dead", "rerun": "reruns", "reruns": "reruns", "mark": "dead", "purge": "clear", "drain": "clear", "clean": "clear", "obliterate": "clear",
     "actions": "actions", "workers": "workers",
     "schedules": "schedules",
     "watch": "watch", "events": "downloads", "doctor": "files", "backup": "files", "restore": "files", "shrink": "files", "copy": "copy", "crashtest": "crashtest", "migrate": "database", "cluster": "database",

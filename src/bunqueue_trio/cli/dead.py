@@ -44,7 +44,7 @@ from bunqueue_trio.protocol.replies import DeadLetter, GroupsReply, ListedJob, R
 # A server gives no more at once.
 PAGE_MAX, GROUPS_MAX = 1000, 100
 _WITH_THIS = {
-    "error": " with this error",
+    "error": " with this text in their error",
     "fingerprint": " with an error of this group; `dead --groups` lists the groups",
 }
 _WHY_STILL = {
@@ -82,7 +82,7 @@ def dead(
     """Show the jobs of QUEUE that failed for good, newest first: when, id, reason and last error; without QUEUE all that a filter describes.
 
     The reason is `max_attempts_exceeded`, `timeout` (the last attempt took too long), `unrecoverable` (its worker gave it up),
-    `discarded`, `stalled` (its workers died, or lost it, too often) or `dependency_failed`. Of a group it is that of the newest.
+    `discarded`, `cancelled` (with a reason or a grace), `stalled` (its workers died, or lost it, too often) or `dependency_failed`. Of a group it is that of the newest.
     """
     if groups:
         if wanted:
@@ -279,8 +279,9 @@ def told_of(queue: str | None, which: dict[str, Any], how_many: int, of: int | N
     """Return how dead letters are spoken of."""
     where = "all queues" if queue is None else queue
     is_one = {"queue"} < which.keys() | {"queue"} <= {"queue", "error", "fingerprint"}
+    like = " with this error" if "fingerprint" in which else " with this text in their error"
     told = count(how_many, "dead letter") if of is None else f"{how_many:,} of {count(of, 'dead letter')}"
-    return f"{where}: {told}{' with this error' if is_one else ''}"
+    return f"{where}: {told}{like if is_one else ''}"
 
 
 def _retry_which(

@@ -44,7 +44,7 @@ PAGE_MAX = 1000
 # What the time is that matters in each state.
 _WHEN_CALLED = {"delayed": "ready at", "active": "began", "completed": "ended", "failed": "ended"}
 
-_FIRST = ("id", "queue", "name", "state", "error")
+_FIRST = ("id", "queue", "name", "state", "why", "error")
 """Fields of one job that are shown before the others."""
 
 _CHANGES: dict[str, type[Command]] = {"data": c.Update, "priority": c.ChangePriority, "delay": c.ChangeDelay}
@@ -151,6 +151,9 @@ def job(url: str, token: str | None, job_id: str, *, data: bool, timeline: bool,
             found["result"] = plain(answer(url, token, c.GetResult, id=job_id).result)
     else:
         del found["data"]
+    if found["state"] == "active":
+        # Who has it, and for how long.
+        found["why"] = answer(url, token, c.Why, id=job_id).why
     for name in sorted(found, key=_place):
         value = found[name]
         if value is None or value == []:

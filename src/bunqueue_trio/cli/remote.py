@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bunqueue_trio.config import parse_typed_ms
-from bunqueue_trio.errors import STORAGE_DOWN, STORAGE_FULL, WRONG_TOKEN
+from bunqueue_trio.errors import STORAGE_DOWN, STORAGE_FULL, WRONG_TOKEN, reason_of
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.pages.words import count, span
 from bunqueue_trio.protocol import commands as c
@@ -231,7 +231,7 @@ def _sent(client: httpx.Client, url: str, request: Request) -> bytes:
         response = client.request(method, target, content=body)
     except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
         raise unreachable(url, error) from None
-    accepted(url, response.status_code, response.content)
+    accepted(url, response, response.content)
     return response.content
 
 
@@ -257,7 +257,7 @@ def parts_of(url: str, token: str | None, path: str) -> Iterator[bytes]:
         try:
             with client.stream("GET", path) as response:
                 if response.status_code != 200:
-                    accepted(url, response.status_code, response.read())
+                    accepted(url, response, response.read())
                 yield from response.iter_bytes()
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
             raise unreachable(url, error) from None
@@ -296,20 +296,21 @@ def at(ms: int) -> str:
 
 def unreachable(url: str, error: Exception) -> click.ClickException:
     """Return the exception that says that ``url`` does not answer."""
-    said = str(error) or type(error).__name__
+    said = (str(error) or type(error).__name__).removesuffix(".")
     hint = next((hint for part, hint in _HINTS.items() if part in said), "")
     if isinstance(error, httpx.RemoteProtocolError) and http_url(url).startswith("http:"):
         hint = "; if that port takes TLS, say https://"
     return click.ClickException(f"{masked(url)}: {_ERRNO.sub('', said)}{hint}")
 
 
-def accepted(url: str, status: int, content: bytes) -> Any:
+def accepted(url: str, response: httpx.Response, content: bytes) -> Any:
     """Return the content of a response with status 200.
 
     Raises:
         Refusal: a server of this kind has said no.
         ClickException: it is none, or something stands in between.
     """
+    status = response.status_code
     try:
         reply = json.loads(content, parse_int=integer)
     except ValueError:
@@ -318,7 +319,9 @@ def accepted(url: str, status: int, content: bytes) -> Any:
         return reply
     said = reply.get("error") if isinstance(reply, dict) else None
     if said:
-        hint = WRONG_TOKEN if status == 401 else _HELPS.get(said, "")
+        after = response.headers.get("retry-after", "")
+        again = f"; it passes in {span(1000 * int(after))}" if status == 429 and after.isdecimal() else ""
+        hint = WRONG_TOKEN if status == 401 else _HELPS.get(said, again)
         raise Refusal(f"{masked(url)}: {said} ({status}){hint}", status)
     raise click.ClickException(f"{masked(url)}: is no bunqueue server ({status})")
 
@@ -434,4 +437,4 @@ def _payload(data: str) -> bytes:
     try:
         return Path(data[1:]).read_bytes()
     except (OSError, ValueError) as error:
-        raise click.BadParameter(f"{data[1:]!r} cannot be read: {error}", param_hint="JSON") from None
+        raise click.BadParameter(f"{data[1:]!r} cannot be read: {reason_of(error)}", param_hint="JSON") from None

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from bunqueue_trio.config import GROUPS, NO_LIMIT, Loaded, Settings, load
+from bunqueue_trio.config import GROUPS, NO_LIMIT, Loaded, Settings, instead_of_bind, load
 from bunqueue_trio.errors import ONE_LINE, leaves
 from bunqueue_trio.logs.lines import configure_logging, flush_logs, get_logger
 from bunqueue_trio.logs.printable import printable
@@ -151,11 +151,13 @@ def config(config_file: Path | None, **flags: Any) -> None:
     for warning in loaded.warnings:
         click.echo(printable(f"warning: {warning}"), err=True)
     lines = []
+    settings = loaded.settings
+    unused = {"data_path": "STORE"} if settings.store else {}
+    unused |= dict.fromkeys(instead_of_bind(settings.bind), "BIND") if settings.bind else {}
     for f in fields(Settings):
-        value, source = getattr(loaded.settings, f.name), loaded.sources[f.name]
+        value, source = getattr(settings, f.name), loaded.sources[f.name]
         told = source if source != "default" else _default(f)
-        is_unused = f.name == "data_path" and loaded.settings.store
-        lines.append((_toml(f, value), f"not used: STORE is set; {told}" if is_unused else told))
+        lines.append((_toml(f, value), f"not used: {unused[f.name]} is set; {told}" if f.name in unused else told))
     width = max(len(line) for line, _ in lines)
     for line, source in lines:
         click.echo(f"{line:<{width}}  # {source}")

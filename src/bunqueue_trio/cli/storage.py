@@ -8,7 +8,7 @@ import click
 
 from bunqueue_trio.cli.remote import CALLED, Refusal, answer, at, json_of, json_option, page_of, with_server
 from bunqueue_trio.logs.printable import printable
-from bunqueue_trio.pages.words import count, reached, size, span, typed_ms
+from bunqueue_trio.pages.words import count, in_state, reached, size, span, typed_ms
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.server_replies import StorageView
 
@@ -34,6 +34,10 @@ def _state(told: StorageView) -> str:
     return f"nearly full{since}: what brings jobs or data is refused" if told.disk_full else "takes changes"
 
 
+# The answer has more.
+QUEUES_SHOWN = 5
+
+
 def _rows(told: StorageView) -> list[tuple[str, str]]:
     rows = [
         ("state", _state(told)),
@@ -54,8 +58,20 @@ def _rows(told: StorageView) -> list[tuple[str, str]]:
     )
     rows.append(("pending", f"{count(told.pending, 'changed job waits', 'changed jobs wait')} to be written"))
     rows.append(
-        ("jobs", ", ".join(f"{n:,} {CALLED.get(state, state)}" for state, n in told.jobs.items() if n) or "none")
+        ("jobs", ", ".join(in_state(n, CALLED.get(state, state)) for state, n in told.jobs.items() if n) or "none")
     )
+    if told.kinds:
+        rows.append(
+            (
+                "takes",
+                ", ".join(f"{each.kind} about {size(each.bytes)}" for each in told.kinds if each.bytes)
+                or "next to nothing",
+            )
+        )
+    rows += [
+        ("queue", f"{each.queue}: about {size(each.unfinished)} unfinished, {size(each.ended)} ended")
+        for each in (told.queues or ())[:QUEUES_SHOWN]
+    ]
     keeps = told.retention
     for name, most, age in (
         ("completed", keeps.completed_max, keeps.age), ("dead", keeps.dead_max, keeps.age),
@@ -94,7 +110,7 @@ def health(url: str, token: str | None, *, as_json: bool) -> None:
         more |= {} if disk is None else {"diskFull": disk.disk_full}
         click.echo(json.dumps(told | more))
     else:
-        counts = ", ".join(f"{n:,} {CALLED.get(name, name)}" for name, n in told["queues"].items())
+        counts = ", ".join(in_state(n, CALLED.get(name, name)) for name, n in told["queues"].items())
         click.echo(
             printable(f"{told['status']}: up {span(told['uptime'] * 1000)}, version {told['version']}; {counts}")
         )

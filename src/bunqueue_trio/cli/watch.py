@@ -113,7 +113,7 @@ def _events(url: str, token: str | None, path: str) -> Iterator[str]:
                 headers = {} if last_id is None else {"Last-Event-ID": last_id}
                 with client.stream("GET", path, headers=headers) as response:
                     if response.status_code != 200:
-                        accepted(url, response.status_code, response.read())
+                        accepted(url, response, response.read())
                     connected, failures = True, 0
                     for name, value in _fields(response):
                         if name == "id":

@@ -59,9 +59,11 @@ def workers(ctx: click.Context, url: str, token: str | None, *, limit: int | Non
     table.add_column("id", no_wrap=True)
     for column in _COLUMNS:
         table.add_column(column, justify="left" if column in ("status", "queues") else "right", no_wrap=True)
+    shown = False
     # Its clock made the times.
     now = now_ms(url, token)
     for worker in islice(_all(url, token), limit):
+        shown = True
         if as_json:
             click.echo(json_of(worker))
             continue
@@ -72,8 +74,10 @@ def workers(ctx: click.Context, url: str, token: str | None, *, limit: int | Non
             span(now - worker.last_seen), "" if began is None else span(now - began),
             printable(", ".join(worker.queues)),
         )  # fmt: skip
-    if not as_json:
+    if shown and not as_json:
         show_table(table)
+    elif not as_json:
+        click.echo("nobody works", err=True)
 
 
 def _status(worker: WorkerView) -> str:

@@ -228,7 +228,7 @@ class Asking:
             with anyio.move_on_after(self._upkeep.patience - spent) as limit:
                 await self._slots.acquire()
             if limit.cancelled_caught:
-                many = f"{self._in_flight} others of this client have no answer yet"
+                many = f"of this client, {self._in_flight} have no answer yet"
                 text = f"{SPECS[kind].tag} was not sent within {self._upkeep.patience:g} s: {many}"
                 raise ServerUnavailable(text) from None
             spent += anyio.current_time() - began

@@ -14,7 +14,7 @@ import anyio
 import msgspec
 
 from bunqueue_trio.errors import INVALID_QUEUE, INVALID_TOKEN, UNAUTHORIZED, Refused
-from bunqueue_trio.protocol.address import http_url
+from bunqueue_trio.protocol.address import check_url, http_url
 from bunqueue_trio.protocol.faults import fault_of
 from bunqueue_trio.protocol.request import segment_of
 
@@ -98,12 +98,12 @@ def address_of(url: str, token: str | None, tls: ssl.SSLContext | None) -> Addre
     Raises:
         Refused: it is none of these.
     """
+    check_url(url)
     parts = urlsplit(http_url(url))
     if parts.scheme == "unix":
         return Address(url, None, 0, parts.path, None, "localhost", token)
-    if parts.hostname is None or parts.scheme not in ("ws", "wss", "http", "https"):
-        raise Refused(400, f"{url!r} is not host:port, ws(s)://host:port, http(s)://host:port or unix:/path")
-    if parts.scheme in ("ws", "http"):
+    assert parts.hostname is not None, "it was checked"
+    if parts.scheme == "http":
         return Address(url, parts.hostname, parts.port or 80, None, None, parts.netloc, token)
     return Address(
         url, parts.hostname, parts.port or 443, None, tls or ssl.create_default_context(), parts.netloc, token

@@ -45,6 +45,7 @@ class Again(Exception):
 
 
 Ending = GiveUp | Again
+_ENDINGS = (GiveUp, Again)
 
 members_of: Callable[[BaseException], tuple[BaseException, ...]] = vars(BaseExceptionGroup)["exceptions"].__get__
 """Returns what is in a group, as `group.exceptions` does, but never raises: its class may have an attribute of that name."""
@@ -65,7 +66,7 @@ def ending_of(raised: BaseException) -> Ending | None:
     """
     while issubclass(type(raised), BaseExceptionGroup) and len(members_of(raised)) == 1:
         (raised,) = members_of(raised)
-    return cast("Ending", raised) if issubclass(type(raised), Ending) else None
+    return cast("Ending", raised) if issubclass(type(raised), _ENDINGS) else None
 
 
 def said_by(ending: Ending) -> Said:

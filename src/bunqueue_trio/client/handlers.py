@@ -127,6 +127,9 @@ class _Thread:
 
 def parted(raised: BaseException) -> tuple[BaseException | None, BaseException | None]:
     """Return what of ``raised`` is not the handler's doing, and what is: the worker is cancelled, or the program interrupted."""
+    if issubclass(type(raised), Exception) and not issubclass(type(raised), BaseExceptionGroup):
+        # The usual case.
+        return None, raised
     cancelled = anyio.get_cancelled_exc_class() if is_cancelled() else None
 
     def is_foreign(one: BaseException) -> bool:
@@ -191,18 +194,27 @@ def heard(raised: BaseException, traces: Traces) -> tuple[str, str | None, Said 
     return text, None if cause is None else told(raised, traces)[1], said
 
 
-def refuse_generator(function: Handler) -> None:
-    """Refuse what would never run: a call of it returns a generator, which nobody goes through.
+def check_handler(function: Handler) -> None:
+    """Refuse what would never run: a call of it takes no job, or returns a generator, which nobody goes through.
 
     Raises:
-        TypeError: it has a ``yield`` in it.
+        TypeError: it does not take one argument, or has a ``yield`` in it.
     """
     called = getattr(function, "__call__", None)  # noqa: B004 - asked of its type
+    name = getattr(function, "__qualname__", repr(function))
     if any(inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each) for each in (function, called)):
-        name = getattr(function, "__qualname__", repr(function))
         raise TypeError(
             f"{name} has a yield in it, so that a call of it runs nothing: a handler is a plain or an async function"
         )
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        # A callable without a signature, of C.
+        return
+    try:
+        signature.bind(None)
+    except TypeError as error:
+        raise TypeError(f"{name} cannot be called with a job alone, as handlers are: {error}") from None
 
 
 def payload_decoder(function: Handler) -> Decoder[Any] | None:

@@ -9,9 +9,9 @@ class Held:
     __slots__ = ("attempt", "ended", "id", "max_attempts", "queue", "token")
 
     def __init__(self, view: DeliveredJob, token: str) -> None:
-        self.id = view.id
-        self.queue = view.queue
-        self.token = token
-        self.attempt = view.attempts + 1
-        self.max_attempts = view.max_attempts
+        self.id: str = view.id
+        self.queue: str = view.queue
+        self.token: str = token
+        self.attempt: int = view.attempts + 1
+        self.max_attempts: int = view.max_attempts
         self.ended: str | None = None

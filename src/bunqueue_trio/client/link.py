@@ -2,7 +2,8 @@
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -20,6 +21,8 @@ from bunqueue_trio.protocol.surrogates import marked, read
 
 # A server that owes an answer to a ping for this long is gone.
 ANSWER_S = 20.0
+# The same where another connection was made meanwhile.
+ONCE_MORE_S = 5.0
 RETRY_S = 1.0
 # However impatient somebody is, a server that is there has this long for an answer.
 ANSWER_MIN_S = 1.0
@@ -121,10 +124,17 @@ def _refusal(text: str, code: str | None) -> Exception:
 
 
 class ServerLink:
-    """Talks over ``connection`` until it ends. ``on_event`` gets None where events may be missing."""
+    """Talks over ``connection`` until it ends. ``on_event`` gets None where events may be missing.
 
-    def __init__(self, connection: Connection, on_event: Callable[[Event | None], None]) -> None:
+    ``has_other``: whether another connection could be made, for one that is silent.
+    """
+
+    def __init__(
+        self, connection: Connection, on_event: Callable[[Event | None], None],
+        has_other: Callable[[], Awaitable[bool]] | None = None,
+    ) -> None:  # fmt: skip
         self._connection = connection
+        self._has_other = has_other
         self._on_event = on_event
         self._questions: dict[int, _Question] = {}
         self._outgoing: deque[_Question] = deque()
@@ -323,25 +333,31 @@ class ServerLink:
                 question.answered.set()
 
     async def _watch(self) -> None:
-        """End the connection when the server is silent, however healthy the network looks."""
+        """End the connection when the server is silent, however healthy the network looks, and there is another one.
+
+        Where there is none the server hangs, or is frozen: if it goes on, so does this connection, and all that is held over it.
+        """
         if self._connection.keepalive_s is None:
             return
-        while True:
+        while not self.over:
             # A time, and not how long it is: that may be less by a rounding error, and no sleep is so short.
             due, now = self._heard_at + self._connection.keepalive_s, self._now()
             if now < due:
                 await anyio.sleep(due - now)
                 continue
-            with anyio.move_on_after(ANSWER_S) as waiting:
-                try:
-                    await self.ask("Ping", {})
-                except Lost:
-                    return
-                except (Refused, ServerUnavailable):
-                    # An answer is an answer.
-                    pass
-            if waiting.cancelled_caught and self._now() - self._heard_at >= ANSWER_S:
+            if not await self._is_silent(ANSWER_S):
+                continue
+            # While that was found out the server may have begun to go on.
+            if self._has_other is None or (await self._has_other() and await self._is_silent(ONCE_MORE_S)):
                 self.close()
+
+    async def _is_silent(self, seconds: float) -> bool:
+        """Ask whether the server is there; return whether nothing was heard of it for ``seconds`` then."""
+        asked_at = self._now()
+        with anyio.move_on_after(seconds) as waiting, suppress(Lost, Refused, ServerUnavailable):
+            # An answer is an answer.
+            await self.ask("Ping", {})
+        return waiting.cancelled_caught and self._heard_at < asked_at
 
     def _end(self, *, too_big: bool) -> None:
         self.over = True

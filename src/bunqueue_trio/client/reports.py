@@ -277,8 +277,12 @@ class _Line:
 
 def _say_all(batch: list[Outcome], told: list[dict[str, str]] | dict[str, str]) -> None:
     """Say failures, of each what was ``told`` of it, or of all the same."""
-    for number, failed in enumerate(batch):
-        _say(failed, **(told if isinstance(told, dict) else told[number]))
+    # That they were cancelled somebody wanted; those come one by one.
+    if batch and batch[0].called_off:
+        log.info("job was cancelled", **_failed(batch[0], told if isinstance(told, dict) else told[0]))
+    elif batch and log.hears("warning"):
+        each = [told] * len(batch) if isinstance(told, dict) else told
+        log.warn_of_many("job failed", map(_failed, batch, each))
 
 
 def _joined(parts: list[list[Outcome]]) -> list[Outcome]:
@@ -333,10 +337,6 @@ def facts(outcome: Outcome) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _say(failed: Outcome, **fields: Any) -> None:
+def _failed(failed: Outcome, fields: dict[str, str]) -> dict[str, Any]:
     trace = {"error": failed.error} if failed.trace is None else {"exception": failed.trace}
-    # As somebody wanted.
-    if failed.called_off:
-        log.info("job was cancelled", **facts(failed), **fields, **trace)
-    else:
-        log.warning("job failed", **facts(failed), **fields, **trace)
+    return facts(failed) | fields | trace

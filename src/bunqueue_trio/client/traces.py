@@ -34,28 +34,34 @@ class Traces:
     def __init__(self) -> None:
         # By identity: code that was loaded anew is another one, and its file is looked at again.
         self._known: dict[int, tuple[CodeType, dict[int | None, str]]] = {}
+        self._names: dict[type, str | None] = {}
+        """What a kind of exception is called here; None: Python says more of it."""
 
     def of(self, error: BaseException) -> str:
         """Return the traceback of ``error`` and of whatever led to it."""
         parts: list[str] = []
         left: BaseException | None = error
         while left is not None:
+            name = self._name(type(left))
             # What is met again ends Python's chain, too, but elsewhere in it.
-            if len(parts) > 2 * CHAIN_MAX or isinstance(left, _SAY_MORE) or getattr(left, "__notes__", None):
+            if name is None or len(parts) > 2 * CHAIN_MAX or getattr(left, "__notes__", None):
                 return self._in_full(error)
-            parts.append(self._of_one(left))
+            frames, text = "".join(self._frames(left.__traceback__)), str(left)
+            parts.append(f"{HEAD if frames else ''}{frames}{name}{text and ': '}{text}\n")
             words, left = _led_to(left)
             if left is not None:
                 parts.append(words)
         return "".join(reversed(parts)).rstrip()
 
-    def _of_one(self, error: BaseException) -> str:
-        frames = self._frames(error.__traceback__)
-        kind, text = type(error), str(error)
+    def _name(self, kind: type) -> str | None:
+        if kind in self._names:
+            return self._names[kind]
+        if len(self._names) >= CODES_MAX:
+            self._names.clear()
         name, module = kind.__qualname__, kind.__module__
-        if module not in {"builtins", "__main__"}:
-            name = f"{module}.{name}"
-        return f"{HEAD if frames else ''}{''.join(frames)}{name}{text and ': '}{text}\n"
+        name = name if module in {"builtins", "__main__"} else f"{module}.{name}"
+        self._names[kind] = None if issubclass(kind, _SAY_MORE) else name
+        return self._names[kind]
 
     def _frames(self, trace: TracebackType | None) -> list[str]:
         """Return each frame as two lines, those that repeat once more than told."""
@@ -155,4 +161,5 @@ def _sendable(text: str) -> str:
     if len(text) > ERROR_MAX:
         half = (ERROR_MAX - 100) // 2
         text = text[:half] + _CUT % (len(text) - 2 * half) + text[-half:]
-    return text.encode("utf-8", "backslashreplace").decode()
+    # To ask that costs a tenth of it.
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()

@@ -116,7 +116,7 @@ class Upkeep:
         while not self._is_done():
             try:
                 async with self._connect(self._queue) as connection:
-                    self.link = link = ServerLink(connection, self._heard)
+                    self.link = link = ServerLink(connection, self._heard, self._has_other)
                     self.connections += 1
                     if self._worker is not None:
                         link.post("RegisterWorker", **self._worker())
@@ -150,6 +150,17 @@ class Upkeep:
             failures = min(failures + 1, 10)
             await rest(pause * random.uniform(0.5, 1))
         self._gone.set()
+
+    async def _has_other(self) -> bool:
+        """Return whether anybody answers to another connection."""
+        try:
+            async with self._connect(self._queue):
+                return True
+        except Refused:
+            return True
+        except Exception:
+            # Whatever it is, there is none.
+            return False
 
     def _is_done(self) -> bool:
         return self.closing or self.refused is not None

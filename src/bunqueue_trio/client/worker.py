@@ -29,7 +29,7 @@ from bunqueue_trio.client.client import DEFAULT_URL, Client, Job
 from bunqueue_trio.client.connection import Connect
 from bunqueue_trio.client.given import count_of, name_of_jobs
 from bunqueue_trio.client.handlers import Handler as Handler
-from bunqueue_trio.client.handlers import Outcome, Threads, heard, parted, payload_decoder, refuse_generator
+from bunqueue_trio.client.handlers import Outcome, Threads, check_handler, heard, parted, payload_decoder
 from bunqueue_trio.client.held import Held
 from bunqueue_trio.client.info import encoded
 from bunqueue_trio.client.log import log
@@ -165,7 +165,7 @@ class Worker:
         cancelled, or is not ours any more; a thread cannot be, it is left to end by itself.
 
         Raises:
-            TypeError: it has a ``yield`` in it; msgspec cannot read what its ``Job[…]`` names, or the name is not known.
+            TypeError: it does not take one argument, or has a ``yield`` in it; msgspec cannot read what its ``Job[…]`` names, or the name is not known.
             ValueError: there is a handler already: each queue has one for each name, and one without.
         """
         if function is None:
@@ -177,7 +177,7 @@ class Worker:
             raise ValueError(
                 f"the worker of {self.queue!r} has a handler{which} already, {there}: {other} cannot be one, too"
             )
-        refuse_generator(function)
+        check_handler(function)
         handle: Callable[[Job[Any]], Awaitable[Any]] = partial(self._in_thread, function)
         if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004 - asked of its type
             handle = function
@@ -359,7 +359,9 @@ class Worker:
         return await handling.handle(job)
 
     async def _in_thread(self, function: Handler, job: Job[Any]) -> Any:
-        return await self._threads.run(function, job)
+        result = await self._threads.run(function, job)
+        # Of an async function behind a decorator, or a lambda, that is none itself.
+        return await result if inspect.isawaitable(result) else result
 
     def _held(self, reporter: Reporter) -> list[_Run]:
         """Return the jobs that are ours: under way, or done without the server knowing it."""

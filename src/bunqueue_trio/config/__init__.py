@@ -5,7 +5,7 @@ clients try again, how long SQLite waits, how many log lines of a kind are writt
 """
 
 from bunqueue_trio.config.limits import *  # noqa: F403 - constants of all parts
-from bunqueue_trio.config.loading import Loaded, load
+from bunqueue_trio.config.loading import Loaded, instead_of_bind, load
 from bunqueue_trio.config.settings import *  # noqa: F403 - the groups, and Settings
 from bunqueue_trio.config.spelling import (
     NO_LIMIT,
@@ -31,6 +31,7 @@ __all__ = [
     "Loaded",
     "NamedToken",
     "check_data_path",
+    "instead_of_bind",
     "load",
     "parse_bind",
     "parse_bool",

@@ -56,6 +56,10 @@ FIGURES_QUEUES = 250
 FIGURES_ROWS_MAX = 120
 # Minutes of the course of all queues are as far apart, or one: an hour has 120 at most, 5 KB.
 COURSE_APART_MS = 30 * SECOND_MS
+# Acts on many jobs that go on by themselves at once: each is a task, and each of their steps holds others up for 1 to 3 ms.
+ERRANDS_MAX = 10
+# Ended ones of which somebody may still want to know: 500 bytes each.
+ERRANDS_KEPT = 50
 # Starts and stops of servers that are kept: 150 bytes each.
 LIVES_KEPT = 100
 # Queues with defaults of their own, and as many with stalls of their own; each is a fact on the disk.
@@ -257,6 +261,9 @@ PICTURE_MS = SECOND_MS
 # The time in which a supervised task may use its budget.
 RESTARTS_WINDOW_MS = 60 * SECOND_MS
 
+# Jobs of a queue that have completed before it is known how long one usually takes.
+USUAL_MIN = 10
+
 # --- what is noted of jobs and acts --------------------------------------------------------------
 # Failed attempts that are kept of a job, the newest: what comes before says the same.
 ATTEMPTS_KEPT = 20
@@ -396,6 +403,8 @@ DESCRIPTORS_KEPT = 64
 STOP_MARGIN_S = 1.0
 # How often late, silent and idle connections are looked for.
 KEEPER_S = 1
+# A server that looks for them so much too late was frozen, or its machine was: it reads first what they have said meanwhile.
+AWAY_S = 5
 # Connections accepted in one step: 4 ms.
 ACCEPTS_MAX = 32
 # Connections waiting to be accepted; Linux caps it at somaxconn (4096).

@@ -2,7 +2,7 @@
 
 import stat
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -12,19 +12,23 @@ from bunqueue_trio.config.settings import Settings
 from bunqueue_trio.config.spelling import (
     NO_LIMIT,
     is_unlimited,
+    parse_bind,
     parse_bool,
     parse_bytes,
     parse_duration_ms,
     parse_whole,
 )
 from bunqueue_trio.config.tokens import read_tokens
-from bunqueue_trio.errors import StartupError
+from bunqueue_trio.errors import StartupError, reason_of
 
 _ALIASES = {
     "warn": "warning", "err": "error", "fatal": "critical", "trace": "debug",
     "text": "human", "plain": "human", "console": "human", "pretty": "human",
 }  # fmt: skip
 _QUOTES = ("'", '"')
+# The places of a value, the strongest first, as a warning has it.
+_WIN = ("flags win", "the environment wins over a file")
+_NOWHERE = 3
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,7 @@ def load(environ: Mapping[str, str], *, file: Path | None = None, flags: Mapping
     """
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
+    places: dict[str, int] = {}
     from_file = _read_file(file) if file is not None else {}
     for f in fields(Settings):
         name, env, flag = f.name, f.metadata["env"], "--" + f.name.replace("_", "-")
@@ -51,9 +56,9 @@ def load(environ: Mapping[str, str], *, file: Path | None = None, flags: Mapping
             ((flags or {}).get(name), flag), (environ.get(env), env), (from_file.get(name), f"{name} in {file}"),
         )  # fmt: skip
         sources[name] = "default"
-        for raw, source in candidates:
+        for place, (raw, source) in enumerate(candidates):
             if not _is_empty(raw, f):
-                values[name], sources[name] = _parse(f, raw, source), source
+                values[name], sources[name], places[name] = _parse(f, raw, source), source, place
                 break
     warnings = near_misses(environ, (f.metadata["env"] for f in fields(Settings)))
     if "store" in values and sources["data_path"] == "--data-path":
@@ -62,6 +67,15 @@ def load(environ: Mapping[str, str], *, file: Path | None = None, flags: Mapping
         warnings.append(f"{sources['store']} is not used: --data-path names a file, and flags win")
         del values["store"]
         sources["store"] = "default"
+    stronger = [
+        name for name in instead_of_bind(values.get("bind", ())) if places.get(name, _NOWHERE) < places.get("bind", 0)
+    ]
+    if stronger:
+        warnings.append(
+            f"{sources['bind']} is not used: {sources[stronger[0]]} says where to listen, and {_WIN[places[stronger[0]]]}"
+        )
+        del values["bind"]
+        sources["bind"] = "default"
     settings = Settings(**values)
     for pair in (("tls_cert_file", "tls_key_file"), ("link_tls_cert_file", "link_tls_key_file")):
         given, missing = sorted(pair, key=lambda name: getattr(settings, name) is None)
@@ -74,6 +88,12 @@ def load(environ: Mapping[str, str], *, file: Path | None = None, flags: Mapping
     return Loaded(settings, sources, tuple(warnings))
 
 
+def instead_of_bind(bind: Sequence[str]) -> tuple[str, ...]:
+    """Return the settings that ``bind`` stands instead of: a host alone in it still needs the port."""
+    needs_port = any(parse_bind(each, 0) != parse_bind(each, 1) for each in bind)
+    return ("host",) if needs_port else ("http_port", "host")
+
+
 def _is_empty(raw: Any, f: "Field[Any]") -> bool:
     # Blanks are not nothing where nothing means that everybody may come in.
     return raw is None or (isinstance(raw, str) and (raw == "" if f.metadata["secret"] else not raw.strip()))
@@ -84,7 +104,7 @@ def _read_file(file: Path) -> dict[str, Any]:
     try:
         content = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise StartupError(f"{file}: cannot be read: {error}") from None
+        raise StartupError(f"{file}: cannot be read: {reason_of(error)}") from None
     known = {each: f.name for f in fields(Settings) for each in (f.name, f.metadata["env"], f.metadata["old"])}
     found: dict[str, Any] = {}
     for key, value in content.items():

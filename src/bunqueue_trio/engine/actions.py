@@ -11,7 +11,7 @@ from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.trails import ACTIONS
 from bunqueue_trio.protocol.caller import By
 from bunqueue_trio.protocol.catalog import CATALOG, SPECS
-from bunqueue_trio.protocol.commands import ChangeSchedule, Command, CronDelete, DeleteSchedule
+from bunqueue_trio.protocol.commands import ChangeSchedule, Command, CronDelete, DeleteSchedule, RetryDlq
 from bunqueue_trio.protocol.lines import Action
 from bunqueue_trio.protocol.replies import Reply
 
@@ -51,7 +51,12 @@ def note_action(
         for f in _fields(type(command))
         if f.name not in _NAMED and (value := getattr(command, f.name)) != f.default and not isinstance(value, Raw)
     }
-    if was is not None and "data" in was and _is_another(command, was):
+    is_other = (
+        bool(bytes(command.data))
+        if isinstance(command, RetryDlq)
+        else was is not None and "data" in was and _is_another(command, was)
+    )
+    if is_other:
         # What it is may be large, and a secret.
         sent["data"] = "another"
     named = getattr(command, "id", None) or getattr(command, "job_id", None)

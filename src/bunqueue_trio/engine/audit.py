@@ -23,6 +23,7 @@ from bunqueue_trio.engine.job import UNFINISHED, Job, Lease, Note, State, deadli
 from bunqueue_trio.engine.line import Line
 from bunqueue_trio.engine.queue import Queue
 from bunqueue_trio.engine.recount import Recount
+from bunqueue_trio.engine.retrying import group_of, is_retrying
 from bunqueue_trio.engine.timers import Timers
 
 # Entries of a heap that are looked through at once: 0.5 ms.
@@ -157,6 +158,8 @@ class Pass:
             listed = job in queue.line(job.state)
         if not listed:
             self.note("index", f"job {job.id} is {job.state} and not in the list of its queue")
+        if is_retrying(job) and ((group := self._engine.retrying.get(group_of(job))) is None or job not in group.line):
+            self.note("index", f"job {job.id} has failed and is in no group of those that are tried again")
 
     def _lease(self, job: Job) -> bool:
         """Check who holds ``job``; return whether its deadline is known."""
@@ -178,7 +181,7 @@ class Pass:
     def _dependencies(self, job: Job) -> None:
         waiting_on = (job.note and job.note.waiting_on) or ()
         if (job.state is State.WAITING_CHILDREN) is not bool(waiting_on):
-            self.note("dependents", f"job {job.id} is {job.state} and waits for {len(waiting_on)} jobs")
+            self.note("dependents", f"job {job.id} is {job.state} and waits for {len(waiting_on)} others")
         if self._engine.has_chores:
             # Who waits for what has ended may not know it yet.
             return
@@ -222,6 +225,10 @@ class Pass:
         yield from _chunked(list(engine._owned), self._owner)
         yield from _chunked(list(engine.queues.values()), self._queue)
         yield from self._groups()
+        for key, group in list(engine.retrying.items()):
+            yield from self._line(
+                "index", f"the group {key} of those that are tried again", group.line, partial(self._tried, key)
+            )
         self._totals(pending())
         yield 1
 
@@ -256,6 +263,11 @@ class Pass:
             self.note("index", f"job {job.id}, {job.state}, is among the {state} ones of queue {queue.name}")
         self._known(job, f"is among the {state} ones")
 
+    def _tried(self, key: str, job: Job) -> None:
+        if not is_retrying(job) or group_of(job) != key:
+            self.note("index", f"job {job.id}, {job.state}, is among those of error {key} that are tried again")
+        self._known(job, "is tried again")
+
     def _active(self, queue: Queue, job: Job) -> None:
         if job in queue.active:
             self._listed(queue, State.ACTIVE, job)
@@ -288,7 +300,7 @@ class Pass:
         if waiting is None:
             return
         if self._engine.standing(dependency) is None:
-            self.note("dependents", f"{len(waiting)} jobs wait for {dependency}, which is not unfinished")
+            self.note("dependents", f"jobs wait for {dependency}, which is not unfinished: {len(waiting)}")
         for job in islice(waiting, AUDIT_SLICE):
             if dependency not in ((job.note and job.note.waiting_on) or ()):
                 self.note("dependents", f"job {job.id} is noted to wait for {dependency}, and does not")

@@ -16,6 +16,8 @@ from bunqueue_trio.protocol import commands as c
 
 DEFAULTS, STALLS, DEAD = "defaults", "stall-config", "dlq-config"
 """The kinds of facts that hold what was said of a queue."""
+IDLE = "idle-queue"
+"""The kind of those that hold since when one has had nothing else; see ``idle.py``."""
 
 
 class Defaults(Struct, frozen=True, omit_defaults=True):
@@ -151,4 +153,5 @@ class Configs:
             return False
         if not self.of(name):
             self.names.remove(name)
+            self._facts.delete(IDLE, name)
         return True

@@ -111,7 +111,9 @@ def parse(text: str) -> Expression:
         raise BadExpression(f"it has other than ASCII characters, or more than {EXPRESSION_MAX}")
     parts = expanded.split()
     if len(parts) not in _FORMS:
-        raise BadExpression(f"it has {len(parts)} fields, not 5, or 6 with seconds first")
+        raise BadExpression(
+            f"it has {len(parts)} field{'s' if len(parts) != 1 else ''}, not 5, or 6 with seconds first"
+        )
     try:
         expression = Expression(" ".join(_plain(parts)))
     except (CronSimError, AssertionError, ValueError) as error:

@@ -11,6 +11,7 @@ from bunqueue_trio.engine.holding import Holding
 from bunqueue_trio.engine.job import DEFAULT_OPTIONS, Archive, Cancelled, Job, NewId
 from bunqueue_trio.engine.moves import ACTIVE, DELAYED, WAITING, WAITING_CHILDREN
 from bunqueue_trio.engine.queue import DEFAULT_RULES, Rules
+from bunqueue_trio.engine.retrying import is_retrying
 from bunqueue_trio.protocol import commands as c
 
 DISCARDED = "discarded"
@@ -109,7 +110,11 @@ class Edits(Holding):
             self.reruns.note_moved(job, name)
         if self.queues.recount is not None:
             self.queues.recount.put_into(job, name)
+        if is_retrying(job):
+            self.retrying.take(job)
         job.queue = new.name
+        if is_retrying(job):
+            self.retrying.add(job)
         for queue, n in ((old, -1), (new, 1)):
             queue.counts[state] += n
         if state is WAITING:
@@ -132,9 +137,11 @@ class Edits(Holding):
 
     def postpone(self, job: Job, run_at: int, now: int) -> None:
         """Let an unfinished job be ready at ``run_at``, which is later than ``now``; an active one at no attempt."""
-        queue = self.queues[job.queue]
+        queue, retries = self.queues[job.queue], is_retrying(job)
         if job.state is ACTIVE and self._is_called_off(job, now):
             return
+        if retries:
+            self.retrying.take(job)
         if job.state is ACTIVE:
             self._leave_active(job)
             self.emit("retried", job, now).prev = ACTIVE.value
@@ -143,6 +150,8 @@ class Edits(Holding):
         elif job.state is DELAYED:
             queue.leave(job, DELAYED)
         job.run_at = run_at
+        if retries:
+            self.retrying.add(job)
         self.changed[job] = None
         if job.state is WAITING_CHILDREN:
             return

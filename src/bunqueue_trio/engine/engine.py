@@ -17,6 +17,7 @@ from bunqueue_trio.engine.firing import fire
 from bunqueue_trio.engine.job import DEFAULT_OPTIONS, UNFINISHED, Job, Records, State
 from bunqueue_trio.engine.moves import COMPLETED, WAITING, WAITING_CHILDREN
 from bunqueue_trio.engine.queue import Changes, Lines, Queue, Rules
+from bunqueue_trio.engine.retrying import is_retrying
 from bunqueue_trio.engine.trails import TrailPage
 from bunqueue_trio.engine.workers import Worker
 from bunqueue_trio.protocol.events import Event
@@ -57,7 +58,7 @@ class Engine(Edits):
                     name, priority = job.queue, job.priority
                     line = lines.setdefault((name, priority), [])
                 line.append(job)
-            if job.state is not WAITING or job.options is not DEFAULT_OPTIONS or "@" in job.id:
+            if job.state is not WAITING or job.attempts or job.options is not DEFAULT_OPTIONS or "@" in job.id:
                 special.append(job)
         self._seq = max(newest, self.queues.fill(lines))
         standing: dict[tuple[str, State], list[Job]] = {}
@@ -84,6 +85,8 @@ class Engine(Edits):
             self.repeating.add(job)
         if "@" in job.id:
             self.planner.note_begin(job)
+        if is_retrying(job):
+            self.retrying.add(job)
         if job.state is WAITING_CHILDREN:
             self._dependents.add(job)
         elif job.lease is not None and job.lease.held:

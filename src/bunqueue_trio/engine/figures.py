@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from bunqueue_trio.config import FIGURES_HOURS, FIGURES_MINUTES, FIGURES_ROWS_MAX, HOUR_MS
+from bunqueue_trio.config import FIGURES_HOURS, FIGURES_MINUTES, FIGURES_ROWS_MAX, HOUR_MS, USUAL_MIN
 from bunqueue_trio.engine.course import Course, Lives
 from bunqueue_trio.engine.facts import Facts
 
@@ -120,6 +120,8 @@ class Figures:
         self._facts = facts
         self.course: Course = Course(facts)
         self.lives: Lives = Lives(facts)
+        self.noted_at: int = 0
+        """When the last minute ended; 0: none has."""
         self._hour = 0
         self._sums: dict[str, QueueMinute] = {}
         """Of the hour that goes on."""
@@ -158,6 +160,7 @@ class Figures:
 
     def note(self, at: int, minutes: Mapping[str, QueueMinute]) -> None:
         """End a minute in which something went on in these queues."""
+        self.noted_at = at
         self._add(at, minutes)
         self._count(minutes, 1)
         if minutes:
@@ -187,13 +190,13 @@ class Figures:
                 del self._lately[name]
 
     def usual(self, queue: str) -> int | None:
-        """Return the time that 95 % of the jobs of a queue did not exceed in the last hour, or else in the last week."""
+        """Return the time that 95 % of the jobs of a queue did not exceed in the last hour, or else in the last week; None: too few ran."""
         for periods in self.of(queue):
             runs: dict[int, int] = {}
             for each in periods:
                 for bucket, n in each.runs.items():
                     runs[bucket] = runs.get(bucket, 0) + n
-            if runs:
+            if sum(runs.values()) >= USUAL_MIN:
                 return part(runs, 0.95)
         return None
 

@@ -1,12 +1,13 @@
-"""Groups of dead letters by the error that they died of: how many, since when, where, and what they have in common.
+"""Groups of dead letters by the error that they died of: how many, since when, where, and what they have in common; and of those that are tried again.
 
-Counts are kept by the archive. What else is shown of a group is read from a few of its newest records, within a bound for each page.
+Counts are kept by the archive, those of jobs that are tried again by the engine. What else is shown of a group is read from a few of its newest records, within a bound for each page.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import reduce
 from heapq import nsmallest
+from itertools import islice
 from operator import and_
 from typing import NamedTuple
 
@@ -39,6 +40,10 @@ _ERROR_MAX = 1000
 # Bytes of a record that cost as much as another one.
 _LARGE = 4096
 
+RETRYING = "retrying"
+"""Stands for the reason of a job that is not dead."""
+# No queue has such a name.
+NOBODY = ""
 _PLACE = re.compile(r"([0-9]{1,18}),([0-9a-f]{12}|cancelled)")
 _OBJECT = msgspec.json.Decoder(dict[str, Raw])
 
@@ -51,8 +56,10 @@ class Page(NamedTuple):
     after: str | None
 
 
-def groups_page(engine: Engine, queue: str | None, after: str | None, limit: int) -> Page:
+def groups_page(engine: Engine, queue: str | None, after: str | None, limit: int, *, retrying: bool = False) -> Page:
     """Return groups of the dead letters of a queue, of None all, largest first; as of the last commit.
+
+    With ``retrying`` also those of jobs that are tried again, as they are now.
 
     Raises:
         Refused: ``after`` is no cursor.
@@ -63,49 +70,64 @@ def groups_page(engine: Engine, queue: str | None, after: str | None, limit: int
         if found is None:
             raise c.NOT_A_PLACE.refuse()
         place = (-int(found[1]), found[2])
-    counted = engine.archive.groups(queue)
-    sizes = ((-sum(queues.values()), key) for key, queues in counted.items())
+    dead, tried = engine.archive.groups(queue), engine.retrying.counts(queue)
+    sizes = {key: sum(queues.values()) for key, queues in dead.items()}
+    if retrying:
+        for key, queues in tried.items():
+            sizes[key] = sizes.get(key, 0) + sum(queues.values())
+    ranks = ((-size, key) for key, size in sizes.items())
     # One more, for whether there is one. To sort all of very many groups would take long.
-    order = nsmallest(limit + 1, sizes if place is None else (size for size in sizes if size > place))
+    order = nsmallest(limit + 1, ranks if place is None else (rank for rank in ranks if rank > place))
     told: list[ErrorGroup] = []
     looks = 0
-    for i, (count, key) in enumerate(order):
+    for i, (_, key) in enumerate(order):
         if i == limit or looks >= _LOOKS:
             before, last = order[i - 1]
-            return Page(told, len(counted), f"{-before},{last}")
-        group, cost = _group(engine, key, counted[key])
+            return Page(told, len(sizes), f"{-before},{last}")
+        group, cost = _group(engine, key, dead.get(key, {}), queue if retrying else NOBODY)
         looks += cost
         # Otherwise all of the group waits again since the last commit.
         if group is not None:
-            group.count = -count
+            group.retrying, group.retrying_queues = sum(tried.get(key, {}).values()), _largest(tried.get(key, {}))
+            first = next(engine.retrying.of(key, queue), None)
+            group.next_try_at = None if first is None else first.run_at
             told.append(group)
-    return Page(told, len(counted), None)
+    return Page(told, len(sizes), None)
 
 
-def _group(engine: Engine, key: str, queues: dict[str, int]) -> tuple[ErrorGroup | None, int]:
-    """Return the view of a group, and how many records were looked at."""
-    largest = sorted(queues.items(), key=lambda one: (-one[1], one[0]))[:_QUEUES]
+def _largest(queues: Mapping[str, int]) -> dict[str, int]:
+    return dict(sorted(queues.items(), key=lambda one: (-one[1], one[0]))[:_QUEUES])
+
+
+def _group(engine: Engine, key: str, dead: Mapping[str, int], tried_in: str | None) -> tuple[ErrorGroup | None, int]:
+    """Return the view of a group, and how many jobs were looked at; one without dead letters is of what is tried again in a queue, of None in all."""
+    largest = _largest(dead)
     sample: list[Job] = []
     first: list[int] = []
-    for i, (name, _) in enumerate(largest):
+    for i, name in enumerate(largest):
         sample += engine.ended(name, State.FAILED, None, 1 if i else _SAMPLE, key).jobs
         if (seen := engine.archive.first_seen(name, key)) is not None:
             first.append(seen)
+    is_dead = bool(sample)
+    if not is_dead:
+        sample = list(islice(engine.retrying.of(key, tried_in), _SAMPLE))
     cost = len(sample) + len(largest) + sum(map(weight, sample)) // _LARGE
     if not sample:
         return None, cost
-    newest = max(sample, key=_ended_at)
+    newest = max(sample, key=_ended_at) if is_dead else sample[0]
     error = newest.noted().error or ""
+    tried = engine.retrying.get(key)
+    at = _ended_at(newest) if is_dead or tried is None else tried.last
     cost += work_of(error) // _SHAPED
     group = ErrorGroup(
         fingerprint=key,
         shape=CANCELLED.shape if key == CANCELLED.key else fingerprint(error).shape,
-        count=0,
-        first_seen=min(first, default=_ended_at(newest)),
-        last_seen=_ended_at(newest),
-        queues=dict(largest),
+        count=sum(dead.values()) if is_dead else 0,
+        first_seen=min(first, default=at) if is_dead or tried is None else tried.since,
+        last_seen=at,
+        queues=largest if is_dead else {},
         example=GroupExample(
-            id=newest.id, queue=newest.queue, entered_at=_ended_at(newest), reason=reason_of(newest),
+            id=newest.id, queue=newest.queue, entered_at=at, reason=reason_of(newest) if is_dead else RETRYING,
             error=error[:_ERROR_MAX],
         ),
         common=_common(sample),

@@ -4,6 +4,7 @@ Time also ends the delay and the TTL of a job that nobody holds: a job has one d
 """
 
 from bunqueue_trio.engine.attempts import STALLED, note_attempt
+from bunqueue_trio.engine.fingerprint import fingerprint
 from bunqueue_trio.engine.job import Archive, Job, Lease, NewId, expiry, has_trails, wait_ms
 from bunqueue_trio.engine.moves import ACTIVE, COMPLETED, DELAYED, WAITING, Moves
 from bunqueue_trio.engine.queue import DEFAULT_RULES, Rules
@@ -38,6 +39,8 @@ class Holding(Moves):
         timeout_at = None if timeout is None else now + timeout
         lease = Lease(self.new_id(now), ttl, until, timeout_at, owner, owner is not None)
         self.schedule.disarm(job)
+        if job.attempts:
+            self.retrying.take(job)
         self._move(job, ACTIVE)
         job.started_at = now
         job.lease = lease
@@ -111,6 +114,7 @@ class Holding(Moves):
             return
         self.figures.note_failure(job.queue)
         self._blame(job, error, now)
+        job.noted().fingerprint = fingerprint(error).key
         self._leave_active(job)
         self.totals.retried += 1
         job.run_at = now + (wait_ms(job) if retry_in is None else retry_in)

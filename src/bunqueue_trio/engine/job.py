@@ -158,7 +158,7 @@ class Note(Struct, omit_defaults=True):
     logged: bool = False
     """It has a log, which goes with it."""
     fingerprint: str | None = None
-    """Of the error of a dead letter that has left memory; see ``fingerprint.py``."""
+    """Of the error of a job that has failed and is tried again, or of a dead letter that has left memory; see ``fingerprint.py``."""
     cancelled: Cancelled | None = None
     rerun: str | None = None
     """Which rerun has retried it."""

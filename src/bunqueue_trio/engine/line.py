@@ -54,7 +54,8 @@ class Line(Generic[T]):
             else:
                 blocks.append([one])
             return
-        at = self._block(place)
+        # What has failed together comes in any order, but near the end.
+        at = len(blocks) - 1 if self.place(block[0]) < place else self._block(place)
         block = blocks[at]
         block.insert(bisect_left(block, place, key=self.place), one)
         if len(block) > BLOCK_MAX:

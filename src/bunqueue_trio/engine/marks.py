@@ -14,7 +14,7 @@ FIXED, MUTED = "fixed", "muted"
 
 
 class Mark(Struct, frozen=True, omit_defaults=True):
-    """The mark of an error and when it was set; of a fixed error whether it is back: since when, where, and how often."""
+    """The mark of an error and when it was set; of a fixed error whether it is back: since when, until when, where, and how often."""
 
     mark: str
     at: int
@@ -22,6 +22,7 @@ class Mark(Struct, frozen=True, omit_defaults=True):
     queue: str = ""
     shape: str = ""
     times: int = 0
+    last_at: int | None = None
 
 
 _DECODE = msgspec.json.Decoder(Mark).decode
@@ -66,7 +67,7 @@ class Marks(dict[str, Mark]):
         mark = self.get(key)
         if mark is not None and mark.mark == FIXED:
             since = now if mark.back_at is None else mark.back_at
-            self._keep(key, Mark(FIXED, mark.at, since, job.queue, shape, mark.times + 1))
+            self._keep(key, Mark(FIXED, mark.at, since, job.queue, shape, mark.times + 1, now))
         return key in self.muted
 
     def back(self) -> list[tuple[str, Mark]]:

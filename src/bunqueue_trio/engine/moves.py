@@ -40,6 +40,7 @@ from bunqueue_trio.engine.marks import Marks
 from bunqueue_trio.engine.planner import Planner
 from bunqueue_trio.engine.queue import DEFAULT_RULES, Queue, Queues, Rules, Totals
 from bunqueue_trio.engine.reruns import Reruns
+from bunqueue_trio.engine.retrying import Retrying
 from bunqueue_trio.engine.telling import Telling
 from bunqueue_trio.engine.timers import Timers
 from bunqueue_trio.engine.trails import Trails
@@ -90,6 +91,7 @@ class Moves(Telling):
         "repeating",
         "reruns",
         "reserved",
+        "retrying",
         "rules",
         "schedule",
         "shared_options",
@@ -102,6 +104,7 @@ class Moves(Telling):
     left: int
     reruns: Reruns
     auto_retries: AutoRetries
+    retrying: Retrying
     added_bytes: int
     """Of the payloads of all new jobs since the start, those of series and retries too."""
     delivered_bytes: int
@@ -164,7 +167,7 @@ class Moves(Telling):
         """Ids that are used anew, each with the queue whose dead letter the old record is; None: it is no dead letter, or nobody knows."""
         self._reused_in_flight, self._leaving = dict[str, str | None](), iter(tuple[Job, ...]())
         self._owned: dict[str, dict[Job, None]] = {}
-        self._dependents, self._seq, self._removed = Dependents(), 0, set[str]()
+        self._dependents, self.retrying, self._seq, self._removed = Dependents(), Retrying(), 0, set[str]()
 
     # --- moves ------------------------------------------------------------------------------------
 
@@ -231,9 +234,13 @@ class Moves(Telling):
     def promote(self, job: Job, now: int) -> None:
         """Make a delayed job ready now, behind those that are."""
         self.schedule.disarm(job)
+        if job.attempts:
+            self.retrying.take(job)
         self._enter(job, WAITING)
         # Not before: its place among the delayed jobs depends on it.
         job.run_at = now
+        if job.attempts:
+            self.retrying.add(job)
         self.tell("promoted", now, job.queue, job.id)
 
     def replace(self, job_id: str, retried_in: str | None = None) -> None:
@@ -283,6 +290,8 @@ class Moves(Telling):
 
     def _enter(self, job: Job, state: State) -> None:
         """Put ``job`` into ``state``, which is not active: first its place, then its timer."""
+        if job.attempts and job.state is ACTIVE:
+            self.retrying.add(job)
         self._move(job, state)
         if state is WAITING:
             if job.order == 0:
@@ -333,6 +342,8 @@ class Moves(Telling):
             self._leave_active(job)
         else:
             self.schedule.disarm(job)
+            if job.attempts:
+                self.retrying.take(job)
         before = job.state
         self._move(job, state)
         if before is WAITING:

@@ -33,6 +33,8 @@ _TIME = re.compile(rb'"timestamp":([0-9]+)')
 _UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 _NOT_TOLD = frozenset({"drained"})
 """It names a job that has only been the last one to be taken."""
+_FIRST = {"act": 0, "pushed": 1, "promoted": 2, "updated": 3}
+"""What comes first of one ms: what somebody did, and what makes a job ready, before what comes of it."""
 
 _attempt = msgspec.json.Decoder(Attempt).decode
 _act = msgspec.json.Decoder(Action).decode
@@ -71,8 +73,8 @@ def timeline(engine: Engine, job_id: str, after: str | None, now: int) -> tr.Tim
         is_known = event.event_type in _NOT_TOLD or (event.event_type, event.timestamp) in kept.told
         if event.job_id == job_id and not is_known:
             moments.append(_moment(event))
-    # Of one ms, what somebody did comes before what came of it.
-    moments.sort(key=lambda moment: (moment.at, moment.what != "act"))
+    born = None if job is None else job.created_at
+    moments.sort(key=lambda moment: (moment.at, _rank(moment, born)))
     reached = events[-1][0] if events else engine.archive.last_event_id
     ended = None if job is None or job.note is None else job.note.finished_at
     is_over = reached >= engine.archive.last_event_id or (ended is not None and _time(events[-1][1]) > ended)
@@ -175,6 +177,13 @@ def _start(engine: Engine, since: int, now: int) -> tuple[int, bool]:
         else:
             high, until = guess, at
     return low, False
+
+
+def _rank(moment: Moment, born: int | None) -> int:
+    """Return where a moment stands among those of its ms."""
+    # A job that is pushed to wait does so before anything else happens to it.
+    what = "pushed" if moment.what == "delayed" and moment.at == born else moment.what
+    return _FIRST.get(what, len(_FIRST))
 
 
 def _born(job_id: str, job: Job | None, now: int) -> int:

@@ -102,7 +102,7 @@ def _memory(told: Statistics, known: Cluster) -> Fields:
     return {
         "weight": 550 * 10**5, "title": "A failover of the database could lose what this server does not remember",
         "cause": "The replica is so far behind, or so much is written, that the newest batches which are kept do not reach back to what it has.",
-        "evidence": f"The last {count(led.batches, 'batch', 'batches')} are remembered ({size(led.remembered)}), of {span((led.remembers_s or 0) * 1000)}; the replica is {span(max_lag_s(known) * 1000)} behind.",
+        "evidence": f"{count(led.batches, 'batch is', 'batches are')} remembered ({size(led.remembered)}), of {span((led.remembers_s or 0) * 1000)}; the replica is {span(max_lag_s(known) * 1000)} behind.",
         "remedy": "Let the replica catch up, or make it a synchronous one.",
         "numbers": {"rememberedMs": round((led.remembers_s or 0) * 1000), "lagMs": round(max_lag_s(known) * 1000)},
     }  # fmt: skip

@@ -15,9 +15,9 @@ from msgspec import Struct
 from bunqueue_trio.config import MIB
 from bunqueue_trio.pages.act_findings import act_findings
 from bunqueue_trio.pages.cluster_findings import cluster_findings
-from bunqueue_trio.pages.new_findings import held_by, hung_workers
+from bunqueue_trio.pages.new_findings import OVER_MS, held_by, hung_workers
 from bunqueue_trio.pages.queue_findings import Candidates, gone
-from bunqueue_trio.pages.words import Given, count, line, size, span
+from bunqueue_trio.pages.words import Given, count, in_state, line, size, span
 from bunqueue_trio.protocol.codec import encode
 from bunqueue_trio.runtime.history import MINUTE_MS, Minute, Past
 from bunqueue_trio.runtime.picture import QueueLook, WorkerLook
@@ -26,10 +26,8 @@ from bunqueue_trio.runtime.statistics import Page, Reporter, Statistics
 Severity = Literal["critical", "warning", "notice"]
 RANKS: dict[Severity, int] = {"critical": 0, "warning": 1, "notice": 2}
 
-# Queues that the rules look at before others are served: 1 ms.
-JUDGED_A_TURN = 100
-# Told of; what is worse comes first.
-FINDINGS_MAX = 100
+# Queues that the rules look at before others are served, 1 ms; and findings that are shown, the worst first.
+JUDGED_A_TURN, FINDINGS_MAX = 100, 100
 DISK_FREE_MIN = 256 * MIB
 # What a slice of `clean` may write into the log; with less, it may be refused.
 DELETES_MIN = 4 * MIB
@@ -38,9 +36,8 @@ DISK_FULL_WITHIN_MS = 4 * 3600_000
 DISK_SEEN_MS = 10 * MINUTE_MS
 # Of growth before it is a finding.
 GROWTH_SEEN_MS = 5 * MINUTE_MS
-LOG_BYTES_MAX = 256 * MIB
+LOG_BYTES_MAX, PENDING_MAX = 256 * MIB, 10_000
 COMMIT_MS_MAX, LAG_MS_MAX = 250, 100
-PENDING_MAX = 10_000
 JUDGED_MS = 5 * MINUTE_MS
 # Of a histogram before its tail says something.
 SAMPLES_MIN = 20
@@ -201,17 +198,20 @@ def _disk(picture: Picture) -> Iterator[Finding]:
     if not space.disk or picture.told.storage.is_failing:
         # It was not looked at yet, or there is none; or it is a finding above.
         return
-    ends = full_in_ms(picture.past, now, space.disk_free)
-    if space.disk_free >= DISK_FREE_MIN and (ends is None or ends > DISK_FULL_WITHIN_MS):
+    ends, full_since = full_in_ms(picture.past, now, space.disk_free), picture.told.storage.full_since
+    # The reserve may be larger than what is little for others.
+    if space.disk_free >= DISK_FREE_MIN and full_since is None and (ends is None or ends > DISK_FULL_WITHIN_MS):
         return
-    soon = f"The disk will be full in about {span(ends)} at this rate" if ends else "The disk is nearly full"
+    little = "is nearly full" if full_since is not None else f"has little room left: {size(space.disk_free)}"
+    soon = f"The disk will be full in about {span(ends)} at this rate" if ends else f"The disk {little}"
+    few = f", less than {size(DISK_FREE_MIN)}" if not ends and space.disk_free < DISK_FREE_MIN else ""
     yield Finding(
         code="disk-fills", severity="critical", alert="BunqueueDiskFillsUp", title=soon, weight=900 * 10**5,
         cause="Jobs come faster than they leave, finished ones are kept for long, or something else fills the disk.",
-        evidence=f"{size(space.disk_free)} of {size(space.disk)} are free{'' if ends else f', less than {size(DISK_FREE_MIN)}'}; the queue's file has {size(space.file)}."
-        + (" What brings jobs or data is refused; what empties the queues goes on." if picture.told.storage.full_since is not None else "")
+        evidence=f"{size(space.disk_free)} of {size(space.disk)} are free{few}; the queue's file has {size(space.file)}."
+        + (" What brings jobs or data is refused; what empties the queues goes on." if full_since is not None else "")
         + _fullest(picture),
-        since=picture.told.storage.full_since,
+        since=full_since,
         numbers={"diskFree": space.disk_free, "file": space.file} | ({"fullInMs": int(ends)} if ends else {}),
         remedy=_MAKE_ROOM if space.disk_free >= DELETES_MIN else _REPAIR["disk"],
         commands=(line("storage"), *_cleaning(picture)),
@@ -221,7 +221,7 @@ def _disk(picture: Picture) -> Iterator[Finding]:
 def _fullest(picture: Picture) -> str:
     """Say which queues hold most jobs, and in which state: that is what most likely fills the file."""
     held = [
-        (n, f"{n:,} {called} in {queue.name}")
+        (n, f"{in_state(n, called)} in {queue.name}")
         for queue in picture.queues
         for n, called in ((queue.waiting, "waiting"), (queue.delayed, "delayed"), (queue.completed, "completed"), (queue.dead, "dead letters"))
         if n
@@ -231,7 +231,6 @@ def _fullest(picture: Picture) -> str:
 
 def _cleaning(picture: Picture) -> list[str]:
     """Return the lines that show what waits, if that is most, and free most of what is done with, where there is room to delete."""
-    # 1 ms for 10,000 queues.
     waits = max(picture.queues, key=lambda each: each.waiting, default=None)
     most = max(picture.queues, key=lambda each: each.completed, default=None)
     lines = []
@@ -312,7 +311,7 @@ def _slow(picture: Picture) -> Iterator[Finding]:
             code="commits-slow", severity="warning", alert="BunqueueCommitsSlow", weight=500 * 10**5, until=until,
             title=f"The {kind} {keeps}: one commit in a hundred {takes} more than {span(commits)}",
             cause=f"A {kind} is slow, or busy with other work, or more is pushed than it can write.",
-            evidence=f"{count(pending, 'changed job')} wait to be written.",
+            evidence=f"{count(pending, 'changed job waits', 'changed jobs wait')} to be written.",
             numbers={"p99Ms": int(commits), "pending": pending}, commands=(line("storage"),),
         )  # fmt: skip
     lag = p99(told, "loop_lag", first.lags if first else None)
@@ -364,9 +363,10 @@ def _late(picture: Picture) -> Iterator[Finding]:
 
 def _back(picture: Picture) -> Iterator[Finding]:
     for each in picture.told.errors_back:
+        until = last if picture.told.now - (last := each.last_at or each.back_at) >= OVER_MS else None
         yield Finding(
-            code="error-back", severity="warning", weight=10**7 + each.times, queue=each.queue or None, since=each.back_at,
-            title=f"{each.queue}: an error that was fixed is back: {each.shape[:200] or 'none was given'}",
+            code="error-back", severity="warning", weight=10**7 + each.times, queue=each.queue or None, since=each.back_at, until=until,
+            title=f"{each.queue}: an error that was fixed {'is' if until is None else 'was'} back: {each.shape[:200] or 'none was given'}",
             cause="What was done about it does not hold, or an old version of the workers runs still.",
             evidence=f"{count(each.times, 'job')} died of it since; it was marked as fixed {span(picture.told.now - each.fixed_at)} ago.",
             remedy="Look at its newest dead letters.", numbers={"died": each.times},

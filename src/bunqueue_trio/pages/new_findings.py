@@ -19,8 +19,8 @@ Fields = dict[str, Any]
 
 
 def often(error: NewError) -> str:
-    """Return how often jobs died of an error while they did."""
-    return rate(error.died * MINUTE_MS / max(error.last - error.since, MINUTE_MS))
+    """Return how often jobs died of an error while they did, or failed with it."""
+    return rate((error.died or error.tried) * MINUTE_MS / max(error.last - error.since, MINUTE_MS))
 
 
 def told_of(past: Past, queue: str, now: int) -> str:
@@ -31,46 +31,58 @@ def told_of(past: Past, queue: str, now: int) -> str:
     return f"; {count(n, 'job')} of an error that is new for {span(now - worst.since)}, {often(worst)}: “{worst.shape[:_SHAPE_MAX]}”"
 
 
+def first_death(past: Past, queue: str, died: int) -> int | None:
+    """Return when the first of the jobs of a queue died, where all that died are of errors that are new; else nobody knows."""
+    new = [error for error in past.errors if queue in error.queues]
+    return min(error.since for error in new) if new and sum(error.queues[queue] for error in new) >= died else None
+
+
 def new_errors(past: Past, now: int, told: set[str]) -> Iterator[Fields]:
     """Yield the findings about new errors that many died of, where no finding about one of their queues says so."""
     for error in past.errors:
-        if error.died < NEW_MIN or told & error.queues.keys():
+        if error.died + error.tried < NEW_MIN or told & error.queues.keys():
             continue
+        each = ", ".join(f"{n:,} of {name}" for name, n in list(error.queues.items())[:5])
+        again = f"{count(error.tried, 'job')} {'is' if error.tried == 1 else 'are'} tried again after it"
+        if error.died:
+            evidence = f"{count(error.died, 'job')} died of it: {each}" + (f"; {again}." if error.tried else ".")
+        else:
+            evidence = f"{again}, and none has died of it yet: {each}."
         one = next(iter(error.queues)) if len(error.queues) == 1 else None
         where = one or count(len(error.queues), "queue")
         yield {
             "code": "error-new", "severity": "warning", "queue": one, "since": error.since,
-            "until": error.last if now - error.last >= OVER_MS else None, "weight": 10**6 + error.died,
+            "until": error.last if now - error.last >= OVER_MS else None, "weight": 10**6 + error.died + error.tried,
             "title": f"{where}: an error that is new for {span(now - error.since)}, {often(error)}",
             "cause": f"No dead letter that is kept died of it before: “{error.shape[:_SHAPE_MAX]}”. Something has changed by then: the workers, or what they ask.",
-            "evidence": f"{count(error.died, 'job')} died of it: " + ", ".join(f"{n:,} of {name}" for name, n in list(error.queues.items())[:5]) + ".",
-            "numbers": {"died": error.died, "queues": len(error.queues)},
-            "commands": (line("dead", Given(one or ""), "--groups"),),
+            "evidence": evidence, "numbers": {"died": error.died, "retrying": error.tried, "queues": len(error.queues)},
+            "commands": (line("errors", Given(one or "")),),
         }  # fmt: skip
 
 
 def hung_workers(workers: Sequence[WorkerLook], past: Past, now: int) -> Iterator[tuple[WorkerLook, Fields]]:
     """Yield the workers with several jobs none of which ends in its time, and the finding about each."""
     for worker in workers:
-        hour = past.of(worker.queue, now - 60 * MINUTE_MS)
+        newest = worker.queues[0]
+        hour = past.of(newest, now - 60 * MINUTE_MS)
         after, usual = stuck_after(hour), part(runs_of(hour), 0.95)
         age = now - worker.newest_since
         if after is None or usual is None or age < after:
             continue
         oldest = now - worker.oldest_since
         yield worker, {
-            "code": "worker-hangs", "severity": "warning", "queue": worker.queue, "since": worker.oldest_since, "alert": "BunqueueJobStuck",
+            "code": "worker-hangs", "severity": "warning", "queue": newest if len(worker.queues) == 1 else None, "since": worker.oldest_since, "alert": "BunqueueJobStuck",
             "title": f"Worker {worker.name}: none of its {count(worker.jobs, 'job')} ends, the newest has been active for {span(age)}",
             "cause": "It hangs, or what all of its jobs need does not answer. It says that it lives, so nobody else gets them.",
-            "evidence": f"95 of 100 others of {worker.queue} take {span(usual)} at most, so that is {count(age // max(usual, 1), 'time')} as long; the oldest has been active for {span(oldest)}.",
+            "evidence": f"95 of 100 others of {newest} take {span(usual)} at most, so that is {count(age // max(usual, 1), 'time')} as long; the oldest has been active for {span(oldest)}.",
             "remedy": f"`{line('workers', 'release', Given(worker.name))}` takes its jobs back, and they run again elsewhere; then start it anew.",
             "numbers": {"jobs": worker.jobs, "newestMs": age, "oldestMs": oldest, "usualMs": usual}, "weight": 2 * 10**6 + worker.jobs,
             "commands": (
-                line("workers"), line("jobs", Given(worker.queue), "active"), line("workers", "release", Given(worker.name)),
+                line("workers"), line("jobs", "--owner", Given(worker.name), "--state", "active"), line("workers", "release", Given(worker.name)),
             ),
         }  # fmt: skip
 
 
 def held_by(found: Sequence[tuple[WorkerLook, Fields]]) -> Mapping[str, str]:
     """Return the queues whose jobs hang at one worker, with its name: there is nothing more to say of the jobs."""
-    return {worker.queue: worker.name for worker, _ in found}
+    return {queue: worker.name for worker, _ in found for queue in worker.queues}

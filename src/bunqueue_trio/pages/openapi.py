@@ -32,7 +32,7 @@ from bunqueue_trio.protocol.catalog import CATALOG, SESSION, SPECS
 from bunqueue_trio.protocol.codec import encode
 from bunqueue_trio.protocol.commands.spec import Does, Example, Role
 from bunqueue_trio.protocol.events import ALL_TYPES, EVENT_TYPES, EXTRA, NAMED, Event, EventType
-from bunqueue_trio.protocol.faults import error_reply
+from bunqueue_trio.protocol.faults import FAULTS, error_reply
 from bunqueue_trio.protocol.routes import NOT_EXPORTED, ROUTES, Route
 from bunqueue_trio.runtime.statistics import Page, Reporter
 
@@ -84,6 +84,10 @@ def document() -> _Schema:
     components: _Schema = {}
     for shape in _shapes():
         components |= _schemas(shape)
+    # No enum: a newer server may have more of them.
+    refusal: _Schema = components["ErrorReply"]["properties"]
+    refused = refusal | {"code": refusal["code"] | {"examples": sorted(FAULTS)}}
+    components["ErrorReply"] = components["ErrorReply"] | {"properties": refused}
     paths: dict[str, _Schema] = {}
     for route in ROUTES:
         path = re.sub(r":(\w+)", r"{\1}", route.path)
@@ -178,7 +182,7 @@ def _operation(route: Route) -> _Schema:
     assert summary, f"no words for {route.path}"
     operation: _Schema = {
         "operationId": operation_id(route),
-        "summary": summary.replace("``", ""),
+        "summary": summary.replace("``", "`"),
         "tags": [_tag(route)],
         "responses": _responses(route),
     }
@@ -220,6 +224,9 @@ def _tag(route: Route) -> str:
     }.get(first, "jobs")
 
 
+_DOWNLOADS = ("event-log", "export")
+
+
 def _responses(route: Route) -> _Schema:
     kind = route.target
     responses = _answers(route)
@@ -228,7 +235,7 @@ def _responses(route: Route) -> _Schema:
         refusals += [429] if route.auth == "never" else [401, 429]
         if route.role is not Role.READ:
             refusals.append(403)
-    if ":queue" in route.path or (isinstance(kind, type) and kind in REPLIES):
+    if ":queue" in route.path or (isinstance(kind, type) and kind in REPLIES) or kind in _DOWNLOADS:
         refusals.append(400)
     if isinstance(kind, type):
         refusals += {fault.status for fault in SPECS[kind].refuses} - {400}

@@ -21,7 +21,7 @@ class Words(NamedTuple):
 ABOUT = (
     "Jobs wait in queues until a worker pulls them, and are held under a lease until it reports. A success answer "
     "means that the change is committed. Every limit of a value is in its schema; fields that are not known are "
-    "ignored, and null for an optional field means its default. Payloads come back byte for byte as they were sent."
+    "ignored, but by what does something to many jobs or changes settings, which refuses them; null for an optional field means its default. Payloads come back byte for byte as they were sent."
 )
 
 ERRORS: dict[int, Words] = {
@@ -224,6 +224,8 @@ PAGE_ANSWERS: dict[str | type[c.Command], dict[int, tuple[str, str, _Schema]]] =
                         )
                     ),
                     shorter={"type": ["array", "null"], "items": _of(age=_COUNT, jobs=_COUNT, bytes=_COUNT)},
+                    kinds={"type": ["array", "null"], "items": _of(kind=_STRING, jobs=_COUNT_OR_NULL, bytes=_COUNT)},
+                    queues={"type": ["array", "null"], "items": _of(queue=_STRING, unfinished=_COUNT, ended=_COUNT)},
                 ),
             ),
         )

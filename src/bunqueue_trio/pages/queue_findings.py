@@ -6,7 +6,7 @@ from functools import partial
 from heapq import nlargest
 from typing import Any, NamedTuple
 
-from bunqueue_trio.pages.new_findings import new_errors, told_of
+from bunqueue_trio.pages.new_findings import first_death, new_errors, told_of
 from bunqueue_trio.pages.stuck import STUCK_SOON_MS, runs_of, stuck_after
 from bunqueue_trio.pages.words import Given, count, line, rate, span
 from bunqueue_trio.runtime.history import MINUTE_MS, Past, QueueMinute, part
@@ -223,6 +223,7 @@ def _dies(past: Past, started_at: int, queue: QueueLook, lately: Sequence[QueueM
     fatal = [place for place, minute in enumerate(minutes) if minute.died]
     first, last = fatal[0], fatal[-1]
     died, since, end = _died(queue, lately, past.died), _begin(minutes, first, started_at), minutes[last].at
+    since = min(max(since, first_death(past, queue.name, died) or 0), end)
     until = _over([end], now)
     meanwhile, after = minutes[first : last + 1], minutes[last + 1 :]
     evidence = f"{_ended(meanwhile)} in that time"
@@ -397,8 +398,7 @@ def _lie_around(queues: Sequence[QueueLook], told: set[str]) -> Iterator[Fields]
     one = dead[0].name if len(dead) == 1 else None
     yield {
         "code": "dead-letters", "severity": "notice", "queue": one, "weight": 5,
-        "title": f"{count(total, 'dead letter')} in {one or count(len(dead), 'queue')} wait for a decision"
-        if total != 1 else f"1 dead letter in {one} waits for a decision",
+        "title": f"{count(total, 'dead letter')} in {one or count(len(dead), 'queue')} {'waits' if total == 1 else 'wait'} for a decision",
         "cause": "Jobs that failed for good are kept until somebody retries or deletes them, or retention does.",
         "evidence": ", ".join(f"{each.name}: {each.died:,}" for each in dead[:5]) + (" …" if len(dead) > 5 else ""),
         "numbers": {"dead": total, "queues": len(dead)}, "commands": (line("dead", Given(one or ""), "--groups"),),

@@ -3,12 +3,11 @@
 from collections import Counter
 from collections.abc import Sequence
 
+from bunqueue_trio.config import USUAL_MIN
 from bunqueue_trio.runtime.history import MINUTE_MS, QueueMinute, part
 
 # How long a job has to be active, and how many times as long as 99 of 100 others take.
 STUCK_MS, STUCK_TIMES = 10 * MINUTE_MS, 10
-# Other jobs within an hour: fewer do not show what is usual.
-STUCK_MIN = 10
 # Where 100 others completed a hang is a finding sooner.
 STUCK_SOON_MS, STUCK_SOON_MIN = MINUTE_MS, 100
 # Times as long as the slowest of them: where one in a thousand takes long, that is no hang.
@@ -28,7 +27,7 @@ def stuck_after(hour: Sequence[QueueMinute]) -> int | None:
     """Return for how many ms a job has to be active to be a finding, by those that completed in these minutes; None: too few did."""
     runs = runs_of(hour)
     usual, slowest, done = part(runs, 0.99), part(runs, 1), runs.total()
-    if usual is None or slowest is None or done < STUCK_MIN:
+    if usual is None or slowest is None or done < USUAL_MIN:
         return None
     late = max(STUCK_MS, STUCK_TIMES * usual)
     soon = max(STUCK_SOON_MS, STUCK_TIMES * usual, STUCK_SOON_TIMES * slowest)

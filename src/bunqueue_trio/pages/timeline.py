@@ -11,7 +11,7 @@ from bunqueue_trio.protocol.lines import Action, Moment
 _WORDS: Mapping[str, str] = {
     "pulled": "a worker has it", "retried": "waits again", "delayed": "waits", "waiting-children": "waits for other jobs", "removed": "gone",
     "promoted": "ready before its time", "updated": "changed", "duplicated": "pushed once more, which changed nothing",
-    "cancelling": "cancelled, its worker has time to end it", "died": "dead",
+    "cancelling": "cancelled, its worker gets the word", "died": "dead",
 }  # fmt: skip
 """What people say of what they would not guess; the others are said as they are."""
 
@@ -32,7 +32,7 @@ def line_of(entry: Moment, at: At) -> str:
     if entry.by:
         said += f" by {entry.by}" if entry.what != "pulled" else f": {entry.by}"
     if entry.until:
-        said += f" until {at(entry.until)}"
+        said += f"{', and has' if entry.what == 'cancelling' else ''} until {at(entry.until)}"
     if entry.reason:
         said += f" ({entry.reason})"
     told = entry.error or entry.message

@@ -18,6 +18,11 @@ def count(n: int, one: str, many: str | None = None) -> str:
     return f"{n:,} {one if n == 1 else many or one + 's'}"
 
 
+def in_state(n: int, state: str) -> str:
+    """Return how many jobs are in a state, as people call it: ``1 dead letter``, ``1,667 waiting``."""
+    return count(n, "dead letter") if state == "dead letters" else f"{n:,} {state}"
+
+
 def reached(addresses: Iterable[str], host: str) -> str:
     """Return where clients reach a server that listens at these addresses: nobody reaches the one that stands for all of a machine."""
     return ", ".join(_ANYWHERE.sub(rf"\g<1>{host}\2 and any other address of that machine", each) for each in addresses)

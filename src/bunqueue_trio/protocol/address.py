@@ -4,6 +4,9 @@ import os
 from importlib.metadata import PackageNotFoundError, version
 from platform import node
 from typing import Any
+from urllib.parse import urlsplit
+
+from bunqueue_trio.errors import Refused
 
 
 def given_url(url: str | None, default: str) -> str:
@@ -23,6 +26,22 @@ def http_url(url: str) -> str:
     if url.startswith(("ws://", "wss://")):
         url = f"http{url.removeprefix('ws').rstrip('/').removesuffix('/ws')}"
     return url if "://" in url or url.startswith("unix:") else f"http://{url}"
+
+
+def check_url(url: str) -> None:
+    """Refuse what is no address of a server.
+
+    Raises:
+        Refused: it is not ``host:port``, ``ws(s)://host:port``, ``http(s)://host:port`` or ``unix:/path``.
+    """
+    try:
+        parts = urlsplit(http_url(url))
+        # A port that is none raises, too.
+        is_place = parts.scheme in ("http", "https") and parts.hostname is not None and parts.port != 0
+    except ValueError:
+        is_place = False
+    if not is_place and not url.startswith("unix:"):
+        raise Refused(400, f"{masked(url)!r} is not host:port, ws(s)://host:port, http(s)://host:port or unix:/path")
 
 
 def masked(url: str) -> str:

@@ -46,13 +46,18 @@ encode: Callable[[Any], bytes] = _ENCODER.encode
 """Return the JSON bytes of a reply or an event; payloads are put in as they are."""
 
 
-def decode(kind: type[T], body: bytes, optional: bool = False, /, **given: str) -> T:  # noqa: FBT001, FBT002 - any name may be given
+class NeedsParts(Exception):
+    """A command can only be read slowly, and is too large to be read whole."""
+
+
+def decode(kind: type[T], body: bytes, optional: bool = False, most: float = math.inf, /, **given: str) -> T:  # noqa: FBT001, FBT002 - any name may be given
     """Return the command of type ``kind`` in ``body``; ``given`` fields (from the path) win.
 
-    An ``optional`` body may be blank or ``null``.
+    An ``optional`` body may be blank or ``null``. ``most``: how many bytes may be read the slow way.
 
     Raises:
         Refused: 400, naming the field; or ``Invalid JSON body`` when it is no JSON object.
+        NeedsParts: it has more than ``most``.
     """
     try:
         if not body.isascii():
@@ -66,6 +71,8 @@ def decode(kind: type[T], body: bytes, optional: bool = False, /, **given: str) 
         # UnicodeDecodeError and msgspec's errors are ValueErrors.
         if optional and body.removeprefix(BOM).strip(b" \t\r\n") in _NOTHING:
             body = b"{}"
+        if len(body) > most:
+            raise NeedsParts from None
         command = _read_struct(kind, _read_object(body, kind, errors.INVALID_JSON_BODY), "", given)
     for name, value in given.items():
         setattr(command, name, value)
@@ -84,11 +91,12 @@ class BadMessage(Refused):
         self.req_id = req_id
 
 
-def decode_message(message: bytes) -> Command:
-    """Return the command in one WebSocket message.
+def decode_message(message: bytes, most: float = math.inf) -> Command:
+    """Return the command in one WebSocket message; ``most``: how many bytes of it may be read the slow way.
 
     Raises:
         BadMessage: with the contract's text.
+        NeedsParts: it has more than ``most``.
     """
     try:
         if not message.isascii():
@@ -102,6 +110,8 @@ def decode_message(message: bytes) -> Command:
     try:
         command = _ANY_COMMAND.decode(message)
     except (ValueError, RecursionError):
+        if len(message) > most:
+            raise NeedsParts from None
         return _read_message(message)
     try:
         # Else it cannot be.
@@ -424,6 +434,10 @@ def _number(shape: types.IntType | types.FloatType, raw: bytes, name: str, *, is
 
 def _check_length(shape: types.StrType | types.ListType, length: int, name: str, unit: str) -> None:
     if shape.min_length is not None and length < shape.min_length:
-        raise errors.INVALID_FIELD.refuse(name, f"must be at least {shape.min_length} {unit}")
+        raise errors.INVALID_FIELD.refuse(name, f"must be at least {_units(shape.min_length, unit)}")
     if shape.max_length is not None and length > shape.max_length:
-        raise errors.INVALID_FIELD.refuse(name, f"must be at most {shape.max_length} {unit}")
+        raise errors.INVALID_FIELD.refuse(name, f"must be at most {_units(shape.max_length, unit)}")
+
+
+def _units(n: int, unit: str) -> str:
+    return f"{n} {unit if n != 1 else unit[:-1]}"

@@ -1,5 +1,7 @@
 """Every kind of refusal by its code; and which one an answer says, for clients."""
 
+import re
+
 from msgspec import UNSET
 
 from bunqueue_trio import errors
@@ -17,6 +19,9 @@ _OURS = frozenset(spec.command for spec in CATALOG if not spec.contract)
 
 _BEFORE_ANY = frozenset({401, 429})
 """Statuses of refusals that look at no command: the reference shows them for all."""
+
+_FIELD, _HUMP = re.compile(r"^(?:\w+\[\d+\]: )?[\w.\[\]]+"), re.compile("([A-Z])")
+"""The field that a refusal begins with, and what its name in Python has a line before."""
 
 PASSING = frozenset({429, 503})
 """Statuses of refusals that may be gone the next time."""
@@ -42,9 +47,11 @@ def error_of(
 ) -> Refused | ServerUnavailable | ConnectionLost:
     """Return the exception for a refusal of the server; over WebSocket it carries no ``status``.
 
-    It is ``ConnectionLost`` where a change may still be committed: its fate is unknown, as when the connection breaks.
+    A field is called what it is called in Python. It is ``ConnectionLost`` where a change may still be committed: its fate is unknown, as when the connection breaks.
     """
     fault = fault_of(text, code)
+    if fault is errors.INVALID_FIELD:
+        text = _FIELD.sub(lambda found: _HUMP.sub(r"_\1", found[0]).lower(), text)
     if fault is errors.NOT_COMMITTED:
         return ConnectionLost(text)
     known = code or ("" if fault is None else fault.code)

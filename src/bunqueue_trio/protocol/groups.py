@@ -4,7 +4,7 @@ from msgspec import Struct
 
 
 class GroupExample(Struct, kw_only=True, rename="camel"):
-    """The newest dead letter of a group, with the beginning of its error."""
+    """The newest dead letter of a group, with the beginning of its error; where there is none, the job that is tried next: its reason is ``retrying``."""
 
     id: str
     queue: str
@@ -28,10 +28,16 @@ class ErrorGroup(Struct, kw_only=True, rename="camel"):
     fingerprint: str
     shape: str
     count: int
+    retrying: int = 0
+    """Jobs that have failed with it and wait for another attempt."""
+    next_try_at: int | None = None
+    """When the first of them is, or was, ready."""
     first_seen: int
     last_seen: int
     queues: dict[str, int]
-    """How many of them are in each queue; of more than 100 queues those with most."""
+    """How many of the dead letters are in each queue; of more than 100 queues those with most."""
+    retrying_queues: dict[str, int] = {}
+    """The same of those that are tried again."""
     example: GroupExample
     common: InCommon
     mark: str | None = None

@@ -25,6 +25,22 @@ class ShorterView(Struct, kw_only=True):
     bytes: int
 
 
+class KindView(Struct, kw_only=True):
+    """About the bytes of the file that one kind takes: ``unfinished``, ``completed`` and ``failed`` jobs, and ``events``; ``jobs`` is null of those."""
+
+    kind: str
+    jobs: int | None
+    bytes: int
+
+
+class HeapView(Struct, kw_only=True):
+    """About the bytes that the jobs of a queue take, unfinished and ended ones."""
+
+    queue: str
+    unfinished: int
+    ended: int
+
+
 class StorageView(Struct, kw_only=True, rename="camel"):
     """What the disk holds: bytes, and times in ms."""
 
@@ -51,6 +67,10 @@ class StorageView(Struct, kw_only=True, rename="camel"):
     retention: RetentionView
     shorter: list[ShorterView] | None
     """What a shorter ``RETENTION_AGE_MS`` would free; null: not known yet."""
+    kinds: list[KindView] | None = None
+    """Null: not known yet."""
+    queues: list[HeapView] | None = None
+    """Those that take most; null: not known yet."""
 
 
 class StorageReply(Reply, kw_only=True):

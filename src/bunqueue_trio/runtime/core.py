@@ -31,7 +31,7 @@ from bunqueue_trio.runtime.half import BULKS, added_by, begin_bulk, done_by, is_
 from bunqueue_trio.runtime.journal import Journal
 from bunqueue_trio.runtime.meters import Meters
 from bunqueue_trio.runtime.notices import tell
-from bunqueue_trio.runtime.slices import LOOKED_MAX, REST, REST_MAX_S, TOLD_S, joined, next_slice, pause_after
+from bunqueue_trio.runtime.slices import LOOKED_MAX, REST, REST_MAX_S, TOLD_S, brings, joined, next_slice, pause_after
 from bunqueue_trio.runtime.turn import Turns
 from bunqueue_trio.runtime.waiting import Waiter, WaitingPulls, jobs_of
 
@@ -94,7 +94,7 @@ class Core:
         kind = type(command)
         if kind in READS:
             return self._look(command, owner)
-        self.journal.check(size, fills=kind in FILLS)
+        self.journal.check(size, fills=kind in FILLS or (kind in SLICED and brings(command)))
         at = self.clock.time()
         if kind not in TAKES:
             if sliced and kind in BULKS and work_of(command) > BULK_SLICE and self.journal.half.admits(command):
@@ -406,7 +406,7 @@ class Core:
             if due >= until or self.stopping:
                 break
             try:
-                self.journal.check(fills=type(command) in FILLS)
+                self.journal.check(fills=brings(command))
             except Refused:
                 break
             epoch, now, began = self._engine.epoch, self.clock.now(), trio.current_time()

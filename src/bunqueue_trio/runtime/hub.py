@@ -16,12 +16,15 @@ import trio
 from msgspec import Struct
 
 from bunqueue_trio.config import READER_BYTES_MAX, READER_EVENTS_MAX, REPLAY_EVENTS
+from bunqueue_trio.errors import StoreError
 from bunqueue_trio.protocol.events import EVENT_TYPES, REPORTED
 from bunqueue_trio.protocol.surrogates import masked
 from bunqueue_trio.runtime.bell import Bell
 from bunqueue_trio.storage.awaited import AwaitedStore, Question
 from bunqueue_trio.storage.store import Batch, Store
 
+# Events that say how large all are: a look of 0.1 ms.
+WEIGHED = 100
 _MADE = 500
 """Events that are made for readers at a time."""
 _QUEUE = attrgetter("queue")
@@ -100,12 +103,14 @@ class Report:
     def keep(self, share: Share, places: set[int]) -> None:
         """Add to ``places`` those of the events that are to be kept from the reader."""
         ends = share.ends
-        for job_id in [job_id for job_id in self._jobs if job_id in ends and job_id not in self._told]:
-            place = next((place for place in ends[job_id] if place not in places), None)
-            if place is not None:
-                places.add(place)
-                self._told.add(job_id)
-                self.kept.append(share.event(place))
+        # A worker that fails a job pays for this.
+        for job_id in (ends.keys() & self._jobs) - self._told:
+            for place in ends[job_id]:
+                if place not in places:
+                    places.add(place)
+                    self._told.add(job_id)
+                    self.kept.append(share.event(place))
+                    break
 
 
 class Subscription:
@@ -357,6 +362,18 @@ class Hub:
         """
         first = await self.first_kept_id()
         return None if first > self.last_event_id else await self._time_after(first - 1, 0)
+
+    async def weigh(self) -> int:
+        """Return about how many bytes the kept events take, by the newest of them; 0 where that cannot be read now."""
+        try:
+            first = await self.first_kept_id()
+            newest = await self._ask(
+                Question("events_after", (max(first - 1, self.before(self.last_event_id, WEIGHED)), WEIGHED))
+            )
+        except StoreError:
+            return 0
+        kept = self.last_event_id - first + 1
+        return sum(len(event.body) for event in newest) * kept // len(newest) if newest else 0
 
     async def _time_after(self, event_id: int, otherwise: int) -> int:
         found = await self._ask(Question("events_after", (event_id, 1)))

@@ -72,8 +72,7 @@ class Journal:
     ) -> None:  # fmt: skip
         self._stamp = stamp
         self._engine = engine
-        self._store = store
-        self._clock = clock
+        self._store, self._clock = store, clock
         self._pressure = Pressure(pending_max, pending_max_bytes)
         self._bytes = self._bytes_taken = 0
         """Of the requests whose changes gather now, and of those whose changes are being written."""
@@ -107,7 +106,8 @@ class Journal:
         self.on_commit: list[OnCommit] = []
         self.on_give_up: list[Callable[[], None]] = []
         """Called when nobody shall wait any longer for a batch that the disk refuses; must not block or raise."""
-        self.commits = self.durable_commits = 0
+        self.commits: int = 0
+        self.durable_commits: int = 0
 
     @property
     def pending(self) -> int:

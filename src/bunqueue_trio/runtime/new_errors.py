@@ -1,6 +1,7 @@
-"""Errors that no job is known to have died of before: since when, and of how many, by what is committed. In memory, bounded."""
+"""Errors that no job is known to have died of before: since when, of how many, by what is committed, and how many are tried again. In memory, bounded."""
 
 from collections.abc import Collection, Iterable, Mapping
+from itertools import islice
 from typing import NamedTuple
 
 import msgspec
@@ -8,6 +9,7 @@ from msgspec import Struct
 
 from bunqueue_trio.engine.edits import DISCARDED
 from bunqueue_trio.engine.fingerprint import CANCELLED, fingerprint
+from bunqueue_trio.engine.retrying import RetryGroup
 from bunqueue_trio.storage.rows import FinishedRow
 
 # New at once: a client that makes up texts must not fill the memory.
@@ -23,7 +25,7 @@ NEW_MS = 60 * 60_000
 
 
 class NewError(NamedTuple):
-    """An error, and how many have died of it in which queues; times in epoch ms."""
+    """An error, and how many have died of it in which queues, or else are tried again; times in epoch ms."""
 
     fingerprint: str
     shape: str
@@ -31,6 +33,8 @@ class NewError(NamedTuple):
     last: int
     died: int
     queues: Mapping[str, int]
+    tried: int = 0
+    """Jobs that have failed with it and wait for another attempt."""
 
 
 class _Note(Struct):
@@ -47,6 +51,8 @@ class NewErrors:
     def __init__(self) -> None:
         self._known: set[str] = set()
         self._seen: dict[str, NewError] = {}
+        self._tried: dict[str, NewError] = {}
+        """Those that jobs are tried again after, or were; of nobody now if ``tried`` is 0."""
 
     def load(self, known: Iterable[str]) -> None:
         """Note the fingerprints of dead letters that a process before this one has left."""
@@ -73,16 +79,38 @@ class NewErrors:
                 queues[row.queue] = queues.get(row.queue, 0) + 1
             self._seen[key] = seen._replace(last=row.finished_at, died=seen.died + 1, queues=queues)
 
+    def note_tried(self, groups: dict[str, RetryGroup]) -> None:
+        """See which jobs are tried again now, of the newest errors."""
+        before, self._tried = self._tried, {}
+        for key in islice(reversed(groups), SEEN_MAX):
+            group = groups[key]
+            first = group.line.first()
+            if key not in self._known and first is not None:
+                # It may have gone and come back.
+                since = before[key].since if key in before else group.since
+                queues = dict(islice(group.queues.items(), QUEUES_MAX))
+                shape = fingerprint(first.noted().error or "").shape
+                self._tried[key] = NewError(key, shape, since, group.last, 0, queues, sum(group.queues.values()))
+        for key, seen in before.items():
+            if key not in self._tried and len(self._tried) < SEEN_MAX:
+                self._tried[key] = seen._replace(tried=0)
+
     def forget(self, now: int) -> None:
         """Let those be known that are new no more."""
-        for key in [key for key, seen in self._seen.items() if seen.since <= now - NEW_MS]:
-            del self._seen[key]
-            if len(self._known) < KNOWN_MAX:
-                self._known.add(key)
+        for some in (self._seen, self._tried):
+            for key in [key for key, seen in some.items() if seen.since <= now - NEW_MS]:
+                del some[key]
+                if len(self._known) < KNOWN_MAX:
+                    self._known.add(key)
 
-    def told(self, muted: Collection[str]) -> tuple[NewError, ...]:
-        """Return those that somebody may want to hear of."""
-        return tuple(seen for key, seen in self._seen.items() if key not in muted)
+    def told(self, marked: Collection[str]) -> tuple[NewError, ...]:
+        """Return those of which nobody has said anything: neither that they are fixed, nor that they are muted."""
+        tried = {key: one for key, one in self._tried.items() if key not in self._seen and one.tried}
+        dead = {
+            key: one._replace(tried=self._tried[key].tried) if key in self._tried else one
+            for key, one in self._seen.items()
+        }
+        return tuple(one for key, one in (dead | tried).items() if key not in marked)
 
 
 def _is_failure(row: FinishedRow, told: _Note) -> bool:

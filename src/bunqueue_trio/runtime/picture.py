@@ -1,6 +1,7 @@
 """Every queue at one moment, for whoever looks for what is wrong: taken in pieces, so that nobody waits for it."""
 
 from collections.abc import Iterator, Sequence
+from heapq import nlargest
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
@@ -23,6 +24,11 @@ SEVERAL = 3
 HUNG_MS = 60_000
 # Such workers that are looked at in all.
 WORKERS_LOOKED = 100
+JOBS_LOOKED = 100
+"""The newest of a worker, for their queues."""
+
+# Queues of which it is said what their unfinished jobs take, and jobs of each state of one that are looked at for that.
+HEAPS, HEAP_LOOKED = 50, 5
 
 T = TypeVar("T")
 
@@ -79,8 +85,8 @@ class WorkerLook(NamedTuple):
 
     name: str
     jobs: int
-    queue: str
-    """Of the newest of them."""
+    queues: tuple[str, ...]
+    """Of the newest of them first."""
     newest_since: int
     oldest_since: int
 
@@ -94,9 +100,33 @@ def look_at_workers(engine: Engine, now: int) -> tuple[WorkerLook, ...]:
         # They are in the order in which it got them.
         oldest, newest = next(iter(worker.jobs)), next(reversed(worker.jobs))
         if newest.started_at is not None and oldest.started_at is not None and newest.started_at <= now - HUNG_MS:
-            found.append(WorkerLook(worker.name, len(worker.jobs), newest.queue, newest.started_at, oldest.started_at))
+            queues = tuple(dict.fromkeys(job.queue for job in islice(reversed(worker.jobs), JOBS_LOOKED)))
+            found.append(WorkerLook(worker.name, len(worker.jobs), queues, newest.started_at, oldest.started_at))
             if len(found) == WORKERS_LOOKED:
                 break
+    return tuple(found)
+
+
+class Heap(NamedTuple):
+    """The unfinished jobs of a queue: how many, and about the bytes of their payloads, by those that come next."""
+
+    queue: str
+    jobs: int
+    bytes: int
+
+
+def weigh(engine: Engine, queues: Sequence[QueueLook]) -> tuple[Heap, ...]:
+    """Return about what the fullest queues hold; 1 ms."""
+    found = []
+    for look in nlargest(HEAPS, queues, key=lambda each: each.jobs - each.dead):
+        queue, jobs = engine.queues.get(look.name), look.jobs - look.dead
+        if queue is None or not jobs:
+            continue
+        some = [
+            *islice(queue.ready.after(None), HEAP_LOOKED), *islice(queue.delayed, HEAP_LOOKED), *islice(queue.active, HEAP_LOOKED),
+            *islice(queue.waiting_children, HEAP_LOOKED),
+        ]  # fmt: skip
+        found.append(Heap(look.name, jobs, sum(len(job.data) for job in some) * jobs // max(1, len(some))))
     return tuple(found)
 
 

@@ -3,26 +3,30 @@
 import os
 import socket
 from collections.abc import Mapping
-from functools import partial
+from functools import cached_property, partial
 from random import Random  # noqa: TID251 - a test hands in its own
 from types import MappingProxyType
 from typing import cast
 
+import structlog
 import trio
 from msgspec.structs import replace
 
 from bunqueue_trio import __version__
 from bunqueue_trio.config import NO_LIMIT, PICTURE_MS, PULL_BATCH_BYTES, Settings
 from bunqueue_trio.engine.engine import Engine, Rules
+from bunqueue_trio.engine.idle import forget_idle
 from bunqueue_trio.engine.job import NewId
 from bunqueue_trio.engine.rerunning import held
 from bunqueue_trio.engine.workers import is_there
+from bunqueue_trio.logs.lines import EACH
 from bunqueue_trio.runtime.audit import Auditor
 from bunqueue_trio.runtime.budget import Budget
 from bunqueue_trio.runtime.clock import Clock, ClockWatch
 from bunqueue_trio.runtime.cluster import ClusterFigures, ClusterWatch
 from bunqueue_trio.runtime.core import Core
-from bunqueue_trio.runtime.happened import Life, Window, look_back
+from bunqueue_trio.runtime.errands import Errands
+from bunqueue_trio.runtime.happened import Life, LookBack
 from bunqueue_trio.runtime.history import History, Minute, Minutes, Past
 from bunqueue_trio.runtime.hub import Hub
 from bunqueue_trio.runtime.ids import Ids
@@ -31,7 +35,7 @@ from bunqueue_trio.runtime.limiter import RateLimiter
 from bunqueue_trio.runtime.lookups import AwaitingCore, Lookups
 from bunqueue_trio.runtime.memory import Memory
 from bunqueue_trio.runtime.meters import LoopLag
-from bunqueue_trio.runtime.picture import QUIETED_LOOKED, QueueLook, WorkerLook, look, look_at_workers
+from bunqueue_trio.runtime.picture import QUIETED_LOOKED, QueueLook, WorkerLook, look, look_at_workers, weigh
 from bunqueue_trio.runtime.services import (
     AgeSampler,
     AutoRetrier,
@@ -78,24 +82,33 @@ def watch_of(store: Store, clock: Clock, engine: Engine) -> ClusterWatch | None:
     return None if store.at_once else ClusterWatch(cast("AwaitedStore", store), clock, lambda: len(engine.jobs))
 
 
+_log = structlog.get_logger()
+
+
 class Server:
     """Everything a running server consists of, for its transports and for tests to look at."""
+
+    settings: Settings
+    sources: Mapping[str, str]
+    """Where each setting has come from, by its name, where that is known: a flag, a variable, a file."""
 
     def __init__(
         self, settings: Settings, store: Store, clock: Clock, new_id: NewId | None = None,
         random: Random | None = None, sources: Mapping[str, str] = MappingProxyType({}),
     ) -> None:  # fmt: skip
-        self.settings, self.sources = settings, sources
-        """Where each setting has come from, by its name, where that is known: a flag, a variable, a file."""
+        # And the last queue of which was seen whether it is used.
+        self.settings, self.sources, self._idle_after = settings, sources, ""
         self.store = store
         self.clock = clock
         self.started_at: int = clock.now()
         self.clock_watch: ClockWatch = ClockWatch(clock)
         # Two of the largest fit, whatever the setting says, or they would never be served.
         buffers = max(settings.buffers_max_bytes, 2 * settings.body_max_bytes)
-        pull_bytes = min(PULL_BATCH_BYTES, buffers - settings.body_max_bytes)
         rules = Rules(
-            lease=settings.lease_ms, stalls_max=settings.stalls_max, pull_bytes=pull_bytes, fenced=not store.at_once
+            lease=settings.lease_ms,
+            stalls_max=settings.stalls_max,
+            fenced=not store.at_once,
+            pull_bytes=min(PULL_BATCH_BYTES, buffers - settings.body_max_bytes),
         )
         ids = Ids(store.last_event_at(), random)
         lookups = None if store.at_once else Lookups(cast("AwaitedStore", store))
@@ -166,6 +179,7 @@ class Server:
             Child("reruns", looped(RerunRunner(core, self.engine, store))),
             Child("auto-retries", looped(AutoRetrier(core, self.engine, store))),
             Child("worker sweep", looped(WorkerSweep(core))),
+            Child("errands", self.errands.run),
         ]
         if self.cluster is not None:
             self.services += [
@@ -175,6 +189,16 @@ class Server:
         if settings.audit_jobs_per_second:
             # Whatever fails in it, the server has the work of others to do.
             self.services.append(Child("self-audit", self.audit.run, restarts_max=1000))
+
+    @cached_property
+    def errands(self) -> Errands:
+        """Acts that go on by themselves."""
+        return Errands(self.clock)
+
+    @cached_property
+    def look_back(self) -> LookBack:
+        """Looks up what went on in a window of time."""
+        return LookBack(self.engine.figures, self.clock)
 
     @property
     def tasks(self) -> list[Child]:
@@ -213,7 +237,7 @@ class Server:
             queues_rate_limited=self.engine.gates.rate_limited,
             schedules=ScheduleFigures(len(planner.plans), planner.late, planner.left_out, tuple(planner.lately.items())),
             errors_back=tuple(
-                ErrorBack(key, mark.shape, mark.queue, mark.at, mark.back_at or 0, mark.times)
+                ErrorBack(key, mark.shape, mark.queue, mark.at, mark.back_at or 0, mark.times, mark.last_at)
                 for key, mark in self.engine.marks.back()
             ),
             reruns_held=tuple(held(self.engine, self.clock.now())),
@@ -234,6 +258,7 @@ class Server:
                 journal.commits, journal.durable_commits, journal.pending, journal.failing is not None,
                 self.store.log_bytes(), self.shrinker.space, self._retention(), journal.failing, journal.failing_since,
                 journal.nearly_full_since, self.settings.store_kind, self.sampler.sampled,
+                self.sampler.heaps, self.sampler.events,
             ),
             events_published=self.hub.last_event_id - self.hub.began_at,
             events_dropped=self.hub.dropped,
@@ -273,11 +298,15 @@ class Server:
             sum(told.audit.faults.values()), sum(task.restarts for task in told.tasks),
             histograms["commit"].counts, histograms["loop_lag"].counts, told.schedules.late,
         )  # fmt: skip
+        self.sampler.heaps, self.sampler.events = weigh(self.engine, queues), await self.hub.weigh()
         died, failed = self.engine.figures.take_bad()
         whole = self.history.whole(failed)
         minutes = await self.history.note(minute, queues, died, failed)
 
-        def keep(_: int) -> None:
+        def keep(now: int) -> None:
+            self._idle_after, gone = forget_idle(self.engine, self._idle_after, now, self.settings.retention_age_ms)
+            for name in gone:
+                _log.info("the settings of a queue that nobody uses are forgotten", queue=name, **{EACH: True})
             figures = self.engine.figures
             figures.note(told.now, minutes)
             figures.course.note(told.now, whole)
@@ -293,10 +322,6 @@ class Server:
         if self._life in lives.all() and self.journal.failing is None and self.core.is_sure:
             self.core.step(lambda now: lives.note(replace(self._life, ended=now)))
 
-    async def look_back(self, since: int, until: int, queue: str | None) -> Window:
-        """Return what went on in a window of time, in one queue or in all, letting others run in between."""
-        return await look_back(self.engine.figures, since, until, queue, self.clock.now())
-
     def lives(self) -> list[Life]:
         """Return the servers of these queues, oldest first: this one is the last."""
         before = [life for life in self.engine.figures.lives.all() if life.began != self._life.began]
@@ -304,7 +329,8 @@ class Server:
 
     def past(self) -> Past:
         """Return what happened in the last hours, minute by minute."""
-        return self.history.past(self.engine.figures.died, self.engine.figures.failed, self.engine.marks.muted)
+        self.history.errors.note_tried(self.engine.retrying)
+        return self.history.past(self.engine.figures.died, self.engine.figures.failed, self.engine.marks)
 
     def new_id(self) -> str:
         """Return a new id for a peer."""

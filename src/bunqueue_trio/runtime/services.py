@@ -42,6 +42,7 @@ from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.core import Core
 from bunqueue_trio.runtime.journal import Journal
 from bunqueue_trio.runtime.limiter import RateLimiter
+from bunqueue_trio.runtime.picture import Heap
 from bunqueue_trio.storage.awaited import AwaitedStore
 from bunqueue_trio.storage.store import Retention, Sampled, Space, Store
 
@@ -317,6 +318,9 @@ class AgeSampler(_Disk):
         super().__init__(journal, store, SAMPLE_MS)
         self.sampled: tuple[Sampled, ...] | None = None
         """As of the last look; None: there was none yet."""
+        self.heaps: tuple[Heap, ...] = ()
+        """The unfinished jobs of the fullest queues, and ``events``: about the bytes of all that are kept; both by the minute."""
+        self.events: int = 0
 
     async def wait_due(self) -> None:
         """Sleep until the next look; the first one comes soon after the start."""

@@ -18,6 +18,12 @@ TOLD_S = 5.0
 """After that a call is answered, however far it has come: its client waits, and asks again."""
 
 
+def brings(command: c.Command) -> bool:
+    """Return whether what is done in slices brings jobs, as a retry does: under overload that is refused first."""
+    assert isinstance(command, c.ActOnJobs)
+    return command.action == "retry"
+
+
 def next_slice(command: c.Command, reply: r.Reply) -> "c.ActOnJobs | None":
     """Return the command that goes on where the slice of ``command`` that ``reply`` answers has ended; None: it is done."""
     assert isinstance(command, c.ActOnJobs)

@@ -21,7 +21,7 @@ from bunqueue_trio.runtime.cluster import ClusterFigures
 from bunqueue_trio.runtime.history import Past
 from bunqueue_trio.runtime.memory import Memory
 from bunqueue_trio.runtime.meters import HistogramFigures
-from bunqueue_trio.runtime.picture import QueueLook, WorkerLook
+from bunqueue_trio.runtime.picture import Heap, QueueLook, WorkerLook
 from bunqueue_trio.runtime.shared import Shared
 from bunqueue_trio.storage.awaited import Leading
 from bunqueue_trio.storage.store import Sampled, Space, Store
@@ -146,6 +146,8 @@ class ErrorBack(NamedTuple):
     fixed_at: int
     back_at: int
     times: int
+    last_at: int | None
+    """When a job died of it last; None: nobody has noted that."""
 
 
 class QuietLook(NamedTuple):
@@ -189,6 +191,10 @@ class StorageFigures(NamedTuple):
     """What the queue is on: disk or database."""
     sampled: tuple[Sampled, ...] | None = None
     """Some of the ended jobs, taken evenly; None: they were not looked at yet."""
+    heaps: tuple[Heap, ...] = ()
+    """What the unfinished jobs of the fullest queues take, by the minute."""
+    events: int = 0
+    """About the bytes of the events that are kept."""
 
 
 class Statistics(Struct, frozen=True, kw_only=True):

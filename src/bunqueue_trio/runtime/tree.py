@@ -7,7 +7,7 @@
         ├ scheduler              delays, backoffs, TTLs
         ├ stall detector         leases and processing timeouts
         ├ invariants             ends the process when a command has met a broken one
-        ├ rate-limit cleaner, checkpointer, retention, shrinker, clock watch, rates, loop lag, history, reruns, auto-retries, self-audit
+        ├ rate-limit cleaner, checkpointer, retention, shrinker, clock watch, rates, loop lag, history, reruns, auto-retries, errands, self-audit
         └ transports nursery     first to stop, with a deadline
 
 Leaving a nursery inside out is the shutdown plan; cancellation is the only way to stop.
@@ -56,7 +56,7 @@ async def serve(
         server.engine.facts.load(server.store.load_facts())
         server.engine.load(server.store.load(), server.clock.now())
         server.history.load(server.engine.figures)
-        server.history.errors.load(server.store.groups(None))
+        server.history.errors.load([*server.store.groups(None), *server.engine.retrying])
     except BaseException as error:
         # What cannot be read is left as it is, log and all.
         server.store.close()

@@ -257,7 +257,10 @@ class MemoryStore:
         """Return some of the ended jobs; see :class:`Store`."""
         rows = list(self._finished.values())
         places = dict.fromkeys(n * (len(rows) - 1) // max(1, points - 1) for n in range(points if rows else 0))
-        return [Sampled(rows[i].finished_at, len(rows[i].data) + len(rows[i].result or b"")) for i in places]
+        return [
+            Sampled(row.finished_at, len(row.data) + len(row.result or b""), row.queue, row.state)
+            for row in (rows[i] for i in places)
+        ]
 
     def space(self) -> Space:
         """Return nothing: there is no file."""

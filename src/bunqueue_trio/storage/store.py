@@ -156,10 +156,12 @@ class Retention(NamedTuple):
 
 
 class Sampled(NamedTuple):
-    """An ended job: when it ended, and the bytes that it carries."""
+    """An ended job: when it ended, the bytes that it carries, of which queue it was, and how its record says that it ended."""
 
     finished_at: int
     size: int
+    queue: str = ""
+    state: str = ""
 
 
 class Space(NamedTuple):

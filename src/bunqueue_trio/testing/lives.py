@@ -27,6 +27,7 @@ START_MS = 1_700_000_000_000
 _LOOK_S = 0.05
 # The others wake up every second, and a week has many seconds.
 _NEEDED = {
+    "errands",
     "scheduler",
     "stall detector",
     "reruns",

@@ -12,7 +12,7 @@ from websockets.exceptions import ProtocolError
 # The faster of the two functions that it has.
 from websockets.frames import Frame, apply_mask  # type: ignore[attr-defined]
 
-SHORT_BYTES = 4096
+SHORT_BYTES = 65535
 """Of a text that is read here."""
 
 ReadExact = Callable[[int], Generator[None, None, bytes | bytearray]]

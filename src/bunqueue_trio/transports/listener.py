@@ -16,6 +16,7 @@ import trio
 from bunqueue_trio import errors
 from bunqueue_trio.api.gateway import Gateway
 from bunqueue_trio.config import (
+    AWAY_S,
     DRAIN_S,
     KEEPER_S,
     LINGER_S,
@@ -267,7 +268,11 @@ class Http:
     async def _keep(self) -> None:
         """End late connections, for ever."""
         while True:
-            await trio.sleep(KEEPER_S)
+            due = trio.current_time() + KEEPER_S
+            await trio.sleep_until(due)
+            if trio.current_time() - due > AWAY_S:
+                # It was frozen itself. What its clients have said meanwhile is still to be read: they look late, and are not.
+                await trio.sleep(KEEPER_S)
             await self._end_late()
 
     async def _end_late(self) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Generator
 from typing import Any
 
 import h11
+import structlog
 import trio
 from hypercorn.protocol import ws_stream
 from hypercorn.protocol.events import Data
@@ -18,9 +19,11 @@ from wsproto.events import CloseConnection, Event, TextMessage
 
 from bunqueue_trio import errors
 from bunqueue_trio.api.call import Call, Response, Wait, sender
+from bunqueue_trio.api.downloads import BrokenOff
 from bunqueue_trio.api.gateway import Gateway
 from bunqueue_trio.api.session import Session
 from bunqueue_trio.config import BODY_TIMEOUT_S, FINAL_SEND_S, GOODBYE_S, LINGER_S, RECEIVE_BYTES, WRITE_TIMEOUT_S
+from bunqueue_trio.errors import leaves
 from bunqueue_trio.protocol.replies import Reply
 from bunqueue_trio.protocol.request import MESSAGE_MAX_HEADER
 from bunqueue_trio.runtime.begun import Begun
@@ -29,6 +32,8 @@ from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.transports.frames import is_goodbye, text_frame
 from bunqueue_trio.transports.websocket import check_handshake, wants_upgrade
 from bunqueue_trio.ui.dashboard import Dashboard
+
+_log = structlog.get_logger()
 
 AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
 
@@ -233,13 +238,21 @@ def _shielded(app: AsgiApp, buffers: Budget, *, hosted: bool) -> AsgiApp:
         with buffers.hold() as scope[_HOLD]:
             # Quart would keep what is sent to a waiting pull, up to the limit of a body and outside of the budget.
             try:
-                await app(scope, receive_no_body if scope.get("method") in _BODILESS else receive, send_shielded)
+                await _run(app, scope, receive_no_body if scope.get("method") in _BODILESS else receive, send_shielded)
             finally:
                 delivery = scope.get(_DELIVERY)
                 if delivery is not None:
                     delivery.end()
 
     return shielded
+
+
+async def _run(app: AsgiApp, scope: Any, receive: Any, send: Any) -> None:
+    try:
+        await app(scope, receive, send)
+    except* BrokenOff as broken:
+        # The host cuts a response that has no end.
+        _log.warning("a download broke off", error=str(leaves(broken)[0]))
 
 
 async def _limit_when_cancelled(shield: trio.CancelScope) -> None:

@@ -87,6 +87,30 @@ def check_startable(settings: Settings) -> None:
                 raise StartupError(f"{bind}: cannot listen: {getattr(error, 'strerror', None) or error}") from None
 
 
+def check_free(settings: Settings) -> None:
+    """Refuse TCP addresses that others have, before a file is made that nobody would need.
+
+    Raises:
+        StartupError: naming the address.
+    """
+    if os.path.lexists(settings.data_path):
+        # It may be held by a server that ends just now, and its addresses as well.
+        return
+    for bind in settings.binds:
+        if bind.path is None and bind.port:
+            for family, kind, number, _, place in socket.getaddrinfo(
+                bind.host, bind.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            ):
+                with socket.socket(family, kind, number) as sock:
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    if family == socket.AF_INET6:
+                        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                    try:
+                        sock.bind(place)
+                    except OSError as error:
+                        raise StartupError(f"{bind}: cannot listen: {error.strerror}") from None
+
+
 _LINK = "; the link of a server on the port before would take it, too: two servers of a queue on one machine need ports that are two apart"
 
 Opened = tuple[list[Listener], list[str]]

@@ -27,6 +27,8 @@ class Done(NamedTuple):
 
     says: str
     watch: tuple[str, ...] = ()
+    where: str = ""
+    """The page that shows it, if that is another one than the action leads to."""
 
 
 Looks = Callable[[Ask, Form], Awaitable[Preview]]

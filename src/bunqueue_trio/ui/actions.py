@@ -224,8 +224,8 @@ _ROWS = (
     Action(
         "limit", "Limit active jobs", lambda f: f"Limit the active jobs of {f['queue']}", c.SetConcurrency,
         lambda f, now: {"queue": f["queue"], "concurrency": _whole(f, "number")},
-        lambda f: ("limit", f["queue"], f["number"]), doing.of_queue("active", "{} are active now and stay so."),
-        doing.once("{queue} has at most {number} active jobs."),
+        lambda f: ("limit", f["queue"], f["number"]), doing.of_queue("active", "{} now: a limit takes none from its worker."),
+        doing.once("{queue} has at most {number} active at a time."),
         fields=(Field("number", "At most", "jobs at once", "number", "10", is_needed=True),),
     ),
     Action(
@@ -236,7 +236,7 @@ _ROWS = (
     Action(
         "rate", "Limit the rate", lambda f: f"Limit the deliveries of {f['queue']}", c.RateLimit, _rate,
         lambda f: ("limit", f["queue"], "--rate", f"{f['limit']}/{f['time']}"), doing.of_queue("waiting", "Now: {}."),
-        doing.once("{queue} delivers at most {limit} jobs in {time}."),
+        doing.once("{queue} delivers at most {limit} in {time}."),
         fields=(
             Field("limit", "At most", "jobs", "number", "100", is_needed=True),
             Field("time", "in", "such as 1s or 1m", default="1m", is_needed=True),
@@ -268,11 +268,11 @@ _ROWS = (
     Action(
         "retry-all", "Retry all", lambda f: f"Retry the dead letters of {f['queue']}", c.ActOnJobs, _dead("retry"),
         lambda f: ("retry", f["queue"]), doing.before_dead, doing.dead_ones("retried"),
-        note="They wait again under their ids; attempts start anew.",
+        by_curl=doing.BY_CURL, note="They wait again under their ids; attempts start anew.",
     ),
     Action(
         "purge-all", "Delete all", lambda f: f"Delete the dead letters of {f['queue']}", c.ActOnJobs, _dead("purge"),
-        lambda f: ("purge", f["queue"]), doing.before_dead, doing.dead_ones("deleted"), is_grave=True,
+        lambda f: ("purge", f["queue"]), doing.before_dead, doing.dead_ones("deleted"), is_grave=True, by_curl=doing.BY_CURL,
     ),
     Action(
         "retry-group", "Retry", lambda f: f"Retry dead letters of {f['queue']} with one error", c.ActOnJobs,

@@ -33,7 +33,7 @@ from bunqueue_trio.runtime.shared import Shared
 from bunqueue_trio.ui.ask import Ask, Leads, Saves, Screen, Viewer, Wrong
 from bunqueue_trio.ui.render import render
 from bunqueue_trio.ui.table import FILES, ROUTES, VIEWS, navigation
-from bunqueue_trio.ui.views import acts
+from bunqueue_trio.ui.views import acts, errands
 
 _log = structlog.get_logger()
 
@@ -126,7 +126,11 @@ class Dashboard:
             return _lead("/ui/login", self._set_cookie(headers, "", 0))
         made: Any
         try:
-            if target == "act" and ask.form:
+            if target == "stop":
+                made = errands.stop(ask)
+            elif target == "errand":
+                made = await errands.show(ask)
+            elif target == "act" and ask.form:
                 made = await acts.do(ask)
                 if not isinstance(made, Screen):
                     return _lead(self._remember(*made))
@@ -228,6 +232,8 @@ class Dashboard:
     def _remember(self, where: str, done: Any) -> str:
         """Return the address of the page to go to, which will say what was done."""
         number = secrets.token_urlsafe(9)
+        if not done.says:
+            return where
         self._said[number] = done.says
         while len(self._said) > SAID_MAX:
             self._said.popitem(last=False)

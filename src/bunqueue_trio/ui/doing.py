@@ -16,11 +16,15 @@ from bunqueue_trio.protocol.worker_replies import WorkerView
 from bunqueue_trio.ui.action import Action, Does, Done, Form, Looks, Preview
 from bunqueue_trio.ui.ask import Ask, Wrong
 from bunqueue_trio.ui.commands import make
+from bunqueue_trio.ui.errands import begin_if_large
 
 # Jobs in one step of the engine: about a ms.
 SLICE = 200
 # Jobs in one go; the rest by doing it again.
 ACT_MAX = 10_000
+BY_CURL = (
+    f"One request does up to {ACT_MAX:,}: send it again, with the next of its answer as after, until that is null."
+)
 # Dead letters of one error that are counted.
 LOOKED_MAX = 10_000
 EXAMPLES_MAX = 3
@@ -141,7 +145,7 @@ async def before_dead(ask: Ask, form: Form) -> Preview:
     await trio.lowlevel.checkpoint()
     told = ask.look(c.Dlq(queue=form["queue"], limit=EXAMPLES_MAX))
     return Preview(
-        f"{count(told.total, 'dead letter')}{at_once(told.total)}.", tuple(each.job.id for each in told.entries), not told.total
+        f"{count(told.total, 'dead letter')}.", tuple(each.job.id for each in told.entries), not told.total
     )  # fmt: skip
 
 
@@ -323,7 +327,11 @@ def dead_ones(done: str) -> Does:
         watch = []
         if done == "retried" and "fingerprint" in form and fields["limit"] <= WATCHED_MAX:
             watch = await dead_letters(ask, form["queue"], fields["limit"], form["fingerprint"])
-        reply: Any = await ask.server.core.execute(make(action.command, fields), by=ask.by)
+        command: Any = make(action.command, fields)
+        large = None if "number" in form else await begin_if_large(ask, command, action.title(form), done)
+        if large is not None:
+            return large
+        reply: Any = await ask.server.core.execute(command, by=ask.by)
         total = reply.count + sum(reply.refused.values())
         says = f"{form['queue']}: {reply.count:,} of {count(total, 'dead letter')} {done}"
         more = "" if reply.next is None or "number" in form else " There may be more: do it again."
@@ -356,4 +364,4 @@ async def _step(ask: Ask, action: Action, form: Form, done: int, **more: Any) ->
     except Refused as refused:
         if not done:
             raise
-        raise Wrong(f"{refused}; {count(done, 'job')} were done before", refused.status) from None
+        raise Wrong(f"{refused}; {count(done, 'job was', 'jobs were')} done before", refused.status) from None

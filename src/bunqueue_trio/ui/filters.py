@@ -15,7 +15,8 @@ from bunqueue_trio.protocol.request import segment_of
 from bunqueue_trio.ui.action import Action, Does, Done, Field, Form, Looks, Preview
 from bunqueue_trio.ui.ask import Ask, Wrong
 from bunqueue_trio.ui.commands import make
-from bunqueue_trio.ui.doing import ACT_MAX, EXAMPLES_MAX, at_once, duration, why_not
+from bunqueue_trio.ui.doing import ACT_MAX, BY_CURL, EXAMPLES_MAX, duration, why_not
+from bunqueue_trio.ui.errands import begin_if_large
 
 # On a page.
 SHOWN = 50
@@ -163,14 +164,18 @@ def _before(act: str, more: Callable[[Form], dict[str, Any]], would: str) -> Loo
         or_more = "" if reply.next is None else " or more"
         says = f"{count(reply.count, 'job')}{or_more} would be {would}{why_not(reply.refused)}"
         examples = tuple(job.id for job in reply.examples[:EXAMPLES_MAX])
-        return Preview(f"{says}{at_once(reply.count) if or_more else ''}.", examples, not reply.count)
+        return Preview(f"{says}.", examples, not reply.count)
 
     return look
 
 
 def _done(done: str) -> Does:
     async def do(ask: Ask, action: Action, form: Form) -> Done:
-        reply: Any = await ask.server.core.execute(make(action.command, action.fields_of(form, ask.now)), by=ask.by)
+        command: Any = make(action.command, action.fields_of(form, ask.now))
+        large = await begin_if_large(ask, command, action.title(form), done)
+        if large is not None:
+            return large
+        reply: Any = await ask.server.core.execute(command, by=ask.by)
         more = "" if reply.next is None else " There may be more: do it again."
         return Done(f"{count(reply.count, 'job')} {done}{why_not(reply.refused)}.{more}")
 
@@ -210,7 +215,7 @@ def _row(
 ) -> Action:  # fmt: skip
     return Action(
         f"{act}-found", label, lambda f: f"{label}: {which(f)}", c.ActOnJobs, _fields(act, more), cli, _before(act, more, done),
-        _done(done), about=NAMES, may_lack=NAMES, goes_back="found", **how,
+        _done(done), about=NAMES, may_lack=NAMES, goes_back="found", by_curl=BY_CURL, **how,
     )  # fmt: skip
 
 

@@ -45,6 +45,8 @@ ROUTES = (
     Route("POST", "/ui/logout", "logout"),
     Route("GET", "/ui/act/:action", "act"),
     Route("POST", "/ui/act/:action", "act"),
+    Route("GET", "/ui/acts/:number", "errand"),
+    Route("POST", "/ui/acts/:number", "stop"),
     Route("GET", "/ui/static/:file", "static"),
 )
 

@@ -43,12 +43,12 @@ def _page(engine: Engine, command: c.Dlq | c.RetryDlq | c.PurgeDlq, now: int) ->
 
 def _groups(engine: Engine, command: c.DlqGroups, now: int, owner: Owner) -> r.Reply:
     engine.queues.check(command.queue)
-    page = groups_page(engine, command.queue, command.after, command.limit)
+    page = groups_page(engine, command.queue, command.after, command.limit, retrying=command.retrying)
     return r.GroupsReply(groups=page.groups, total=page.total, next=page.after)
 
 
 def _all_groups(engine: Engine, command: c.DeadGroups, now: int, owner: Owner) -> r.Reply:
-    page = groups_page(engine, None, command.after, command.limit)
+    page = groups_page(engine, None, command.after, command.limit, retrying=command.retrying)
     return r.GroupsReply(groups=page.groups, total=page.total, next=page.after)
 
 

@@ -120,7 +120,7 @@ class Failures:
         Refused: one of them says what cannot be; nothing was changed.
     """
 
-    __slots__ = ("_engine", "_failures", "_ignored", "_run_at", "done")
+    __slots__ = ("_engine", "_failures", "_ignored", "_last", "_run_at", "done")
 
     def __init__(self, engine: Engine, command: c.FailBatch) -> None:
         for i, failure in enumerate(command.failures):
@@ -131,6 +131,7 @@ class Failures:
         self._engine = engine
         self._failures = command.failures
         self._run_at: list[int | None] = []
+        self._last: str | None = None
         self._ignored: dict[str, None] = {}
         self.done: set[str] = set()
         """The jobs that have failed."""
@@ -152,7 +153,7 @@ class Failures:
             work += acks_of(failure)
             if work > count and len(self._run_at) > begin:
                 break
-            run_at, dead = None, len(self._engine.groups)
+            run_at = None
             # Else a batch put together from several lists.
             if failure.id not in failed:
                 try:
@@ -161,10 +162,13 @@ class Failures:
                     ignored[failure.id] = None
                 else:
                     failed.add(failure.id)
+                    if run_at is None or failure.error != self._last:
+                        # The group of its error is found; one text after the other is mostly the same.
+                        work += DEATH_ACKS
+                    self._last = failure.error
                     # A worker that got a job back holds it by two tokens, of which one counts.
                     ignored.pop(failure.id, None)
             self._run_at.append(run_at)
-            work += DEATH_ACKS * (len(self._engine.groups) - dead)
         return len(self._run_at) >= len(self._failures)
 
 

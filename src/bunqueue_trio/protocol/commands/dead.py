@@ -26,18 +26,26 @@ class Dlq(Command[r.DeadReply], kw_only=True, tag="Dlq"):
 
 
 class DlqGroups(Command[r.GroupsReply], kw_only=True, tag="DlqGroups"):
-    """Count the dead letters of a queue by the error that they died of, largest group first; goes on behind ``after``."""
+    """Count the dead letters of a queue by the error that they died of, largest group first; goes on behind ``after``.
+
+    With ``retrying`` also by what jobs have failed with that are tried again: errors that no job has died of yet are among them, and the size of a group is both.
+    """
 
     queue: str = ""
     limit: GroupCount = 20
     after: Name | None = None
+    retrying: bool = False
 
 
 class DeadGroups(Command[r.GroupsReply], kw_only=True, tag="DeadGroups"):
-    """Count the dead letters of all queues by the error that they died of, largest group first; goes on behind ``after``."""
+    """Count the dead letters of all queues by the error that they died of, largest group first; goes on behind ``after``.
+
+    ``retrying`` is as for those of one queue.
+    """
 
     limit: GroupCount = 20
     after: Name | None = None
+    retrying: bool = False
 
 
 class RetryDlq(Command[r.RetryReply], kw_only=True, tag="RetryDlq", forbid_unknown_fields=True):
@@ -87,6 +95,7 @@ KEY_IS_HELD = Fault(400, "Another unfinished job has the uniqueKey of this one",
 
 _EXAMPLE_GROUP = {
     "fingerprint": "2a253bca139c", "shape": "ConnectionError: … refused", "count": 3000,
+    "retrying": 40, "nextTryAt": 1700000962000, "retryingQueues": {"emails": 40},
     "firstSeen": 1700000001000, "lastSeen": 1700000961000, "queues": {"emails": 2990, "reports": 10},
     "example": {
         "id": EXAMPLE_ID, "queue": "emails", "enteredAt": 1700000961000, "reason": "max_attempts_exceeded",

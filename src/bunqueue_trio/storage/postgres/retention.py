@@ -54,8 +54,8 @@ _PRUNE_ACTIONS = "SELECT bq.prune_actions_1($1::bigint, $2::uuid, $3, $4::bigint
 _SAMPLE = (
     "WITH ends AS (SELECT min(fin) AS low, max(fin) AS high FROM bq.finished), named AS (SELECT (SELECT fin FROM bq.finished "  # noqa: S608
     "WHERE fin >= low + (high - low) * n / greatest(1, $1::bigint - 1) ORDER BY fin LIMIT 1) AS fin "
-    "FROM generate_series(0, $1::bigint - 1) AS n, ends) SELECT finished_at, size::bigint FROM "
-    f"(SELECT fin, finished_at, {_SIZE} FROM bq.finished WHERE fin IN (SELECT fin FROM named)) AS found ORDER BY fin"
+    "FROM generate_series(0, $1::bigint - 1) AS n, ends) SELECT finished_at, size::bigint, queue, state FROM "
+    f"(SELECT fin, finished_at, queue, state, {_SIZE} FROM bq.finished WHERE fin IN (SELECT fin FROM named)) AS found ORDER BY fin"
 )
 
 Ask = Callable[[Query], list[Row]]

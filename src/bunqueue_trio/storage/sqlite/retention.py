@@ -61,7 +61,7 @@ _SAMPLE = (
     "ends AS MATERIALIZED (SELECT (SELECT min(fin) FROM finished) AS low, (SELECT max(fin) FROM finished) AS high), "
     "named AS (SELECT DISTINCT (SELECT fin FROM finished WHERE fin >= low + (high - low) * n / max(1, :points - 1) "
     "ORDER BY fin LIMIT 1) AS named FROM step, ends) "
-    f"SELECT finished_at, {_SIZE} FROM finished WHERE fin IN (SELECT named FROM named) ORDER BY fin"
+    f"SELECT finished_at, {_SIZE}, queue, state FROM finished WHERE fin IN (SELECT named FROM named) ORDER BY fin"
 )
 
 

@@ -10,11 +10,9 @@ from bunqueue_trio.engine.trails import ACTIONS, BOUNDS, Bound, Line, TrailChang
 from bunqueue_trio.storage.sqlite.opening import Transaction
 
 _HAS_RECORD = "SELECT 1 FROM finished WHERE id=?"
-# Without RETURNING, which costs more than to ask for the heads.
-_GROW = (
-    "INSERT INTO trail (key, kind, first, next, size) VALUES (?, ?, 1, 1 + ?, ?) ON CONFLICT (key, kind) DO UPDATE "
-    "SET next = next + excluded.next - 1, size = size + excluded.size"
-)
+_LAST = "SELECT coalesce(max(id), 0) FROM trail"
+_BEGIN = "INSERT INTO trail VALUES (?, ?, ?, 1, ?, ?) ON CONFLICT (key, kind) DO NOTHING"
+_GROW = "UPDATE trail SET next = next + ?, size = size + ? WHERE id=?"
 _ADD = "INSERT INTO trail_line VALUES (?, ?, ?, ?)"
 _DROP_LINE = "DELETE FROM trail_line WHERE trail=? AND n=? RETURNING length(body)"
 _SHORTEN = "UPDATE trail SET first=?, size=? WHERE id=?"
@@ -47,20 +45,35 @@ def write(connection: apsw.Connection, changes: Iterable[TrailChange]) -> None:
 
 
 def _grow(connection: apsw.Connection, grown: dict[tuple[str, str], list[Line]]) -> None:
-    """Add lines to trails, to all of them by the same few calls: most are failures, each of another job, and by the hundred."""
+    """Add lines to trails, to all of them by the same few calls: most are failures, each of another job, and by the hundred.
+
+    For most it is the first line: such a trail has an id that is given here, so nobody has to ask for it.
+    """
     if not grown:
         return
-    sizes = [sum(len(line.body) for line in lines) for lines in grown.values()]
-    connection.executemany(
-        _GROW, [(*trail, len(lines), size) for (trail, lines), size in zip(grown.items(), sizes, strict=True)]
-    )
-    heads: Any = connection.executemany(_HEAD, list(grown)).fetchall()
+    last: Any = connection.execute(_LAST).fetchall()[0][0]
+    more = [(len(lines), sum([len(line.body) for line in lines])) for lines in grown.values()]
+    heads: Any = [(trail, 1, 1 + count, size) for trail, (count, size) in enumerate(more, last + 1)]
+    before = connection.total_changes()
+    connection.executemany(_BEGIN, [(head[0], *trail, *head[2:]) for trail, head in zip(grown, heads, strict=True)])
+    if connection.total_changes() - before < len(heads):
+        there: Any = connection.executemany(_HEAD, list(grown)).fetchall()
+        connection.executemany(
+            _GROW, [(*each, head[0]) for each, head in zip(more, there, strict=True) if head[0] <= last]
+        )
+        heads = [
+            (trail, first, following + count, size + more_bytes) if trail <= last else (trail, first, following, size)
+            for (trail, first, following, size), (count, more_bytes) in zip(there, more, strict=True)
+        ]
     rows: list[tuple[int, int, int, bytes]] = []
     for (trail, _, following, _), lines in zip(heads, grown.values(), strict=True):
         rows += [(trail, n, line.at, line.body) for n, line in enumerate(lines, following - len(lines))]
     connection.executemany(_ADD, rows)
     for (_, kind), head in zip(grown, heads, strict=True):
-        _shorten(connection, head, BOUNDS[kind])
+        bound = BOUNDS[kind]
+        # A look without a call: hardly any is too long.
+        if head[2] - head[1] > bound.lines or head[3] > bound.size:
+            _shorten(connection, head, bound)
 
 
 def _shorten(connection: apsw.Connection, head: tuple[int, int, int, int], bound: Bound) -> None:

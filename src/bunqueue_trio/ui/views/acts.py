@@ -66,7 +66,7 @@ async def do(ask: Ask) -> "tuple[str, Done] | Screen":
         done = await action.perform(ask, action, form)
     except (Wrong, Refused, StoreError) as error:
         return await ask_first(ask, str(error))
-    where = back(action, form)
+    where = done.where or back(action, form)
     if done.watch:
         where += ("&" if "?" in where else "?") + urlencode({"watch": ",".join(done.watch)})
     return where, done

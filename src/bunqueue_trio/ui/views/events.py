@@ -25,7 +25,7 @@ from bunqueue_trio.ui.payload import show as show_payload
 from bunqueue_trio.ui.render import clock_time
 from bunqueue_trio.ui.window import Range, read
 
-SHOWN = 100
+SHOWN = 50
 # Reads of the store for one page, each of some hundred events and about 1 ms.
 LOOKS = 12
 # Acts of operators, of the newest: who looks further back finds them on their own page.
@@ -83,8 +83,12 @@ async def show(ask: Ask) -> Screen:
     window, queue = look.window, look.queue or None
     server = ask.server
     place, upper = _cursor(ask, window)
-    here = await server.look_back(window.since, window.until, queue)
-    before = await server.look_back(window.since - DAY_MS, window.until - DAY_MS, queue)
+    counted = window
+    if window.is_open and server.look_back.noted_at:
+        # The minute that goes on is not counted yet: a window that is open ends before it.
+        counted = window.moved(server.look_back.noted_at - window.until)
+    here = await server.look_back.between(counted.since, counted.until, queue)
+    before = await server.look_back.between(counted.since - DAY_MS, counted.until - DAY_MS, queue)
     page = await _page(ask, look, place)
     lower = window.since if page.next is None else page.events[-1].timestamp if page.events else upper
     rows = [_row(event, ask) for event in page.events]
@@ -97,11 +101,11 @@ async def show(ask: Ask) -> Screen:
         {
             "rows": rows, "more": more, "begins": place is None, "base": base, "look": look, "kinds": KINDS,
             "since": ask.query.get("since", ""), "until": ask.query.get("until", ""),
-            "tiles": _tiles(window, here, before), "queues": _queues(here, before), "figures_since": here.since, "unit": here.unit,
+            "tiles": await _tiles(counted, here, before), "queues": _queues(here, before), "figures_since": here.since, "unit": here.unit,
             "kept_since": await server.hub.kept_since() if await server.hub.first_kept_id() > 1 else 0, "links": _links(look), "export": f"/ui/export/events?{look.query()}",
             "cli": _cli(look), "has_before": bool(before.line),
         },
-        live_s=3 if window.is_open and place is None else 0,
+        live_s=5 if window.is_open and place is None else 0,
     )  # fmt: skip
 
 
@@ -197,7 +201,14 @@ async def _acts(ask: Ask, look: Look, lower: int, upper: int) -> list[Row]:
         if after is None or told.actions[-1].at < lower:
             break
     return [
-        Row(act.at, ACT, acts.what(act), acts.queue_of(act), act.job or "", f"by {act.who} {_how(ask, act)}".strip())
+        Row(
+            act.at,
+            ACT,
+            acts.what(act),
+            acts.queue_of(act),
+            act.job or "",
+            "; ".join(filter(None, [f"by {act.who}", _how(ask, act)])),
+        )
         for act in acts.folded(found)
         if look.queue in ("", acts.queue_of(act)) and look.job in ("", act.job)
     ]
@@ -227,11 +238,15 @@ def _lives(ask: Ask, look: Look, lower: int, upper: int) -> list[Row]:
     return [row for row in rows if lower <= row.at < upper]
 
 
-def _tiles(window: Range, here: Window, before: Window) -> list[tuple[str, str, Any, str]]:
-    """Return what was counted: its name, how many, its line with that of a day before, and how many there were then."""
+async def _tiles(window: Range, here: Window, before: Window) -> list[tuple[str, str, Any, str]]:
+    """Return what was counted: its name, how many, its line with that of a day before, and how many there were then; lets others run."""
     made = []
     for i, (_, label, tone) in enumerate(_LINES, 1):
-        now, then = _points(window, here, i), _points(window.moved(-DAY_MS), before, i)
+        # A day has 1,440 minutes: 2 ms each.
+        now = _points(window, here, i)
+        await trio.lowlevel.checkpoint()
+        then = _points(window.moved(-DAY_MS), before, i)
+        await trio.lowlevel.checkpoint()
         total, was = sum(each[i] for each in here.line), sum(each[i] for each in before.line)
         if not (total or was or i <= 3):
             continue

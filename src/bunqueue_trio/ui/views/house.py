@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 from bunqueue_trio import __version__
 from bunqueue_trio.config import GROUPS, NO_LIMIT, Settings
 from bunqueue_trio.pages.findings import DISK_FREE_MIN, full_in_ms, growth_an_hour, p99
-from bunqueue_trio.pages.storage import shorter
-from bunqueue_trio.pages.words import size, whole
+from bunqueue_trio.pages.storage import heaviest, kinds, shorter
+from bunqueue_trio.pages.words import Given, line, size, whole
 from bunqueue_trio.ui import charts
 from bunqueue_trio.ui.actions import bind
 from bunqueue_trio.ui.ask import Ask, Screen
@@ -33,19 +33,21 @@ async def storage(ask: Ask) -> Screen:
     told, past, settings = picture.told, picture.past, ask.server.settings
     space = told.storage.space
     hour = [minute for minute in past.minutes if minute.at >= told.now - 3600_000]
-    kept = sorted((q for q in picture.queues if q.completed or q.dead), key=lambda q: (-q.completed - q.dead, q.name))[
-        :TOP
-    ]
+    weights = {heap.queue: heap.unfinished + heap.ended for heap in heaviest(told) or ()}
+    kept = sorted(
+        (q for q in picture.queues if q.completed or q.dead or q.name in weights),
+        key=lambda q: (-weights.get(q.name, 0), -q.completed - q.dead, q.name),
+    )[:TOP]
     return Screen(
         "storage.html", "Storage", "storage",
         {
-            "space": space, "little": DISK_FREE_MIN, "log": told.storage.log_bytes, "pending": told.storage.pending, "growth": growth_an_hour(past, told.now, space.file),
+            "space": space, "is_full": told.storage.full_since is not None, "little": DISK_FREE_MIN, "log": told.storage.log_bytes, "pending": told.storage.pending, "growth": growth_an_hour(past, told.now, space.file),
             "ends": full_in_ms(past, told.now, space.disk_free) if space.disk else None, "jobs": told.jobs,
             "unfinished": told.unfinished, "commits": told.storage.commits, "durable": told.storage.durable_commits,
             "commit_ms": p99(told, "commit", None), "found": [each for each in found if each.code in _OF_STORAGE],
             "file_chart": charts.area([m.file_bytes for m in hour], "size of the file within the last hour"),
             "kept": [(q, ([bind(ask, "clean", queue=q.name, state="completed")] if q.completed else []) + ([bind(ask, "purge-all", queue=q.name)] if q.dead else [])) for q in kept],
-            "rules": _rules(settings, told.jobs), "shorter": shorter(told), "data_path": settings.where,
+            "rules": _rules(settings, told.jobs), "shorter": shorter(told), "kinds": kinds(told), "weights": weights, "backup": line("backup", Given(settings.data_path), "COPY") if not settings.store else "", "data_path": settings.where,
         },
         live_s=5,
     )  # fmt: skip

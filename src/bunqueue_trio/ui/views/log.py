@@ -12,6 +12,7 @@ from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.lines import Action
 from bunqueue_trio.ui.actions import Bound
 from bunqueue_trio.ui.ask import Ask, Screen, Wrong
+from bunqueue_trio.ui.errands import says
 from bunqueue_trio.ui.payload import MASK
 from bunqueue_trio.ui.render import clock_time
 from bunqueue_trio.ui.undo import undo
@@ -80,7 +81,7 @@ async def show(ask: Ask) -> Screen:
         "actions.html", "Actions", "actions",
         {
             "rows": rows, "total": total, "looked": looked, "more": more, "begins": begins, "kinds": acts.KINDS,
-            "is_filtered": any(wanted.values()), **wanted,
+            "is_filtered": any(wanted.values()), "errands": [(each, says(each, "")) for each in ask.server.errands.all()] if begins else [], **wanted,
         },
         live_s=5 if begins else 0,
     )  # fmt: skip

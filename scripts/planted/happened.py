@@ -1,0 +1,36 @@
+"""Faults in what tells what happened: the course of all queues, windows, downloads; and in moving jobs between queues."""
+
+from planted.row import Mutant
+
+HAPPENED: list[Mutant] = [
+    Mutant("engine/course.py", "if since < row[0] <= until:", "if since <= row[0] <= until:", "a minute is in two windows"),
+    Mutant("engine/course.py", "if hour <= (at - 1) // HOUR_MS - FIGURES_HOURS:", "if False:", "the course is kept for ever"),
+    Mutant("engine/course.py", "if rows and at - rows[-1][0] < COURSE_APART_MS:", "if False:", "starts that follow each other make ever more minutes"),
+    Mutant("engine/course.py", "for began in known[:-LIVES_KEPT]:", "for began in []:", "the lives of all servers are kept"),
+    Mutant("engine/figures.py", "            if hour == self._hour:\n                yield dict(self._sums)\n            elif", "            if", "the hour that goes on is missing in a window"),
+    Mutant("engine/edits.py", "            del old.keys[key]\n            new.keys[key] = job\n", "            del old.keys[key]\n", "two jobs of a queue have one key after a move"),
+    Mutant("engine/edits.py", "            self.queues.recount.put_into(job, name)\n", "            pass\n", "the self-audit accuses a move"),
+    Mutant("engine/edits.py", "            self.woken[new.name] = None\n", "", "who waits for a job hears nothing of one that is moved"),
+    Mutant("engine/edits.py", "            job.order = -self._seq if job.options.lifo else self._seq\n            new.ready", "            new.ready", "a job that is moved keeps its place before those that wait there"),
+    Mutant("engine/many.py", "return c.KEY_IS_HELD.code if queue is not None and key in queue.keys else None", "return None", "a move breaks a unique key"),
+    Mutant("engine/many.py", "return job.queue == doing.command.to", "return False", "what is there already is moved"),
+    Mutant("engine/reruns.py", "            one.note_moved(job, queue)\n", "", "a rerun waits for the queue that its job has left"),
+    Mutant("runtime/history.py", "        sums[_FAILED] += sum(failed.values())\n", "", "failed attempts are not in the course"),
+    Mutant("runtime/tree.py", "    server.note_end()\n", "", "a stop in order looks like a crash"),
+    Mutant("runtime/server.py", "            if minutes:\n                figures.lives", "            if True:\n                figures.lives", "an idle server writes to the disk"),
+    Mutant("runtime/happened.py", "for name, minute in period.items():\n                if queue is None or name == queue:", "for name, minute in period.items():\n                if True:", "the page of one queue tells of all"),
+    Mutant("ui/window.py", "-(-self.end // 1000) * 1000", "self.until // 1000 * 1000", "the link to a window leaves out its last second"),
+    Mutant("ui/window.py", "        return self.until + self.is_open\n", "        return self.until\n", "what happens this ms is in no window"),
+    Mutant("ui/views/events.py", "step = max(1, reached - low)\n", "high = low\n", "large events are left out"),
+    Mutant("ui/views/events.py", "                return _Page(found, each.id)\n", "                return _Page(found, each.id - 1)\n", "an event is left out between two pages"),
+    Mutant("ui/views/events.py", "if lower <= act.at < upper]", "]", "acts stand on every page"),
+    Mutant("api/downloads.py", "return encode(job) in body and read(body, Event).job_id == job", "return encode(job) in body", "events that only name a job pass for its own"),
+    Mutant("api/downloads.py", 'raise BrokenOff("there is no room for it")', "return", "downloads fill the memory"),
+    Mutant("ui/views/acts.py", '"" if ask.may(action.command) else', '"" if True else', "who may work does what an admin may"),
+    Mutant("ui/actions.py", "ask.viewer.role is Role.READ or ask.may(action.command)", "True", "who may work sees buttons that refuse"),
+    Mutant("runtime/errands.py", "            while not errand.is_stopped:\n", "            while True:\n", "an act that was stopped goes on"),
+    Mutant("runtime/errands.py", "        except (Refused, StoreError) as error:\n            errand.trouble = str(error)\n", "        finally:\n            pass\n", "a disk that refuses ends the server's task"),
+    Mutant("runtime/errands.py", "][:-ERRANDS_KEPT]:", "][:0]:", "all acts that have ended are kept"),
+    Mutant("ui/errands.py", "            rest = replace(rest, after=reply.next)\n", "            pass\n", "an act begins anew with each step"),
+    Mutant("ui/views/errands.py", "if ask.cannot or not ask.may(c.ActOnJobs):", "if False:", "who only looks stops an act"),
+]  # fmt: skip

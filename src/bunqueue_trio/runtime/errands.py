@@ -1,0 +1,99 @@
+"""Acts on many jobs that go on while nobody waits for them: in steps, each its own commit, in memory until the process ends.
+
+What is done of one is done, and written down by its steps; a stop of the server ends it where it is.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+import trio
+from msgspec import Struct, field
+
+from bunqueue_trio.config import ERRANDS_KEPT, ERRANDS_MAX
+from bunqueue_trio.errors import OVERLOADED, Refused, StoreError
+from bunqueue_trio.runtime.clock import Clock
+
+
+class Step(NamedTuple):
+    """What a step has done, to how many it was refused, by code, and whether there is more to do."""
+
+    done: int
+    refused: dict[str, int]
+    is_last: bool
+
+
+Does = Callable[[], Awaitable[Step]]
+"""Does the next step."""
+
+
+class Errand(Struct):
+    """One of them; times in epoch ms."""
+
+    number: str
+    title: str
+    done_is: str
+    """What is said of a job that it was done to: ``cancelled``."""
+    who: str
+    began_at: int
+    total: int
+    """How many there were to do, as it began."""
+    is_more: bool
+    """There were more than that."""
+    done: int = 0
+    refused: dict[str, int] = field(default_factory=dict)
+    ended_at: int | None = None
+    trouble: str = ""
+    """Why it has ended before its end."""
+    is_stopped: bool = False
+    """Somebody wants it to end."""
+
+
+class Errands:
+    """Those that go on, and the last that have ended."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._known: dict[str, Errand] = {}
+        self._send, self._receive = trio.open_memory_channel[tuple[Errand, Does]](ERRANDS_MAX)
+
+    def find(self, number: str) -> Errand | None:
+        """Return one of them."""
+        return self._known.get(number)
+
+    def all(self) -> list[Errand]:
+        """Return them, newest first."""
+        return [*self._known.values()][::-1]
+
+    def begin(self, errand: Errand, step: Does) -> None:
+        """Let it go on until a step is the last.
+
+        Raises:
+            Refused: too many are under way.
+        """
+        if sum(each.ended_at is None for each in self._known.values()) >= ERRANDS_MAX:
+            raise OVERLOADED.refuse(retry_after=1)
+        self._send.send_nowait((errand, step))
+        self._known[errand.number] = errand
+        for number in [each.number for each in self._known.values() if each.ended_at is not None][:-ERRANDS_KEPT]:
+            del self._known[number]
+
+    async def run(self) -> None:
+        """Do them, each beside the others."""
+        async with trio.open_nursery() as nursery:
+            async for errand, step in self._receive:
+                nursery.start_soon(self._do, errand, step)
+
+    async def _do(self, errand: Errand, step: Does) -> None:
+        try:
+            while not errand.is_stopped:
+                told = await step()
+                errand.done += told.done
+                for code, n in told.refused.items():
+                    errand.refused[code] = errand.refused.get(code, 0) + n
+                if told.is_last:
+                    break
+            else:
+                errand.trouble = "somebody stopped it"
+        except (Refused, StoreError) as error:
+            errand.trouble = str(error)
+        errand.ended_at = self._clock.now()

@@ -1,0 +1,50 @@
+"""Acts on more jobs than somebody would wait for: they go on by themselves, and a page shows how far they are."""
+
+import secrets
+from typing import Any
+
+from msgspec.structs import replace
+
+from bunqueue_trio.pages.words import count
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.runtime.errands import Errand, Step
+from bunqueue_trio.ui.action import Done
+from bunqueue_trio.ui.ask import Ask
+
+LARGE = 1000
+"""Jobs of which a page says at once what became of them: a second or two."""
+STEP = 500
+"""Jobs after which it shows more: some slices."""
+
+
+async def begin_if_large(ask: Ask, command: c.ActOnJobs, title: str, done: str) -> Done | None:
+    """Let an act go on by itself if it is on many jobs, and return the page that shows how far it is.
+
+    Raises:
+        Refused: it cannot be done, or too many are under way.
+    """
+    by, core = ask.by, ask.server.core
+    tried: Any = await core.execute(replace(command, dry_run=True), by=by)
+    if tried.count <= LARGE and tried.next is None:
+        return None
+    rest = replace(command, limit=STEP)
+
+    async def step() -> Step:
+        nonlocal rest
+        reply: Any = await core.execute(rest, by=by)
+        if reply.next is not None:
+            rest = replace(rest, after=reply.next)
+        return Step(reply.count, reply.refused, reply.next is None)
+
+    number = secrets.token_urlsafe(9)
+    errand = Errand(number, title, done, by.who, ask.now, tried.count, is_more=tried.next is not None)
+    ask.server.errands.begin(errand, step)
+    return Done("", where=f"/ui/acts/{number}")
+
+
+def says(errand: Errand, why: str) -> str:
+    """Return how far it is, or what it has done; ``why`` not to some."""
+    if errand.ended_at is None:
+        return f"{errand.done:,} of {errand.total:,}{' or more' if errand.is_more else ''} {errand.done_is}{why}"
+    ended = f"{count(errand.done, 'job')} {errand.done_is}{why}."
+    return f"{ended} It has ended before its end: {errand.trouble}." if errand.trouble else ended

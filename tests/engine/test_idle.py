@@ -1,0 +1,102 @@
+"""Settings of queues that nobody uses: they go after as long as ended jobs are kept, and pauses and limits never."""
+
+from typing import Any
+
+import pytest
+from msgspec import Raw
+
+from bunqueue_trio.engine import idle
+from bunqueue_trio.engine.idle import IDLE, forget_idle
+from bunqueue_trio.protocol import commands as c
+from tests.engine.make import T0, Bench
+
+AGE = 1000
+
+
+def gone(bench: Bench) -> list[str]:
+    after, names = forget_idle(bench.engine, "", bench.now, AGE)
+    assert after == ""
+    return names
+
+
+def test_settings_of_a_queue_that_was_never_used_go_with_all_that_was_noted_of_it(bench: Bench):
+    bench.do(c.SetDefaults(queue="slip", timeout=5))
+    bench.do(c.SetStallConfig(queue="slip", grace_period=5))
+    bench.do(c.SetDlqConfig(queue="slip", auto_retry=True))
+    assert gone(bench) == []
+    bench.sleep(AGE - 1)
+    assert gone(bench) == []
+    # Since when is known after a start, too.
+    bench.commit()
+    bench.restart()
+    bench.sleep(1)
+    assert gone(bench) == ["slip"]
+    assert bench.do(c.ListQueues()).queues == []
+    bench.commit()
+    assert bench.disk.facts == {}
+
+
+def paused(bench: Bench) -> None:
+    bench.do(c.Pause(queue="q"))
+
+
+def limited(bench: Bench) -> None:
+    bench.do(c.SetConcurrency(queue="q", concurrency=1))
+
+
+def waiting(bench: Bench) -> None:
+    bench.push()
+
+
+def ended(bench: Bench) -> None:
+    bench.push()
+    job_id = bench.pull_id()
+    assert job_id is not None
+    bench.ack(job_id)
+    bench.commit()
+
+
+def scheduled(bench: Bench) -> None:
+    bench.do(c.PutSchedule(name="s", queue="q", every=60_000, data=Raw(b"1")))
+
+
+def awaited(bench: Bench) -> None:
+    bench.engine.watch_pulls({"q": [1]})
+
+
+@pytest.mark.parametrize("use", [paused, limited, waiting, ended, scheduled, awaited])
+def test_what_is_used_keeps_its_settings_and_counts_anew_when_it_is_not(bench: Bench, use: Any):
+    bench.do(c.SetDefaults(queue="q", timeout=5))
+    assert gone(bench) == []
+    use(bench)
+    bench.now += 2 * AGE
+    assert gone(bench) == []
+    assert bench.engine.facts.get(IDLE, "q") is None
+    assert bench.do(c.GetDefaults(queue="q")).defaults.timeout == 5
+    bench.engine.watch_pulls({})
+    if use is scheduled:
+        bench.do(c.DeleteSchedule(name="s"))
+    bench.do(c.Obliterate(queue="q", force=True))
+    bench.do(c.SetDefaults(queue="q", timeout=5))
+    bench.commit()
+    assert gone(bench) == []
+    bench.now += AGE
+    assert gone(bench) == ["q"]
+
+
+def test_who_takes_settings_back_leaves_no_note(bench: Bench):
+    bench.do(c.SetDefaults(queue="q", timeout=5))
+    gone(bench)
+    assert bench.engine.facts.get(IDLE, "q") == b"%d" % T0
+    bench.do(c.ClearDefaults(queue="q"))
+    assert bench.engine.facts.get(IDLE, "q") is None
+
+
+def test_some_are_looked_at_in_one_step(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(idle, "_SLICE", 2)
+    for name in "abc":
+        bench.do(c.SetDefaults(queue=name, timeout=5))
+    assert forget_idle(bench.engine, "", T0, AGE) == ("b", [])
+    assert forget_idle(bench.engine, "b", T0, AGE) == ("", [])
+    assert forget_idle(bench.engine, "", T0 + AGE, AGE) == ("b", ["a", "b"])
+    assert forget_idle(bench.engine, "b", T0 + AGE, AGE) == ("", ["c"])

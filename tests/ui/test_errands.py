@@ -1,0 +1,172 @@
+"""An act on many jobs goes on by itself: the page shows how far it is, may be left, is found again, and stops it."""
+
+import pytest
+import trio
+from msgspec import Raw
+
+from bunqueue_trio.api.access import Grant
+from bunqueue_trio.config import ERRANDS_KEPT, ERRANDS_MAX, Settings
+from bunqueue_trio.errors import Refused
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol.commands.push import JobSpec
+from bunqueue_trio.protocol.commands.spec import Role
+from bunqueue_trio.runtime.clock import Clock
+from bunqueue_trio.runtime.errands import Errand, Errands, Step
+from bunqueue_trio.testing.server import Bunqueue
+from bunqueue_trio.ui.errands import LARGE
+from tests.ui.night import fail
+from tests.ui.site import Page, Site
+
+MANY = 3000
+
+
+async def many(bunqueue: Bunqueue, n: int = MANY) -> None:
+    for _ in range(n // 1000):
+        await bunqueue.server.core.execute(c.PushBatch(queue="q", jobs=[JobSpec(data=Raw(b"1")) for _ in range(1000)]))
+
+
+async def begin(site: Site, action: str = "discard-found", **form: str) -> Page:
+    """Agree to an act, and return the answer to that."""
+    form = form or {"queue": "q"}
+    page = await site.get(f"/ui/act/{action}?queue=q")
+    return await site.post(f"/ui/act/{action}", form | {"csrf": page.csrf})
+
+
+def waiting(bunqueue: Bunqueue) -> int:
+    return bunqueue.server.counts()["waiting"]
+
+
+async def test_the_page_shows_how_far_it_is_until_all_are_done(site: Site, bunqueue: Bunqueue) -> None:
+    await many(bunqueue)
+    done = await begin(site)
+    assert done.status == 303
+    where = done.headers["location"]
+    assert where.startswith("/ui/acts/")
+    page = await site.get(where)
+    assert page.said("of 3,000 made dead letters")
+    assert "<progress" in page.html
+    assert 'data-live="1"' in page.html
+    # Without JavaScript, too.
+    assert '<noscript><meta http-equiv="refresh"' in page.html
+    # It is found again, by whoever looks.
+    assert where in (await site.get("/ui/actions")).html
+    seen = set()
+    for _ in range(1000):
+        await trio.lowlevel.checkpoint()
+        seen.add(waiting(bunqueue))
+    await trio.sleep(1)
+    assert len(seen) > 3
+    page = await site.get(where)
+    assert page.said("3,000 jobs made dead letters.")
+    assert "<progress" not in page.html
+    assert "data-live" not in page.html
+    assert bunqueue.server.counts()["failed"] == MANY
+    actions = await site.get("/ui/actions")
+    assert where not in actions.html
+    assert actions.said("3,000")
+
+
+async def test_it_is_stopped_where_it_is(site: Site, bunqueue: Bunqueue) -> None:
+    await many(bunqueue)
+    where = (await begin(site)).headers["location"]
+    page = await site.get(where)
+    stopped = await site.post(where, {"csrf": page.csrf})
+    assert stopped.headers["location"] == where
+    await trio.sleep(5)
+    page = await site.get(where)
+    assert page.said("It has ended before its end: somebody stopped it.")
+    assert 0 < waiting(bunqueue) < MANY
+
+
+async def test_a_disk_that_refuses_ends_it_in_words(
+    site: Site, bunqueue: Bunqueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await many(bunqueue)
+    where = (await begin(site)).headers["location"]
+    core, execute = bunqueue.server.core, bunqueue.server.core.execute
+
+    async def refuses(*given: object, **more: object) -> object:
+        raise Refused(503, "Storage unavailable", "storage-down")
+
+    monkeypatch.setattr(core, "execute", refuses)
+    await trio.sleep(5)
+    monkeypatch.setattr(core, "execute", execute)
+    assert (await site.get(where)).said("It has ended before its end: Storage unavailable.")
+
+
+async def test_what_forbids_it_to_some_is_said(site: Site, bunqueue: Bunqueue) -> None:
+    await many(bunqueue)
+    await bunqueue.server.core.execute(c.PullBatch(queue="q", count=5))
+    where = (await begin(site, "move-found", queue="q", to="other")).headers["location"]
+    await trio.sleep(10)
+    assert (await site.get(where)).said("2,995 jobs moved.")
+    where = (await begin(site, "cancel-found", queue="other", reason="x")).headers["location"]
+    await trio.sleep(10)
+    assert (await site.get(where)).said("2,995 jobs cancelled.")
+
+
+async def test_few_are_done_at_once(site: Site, bunqueue: Bunqueue) -> None:
+    await many(bunqueue, LARGE)
+    done = await begin(site)
+    assert done.headers["location"].startswith("/ui/jobs?queue=q")
+    assert (await site.follow(done)).said("1,000 jobs made dead letters.")
+
+
+async def test_dead_letters_of_a_queue_are_retried_by_the_thousand(site: Site, bunqueue: Bunqueue) -> None:
+    for _ in range(2):
+        await many(bunqueue, 1000)
+        await fail(bunqueue, "q", 1000, "no")
+    where = (await begin(site, "retry-all")).headers["location"]
+    assert where.startswith("/ui/acts/")
+    await trio.sleep(10)
+    assert (await site.get(where)).said("2,000 jobs retried.")
+    assert waiting(bunqueue) == 2000
+
+
+async def test_what_is_not_known_is_said(site: Site) -> None:
+    page = await site.get("/ui/acts/unknown")
+    assert page.status == 404
+    assert page.said("the page Actions has what was done")
+
+
+async def test_who_only_looks_sees_it_and_stops_nothing(autojump_clock: object) -> None:
+    async with Bunqueue(Settings(auth_tokens=("secret-token-1",))) as running:
+        await many(running)
+        admin, reader = Site(running), Site(running)
+        for site, role in ((admin, Role.ADMIN), (reader, Role.READ)):
+            value = site.gateway.logins.sign_in(Grant(role, role.name), running.server.clock.now())
+            site.cookie = f"{site.gateway.cookie}={value}"
+        where = (await begin(admin)).headers["location"]
+        page = await reader.get(where)
+        assert page.said("by ADMIN")
+        assert "Stop it here" not in page.html
+        assert (await reader.post(where, {"csrf": page.csrf})).status == 403
+        assert "Stop it here" in (await admin.get(where)).html
+
+
+async def test_they_are_bounded(autojump_clock: object) -> None:
+    clock = Clock(1)
+    errands = Errands(clock)
+    go = trio.Event()
+
+    async def step() -> Step:
+        await go.wait()
+        return Step(1, {}, is_last=True)
+
+    def errand(n: int) -> Errand:
+        return Errand(str(n), "t", "done", "ana", 1, 1, is_more=False)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(errands.run)
+        for n in range(ERRANDS_MAX):
+            errands.begin(errand(n), step)
+        with pytest.raises(Refused, match="overloaded"):
+            errands.begin(errand(99), step)
+        go.set()
+        await trio.sleep(1)
+        for n in range(ERRANDS_KEPT + 20):
+            errands.begin(errand(1000 + n), step)
+            await trio.sleep(1)
+        assert len(errands.all()) <= ERRANDS_KEPT + 1
+        assert errands.all()[0].number == str(1000 + ERRANDS_KEPT + 19)
+        nursery.cancel_scope.cancel()
