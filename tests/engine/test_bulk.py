@@ -3,7 +3,7 @@
 import pytest
 from msgspec import Raw
 
-from bunqueue_trio.engine.commands.push import Bulk
+from bunqueue_trio.engine.commands.push import Bulk, pushes_of
 from bunqueue_trio.engine.commands.report import ACK_CHARACTERS, DEATH_ACKS, FAILURE_ACKS, Failures, acks_of
 from bunqueue_trio.engine.job import State
 from bunqueue_trio.errors import Refused
@@ -191,3 +191,9 @@ def test_failures_of_which_each_says_something_else_are_the_work_to_find_their_g
     while not failures.add(DEATH_ACKS + 3 * FAILURE_ACKS, bench.now):
         done.append(len(failures.done))
     assert done == [3, 5]
+
+
+def test_a_dependency_is_as_much_work_as_a_job(bench: Bench):
+    """Ten jobs with a thousand of them each are no small push."""
+    jobs = [spec(depends_on=["a", "b"]), spec()]
+    assert pushes_of(c.PushBatch(queue="q", jobs=jobs)) == 4
