@@ -238,15 +238,6 @@ async def test_failure_that_was_said_is_reported_when_the_server_is_back(bunqueu
     assert len(of_jobs(logs)) == 1
 
 
-@pytest.fixture
-def unset() -> Iterator[None]:
-    """A program that has not set up structlog."""
-    before = structlog.get_config()
-    structlog.reset_defaults()
-    yield
-    structlog.configure(**before)
-
-
 async def test_library_logs_as_libraries_do(
     unset: None, bunqueue: Bunqueue, caplog: pytest.LogCaptureFixture, capsys: Any
 ):

@@ -16,15 +16,6 @@ MANY = [{"job": name, "exception": f"Traceback:\n  {name}\x1b[2J\n"} for name in
 SAID = [rf"job failed job={name}" + "\nTraceback:\n" + rf"  {name}\x1b[2J" for name in ("one", "two", "x" * SHORT)]
 
 
-@pytest.fixture
-def unset() -> Iterator[None]:
-    """A program that has not set up structlog."""
-    before = structlog.get_config()
-    structlog.reset_defaults()
-    yield
-    structlog.configure(**before)
-
-
 @contextmanager
 def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Be a program that has set up no logging either: what pytest hears by comes with the call of a test."""

@@ -18,6 +18,15 @@ async def push(bunqueue: Bunqueue, queue: str, data: str = "{}", **options: obje
     return reply.id
 
 
+async def hold(bunqueue: Bunqueue, queue: str, number: int) -> None:
+    """Let that many minutes pass in which workers keep the jobs that they have."""
+    for _ in range(number):
+        await minutes(bunqueue)
+        for job in list(bunqueue.server.engine.queues[queue].active):
+            assert job.lease is not None
+            await bunqueue.server.core.execute(c.Heartbeat(id=job.id, token=job.lease.token))
+
+
 async def take(bunqueue: Bunqueue, queue: str, most: int) -> list[tuple[str, str]]:
     """Take some jobs; return their ids and tokens."""
     reply = await bunqueue.server.core.execute(c.PullBatch(queue=queue, count=most))

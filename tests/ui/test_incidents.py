@@ -7,7 +7,7 @@ from bunqueue_trio.api.access import ANYBODY
 from bunqueue_trio.config import Settings
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.testing.server import Bunqueue
-from tests.ui.night import fail, push, take, work
+from tests.ui.night import fail, hold, push, take, work
 from tests.ui.site import Site, minutes
 
 
@@ -110,11 +110,7 @@ async def test_a_limit_that_holds_jobs_up_is_the_cause(site: Site, bunqueue: Bun
     await push(bunqueue, "thumbs")
     await push(bunqueue, "thumbs")
     await take(bunqueue, "thumbs", 1)
-    for _ in range(11):
-        await minutes(bunqueue)
-        for job in list(bunqueue.server.engine.queues["thumbs"].active):
-            assert job.lease is not None
-            await bunqueue.server.core.execute(c.Heartbeat(id=job.id, token=job.lease.token))
+    await hold(bunqueue, "thumbs", 11)
     page = await site.get("/ui")
     assert page.said("No more than 1 job of it may be active, and as many are.")
 

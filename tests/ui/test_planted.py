@@ -12,7 +12,7 @@ from bunqueue_trio.protocol.caller import By
 from bunqueue_trio.runtime.audit import Finding
 from bunqueue_trio.storage.store import Sampled, Space
 from bunqueue_trio.testing.server import Bunqueue
-from tests.ui.night import fail, push, take, work
+from tests.ui.night import fail, hold, push, take, work
 from tests.ui.site import Site, minutes
 
 GIB = 1024**3
@@ -76,11 +76,7 @@ async def a_limit_holds_jobs_up(bunqueue: Bunqueue) -> None:
     for _ in range(3):
         await push(bunqueue, "mail")
     await take(bunqueue, "mail", 1)
-    for _ in range(11):
-        await minutes(bunqueue)
-        for job in list(bunqueue.server.engine.queues["mail"].active):
-            assert job.lease is not None
-            await bunqueue.server.core.execute(c.Heartbeat(id=job.id, token=job.lease.token))
+    await hold(bunqueue, "mail", 11)
 
 
 async def one_tenant_fails(bunqueue: Bunqueue) -> None:
