@@ -1,5 +1,6 @@
 """The planted faults: their lists name what is there, and a fault that any quick test notices does not survive."""
 
+import ast
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -32,6 +33,15 @@ def mutants(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     import mutants
 
     return mutants
+
+
+@pytest.mark.slow
+def test_every_fault_is_python(mutants: ModuleType):
+    """One that cannot be read is noticed by any test, and none has judged it."""
+    for mutant in mutants.MUTANTS:
+        if mutant.file.endswith(".py"):
+            text = (ROOT / mutants.place_of(mutant.file)).read_text()
+            ast.parse(text.replace(mutant.old, mutant.new), f"{mutant.file}: {mutant.why}")
 
 
 def said_by(then: str) -> str:

@@ -150,7 +150,7 @@ OTHERS = [
     Mutant("runtime/journal.py", "move_on_after(ROOM_S)", "CancelScope()", "an avalanche waits without end"),
     Mutant("runtime/core.py", "note_size(max(size, self._engine.added_bytes - added))", "note_size(size)", "payloads that are retried gather without bound"),
     Mutant("runtime/server.py", "totals=replace(self.engine.totals)", "totals=self.engine.totals", "statistics that go on changing"),
-    Mutant("runtime/hub.py", "                self._told.add(job_id)\n", "", "what a worker reports in steps it hears of no more, whoever reports it next"),
+    Mutant("runtime/hub.py", "                    self._told.add(job_id)\n", "", "what a worker reports in steps it hears of no more, whoever reports it next"),
     Mutant("api/session.py", "            self._withdraw_reported(begun)\n        refused", "        refused", "what a worker heard may never be it does not hear when it is"),
     Mutant("runtime/hub.py", "        if self.missed or room <= 0:", "        if room <= 0:", "after a gap events are sent as if there were none"),
     Mutant("runtime/hub.py", "                share = shares.get(types)\n", "                share = None\n", "a commit costs its events for each reader"),

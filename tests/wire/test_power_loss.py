@@ -44,7 +44,7 @@ import pathlib, sys
 from bunqueue_trio.testing.crash import rounds as crashtest
 crashtest.ENDS, crashtest.DURABLE_SHARES = {"kill": 1}, (0.0,)
 crashtest.STILLBORN, crashtest.STILLBORN_S = 0.7, 0.05  # too short a life to sync anything
-for done in crashtest.rounds(pathlib.Path(sys.argv[1]), 20, 0, power_loss=True):
+for done in crashtest.rounds(pathlib.Path(sys.argv[1]), 40, 3, power_loss=True):
     if done.verdict.breaches or done.verdict.lost:
         break
 print(done.verdict.lost, "lost,", len(done.verdict.breaches), "breaches", done.verdict.breaches[:3])
@@ -52,11 +52,11 @@ print(done.verdict.lost, "lost,", len(done.verdict.breaches), "breaches", done.v
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)  # 2 s a round
+@pytest.mark.timeout(600)  # 3 s a round; one in seven shows it, and with this seed the first
 def test_power_lost_while_the_server_restarts_after_a_kill_is_judged_as_a_power_cut(tmp_path: Path):
     """A kill leaves answered changes that are not synced: what the power takes then was not promised."""
     command = [sys.executable, "-c", RESTARTS_WITHOUT_POWER, str(tmp_path)]
-    done = run_to_its_end(command, within_s=290, cwd=ROOT)
+    done = run_to_its_end(command, within_s=590, cwd=ROOT)
     assert re.search(r"^[1-9]\d* lost, 0 breaches", done.stdout, re.MULTILINE), done.stdout + done.stderr
 
 
