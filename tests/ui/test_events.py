@@ -101,6 +101,26 @@ async def test_pages_tell_each_event_once_in_order(site: Site, bunqueue: Bunqueu
     assert acts == 21
 
 
+async def test_a_page_of_many_acts_ends_and_the_next_ones_have_the_rest(site: Site, bunqueue: Bunqueue) -> None:
+    ids = [await push(bunqueue, "many", str(n)) for n in range(5)]
+    for n in range(260):
+        await trio.sleep(0.1)
+        await bunqueue.server.core.execute(c.Pause(queue=f"q{n}", reason=f"r{n}"), by=By("ana", "here"))
+        if n % 20 == 0:
+            ids.append(await push(bunqueue, "many", str(n)))
+    jobs, told, target = list[str](), list[str](), "/ui/events?since=1h"
+    while target:
+        page = await site.get(target)
+        assert len(rows(page.html)) <= events.ROWS_MAX
+        assert len(page.body) < 100_000
+        jobs += re.findall(r'href="/ui/jobs/([0-9a-f-]+)"', page.html)
+        told += re.findall(r"reason r(\d+)", page.html)
+        more = re.search(r'href="([^"]*)" rel="next"', page.html)
+        target = more[1].replace("&amp;", "&") if more else ""
+    assert jobs == ids[::-1]
+    assert told == [str(n) for n in reversed(range(260))]
+
+
 async def test_events_that_are_rare_are_found_by_looking_further(
     site: Site, bunqueue: Bunqueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
