@@ -45,7 +45,7 @@ from bunqueue_trio.storage.sqlite.opening import (
     sync_directory,
 )
 from bunqueue_trio.storage.sqlite.retention import Pruner, sample
-from bunqueue_trio.storage.sqlite.writing import RECORD_SEPARATOR, counts, write_rows
+from bunqueue_trio.storage.sqlite.writing import counts, write_rows
 from bunqueue_trio.storage.store import Batch, FinishedCounts, Retention, Sampled, Space, StoredEvent, stored_events
 from bunqueue_trio.storage.tally import Tally
 
@@ -350,7 +350,7 @@ class SqliteStore(Audited):
         query = "SELECT last_id, body FROM event_batch WHERE last_id > ? ORDER BY last_id"
         with TRANSLATED:
             for last_id, body in self._reader.execute(query, (event_id,)):
-                events += stored_events(last_id, body.split(RECORD_SEPARATOR), event_id, limit - len(events))
+                events += stored_events(last_id, body, event_id, limit - len(events))
                 size += len(body)
                 if len(events) >= limit or size >= REPLAY_BYTES:
                     break

@@ -100,7 +100,7 @@ async def show(ask: Ask) -> Screen:
     if len(rows) > ROWS_MAX:
         lower = rows[ROWS_MAX - 1].at
         rows = [row for row in rows if row.at >= lower]
-        upto = next((id for id, event in page.events.items() if event.timestamp < lower), page.next or 0)
+        upto = next((place for place, event in page.events.items() if event.timestamp < lower), page.next or 0)
     base = f"/ui/events?{look.query()}"
     more = None if upto is None else f"{base}&{urlencode({'before': f'{upto}-{lower}'})}"
     return Screen(
