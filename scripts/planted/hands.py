@@ -58,6 +58,7 @@ HANDS = [
     Mutant("engine/timeline.py", "wanted = b'\"jobId\":' + encode(job_id)", "wanted = b'\"jobId\":\"%s\"' % job_id.encode()", "what happened to a job with a quote in its id is missed"),
     Mutant("engine/timeline.py", "for _, line in reversed(lines) if wanted in line", "for _, line in lines if wanted in line", "acts of one millisecond stand the wrong way round"),
     Mutant("storage/store.py", "body.split(RS, begin + room)[begin : begin + room]", "body.split(RS)[begin:]", "a page of events is as long as a bulk push"),
+    Mutant("api/downloads.py", "        if await hub.first_kept_id() - 1 > place:\n", "        if False:\n", "a download that has lost its rest says that it is whole"),
     Mutant("storage/store.py", "body.split(RS, begin + room)", "body.split(RS, begin + room - 1)", "the last event of a page has those behind it in it"),
     Mutant("protocol/request.py", "    return {name: value for name, value in said.items() if value is not None}\n", "    return said\n", "what is not said is said to be None"),
     Mutant("engine/timeline.py", "    if begins >= since:\n        return low, low > 0\n", "    if begins >= since:\n        return low, False\n", "a timeline does not say that something is missing"),

@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 import trio
@@ -9,6 +10,7 @@ import trio
 from bunqueue_trio.api.downloads import ROOM_WAIT_S, BrokenOff, event_log, job_list
 from bunqueue_trio.errors import Refused, StoreError
 from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.storage.store import Retention
 from bunqueue_trio.testing.server import Bunqueue
 from tests.operations.test_sisters import Shell
 from tests.ui.night import fail, push
@@ -87,6 +89,10 @@ async def test_all_jobs_of_a_filter_are_written_a_line_each(shell: Shell, bunque
     assert told == [json.loads(line) for line in listed.stdout.splitlines()]
     assert len((await shell("export")).stdout.splitlines()) == 250
     assert (await shell("export", "--tag", "none")).stdout == ""
+    await push(bunqueue, "a", '"\x9b31m\u202ehi"', tags=["odd"])
+    odd = (await shell("export", "--tag", "odd")).stdout
+    assert r"\u009b31m\u202ehi" in odd
+    assert json.loads(odd)["data"] == "\x9b31m\u202ehi"
 
 
 async def test_jobs_are_moved_from_a_shell(shell: Shell, bunqueue: Bunqueue):
@@ -123,6 +129,45 @@ async def test_a_download_waits_for_room_and_breaks_off_without(bunqueue: Bunque
     assert await anext(feed)
     await feed.aclose()
     assert server.buffers.held == 0
+
+
+async def test_a_download_breaks_off_where_events_go_before_they_are_sent(bunqueue: Bunqueue):
+    for n in range(1200):
+        await push(bunqueue, "a", str(n))
+    feed = await event_log(bunqueue.server, "").begun()
+    assert await anext(feed)
+    forget_events(bunqueue)
+    with pytest.raises(BrokenOff, match="not kept any more"):
+        while await anext(feed):
+            pass
+    await feed.aclose()
+
+
+async def test_what_goes_before_the_first_byte_is_no_part_of_a_download(
+    bunqueue: Bunqueue, monkeypatch: pytest.MonkeyPatch
+):
+    for n in range(1200):
+        await push(bunqueue, "a", str(n))
+    replay = bunqueue.server.hub.replay
+
+    async def after_they_went(*args: Any) -> Any:
+        monkeypatch.undo()
+        forget_events(bunqueue)
+        return await replay(*args)
+
+    monkeypatch.setattr(bunqueue.server.hub, "replay", after_they_went)
+    feed = await event_log(bunqueue.server, "").begun()
+    lines = b"".join([part async for part in feed]).splitlines()
+    assert json.loads(lines[-1])["data"] == 1199
+    assert len(lines) < 1200
+    await feed.aclose()
+
+
+def forget_events(bunqueue: Bunqueue) -> None:
+    """Keep the events of the last commit, and no older ones."""
+    store = bunqueue.server.store
+    while store.prune(Retention(10**6, 10**6, 0, 1, 0)):
+        pass
 
 
 async def test_a_download_breaks_off_where_the_disk_cannot_be_read(bunqueue: Bunqueue, monkeypatch: pytest.MonkeyPatch):

@@ -124,15 +124,19 @@ class EventLog(Download):
 
     async def part(self) -> bytes | None:
         """Return the next of them."""
-        hub, wanted = self._server.hub, self._wanted
-        if self._place is None:
-            self._place = max(await hub.first_kept_id() - 1, await hub.place_of(wanted.since))
+        hub, wanted, place = self._server.hub, self._wanted, self._place
+        if place is None:
+            place = max(await hub.first_kept_id() - 1, await hub.place_of(wanted.since))
             self._end = await hub.end_of(wanted.until)
-        if self._place >= self._end:
+        if place >= self._end:
             return None
-        kept, self._place = await hub.replay(
-            self._place, self._end, wanted.queue, wanted.types, wanted.since, wanted.until
-        )
+        kept, reached = await hub.replay(place, self._end, wanted.queue, wanted.types, wanted.since, wanted.until)
+        if await hub.first_kept_id() - 1 > place:
+            if self._place is not None:
+                raise BrokenOff("events that were still to be sent are not kept any more")
+            # Nothing was sent: it begins with what is kept now.
+            return b""
+        self._place = reached
         return b"".join(_line(each.body) for each in kept if is_of(each.body, wanted.job))
 
 

@@ -30,12 +30,11 @@ def export(url: str, token: str | None, wanted: dict[str, Any]) -> None:
     They come as they are looked at, however many there are, and cost the server little at once. Without a filter it is all jobs.
     Exit code 1 when it broke off: what was written is a part then.
     """
-    out = sys.stdout.buffer
     is_any = False
-    for part in _parts(url, token, "export", wanted):
-        out.write(part)
+    for line in _lines(_parts(url, token, "export", wanted)):
+        sys.stdout.write(printable_json(line) + "\n")
         is_any = True
-    out.flush()
+    sys.stdout.flush()
     if not is_any:
         tell_if_unknown(url, token, *wanted.get("queue", ()))
 
