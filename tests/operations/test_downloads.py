@@ -138,8 +138,7 @@ async def test_a_download_breaks_off_where_events_go_before_they_are_sent(bunque
     assert await anext(feed)
     forget_events(bunqueue)
     with pytest.raises(BrokenOff, match="not kept any more"):
-        while await anext(feed):
-            pass
+        [part async for part in feed]
     await feed.aclose()
 
 
