@@ -96,7 +96,7 @@ NEAREST = {
     "core": ("core", "waiting_pulls", "bulk", "bulk_reports", "bulk_dependencies"),
     "half": ("bulk", "bulk_dependencies"),
     "memory": ("memory", "memory_figures"),
-    "new_errors": ("history",),
+    "new_errors": ("history", "new_errors"),
     "waiting": ("core", "waiting_pulls", "waiting", "handing", "quiet", "gone"),
     "hot": ("hot", "hot_ends"),
     "event_stream": ("event_streams",),
