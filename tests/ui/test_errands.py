@@ -105,6 +105,20 @@ async def test_what_forbids_it_to_some_is_said(site: Site, bunqueue: Bunqueue) -
     assert (await site.get(where)).said("2,995 jobs cancelled.")
 
 
+async def test_how_many_would_go_is_told_before_somebody_says_where_to(site: Site, bunqueue: Bunqueue) -> None:
+    await many(bunqueue, 20)
+    await bunqueue.server.core.execute(c.PullBatch(queue="q", count=5))
+    page = await site.get("/ui/act/move-found?queue=q")
+    assert page.status == 200
+    assert page.said("15 jobs would be moved")
+    assert "--move-to" not in page.html
+    page = await site.get("/ui/act/move-found?queue=q&to=other")
+    assert page.said("15 jobs would be moved")
+    assert page.said("bunqueue-trio change --queue q --move-to other")
+    page = await site.get("/ui/act/move-found?queue=q&to=no/name")
+    assert (page.status, page.said("15 jobs would be moved")) == (400, False)
+
+
 async def test_few_are_done_at_once(site: Site, bunqueue: Bunqueue) -> None:
     await many(bunqueue, LARGE)
     done = await begin(site)

@@ -159,7 +159,9 @@ def _fields(act: str, more: Callable[[Form], dict[str, Any]]) -> Callable[[Form,
 
 def _before(act: str, more: Callable[[Form], dict[str, Any]], would: str) -> Looks:
     async def look(ask: Ask, form: Form) -> Preview:
-        fields = _fields(act, more)(form, ask.now) | {"dryRun": True}
+        # Before somebody has said where to, it tells how many could go to any queue.
+        said = {**form, "to": form["to"] or "-"} if "to" in form else form
+        fields = _fields(act, more)(said, ask.now) | {"dryRun": True}
         reply: Any = await ask.server.core.execute(make(c.ActOnJobs, fields), by=ask.by)
         or_more = "" if reply.next is None else " or more"
         says = f"{count(reply.count, 'job')}{or_more} would be {would}{why_not(reply.refused)}"

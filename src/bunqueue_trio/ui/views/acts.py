@@ -34,7 +34,8 @@ async def ask_first(ask: Ask, wrong: str = "") -> Screen:
         wrong = wrong or str(error)
     try:
         action.fields_of(form, ask.now)
-        cli, curl = lines(ask, action, form)
+        if all(form.get(field.name) for field in action.fields if field.is_needed):
+            cli, curl = lines(ask, action, form)
     except Wrong as error:
         # What is no value has no line for a shell.
         wrong = wrong or str(error)
