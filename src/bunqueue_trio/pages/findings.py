@@ -149,12 +149,12 @@ def _unsure(picture: Picture) -> Iterator[Finding]:
 
 
 _REFUSES = {
-    "disk": ("The disk refuses changes", "The disk is full, read-only or broken."),
+    "disk": ("The disk refuses changes", "The disk is full, read-only or broken, or the file is not where it was."),
     "database": ("The database takes no changes", "The database is down, cannot be reached, is full or read-only."),
 }
 """What the queue is on → what is to be said when it takes no changes, and why that is."""
 _REPAIR = {
-    "disk": "Make room on the disk outside of the queue, enlarge it, or mend it: with no room at all nothing can be deleted either.",
+    "disk": "Make room on the disk outside of the queue, enlarge it, or mend it: with no room at all nothing can be deleted either. A file that was moved goes back where it was.",
     "database": "Start the database, or mend the way to it; what it says is above.",
 }
 _GOES_ON = {

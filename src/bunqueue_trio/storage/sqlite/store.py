@@ -27,10 +27,11 @@ from msgspec.json import encode
 from bunqueue_trio.config import INLINE_ROWS_MAX, INLINE_S_MAX, REPLAY_BYTES, SLOW_DISK_S
 from bunqueue_trio.engine.job import Job, Records, State, Trace
 from bunqueue_trio.engine.trails import TrailPage
-from bunqueue_trio.errors import StartupError, StoreBusy, StoreError
+from bunqueue_trio.errors import StartupError, StoreBusy, StoreError, StoreGone
 from bunqueue_trio.storage.rows import FactRow, JobRow, Reader, outcome, record_columns, trace
 from bunqueue_trio.storage.sqlite import records, trails
 from bunqueue_trio.storage.sqlite.auditing import Audited
+from bunqueue_trio.storage.sqlite.held import Held
 from bunqueue_trio.storage.sqlite.log import Log
 from bunqueue_trio.storage.sqlite.meaning import TRANSLATED, is_full
 from bunqueue_trio.storage.sqlite.opening import (
@@ -86,6 +87,7 @@ class SqliteStore(Audited):
         self.path: Path = real(Path(path))
         self._lock = lock(self.path)
         self._connections: list[apsw.Connection] = []
+        self._held: Held | None = None
         try:
             self._open()
         except StartupError:
@@ -146,6 +148,7 @@ class SqliteStore(Audited):
         self._last_fin = self._one("SELECT coalesce(max(fin), 0) FROM finished")
         self._shrinks = self._one("PRAGMA auto_vacuum") == _INCREMENTAL
         sync_directory(self.path.parent)
+        self._held = Held(self.path)
 
     def _connect(self, flags: int) -> apsw.Connection:
         # Absolute: no name, not even ":memory:", means anything but a file.
@@ -266,7 +269,14 @@ class SqliteStore(Audited):
         finally:
             self._writer.set_busy_timeout(0)
 
+    def _look(self) -> None:
+        """Raise ``StoreGone`` where the file is not under its name any more."""
+        assert self._held is not None
+        self._held.look()
+
     def _synchronize(self, batch: Batch) -> None:
+        if self._held is not None and self._held.are_gone:
+            self._look()
         wanted = "FULL" if batch.durable else "NORMAL"
         if wanted != self._synchronous:
             self._writer.execute(f"PRAGMA synchronous={wanted}")
@@ -382,6 +392,7 @@ class SqliteStore(Audited):
 
     def space(self) -> Space:
         """Return how large the file is and what is free; see :class:`Store`."""
+        self._look()
         try:
             disk = os.statvfs(self.path)
             size = self.path.stat().st_size
@@ -408,11 +419,18 @@ class SqliteStore(Audited):
 
     def checkpoint(self, *, restart: bool) -> None:
         """Move the log into the file; see :class:`Store`."""
+        self._look()
         self._log.checkpoint(restart=restart)
 
     def close(self) -> None:
         """Release the file; see :class:`Store`."""
         try:
+            if self._held is not None and self._connections:
+                with suppress(StoreGone):
+                    self._held.look()
+                if self._held.are_gone:
+                    # Who puts the file back wants it.
+                    self._writer.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             while self._connections:
                 self._connections.pop().close()
         finally:
