@@ -30,6 +30,8 @@ HAPPENED: list[Mutant] = [
     Mutant("ui/actions.py", "ask.viewer.role is Role.READ or ask.may(action.command)", "True", "who may work sees buttons that refuse"),
     Mutant("runtime/errands.py", "            while not errand.is_stopped:\n", "            while True:\n", "an act that was stopped goes on"),
     Mutant("runtime/errands.py", "        except (Refused, StoreError) as error:\n            errand.trouble = str(error)\n", "        finally:\n            pass\n", "a disk that refuses ends the server's task"),
+    Mutant("runtime/errands.py", "                if not is_passing or trio.current_time() >= deadline:\n", "                if not is_passing:\n", "an act waits for ever"),
+    Mutant("runtime/errands.py", "                is_passing = not isinstance(error, Refused) or error.retry_after is not None\n", "                is_passing = False\n", "an act ends at the first moment of overload"),
     Mutant("runtime/errands.py", "][:-ERRANDS_KEPT]:", "][:0]:", "all acts that have ended are kept"),
     Mutant("ui/errands.py", "            rest = replace(rest, after=reply.next)\n", "            pass\n", "an act begins anew with each step"),
     Mutant("ui/views/errands.py", "if ask.cannot or not ask.may(c.ActOnJobs):", "if False:", "who only looks stops an act"),

@@ -1,6 +1,6 @@
 """Answers that are made while they are sent, a line of JSON for each job or event: never all of them at once, never a long step.
 
-What is sent is of the moment at which it is looked at. A download that goes wrong breaks off, so that nobody takes a part for the whole.
+What is sent is of the moment at which it is looked at. Parts are made one at a time, with a rest behind each, whoever they are for. A download that goes wrong breaks off, so that nobody takes a part for the whole.
 """
 
 from abc import abstractmethod
@@ -44,34 +44,52 @@ class Download(AsyncIterator[bytes]):
         self._hold = server.buffers.hold()
         """Of the part that is being sent."""
         self._first: bytes | None = None
+        self._place: Any = None
+        """Where the next part begins."""
 
     @abstractmethod
     async def part(self) -> bytes | None:
         """Return some lines, or none of them yet; None: that was all."""
 
     async def begun(self) -> "Download":
-        """Make the first part, so that a request that is refused learns why; return this."""
+        """Make the first part, so that a request that is refused learns why; return this.
+
+        Raises:
+            Refused: it is not to be had, or there is no room for it.
+        """
         self._server.buffers.check(REPLAY_BYTES)
-        self._first = await self.part()
+        async with self._server.core.slices.next():
+            first = await self.part()
+        if first and not self._hold.fit(len(first)):
+            raise errors.BUFFERS_FULL.refuse(retry_after=1)
+        self._first = first
         return self
 
     async def __anext__(self) -> bytes:
+        part, self._first = self._first, None
+        if part:
+            return part
         # Whoever asks for more has sent what it got.
         self._hold.release()
-        part, self._first = self._first, None
-        if not part:
+        size = REPLAY_BYTES
+        while True:
             # Before it is made: that is what costs.
-            await self._wait_room(REPLAY_BYTES)
-        while not part:
+            await self._wait_room(size)
+            place = self._place
             try:
-                part = await self.part()
+                async with self._server.core.slices.next():
+                    part = await self.part()
             except (Refused, StoreError) as error:
                 raise BrokenOff(str(error)) from None
-            await trio.lowlevel.checkpoint()
             if part is None:
                 raise StopAsyncIteration
-        await self._wait_room(len(part))
-        return part
+            if part and self._hold.fit(len(part)):
+                return part
+            if part:
+                # It is made anew when there is room: who waits holds nothing.
+                self._place, size, part = place, len(part), None
+                self._hold.release()
+            await trio.lowlevel.checkpoint()
 
     async def _wait_room(self, size: int) -> None:
         """Wait until others have been sent what they hold; who does not read theirs is cut off meanwhile."""
@@ -92,14 +110,14 @@ class JobList(Download):
 
     def __init__(self, server: Server, wanted: c.FindJobs) -> None:
         super().__init__(server)
-        self._wanted: c.FindJobs | None = replace(wanted, limit=_PAGE)
+        self._place: c.FindJobs | None = replace(wanted, limit=_PAGE)
 
     async def part(self) -> bytes | None:
         """Return the next of them."""
-        if self._wanted is None:
+        if self._place is None:
             return None
-        found: Any = await self._server.core.execute(self._wanted)
-        self._wanted = None if found.next is None else replace(self._wanted, after=found.next)
+        found: Any = await self._server.core.execute(self._place)
+        self._place = None if found.next is None else replace(self._place, after=found.next)
         return b"".join(_line(encode(job)) for job in found.jobs)
 
 

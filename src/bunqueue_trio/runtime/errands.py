@@ -13,6 +13,10 @@ from bunqueue_trio.config import ERRANDS_KEPT, ERRANDS_MAX
 from bunqueue_trio.errors import OVERLOADED, Refused, StoreError
 from bunqueue_trio.runtime.clock import Clock
 
+PATIENCE_S = 600.0
+"""How long an act waits for a server that is overloaded, or a disk that refuses changes: who comes back later may want something else."""
+_PAUSE_S = 1.0
+
 
 class Step(NamedTuple):
     """What a step has done, to how many it was refused, by code, and whether there is more to do."""
@@ -43,7 +47,7 @@ class Errand(Struct):
     refused: dict[str, int] = field(default_factory=dict)
     ended_at: int | None = None
     trouble: str = ""
-    """Why it has ended before its end."""
+    """Why it has ended before its end, or waits now."""
     is_stopped: bool = False
     """Somebody wants it to end."""
 
@@ -86,7 +90,7 @@ class Errands:
     async def _do(self, errand: Errand, step: Does) -> None:
         try:
             while not errand.is_stopped:
-                told = await step()
+                told = await self._patiently(errand, step)
                 errand.done += told.done
                 for code, n in told.refused.items():
                     errand.refused[code] = errand.refused.get(code, 0) + n
@@ -97,3 +101,26 @@ class Errands:
         except (Refused, StoreError) as error:
             errand.trouble = str(error)
         errand.ended_at = self._clock.now()
+
+    async def _patiently(self, errand: Errand, step: Does) -> Step:
+        """Do a step, again and again while it is refused for now; not for ever, and not when somebody stops it.
+
+        Raises:
+            Refused: it is refused for good, or for too long.
+            StoreError: the same of the disk.
+        """
+        deadline = trio.current_time() + PATIENCE_S
+        while True:
+            try:
+                told = await step()
+            except (Refused, StoreError) as error:
+                is_passing = not isinstance(error, Refused) or error.retry_after is not None
+                if not is_passing or trio.current_time() >= deadline:
+                    raise
+                errand.trouble = str(error)
+            else:
+                errand.trouble = ""
+                return told
+            if errand.is_stopped:
+                return Step(0, {}, is_last=False)
+            await trio.sleep(_PAUSE_S)

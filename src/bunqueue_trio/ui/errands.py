@@ -45,6 +45,7 @@ async def begin_if_large(ask: Ask, command: c.ActOnJobs, title: str, done: str) 
 def says(errand: Errand, why: str) -> str:
     """Return how far it is, or what it has done; ``why`` not to some."""
     if errand.ended_at is None:
-        return f"{errand.done:,} of {errand.total:,}{' or more' if errand.is_more else ''} {errand.done_is}{why}"
+        waits = f". It waits, and tries again: {errand.trouble}" if errand.trouble else ""
+        return f"{errand.done:,} of {errand.total:,}{' or more' if errand.is_more else ''} {errand.done_is}{why}{waits}"
     ended = f"{count(errand.done, 'job')} {errand.done_is}{why}."
     return f"{ended} It has ended before its end: {errand.trouble}." if errand.trouble else ended
