@@ -43,11 +43,12 @@ KEPT = [
     Mutant("storage/sqlite/opening.py", "        if has_log(path):\n            raise StartupError(", "        if False:\n            raise StartupError(", "a start deletes the log of a file that is gone"),
     Mutant("runtime/services.py", "            self._journal.note_failure(gone)\n            return\n", "            return\n", "an idle server does not say that its file is gone"),
     Mutant("runtime/services.py", "            self._is_gone = False\n            self._journal.note_answer()\n", "            self._is_gone = False\n", "a file that is back is not noticed"),
+    Mutant("engine/retrying.py", "self._found.pop(job, None) or group_of(job)", "group_of(job)", "who cancels a job of an older version that failed gets no answer"),
     Mutant("engine/configs.py", "        self.note_use(name)\n        known[name] = value\n", "        known[name] = value\n", "settings that were said a minute ago go"),
     Mutant("engine/queue.py", "        if self._configs.idle:\n            self._configs.note_use(name)\n", "", "a queue whose jobs leave no record loses its settings"),
     Mutant("engine/idle.py", " or name in engine.gates", "", "a queue that is paused loses its settings"),
     Mutant("engine/idle.py", "name in brought or ", "", "a queue that a schedule brings jobs to loses its settings"),
-    Mutant("engine/idle.py", "            engine.auto_retries.turn(name, None)\n", "", "what is gone retries dead letters"),
+    Mutant("engine/idle.py", "        engine.auto_retries.turn(name, None)\n", "", "what is gone retries dead letters"),
     Mutant("engine/configs.py", "            self._facts.delete(IDLE, name)\n", "", "a note of a queue outlives its settings"),
     Mutant("runtime/server.py", "self._idle_after, gone = forget_idle(self.engine, self._idle_after, now, self.settings.retention_age_ms)", "gone = list[str]()", "settings that nobody uses stay for ever"),
 ]  # fmt: skip
