@@ -175,7 +175,7 @@ class Server:
             Child("clock watch", looped(self.clock_watch)),
             Child("rates", looped(self.rates)),
             Child("loop lag", looped(LoopLag(core.meters.loop_lag))),
-            Child("history", looped(Minutes(self.note_minute))),
+            Child("history", looped(Minutes(self.note_minute, self.clock))),
             Child("reruns", looped(RerunRunner(core, self.engine, store))),
             Child("auto-retries", looped(AutoRetrier(core, self.engine, store))),
             Child("worker sweep", looped(WorkerSweep(core))),
