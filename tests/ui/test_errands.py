@@ -13,6 +13,7 @@ from bunqueue_trio.protocol.commands.spec import Role
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.errands import Errand, Errands, Step
 from bunqueue_trio.testing.server import Bunqueue
+from bunqueue_trio.ui import doing
 from bunqueue_trio.ui.errands import LARGE
 from tests.ui.night import fail
 from tests.ui.site import Page, Site
@@ -121,6 +122,74 @@ async def test_dead_letters_of_a_queue_are_retried_by_the_thousand(site: Site, b
     await trio.sleep(10)
     assert (await site.get(where)).said("2,000 jobs retried.")
     assert waiting(bunqueue) == 2000
+
+
+async def test_a_queue_is_drained_and_cleaned_by_the_thousand(site: Site, bunqueue: Bunqueue) -> None:
+    await many(bunqueue)
+    assert (await site.get("/ui/act/drain?queue=q")).said("3,000 jobs would be removed.")
+    where = (await begin(site, "drain")).headers["location"]
+    assert where.startswith("/ui/acts/")
+    assert (await site.get(where)).said("of 3,000 removed")
+    await trio.sleep(10)
+    assert (await site.get(where)).said("3,000 jobs removed.")
+    assert waiting(bunqueue) == 0
+    await many(bunqueue)
+    await fail(bunqueue, "q", 1000, "no")
+    where = (await begin(site, "clean", queue="q", state="waiting", older="0s")).headers["location"]
+    await trio.sleep(10)
+    assert (await site.get(where)).said("2,000 jobs removed.")
+    assert (waiting(bunqueue), bunqueue.server.counts()["failed"]) == (0, 1000)
+
+
+async def test_what_is_pushed_meanwhile_keeps_no_drain_going(site: Site, bunqueue: Bunqueue) -> None:
+    await many(bunqueue, 2000)
+    where = (await begin(site, "drain")).headers["location"]
+    for _ in range(50):
+        await many(bunqueue, 1000)
+    await trio.sleep(10)
+    assert (await site.get(where)).said("2,000 jobs removed.")
+    assert waiting(bunqueue) == 50_000
+
+
+async def test_of_very_many_all_are_looked_at_though_none_of_the_first_is_old(
+    site: Site, bunqueue: Bunqueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a page looks at before it acts is a part: it says so, and the act goes to the end."""
+    monkeypatch.setattr(doing, "LOOKED_MAX", 1000)
+    await many(bunqueue, 1000)
+    await trio.sleep(7200)
+    await bunqueue.server.core.execute(
+        c.PushBatch(queue="q", jobs=[JobSpec(data=Raw(b"1"), priority=9) for _ in range(1000)])
+    )
+    assert (await site.get("/ui/act/clean?queue=q&state=waiting&older=1h")).said(
+        "0 jobs of the 1,000 looked at, about 0 B, would be removed."
+    )
+    where = (await begin(site, "clean", queue="q", state="waiting", older="1h")).headers["location"]
+    page = await site.get(where)
+    assert page.said("0 removed")
+    assert "<progress aria-label" in page.html
+    await trio.sleep(10)
+    assert (await site.get(where)).said("1,000 jobs removed.")
+    assert waiting(bunqueue) == 1000
+
+
+async def test_a_drain_that_is_cut_short_says_how_far_it_came(
+    site: Site, bunqueue: Bunqueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of few there is no page of its own: what was done before it was refused is said at once."""
+    await many(bunqueue, 1000)
+    core, execute = bunqueue.server.core, bunqueue.server.core.execute
+    steps = iter(range(10))
+
+    async def refuses(command: c.Command, **more: object) -> object:
+        if isinstance(command, c.Drain) and next(steps) == 2:
+            raise Refused(503, "Storage unavailable", "storage-down")
+        return await execute(command, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(core, "execute", refuses)
+    page = await begin(site, "drain")
+    assert page.said("Storage unavailable; 400 jobs were done before")
+    assert waiting(bunqueue) == 600
 
 
 async def test_what_is_not_known_is_said(site: Site) -> None:
