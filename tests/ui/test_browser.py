@@ -1,13 +1,10 @@
-"""The night story in a real browser: every screen at both widths and in both colours, with and without JavaScript."""
+"""The dashboard in a real browser: every screen at both widths and in both colours, with and without JavaScript, and by keyboard alone."""
 
-import json
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
 import pytest
 
 from bunqueue_trio.engine.fingerprint import fingerprint
@@ -15,14 +12,12 @@ from bunqueue_trio.testing import virtual
 from tests.ui import axe
 from tests.ui.camera import served
 from tests.ui.chromium import CHROMIUM, PATIENCE_S, Browser
-from tests.ui.night import leave_a_past
 from tests.ui.site import Page
 from tests.ui.test_cluster import World
 from tests.ui.test_cluster_findings import NOW, WAITS, WELL
-from tests.ui.test_hostile import HOSTILE
+from tests.ui.troubled import TOKEN, ask, signed_in, troubled
 from tests.wire.server import Server
 
-TOKEN = "secret-token-1"
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(600),  # a browser on a busy machine
@@ -61,70 +56,16 @@ JUDGE = r"""(() => {
   while (texts.nextNode()) {
     const node = texts.currentNode;
     if (node.parentElement.closest(".hidden, .skip, .id, .name, pre, script, option, .payload, .remedy, h1, h2")) continue;
-    for (const word of node.nodeValue.matchAll(/[A-Za-z_]{2,24}/g)) {
+    for (const word of node.nodeValue.matchAll(/[\w:.,]{2,24}/g)) {
       range.setStart(node, word.index); range.setEnd(node, word.index + word[0].length);
       if (new Set([...range.getClientRects()].map((box) => Math.round(box.top))).size > 1) faults.push(`cut: ${word[0]}`);
     }
   }
+  for (const e of document.querySelectorAll(".scroll")) if (e.scrollWidth > e.clientWidth) faults.push(`a column is cut: ${e.getAttribute("aria-label")}`);
   const wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
   if (wide > 0) faults.push(`wider than the window by ${wide}`);
   return [...new Set(faults)];
 })()"""
-
-
-def ask(server: Server) -> httpx.Client:
-    """Who speaks to the server as programs do."""
-    headers = {"Authorization": f"Bearer {TOKEN}"}
-    return httpx.Client(base_url=server.url, headers=headers, trust_env=False, timeout=PATIENCE_S)
-
-
-@contextmanager
-def troubled(directory: Path) -> Iterator[Server]:
-    """A server that asks for a token, with a queue that has died of one error, and a worker that hangs."""
-    leave_a_past(directory / "q.db", "reports", "w-1")
-    with Server(directory / "q.db", {"AUTH_TOKENS": TOKEN}) as running:
-        with ask(running) as api:
-            for n in range(12):
-                api.post("/queues/orders/jobs", json={"data": {"tenant": "acme", "order": n}, "maxAttempts": 1})
-            work(api, 12, "PaymentError: order {} refused")
-            for n in range(3):
-                api.post("/queues/invoices/jobs", json={"data": {"invoice": n, "password": "hunter2"}})
-            api.post(
-                "/schedules",
-                json={"name": "nightly", "queue": "reports", "cron": "30 2 * * *", "timezone": "Europe/Berlin"},
-            )
-            api.post("/schedules/nightly/run")
-            api.post("/schedules/nightly/pause")
-            api.post("/queues/reports/jobs", json={"data": 1, "repeat": {"every": 60_000, "name": "poll"}})
-            api.post(
-                "/workers",
-                json={"workerId": "w-1", "name": "mailer", "queues": ["reports"], "hostname": "web-1.example"},
-            )
-            for text in HOSTILE[:12]:
-                api.post(
-                    "/queues/strange/jobs",
-                    content=json.dumps({"data": {text: text}, "jobId": text[:250], "tags": [text[:500]]}),
-                )
-        yield running
-
-
-def work(api: httpx.Client, count: int, error: str = "") -> None:
-    """Take jobs of the queue that has died as they come, and complete them, or fail them with an error."""
-    for n in range(count):
-        job = api.get("/queues/orders/jobs", params={"timeout": 30_000}).json()
-        body = {"error": error.format(n), "token": job["token"]} if error else {"token": job["token"]}
-        answer = api.post(f"/jobs/{job['job']['id']}/{'fail' if error else 'ack'}", json=body)
-        assert answer.status_code == 200, answer.text
-
-
-@contextmanager
-def signed_in(server: Server, profile: Path) -> Iterator[Browser]:
-    with Browser(profile) as running:
-        running.look(1440)
-        running.go(f"{server.url}/ui")
-        running.run(f"document.getElementById('token').value = {TOKEN!r}; 1")
-        running.click("Sign in")
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -137,94 +78,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def browser(server: Server, tmp_path: Path) -> Iterator[Browser]:
     with signed_in(server, tmp_path / "profile") as running:
         yield running
-
-
-def rerun(browser: Browser, count: int) -> None:
-    """Let the server retry the dead letters of an error, a few first."""
-    browser.click("Rerun, a few first…")
-    browser.run(f"document.getElementById('f-count').value = {count}; 1")
-    browser.click("Rerun, a few first")
-    assert "The rerun is under way" in browser.text()
-
-
-def follow(browser: Browser, link: str, sign: str) -> None:
-    """Press a link that has no words of its own, and wait for the page that has this."""
-    browser.run(f"window.isOld = true; document.querySelector('{link}').click(); 1")
-    browser.until(f"!window.isOld && document.readyState === 'complete' && document.querySelector('{sign}') && 1")
-
-
-def test_the_story_of_a_night(tmp_path: Path) -> None:
-    """From the first finding to the last undo: what somebody does who is woken."""
-    with troubled(tmp_path) as server, ask(server) as api, signed_in(server, tmp_path / "profile") as browser:
-        # What is wrong may be a few seconds old on the first page; it mends itself.
-        browser.until("document.body.innerText.includes('orders: 12 jobs died')")
-        browser.click("Look at the errors")
-        assert "PaymentError: order … refused" in browser.text()
-        follow(browser, ".groups a", ".pairs")
-        assert 'tenant "acme"' in browser.text()
-
-        # Nobody works on the queue yet, so a rerun is refused in words.
-        browser.click("Rerun, a few first…")
-        browser.click("Rerun, a few first")
-        assert "Nobody asks for jobs of queue orders" in browser.text()
-        assert "400" in browser.complaints.pop()
-        browser.click("Leave it")
-        api.post("/workers", json={"workerId": "w-2", "name": "cashier", "queues": ["orders"]})
-        rerun(browser, 3)
-        work(api, 3, "PaymentError: order {} refused")
-        browser.until("document.getElementById('main').innerText.includes('1 of 3 had died again, more than 20 %')")
-        assert "stopped" in browser.text()
-
-        browser.click("Pause…")
-        browser.run("document.getElementById('f-reason').value = 'card service is down'; 1")
-        browser.click("Pause")
-        assert "Paused" in browser.text()
-        assert "card service is down" in browser.text()
-        browser.click("Resume…")
-        browser.click("Resume")
-        assert "orders delivers again." in browser.text()
-
-        browser.go(f"{server.url}/ui/queues/invoices/jobs?state=waiting")
-        follow(browser, ".list .id a", ".why")
-        assert "Nobody asks for jobs of this queue" in browser.text()
-        assert "hunter2" not in browser.run("document.documentElement.outerHTML")
-        browser.click("Cancel…")
-        browser.run("document.getElementById('f-reason').value = 'twice in the books'; 1")
-        browser.click("Cancel")
-        assert "is cancelled." in browser.text()
-
-        # The card service is there again: those that do well bring the others.
-        browser.go(f"{server.url}/ui/errors")
-        follow(browser, '.groups a[href*="/orders?"]', ".pairs")
-        rerun(browser, 3)
-        work(api, 12)
-        browser.until(
-            "document.getElementById('main').innerText.includes('done 12 retried, 0 not ended, 0 died again')"
-        )
-        assert "No dead letter with this error is left." in browser.text()
-
-        follow(browser, 'nav a[href="/ui"]', ".findings")
-        browser.until("document.body.innerText.includes('Worker mailer: none of its 3 jobs ends')")
-        assert "Take its jobs back…" in browser.text()
-        browser.click("Open the worker")
-        assert "web-1.example" in browser.text()
-        assert "× longer than usual" in browser.text()
-        browser.click("Take its jobs back…")
-        browser.click("Take its jobs back")
-        assert "3 jobs taken back." in browser.text()
-
-        browser.click("Storage")
-        assert "Write-ahead log" in browser.text()
-        assert "RETENTION_COMPLETED_MAX" in browser.text()
-
-        browser.click("Actions")
-        follow(browser, '.deeds-cell a[href*="/ui/act/retry?"]', ".act")
-        browser.click("Retry")
-        assert "Nobody asks for jobs of this queue" in browser.text()
-        browser.click("Sign out")
-        assert "One of the server's AUTH_TOKENS" in browser.text()
-        assert browser.complaints == []
-        assert {re.sub(r"(//[^/]*).*", r"\1", url) for url in browser.asked} == {server.url}
 
 
 class Keyboard:

@@ -48,7 +48,7 @@ async def test_an_error_of_several_queues_is_one_row_that_leads_to_them(site: Si
     assert links(page, "/ui/errors/bills?")
 
 
-async def test_what_jobs_are_tried_again_after_is_told_before_any_has_died_of_it(
+async def test_what_jobs_are_tried_again_after_is_there_before_any_has_died_of_it(
     site: Site, bunqueue: Bunqueue
 ) -> None:
     await die(bunqueue, "mails", 2)

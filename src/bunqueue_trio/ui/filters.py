@@ -43,7 +43,7 @@ PARTS = (
     Part("idPrefix", "Id begins with", "--id-prefix"),
     Part("error", "Error has", "--error", hint="a text in the last error"),
     Part("text", "Payload has", "--text", hint="a text as it was sent"),
-    Part("older", "Older than", "--older", "time", "such as 10m or 7d: since the push, or since the end"),
+    Part("older", "Older than", "--older", "time", "such as 10m or 7d"),
     Part("newer", "Newer than", "--newer", "time", "such as 10m or 7d"),
     Part("attempts", "Failed at least", "--attempts", "number", "times"),
     Part("owner", "Worker", "--owner", hint="id or name of who has it"),
