@@ -34,8 +34,10 @@ async def test_the_steps_of_a_drain_are_one_row_and_two_drains_are_two(site: Sit
             await push(bunqueue, "q")
         await bunqueue.server.core.execute(c.Drain(queue="q", limit=1), by=ANA)
         await trio.sleep(pause_s)
+    await push(bunqueue, "r")
+    await bunqueue.server.core.execute(c.Drain(queue="r", limit=1), by=ANA)
     page = await site.get("/ui/actions")
-    assert page.said("4 acts kept; the 4 here are in 2 rows")
+    assert page.said("5 acts kept; the 5 here are in 3 rows")
 
 
 async def test_an_error_is_counted_whole_as_in_the_list_of_errors(
