@@ -44,6 +44,7 @@ KEPT = [
     Mutant("runtime/services.py", "            self._journal.note_failure(gone)\n            return\n", "            return\n", "an idle server does not say that its file is gone"),
     Mutant("runtime/services.py", "            self._is_gone = False\n            self._journal.note_answer()\n", "            self._is_gone = False\n", "a file that is back is not noticed"),
     Mutant("engine/retrying.py", "self._found.pop(job, None) or group_of(job)", "group_of(job)", "who cancels a job of an older version that failed gets no answer"),
+    Mutant("runtime/new_errors.py", "if group.since <= now - NEW_MS]", "]", "an error is new no more after a start"),
     Mutant("engine/configs.py", "        self.note_use(name)\n        known[name] = value\n", "        known[name] = value\n", "settings that were said a minute ago go"),
     Mutant("engine/queue.py", "        if self._configs.idle:\n            self._configs.note_use(name)\n", "", "a queue whose jobs leave no record loses its settings"),
     Mutant("engine/idle.py", " or name in engine.gates", "", "a queue that is paused loses its settings"),

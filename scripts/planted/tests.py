@@ -49,7 +49,7 @@ TESTS = {
         f"tests/ui/test_{name}.py"
         for name in (
             "payload", "access", "actions", "undo", "operating", "hostile", "screens", "incidents", "unsure",
-            "same_in_a_shell", "cluster", "render", "finding_jobs", "events", "roles", "errands",
+            "same_in_a_shell", "cluster", "render", "finding_jobs", "events", "roles", "errands", "errors", "shown_in_part",
         )
     ]
     + ["tests/operations/test_findings.py"],

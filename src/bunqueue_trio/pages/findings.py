@@ -61,6 +61,8 @@ class Finding(Struct, frozen=True, kw_only=True, rename="camel"):
     queue: str | None = None
     job: str | None = None
     schedule: str | None = None
+    worker: str | None = None
+    """Its id."""
     since: int | None = None
     until: int | None = None
     """Of what is over: when it was last the case; null while it is."""

@@ -10,7 +10,7 @@ import trio
 from msgspec import Struct, field
 
 from bunqueue_trio.config import ERRANDS_KEPT, ERRANDS_MAX
-from bunqueue_trio.errors import OVERLOADED, Refused, StoreError
+from bunqueue_trio.errors import TOO_MANY_ACTS, Refused, StoreError
 from bunqueue_trio.runtime.clock import Clock
 
 PATIENCE_S = 600.0
@@ -24,6 +24,8 @@ class Step(NamedTuple):
     done: int
     refused: dict[str, int]
     is_last: bool
+    ending: int = 0
+    """How many of the former their workers are to end first."""
 
 
 Does = Callable[[], Awaitable[Step]]
@@ -44,6 +46,7 @@ class Errand(Struct):
     is_more: bool
     """There were more than that."""
     done: int = 0
+    ending: int = 0
     refused: dict[str, int] = field(default_factory=dict)
     ended_at: int | None = None
     trouble: str = ""
@@ -75,7 +78,7 @@ class Errands:
             Refused: too many are under way.
         """
         if sum(each.ended_at is None for each in self._known.values()) >= ERRANDS_MAX:
-            raise OVERLOADED.refuse(retry_after=1)
+            raise TOO_MANY_ACTS.refuse(ERRANDS_MAX, retry_after=1)
         self._send.send_nowait((errand, step))
         self._known[errand.number] = errand
         for number in [each.number for each in self._known.values() if each.ended_at is not None][:-ERRANDS_KEPT]:
@@ -92,6 +95,7 @@ class Errands:
             while not errand.is_stopped:
                 told = await self._patiently(errand, step)
                 errand.done += told.done
+                errand.ending += told.ending
                 for code, n in told.refused.items():
                     errand.refused[code] = errand.refused.get(code, 0) + n
                 if told.is_last:
