@@ -129,7 +129,6 @@ NOT_COMMITTED = Fault(
 )
 OVERLOADED = Fault(503, "Server is overloaded: more changes are waiting than can be committed", "overloaded")
 TOO_MANY_WAITS = Fault(503, "Server is overloaded: too many pulls and waits for jobs at once", "too-many-waits")
-TOO_MANY_ACTS = Fault(503, "{} large acts are under way: wait until one has ended, or stop one", "too-many-acts")
 STANDBY = Fault(503, "This server waits to take over: another one leads", "standby")
 BUFFERS_FULL = Fault(503, "Server is overloaded: too many large requests and answers at once", "buffers-full")
 TOO_MANY_CONNECTIONS = Fault(503, "Too many connections", "too-many-connections")

@@ -10,9 +10,10 @@ import trio
 from msgspec import Struct, field
 
 from bunqueue_trio.config import ERRANDS_KEPT, ERRANDS_MAX
-from bunqueue_trio.errors import TOO_MANY_ACTS, Refused, StoreError
+from bunqueue_trio.errors import OVERLOADED, Fault, Refused, StoreError
 from bunqueue_trio.runtime.clock import Clock
 
+TOO_MANY_ACTS = Fault(503, "{} large acts are under way: wait until one has ended, or stop one", OVERLOADED.code)
 PATIENCE_S = 600.0
 """How long an act waits for a server that is overloaded, or a disk that refuses changes: who comes back later may want something else."""
 _PAUSE_S = 1.0
