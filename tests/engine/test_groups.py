@@ -1,5 +1,6 @@
 """Groups of dead letters: what is counted, what is shown of them, and that a page of them is bounded."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ from msgspec import Raw
 
 from bunqueue_trio.engine import groups
 from bunqueue_trio.engine.fingerprint import fingerprint
+from bunqueue_trio.engine.ranking import DeadGroups
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.storage import rows
@@ -90,6 +92,25 @@ def test_pages_go_on_behind_the_last_group(bench: Bench):
     for wrong in ("", "3", "3,xyz", f"-1,{page.groups[0].fingerprint}"):
         with pytest.raises(Refused, match="after must be"):
             told(bench, after=wrong)
+
+
+def test_a_page_looks_at_no_more_groups_than_it_shows(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    for n in range(40):
+        die(bench, f"no {chr(97 + n % 26) * (1 + n // 26)}")
+    looked = []
+    ranks = DeadGroups.ranks
+
+    def noted(*args: Any) -> Iterator[tuple[int, str]]:
+        for rank in ranks(*args):
+            looked.append(rank)
+            yield rank
+
+    monkeypatch.setattr(DeadGroups, "ranks", noted)
+    monkeypatch.delattr(DeadGroups, "sizes")
+    page = bench.do(c.DeadGroups(limit=3))
+    assert (len(page.groups), page.total) == (3, 40)
+    assert len(told(bench, limit=3, after=page.next)) == 3
+    assert len(looked) == 8
 
 
 def test_a_page_ends_after_a_bounded_number_of_looks(bench: Bench, monkeypatch: pytest.MonkeyPatch):
