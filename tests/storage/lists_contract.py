@@ -5,6 +5,7 @@ import pytest
 from bunqueue_trio.config import REPLAY_BYTES
 from bunqueue_trio.engine.fingerprint import fingerprint
 from bunqueue_trio.engine.job import Cancelled, Job, Note, Options, State
+from bunqueue_trio.engine.ranking import FIRST
 from bunqueue_trio.storage.store import Store
 from tests.storage.ledger import NOW, Ledger, ended, facts, keep, make_job
 from tests.storage.store_contract import Place, StoreSuite
@@ -167,7 +168,7 @@ def grouped(store: Store, queue: str | None) -> dict[str, dict[str, int]]:
     found = {key: store.dead_groups.where(key, queue) for key in store.dead_groups.sizes(queue)}
     ranks = sorted((-sum(where.values()), key) for key, where in found.items())
     for some in (1, 2, 9):
-        assert list(store.dead_groups.ranks(queue, None, some)) == ranks
+        assert list(store.dead_groups.ranks(queue, FIRST, some)) == ranks
     assert [list(store.dead_groups.ranks(queue, rank, 1)) for rank in ranks] == [
         ranks[n + 1 :] for n in range(len(ranks))
     ]

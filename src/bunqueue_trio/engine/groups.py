@@ -18,6 +18,7 @@ from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.fingerprint import CANCELLED, fingerprint, work_of
 from bunqueue_trio.engine.job import Job, State, weight
 from bunqueue_trio.engine.lookup import reason_of
+from bunqueue_trio.engine.ranking import FIRST
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.groups import ErrorGroup, GroupExample, InCommon
 
@@ -64,7 +65,7 @@ def groups_page(engine: Engine, queue: str | None, after: str | None, limit: int
     Raises:
         Refused: ``after`` is no cursor.
     """
-    place = None
+    place = FIRST
     if after is not None:
         found = _PLACE.fullmatch(after)
         if found is None:
@@ -74,7 +75,7 @@ def groups_page(engine: Engine, queue: str | None, after: str | None, limit: int
     total = dead.count(queue) + sum(not dead.size(queue, key) for key in tried)
     # One more, for whether there is one. To sort all of very many groups would take long.
     both = ((-n - dead.size(queue, key), key) for key, n in tried.items())
-    again = nsmallest(limit + 1, both if place is None else (rank for rank in both if rank > place))
+    again = nsmallest(limit + 1, (rank for rank in both if rank > place))
     only_dead = (rank for rank in dead.ranks(queue, place, limit + 1) if rank[1] not in tried)
     order = list(islice(merge(only_dead, again), limit + 1))
     told: list[ErrorGroup] = []

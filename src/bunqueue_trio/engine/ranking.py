@@ -1,34 +1,70 @@
 """How many dead letters died of each error, in each queue and in all: kept as they change, so that the largest groups are found at once."""
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from itertools import islice
 from typing import Any
-
-from bunqueue_trio.engine.line import Line
 
 Rank = tuple[int, str]
 """How many died of an error, below zero, so that the largest group comes first; and the error's fingerprint."""
 
+FIRST: Rank = (-sys.maxsize, "")
+"""Before all groups."""
+
+
+# Fingerprints are hexadecimal, and as likely to begin with one pair as with another: of 100,000 groups of a size 400 are together.
+_PREFIX = 2
+
 
 class Ranking:
-    """The errors of a queue, or of all, the largest group first; none is empty."""
+    """The errors of a queue, or of all, the largest group first; none is empty.
 
-    __slots__ = ("line", "sizes")
+    A change is to cost little, since a batch may bring thousands. So they are not in order, but few are together where one
+    looks for the next: those of a size whose fingerprints begin alike.
+    """
 
-    def __init__(self, sizes: Mapping[str, int] | None = None) -> None:
-        self.sizes: dict[str, int] = dict(sizes or {})
-        self.line: Line[Rank] = Line(tuple)
-        self.line.fill([(-n, key) for key, n in self.sizes.items()])
+    __slots__ = ("_shelves", "sizes")
+
+    def __init__(self) -> None:
+        self.sizes: dict[str, int] = {}
+        self._shelves: dict[int, dict[str, set[str]]] = {}
+        """By size, and by what they begin with; none is empty."""
 
     def add(self, key: str, n: int) -> None:
         """Count ``n`` more of an error; fewer, if it is negative."""
-        before = self.sizes.pop(key, 0)
+        before, begin = self.sizes.get(key, 0), key[:_PREFIX]
         if before:
-            self.line.remove((-before, key))
-        if before + n:
-            self.sizes[key] = before + n
-            self.line.add((-before - n, key))
+            shelf = self._shelves[before]
+            some = shelf[begin]
+            some.remove(key)
+            if not some:
+                del shelf[begin]
+                if not shelf:
+                    del self._shelves[before]
+        after = before + n
+        if after:
+            self.sizes[key] = after
+            shelf = self._shelves.setdefault(after, {})
+            if begin in shelf:
+                shelf[begin].add(key)
+            else:
+                shelf[begin] = {key}
+        elif before:
+            del self.sizes[key]
+
+    def behind(self, place: Rank, some: int) -> list[Rank]:
+        """Return the first ``some`` groups behind a place."""
+        found: list[Rank] = []
+        for size in sorted(self._shelves, reverse=True):
+            if -size < place[0]:
+                continue
+            shelf, last = self._shelves[size], place[1] if -size == place[0] else ""
+            for begin in sorted(shelf):
+                if begin >= last[:_PREFIX]:
+                    found += [(-size, key) for key in sorted(shelf[begin]) if key > last]
+                    if len(found) >= some:
+                        return found[:some]
+        return found
 
 
 class DeadGroups:
@@ -37,21 +73,20 @@ class DeadGroups:
     def __init__(
         self, grouped: Mapping[tuple[str, str], int], changing: AbstractContextManager[Any] | None = None
     ) -> None:
-        """Begin with these, by queue and fingerprint; each of them is more than 0."""
+        """Begin with these, by queue and fingerprint."""
         self.changing: AbstractContextManager[Any] = nullcontext() if changing is None else changing
         self._where: dict[str, dict[str, int]] = {}
         """How many each queue has of an error."""
-        queues: dict[str, dict[str, int]] = {}
-        for (queue, key), n in grouped.items():
-            queues.setdefault(queue, {})[key] = n
-            self._where.setdefault(key, {})[queue] = n
-        self._queues = {queue: Ranking(sizes) for queue, sizes in queues.items()}
-        self._all = Ranking({key: sum(found.values()) for key, found in self._where.items()})
+        self._queues: dict[str, Ranking] = {}
+        self._all = Ranking()
+        self.add(grouped)
 
     def add(self, grouped: Mapping[tuple[str, str], int]) -> None:
         """Count some more by queue and fingerprint, or fewer; the caller holds ``changing``."""
         for (queue, key), n in grouped.items():
-            ranking = self._queues.setdefault(queue, Ranking())
+            ranking = self._queues.get(queue)
+            if ranking is None:
+                ranking = self._queues[queue] = Ranking()
             ranking.add(key, n)
             self._all.add(key, n)
             where = self._where.setdefault(key, {})
@@ -64,18 +99,16 @@ class DeadGroups:
             if not ranking.sizes:
                 del self._queues[queue]
 
-    def ranks(self, queue: str | None, behind: Rank | None, some: int) -> Iterator[Rank]:
+    def ranks(self, queue: str | None, place: Rank, some: int) -> Iterator[Rank]:
         """Iterate over the groups of a queue, of None all, behind a place, the largest first; ``some`` are looked up at a time."""
         while True:
             with self.changing:
                 ranking = self._all if queue is None else self._queues.get(queue)
-                if ranking is None:
-                    return
-                found = list(islice(ranking.line if behind is None else ranking.line.after(behind), some))
+                found = [] if ranking is None else ranking.behind(place, some)
             if not found:
                 return
             yield from found
-            behind = found[-1]
+            place = found[-1]
 
     def count(self, queue: str | None) -> int:
         """Return how many groups a queue has, of None all have."""

@@ -25,7 +25,7 @@ class Tally:
         self._queues.fill(list({queue for queue, _ in counted}))
         # By a thread, while the event loop looks.
         self._changing = threading.Lock()
-        self.dead_groups: DeadGroups = DeadGroups({place: n for place, n in grouped.items() if n}, self._changing)
+        self.dead_groups: DeadGroups = DeadGroups(grouped, self._changing)
         self.totals: Counter[str] = Counter(dict.fromkeys(_STATES, 0))
         for (_, state), n in counted.items():
             self.totals[state] += n
