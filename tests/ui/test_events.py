@@ -79,6 +79,7 @@ async def test_what_is_no_window_is_refused_in_words(site: Site, query: str, say
     assert page.said(says)
 
 
+@pytest.mark.thorough
 async def test_pages_tell_each_event_once_in_order(site: Site, bunqueue: Bunqueue) -> None:
     ids = []
     for n in range(2100):
@@ -101,6 +102,7 @@ async def test_pages_tell_each_event_once_in_order(site: Site, bunqueue: Bunqueu
     assert acts == 21
 
 
+@pytest.mark.thorough
 async def test_events_that_are_rare_are_found_by_looking_further(
     site: Site, bunqueue: Bunqueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -259,6 +261,7 @@ async def test_events_are_saved_as_a_file_a_line_each(site: Site, bunqueue: Bunq
     assert (await site.get("/ui/export/events?since=25:00")).status == 400
 
 
+@pytest.mark.thorough
 async def test_jobs_of_a_filter_are_saved_as_a_file_a_line_each(site: Site, filled: list[str]) -> None:
     page = await site.get("/ui/jobs?idPrefix=0")
     link = re.search(r'href="(/ui/export/jobs[^"]*)"', page.html)
