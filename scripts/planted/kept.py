@@ -22,6 +22,7 @@ KEPT = [
     Mutant("engine/ranking.py", " if key > last]", "]", "the last groups of a page come again"),
     Mutant("engine/ranking.py", "if -size < place[0]:", "if -size <= place[0]:", "of a size only those on one page are listed"),
     Mutant("engine/ranking.py", "            some.remove(key)\n", "            pass\n", "a group stays at its place when it grows"),
+    Mutant("engine/ranking.py", "                del shelf[begin]\n                if", "                if", "shelves of nothing are kept"),
     Mutant("engine/ranking.py", "            if not where:\n                del self._where[key]\n", "", "an error that nobody has is kept"),
     Mutant("engine/groups.py", "queue if retrying else NOBODY", "queue", "a group without dead letters is listed unasked"),
     Mutant("engine/commands/report.py", "if run_at is None or failure.error != self._last:", "if run_at is None:", "what many are tried again after is found out in one step"),
