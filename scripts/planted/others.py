@@ -330,7 +330,7 @@ OTHERS = [
     Mutant("runtime/journal.py", "                        has_let_pass, done = True, self._taken()\n", "                        break\n", "small requests wait for the large one that came after them"),
     Mutant("storage/sqlite/writing.py", "return ended, Counter((row.queue, row.fingerprint)", "return ended, Counter((row.queue, '')", "a death counts in no group before the next start"),
     Mutant("storage/sqlite/retention.py", "Counter({(queue, key): -n", "Counter({(queue, key): 0 * n", "what retention deletes counts in its group"),
-    Mutant("storage/tally.py", "            if not groups[fingerprint]:\n", "            if False:\n", "groups of none stay"),
+    Mutant("engine/ranking.py", "        elif before:\n            del self.sizes[key]\n", "", "groups of none stay"),
     Mutant("runtime/core.py", "reply.scanned < LOOKED_MAX", "True", "a call that finds nothing looks at everything"),
     Mutant("runtime/slices.py", "            await trio.sleep_until(self._rests_until)\n", "", "nobody is served between two slices"),
     Mutant("runtime/slices.py", "min(REST * (ended - began), REST_MAX_S)", "REST * (ended - began)", "who acts on many jobs waits for four times as long as a slow disk"),

@@ -35,7 +35,9 @@ def test_what_is_dead_and_what_is_tried_again_are_one_group(bench: Bench):
     assert told(bench) == [("refused by …", 1, 2, first + 50), ("too late", 0, 1, first + 100)]
     assert told(bench, "q") == [("refused by …", 1, 1, first + 100), ("too late", 0, 1, first + 100)]
     assert told(bench, "other") == [("refused by …", 0, 1, first + 50)]
-    [group, late] = bench.do(c.DeadGroups(retrying=True)).groups
+    page = bench.do(c.DeadGroups(retrying=True))
+    [group, late] = page.groups
+    assert page.total == 2
     assert (group.queues, group.retrying_queues) == ({"q": 1}, {"q": 1, "other": 1})
     assert (late.queues, late.example.reason, late.example.error, late.common.sampled) == (
         {},

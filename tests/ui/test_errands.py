@@ -191,6 +191,7 @@ async def test_few_are_done_at_once(site: Site, bunqueue: Bunqueue) -> None:
     assert (await site.follow(done)).said("1,000 jobs made dead letters.")
 
 
+@pytest.mark.thorough
 async def test_dead_letters_of_a_queue_are_retried_by_the_thousand(site: Site, bunqueue: Bunqueue) -> None:
     for _ in range(2):
         await many(bunqueue, 1000)

@@ -58,11 +58,18 @@ class Retrying(dict[str, RetryGroup]):
             if not group.queues:
                 del self[key]
 
-    def counts(self, queue: str | None) -> dict[str, Mapping[str, int]]:
-        """Return how many there are by fingerprint and queue, of one queue or of all."""
+    def sizes(self, queue: str | None) -> dict[str, int]:
+        """Return how many there are by fingerprint, of one queue or of all."""
         if queue is None:
-            return {key: group.queues for key, group in self.items()}
-        return {key: {queue: group.queues[queue]} for key, group in self.items() if queue in group.queues}
+            return {key: sum(group.queues.values()) for key, group in self.items()}
+        return {key: group.queues[queue] for key, group in self.items() if queue in group.queues}
+
+    def where(self, key: str, queue: str | None) -> Mapping[str, int]:
+        """Return how many there are of an error in each queue, or in the one."""
+        group = self.get(key)
+        if group is None:
+            return {}
+        return group.queues if queue is None else {queue: group.queues[queue]} if queue in group.queues else {}
 
     def of(self, key: str, queue: str | None) -> Iterator[Job]:
         """Iterate over those of an error, of one queue or of all, the next to be tried first; nothing may change meanwhile."""

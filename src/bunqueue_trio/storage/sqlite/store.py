@@ -26,6 +26,7 @@ from msgspec.json import encode
 
 from bunqueue_trio.config import INLINE_ROWS_MAX, INLINE_S_MAX, REPLAY_BYTES, SLOW_DISK_S
 from bunqueue_trio.engine.job import Job, Records, State, Trace
+from bunqueue_trio.engine.ranking import DeadGroups
 from bunqueue_trio.engine.trails import TrailPage
 from bunqueue_trio.errors import StartupError, StoreBusy, StoreError, StoreGone
 from bunqueue_trio.storage.rows import FactRow, JobRow, Reader, outcome, record_columns, trace
@@ -331,13 +332,10 @@ class SqliteStore(Audited):
         with TRANSLATED:
             return records.page(self._reader, self._rows, queue, state, before, limit, fingerprint, oldest=oldest)
 
-    def groups(self, queue: str | None) -> dict[str, dict[str, int]]:
-        """Return how many died of each error; see :class:`Store`."""
-        return self._tally.groups(queue)
-
-    def grouped_of(self, queue: str, keys: Iterable[str]) -> int:
-        """Return how many are in these groups; see :class:`Store`."""
-        return self._tally.grouped_of(queue, keys)
+    @property
+    def dead_groups(self) -> DeadGroups:
+        """The groups of all dead letters; see :class:`Store`."""
+        return self._tally.dead_groups
 
     def is_grouped(self, queue: str) -> bool:
         """Return whether its groups add up; see :class:`Store`."""
