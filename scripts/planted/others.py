@@ -311,6 +311,7 @@ OTHERS = [
     Mutant("runtime/journal.py", "return late or self.failing is not None", "return self.failing is not None", "lists wait for a commit that hangs"),
     Mutant("api/session.py", "if begun is not None and type(begun.command) in LISTS:", "if False:", "a list over a WebSocket is refused as the disk begins to refuse"),
     Mutant("storage/sqlite/log.py", "with self._turn, TRANSLATED", "with TRANSLATED", "two that move the log refuse each other"),
+    Mutant("cli/__init__.py", "        gc.freeze()\n        gc.enable()\n", "        gc.freeze()\n", "who reads a module leaves the collector off"),
     Mutant("storage/sqlite/store.py", "if ended - begun > INLINE_S_MAX:", "if False:", "a slow disk stops the loop, a slice at a time"),
     Mutant("storage/sqlite/store.py", "or time.monotonic() < self._slow_until", "", "a slow disk stops the loop for a slice of each batch"),
     Mutant("runtime/picture.py", "[*islice(queue.active, LONGEST)]", "[*queue.active][-LONGEST:]", "a stuck job is nowhere told of"),

@@ -42,7 +42,7 @@ TESTS = {
         "tests/stream/test_first_slow_request.py",
     ],
     "cli": [
-        "tests/operations/test_one_word.py", "tests/operations/test_sisters.py", "tests/operations/test_findings.py",
+        "tests/operations/test_reading.py", "tests/operations/test_one_word.py", "tests/operations/test_sisters.py", "tests/operations/test_findings.py",
         "tests/ui/test_same_in_a_shell.py",
     ],
     "ui": [
