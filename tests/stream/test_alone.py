@@ -158,24 +158,37 @@ async def test_who_says_nothing_more_is_ended_in_time(alone: Alone) -> None:
     assert not world.http._connections
 
 
-async def test_it_is_served_when_the_loop_fails_whatever_it_waits_for(
+async def test_who_waits_for_a_commit_when_the_loop_fails_is_served_before_it_is_back(
     alone: Alone, monkeypatch: pytest.MonkeyPatch, logs: list[dict[str, Any]]
 ) -> None:
     world, client = await alone()
     other = await world.connect()
+    # Who comes counts as who has asked.
+    for _ in range(3):
+        put(client, PUSH)
+        assert status(await answer(client)) == 200
+    assert len(world.poller.watched) == 1
 
     def broken(most: int) -> Any:
         raise ValueError("planted")
 
     async with world.server.journal.disk:
-        put(client, PUSH)
-        await trio.testing.wait_all_tasks_blocked()
-        with monkeypatch.context() as patch:
-            patch.setattr(world.poller, "ready", broken)
-            put(other, PULL)
+        for each in (client, other):
+            put(each, PUSH)
             await trio.testing.wait_all_tasks_blocked()
-    assert world.http.loop.restarts == 1
+        for _ in range(2):  # the second restart comes after a pause
+            with monkeypatch.context() as patch:
+                patch.setattr(world.poller, "ready", broken)
+                third = await world.connect()
+                put(third, PULL)
+                await trio.testing.wait_all_tasks_blocked()
+    assert world.http.loop.restarts == 2
     assert [status(await answer(each)) for each in (client, other)] == [200, 200]
+    for each in (client, other):
+        put(each, PUSH)
+        assert status(await answer(each)) == 200
+    assert not world.hot._runs
+    await trio.sleep(1)
     for each in (client, other) * 3:
         put(each, PUSH)
         assert status(await answer(each)) == 200

@@ -323,7 +323,7 @@ class HotLoop:
         connection.idle, connection.deadline = True, self._shared.now + self._shared.keep_alive_s
         if parked.is_alone:
             self._wake(parked)
-        elif not parked.is_watched and not self._watch(parked):
+        elif not (self._runs and (parked.is_watched or self._watch(parked))):
             self._leave(parked, connection.serve_next)
 
     def _watch(self, parked: _Parked) -> bool:
