@@ -132,6 +132,8 @@ class History:
                     continue
                 counts = counted[event.queue] = [*_NOTHING]
             counts[place] += 1
+        if not batch.finished:
+            return
         runs = self._runs
         self.errors.note(batch.finished)
         for row in batch.finished:

@@ -15,6 +15,7 @@ import os
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -165,8 +166,9 @@ class SqliteStore(Audited):
             StartupError: the file is damaged.
         """
         with self._sound("job") as connection:
-            yield from self._rows.unfinished(connection.execute(_LOAD))
+            jobs = self._rows.unfinished(connection.execute(_LOAD))
         self._writer.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
+        return jobs
 
     def load_facts(self) -> Iterable[FactRow]:
         """Return every fact; see :class:`Store`.
@@ -179,17 +181,26 @@ class SqliteStore(Audited):
 
     @contextmanager
     def _sound(self, table: str) -> Iterator[apsw.Connection]:
-        """Yield a connection that reads ``table``, after a look whether it is damaged."""
+        """Yield a connection that reads ``table``, while a thread looks whether it is damaged: what was read counts when the block has ended."""
         try:
             # Without a mutex, which each value of each row would take: nobody else uses this connection.
-            with closing(self._connect(apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_NOMUTEX)) as connection:
-                # Finds damage that would still be read as rows: in a wrong order, of a wrong type, or too few of them.
-                for (finding,) in connection.execute(f"PRAGMA quick_check({table})"):
-                    if finding != "ok":
-                        raise ValueError(finding)
-                yield connection
+            reading = self._connect(apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_NOMUTEX)
+            with ThreadPoolExecutor(1) as beside, closing(reading) as connection:
+                looking = beside.submit(self._look_for_damage, table)
+                try:
+                    yield connection
+                finally:
+                    # What is damaged may be read as anything, or not at all: this says why.
+                    looking.result()
         except (apsw.Error, ValueError, LookupError) as error:
             raise StartupError(f"{self.path}: is damaged: {_one_line(error)}") from None
+
+    def _look_for_damage(self, table: str) -> None:
+        """Raise ``ValueError`` for damage that would still be read as rows: in a wrong order, of a wrong type, or too few of them."""
+        with closing(self._connect(apsw.SQLITE_OPEN_READONLY)) as connection:
+            for (finding,) in connection.execute(f"PRAGMA quick_check({table})"):
+                if finding != "ok":
+                    raise ValueError(finding)
 
     def commit(self, batch: Batch) -> None:
         """Write ``batch`` in one transaction; see :class:`Store`."""
