@@ -31,7 +31,7 @@ TESTS = {
         "tests/stream/test_weight.py", "tests/ui/test_access.py", "tests/stream/test_named_events.py",
         "tests/stream/test_reported.py", "tests/stream/test_hot.py", "tests/stream/test_hot_ends.py",
         "tests/operations/test_downloads.py", "tests/ui/test_events.py",
-        "tests/runtime/test_bulk.py", "tests/doors/test_by_number.py", "tests/stream/test_rounds.py",
+        "tests/runtime/test_bulk.py", "tests/runtime/test_large_reader.py", "tests/stream/test_gone.py", "tests/doors/test_by_number.py", "tests/stream/test_rounds.py",
     ],
     "config": ["tests/operations/test_spelling.py", "tests/operations/test_config.py"],
     "doors": ["tests/doors"],
