@@ -60,6 +60,6 @@ KEPT = [
     Mutant("engine/idle.py", " or name in engine.gates", "", "a queue that is paused loses its settings"),
     Mutant("engine/idle.py", "name in brought or ", "", "a queue that a schedule brings jobs to loses its settings"),
     Mutant("engine/idle.py", "        engine.auto_retries.turn(name, None)\n", "", "what is gone retries dead letters"),
-    Mutant("engine/configs.py", "            self._facts.delete(IDLE, name)\n", "", "a note of a queue outlives its settings"),
+    Mutant("engine/configs.py", "            self.names.remove(name)\n            self.note_use(name)\n", "            self.names.remove(name)\n", "a note of a queue outlives its settings"),
     Mutant("runtime/server.py", "self._idle_after, gone = forget_idle(self.engine, self._idle_after, now, age)", "gone = list[str]()", "settings that nobody uses stay for ever"),
 ]  # fmt: skip

@@ -348,7 +348,7 @@ OTHERS = [
     Mutant("runtime/core.py", "reply.scanned < LOOKED_MAX", "True", "a call that finds nothing looks at everything"),
     Mutant("runtime/slices.py", "            await trio.sleep_until(self._rests_until)\n", "", "nobody is served between two slices"),
     Mutant("runtime/slices.py", "min(REST * (ended - began), REST_MAX_S)", "REST * (ended - began)", "who acts on many jobs waits for four times as long as a slow disk"),
-    Mutant("runtime/core.py", "            due += pause\n", "", "an act knows of no rate"),
+    Mutant("runtime/core.py", "due := due + pause", "due", "an act knows of no rate"),
     Mutant("runtime/core.py", " and type(begun.command) not in SLICED:", ":", "who takes back a pull takes back what is half done"),
     Mutant("runtime/slices.py", "refused.get(code, 0) + n", "n", "what is refused counts for the last slice only"),
     Mutant("runtime/slices.py", "or left <= 0", "or left < 0", "a slice of nothing"),

@@ -32,7 +32,7 @@ def retrying(*errors: str) -> Retrying:
     return groups
 
 
-def test_slow_errors_are_told_some_in_each_look_the_newest_first(monkeypatch: pytest.MonkeyPatch):
+def test_each_look_tells_of_some_slow_errors_the_newest_first(monkeypatch: pytest.MonkeyPatch):
     slow = [f"Err {word(n)} " + "a-" * 190 + "\n" + "x\n" * 450 for n in range(15)]
     groups, made = retrying(*slow), list[str]()
 
@@ -58,13 +58,13 @@ def test_slow_errors_are_told_some_in_each_look_the_newest_first(monkeypatch: py
     }
 
 
-def test_short_errors_are_told_many_at_once():
+def test_a_look_tells_of_many_short_errors_at_once():
     errors = NewErrors()
     errors.note_tried(retrying(*(f"no {word(n)}" for n in range(30))))
     assert len(errors.told(())) == 30
 
 
-def test_of_very_many_the_newest_are_told():
+def test_of_very_many_it_tells_of_the_newest():
     groups, errors = retrying(*(f"no {word(n)}" for n in range(SEEN_MAX + 100))), NewErrors()
     for _ in range(40):
         errors.note_tried(groups)

@@ -170,7 +170,7 @@ async def test_an_act_that_is_refused_for_now_is_answered_so(
     assert (refused.status, refused.said("Server is overloaded")) == (503, True)
 
 
-async def test_how_many_would_go_is_told_before_somebody_says_where_to(site: Site, bunqueue: Bunqueue) -> None:
+async def test_the_page_says_how_many_would_go_before_somebody_says_where_to(site: Site, bunqueue: Bunqueue) -> None:
     await many(bunqueue, 1000)
     await bunqueue.server.core.execute(c.PullBatch(queue="q", count=5))
     page = await site.get("/ui/act/move-found?queue=q")

@@ -57,7 +57,9 @@ async def serve(
         server.engine.facts.load(server.store.load_facts())
         server.engine.load(server.store.load(), server.clock.now())
         server.history.load(server.engine.figures)
-        server.history.errors.load([*server.store.dead_groups.sizes(None), *old_ones(server.engine.retrying, server.clock.now())])
+        server.history.errors.load(
+            [*server.store.dead_groups.sizes(None), *old_ones(server.engine.retrying, server.clock.now())]
+        )
     except BaseException as error:
         # What cannot be read is left as it is, log and all.
         server.store.close()

@@ -11,7 +11,6 @@ answered, so both are right.
 """
 
 import math
-import os
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -401,12 +400,8 @@ class SqliteStore(Audited):
 
     def space(self) -> Space:
         """Return how large the file is and what is free; see :class:`Store`."""
-        self._look()
-        try:
-            disk = os.statvfs(self.path)
-            size = self.path.stat().st_size
-        except OSError as error:
-            raise StoreError(f"{self.path}: {error.strerror}") from error
+        assert self._held is not None
+        size, disk = self._held.sizes()
         with TRANSLATED:
             [(free,)] = self._reader.execute("PRAGMA freelist_count").fetchall()
         free_bytes = int(free) * self._page_bytes  # type: ignore[arg-type]  # of a count
