@@ -72,10 +72,6 @@ class Operator(Actor):
                 state, grace = rng.choice(("waiting", "delayed", "waiting-children")), rng.choice((0, 5000))
                 await self.ask(peer, "Clean", queue=queue, state=state, grace=grace)
             elif rng.random() < 0.2:
-                about = rng.choice(({"queue": [queue]}, {"queue": [queue], "state": "delayed"}))
-                to = rng.choice(self.stage.queues)
-                await self.ask(peer, "ActOnJobs", filter=about, action="move", to=to, limit=rng.choice((1, 3, 100)))
-            elif rng.random() < 0.2:
                 await self.settle(peer)
             elif rng.random() < 0.2:
                 cmds = ("QuietWorker", "UnquietWorker", "ReleaseWorker", "UnregisterWorker", "Heartbeat")
