@@ -94,6 +94,8 @@ class Keyboard:
             )  # fmt: skip
 
     def type(self, text: str) -> None:
+        """Type into the field that has the focus; a page may give it a moment after it is there."""
+        self._browser.until("document.activeElement.matches('input') && 1")
         self._browser.call("Input.insertText", text=text)
 
     def reach(self, words: str) -> None:

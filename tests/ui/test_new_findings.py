@@ -132,7 +132,7 @@ async def test_what_is_new_is_what_no_dead_letter_is_of(autojump_clock: object) 
         await fail(bunqueue, "q", 1, "no room for {}")
         assert errors() == [], "it is not new again"
         again = type(server.history.errors)()
-        again.load(server.store.groups(None))
+        again.load(server.store.dead_groups.sizes(None))
         await fail(bunqueue, "q", 1, "no room for {}")
         assert again.told(()) == ()
 

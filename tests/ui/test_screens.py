@@ -253,6 +253,7 @@ class Steps(trio.abc.Instrument):
 
 
 @pytest.mark.parametrize("path", ["/ui", "/ui/queues", "/ui/jobs", "/ui/errors", "/ui/storage"])
+@pytest.mark.thorough
 async def test_a_thousand_queues_are_looked_at_in_pieces(site: Site, bunqueue: Bunqueue, path: str) -> None:
     """Others are served in between: for each 250 queues that are looked at, and that the rules look at."""
     engine = bunqueue.server.engine

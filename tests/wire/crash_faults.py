@@ -17,7 +17,7 @@ from bunqueue_trio.engine.marks import MARK
 from bunqueue_trio.engine.trails import ACTIONS, LOG, Line, Trails
 
 LATE_S = 0.2
-"""About so long they are on no disk."""
+"""About how long they are on no disk."""
 
 
 def _late(kind: type[Any], is_late: Callable[[Any], bool]) -> None:

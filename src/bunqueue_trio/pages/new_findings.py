@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from bunqueue_trio.config import MINUTE_MS
 from bunqueue_trio.pages.stuck import runs_of, stuck_after
 from bunqueue_trio.pages.words import Given, count, line, rate, span
-from bunqueue_trio.runtime.history import MINUTE_MS, Past, part
+from bunqueue_trio.runtime.history import Past, part
 from bunqueue_trio.runtime.new_errors import NewError
 from bunqueue_trio.runtime.picture import WorkerLook
 

@@ -149,7 +149,7 @@ async def look(engine: Engine, store: Store) -> tuple[QueueLook, ...]:
         for name in names:
             completed, dead = kept.get(name, (0, 0))
             # Another thread may have counted one more since.
-            hushed = min(dead, store.grouped_of(name, quiet)) if dead else 0
+            hushed = min(dead, store.dead_groups.sum_of(name, quiet)) if dead else 0
             seen = _look(engine, name, completed, dead, hushed)
             if quieted and seen.waiting and not (seen.active or seen.pulls_waiting):
                 seen = seen._replace(

@@ -18,7 +18,7 @@ from bunqueue_trio.runtime.errands import Step
 from bunqueue_trio.ui.action import Action, Does, Done, Form, Looks, Preview
 from bunqueue_trio.ui.ask import Ask, Wrong
 from bunqueue_trio.ui.commands import make
-from bunqueue_trio.ui.errands import LARGE, all_of, begin, begin_if_large, rest_after
+from bunqueue_trio.ui.errands import LARGE, all_of, begin, begin_if_large
 
 # Jobs in one step of the engine: about a ms.
 SLICE = 200
@@ -323,9 +323,8 @@ async def drain(ask: Ask, action: Action, form: Form) -> Done:
 
     async def step() -> Step:
         nonlocal removed, left
-        began = trio.current_time()
-        reply: Any = await core.execute(command, by=by)
-        await rest_after(began)
+        async with core.slices.next():
+            reply: Any = await core.execute(command, by=by)
         removed, left = removed + reply.count, reply.left
         return Step(reply.count, {}, is_last=removed >= total or not (reply.count and left))
 
@@ -342,9 +341,8 @@ async def clean(ask: Ask, action: Action, form: Form) -> Done:
 
     async def step() -> Step:
         nonlocal command, looked
-        began = trio.current_time()
-        reply: Any = await core.execute(command, by=by)
-        await rest_after(began)
+        async with core.slices.next():
+            reply: Any = await core.execute(command, by=by)
         looked += reply.scanned
         if reply.next is not None:
             command = replace(command, after=reply.next)

@@ -3,14 +3,12 @@
 import secrets
 from typing import Any
 
-import trio
 from msgspec.structs import replace
 
 from bunqueue_trio.errors import Refused
-from bunqueue_trio.pages.words import count
+from bunqueue_trio.pages.words import count, done_to
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.runtime.errands import Does, Errand, Step
-from bunqueue_trio.runtime.slices import REST, REST_MAX_S
 from bunqueue_trio.ui.action import Done
 from bunqueue_trio.ui.ask import Ask, Wrong
 
@@ -37,7 +35,7 @@ async def begin_if_large(ask: Ask, command: c.ActOnJobs, title: str, done: str) 
         reply: Any = await core.execute(rest, by=by)
         if reply.next is not None:
             rest = replace(rest, after=reply.next)
-        return Step(reply.count, reply.refused, reply.next is None)
+        return Step(reply.count, reply.refused, reply.next is None, reply.ending)
 
     return begin(ask, title, done, tried.count, step, is_more=tried.next is not None)
 
@@ -74,15 +72,11 @@ async def all_of(step: Does) -> int:
             return done
 
 
-async def rest_after(began: float) -> None:
-    """Let others work for a while after a step that began then, so that pushes beside an act keep their rate."""
-    await trio.sleep(min(REST * (trio.current_time() - began), REST_MAX_S))
-
-
 def says(errand: Errand, why: str) -> str:
     """Return how far it is, or what it has done; ``why`` not to some."""
     if errand.ended_at is None:
+        waits = f". It waits, and tries again: {errand.trouble}" if errand.trouble else ""
         of = "" if errand.done >= errand.total else f" of {errand.total:,}{' or more' if errand.is_more else ''}"
-        return f"{errand.done:,}{of} {errand.done_is}{why}"
-    ended = f"{count(errand.done, 'job')} {errand.done_is}{why}."
+        return f"{errand.done:,}{of} {errand.done_is}{why}{waits}"
+    ended = f"{done_to(errand.done, errand.ending, errand.done_is)}{why}."
     return f"{ended} It has ended before its end: {errand.trouble}." if errand.trouble else ended

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 import msgspec
 import trio
 
+from bunqueue_trio.config import MINUTE_MS
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.pages.acts import which
 from bunqueue_trio.pages.words import count
@@ -16,7 +17,6 @@ from bunqueue_trio.protocol.groups import ErrorGroup
 from bunqueue_trio.protocol.replies import DeadLetter
 from bunqueue_trio.protocol.request import segment_of
 from bunqueue_trio.protocol.rerun_replies import RerunView
-from bunqueue_trio.runtime.history import MINUTE_MS
 from bunqueue_trio.ui import charts
 from bunqueue_trio.ui.actions import STOP_AT, Bound, bind
 from bunqueue_trio.ui.ask import Ask, Screen
