@@ -3,6 +3,7 @@
 import json
 import random
 from itertools import count
+from typing import Any
 
 from bunqueue_trio.engine.auto_retrying import auto_slice
 from bunqueue_trio.engine.commands import apply
@@ -17,6 +18,7 @@ from tests.engine.engine_disk import Disk, freeze
 from tests.engine.model_commands import Model
 from tests.engine.model_configs import return_dead
 from tests.engine.model_reruns import go_on
+from tests.engine.model_timeline import timeline
 
 LEASE_MS = 300_000
 GRACE_MS = 30_000
@@ -126,6 +128,23 @@ class World:
                 auto_slice(self.engine, name, self.now)
             return_dead(self.model, name, self.now, list(self.disk.places))
             self.check()
+
+    def look_at_timeline(self, job_id: str) -> None:
+        """Read what happened to a job, to the last page."""
+        self.commit()
+        self.commit()
+        found: list[tuple[int, str]] = []
+        after = None
+        while True:
+            page: Any = apply(self.engine, c.GetTimeline(id=job_id, after=after), self.now)
+            moments = [(moment.at, moment.what) for moment in page.entries]
+            assert [at for at, _ in moments] == sorted(at for at, _ in moments)
+            found += moments
+            after = page.next
+            if after is None:
+                break
+        assert set(found) == timeline(self.model, job_id)
+        self.check()
 
     def go_on_with_reruns(self) -> None:
         """Let each rerun retry as much as it may in a second, of what is committed."""

@@ -159,6 +159,8 @@ class Snapshot(NamedTuple):
     marks: Mapping[str, Any] = MappingProxyType({})
     acts: tuple[Any, ...] = ()
     reruns: Mapping[str, Any] = MappingProxyType({})
+    heard: int = 0
+    """How many events there were."""
     taken: int = 0
     """Which commit it is."""
 

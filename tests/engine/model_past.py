@@ -100,6 +100,8 @@ class Past(Crew):
         self.leaving: dict[str, Record] = {}
         """By their ids all that have ended since the last start, whatever was kept of them; of those with one id the last."""
         self.reruns: Mapping[str, Any] = {}
+        self.heard: list[dict[str, Any]] = []
+        """All events that there ever were."""
         self.numbers: Callable[[], Mapping[str, int]] = lambda: {job_id: n for n, job_id in enumerate(self.places())}
         """Where the records stand, by id; one that comes later has a higher number."""
         self.acted: bool | None = None
@@ -111,12 +113,18 @@ class Past(Crew):
 
     def snapshot(self) -> Snapshot:
         self.taken += 1
-        return super().snapshot()._replace(marks=dict(self.marks), acts=self.acts, reruns=self.reruns, taken=self.taken)
+        return (
+            super()
+            .snapshot()
+            ._replace(
+                marks=dict(self.marks), acts=self.acts, reruns=self.reruns, heard=len(self.heard), taken=self.taken
+            )
+        )
 
     def restart(self, snapshot: Snapshot, now: int) -> None:
         super().restart(snapshot, now)
         self.marks, self.acts, self.leaving = dict(snapshot.marks), snapshot.acts, {}
-        self.reruns = snapshot.reruns
+        self.reruns, self.heard = snapshot.reruns, self.heard[: snapshot.heard]
 
     def everything(self) -> tuple[Any, ...]:
         """All that an act may change."""
@@ -143,6 +151,14 @@ class Past(Crew):
     def is_act(self, command: Any) -> bool:
         """Whether it is written down: what a worker does with its own jobs is not."""
         return type(command) in ACTS and getattr(command, "token", None) is None
+
+    def say(self, kind: str, job: Record, now: int, **more: Any) -> None:
+        super().say(kind, job, now, **more)
+        self.heard.append(self.events[-1])
+
+    def tell(self, kind: str, now: int, **what: Any) -> None:
+        super().tell(kind, now, **what)
+        self.heard.append(self.events[-1])
 
     def end(self, job: Record, state: str, now: int) -> None:
         super().end(job, state, now)

@@ -50,6 +50,8 @@ class PastSteps:
             c.ListWorkers(limit=limit, after=rng.choice([None, "@", "w1"])),
         ]  # fmt: skip
         self.world.do(rng.choice(commands))
+        if rng.random() < 0.2:
+            self.world.look_at_timeline(job_id)
 
     def kill_some(self, queue: str, count: int) -> None:
         """Let some jobs die, as far as the queue delivers them."""

@@ -55,6 +55,10 @@ def _expected_facts(committed: Snapshot) -> Iterator[tuple[tuple[str, str], Any]
         yield (key, "error-mark"), (mark.mark, mark.at, mark.back, mark.times)
     for key, one in committed.reruns.items():
         yield (key, "rerun"), (one.state, one.retried, one.over, one.died)
+    yield from _expected_settings(committed)
+
+
+def _expected_settings(committed: Snapshot) -> Iterator[tuple[tuple[str, str], Any]]:
     for queue in committed.rates:
         yield (queue, "rate-limit"), True
     for name, said in committed.said.items():
