@@ -243,6 +243,39 @@ async def test_who_shakes_no_hands_is_no_server(begun: str):
                 await client.push("q")
 
 
+DRIPPING: dict[str, bytes] = {
+    "a head": b"HTTP/1.1 200 OK\r\nX: ",
+    "a body": b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n{",
+    "a stream": b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n: ",
+}
+
+
+class Dripping(Between):
+    """Begins an answer, and goes on with it byte by byte, without an end."""
+
+    def __init__(self, begin: bytes) -> None:
+        super().__init__()
+        self._begin = begin
+
+    async def serve(self, client: trio.SocketStream) -> None:
+        await client.receive_some()
+        await client.send_all(self._begin)
+        while True:
+            await trio.sleep(0.05)
+            await client.send_all(b"x")
+
+
+@pytest.mark.parametrize("begun", DRIPPING)
+def test_a_command_without_a_loop_ends_with_its_time_however_the_answer_drips(begun: str):
+    with Dripping(DRIPPING[begun]) as dripping, SyncClient(dripping.url, timeout=0.3) as client:
+        with pytest.raises(ConnectionLost, match=r"POST /queues/q/jobs was sent, and not answered within 0.3 s"):
+            client.push("q")
+        with pytest.raises(ConnectionLost, match=r"not answered within 0.5 s"):
+            client.pull("q", timeout=0.2)
+        with pytest.raises(ConnectionLost):
+            client.wait("x", timeout=0.1)
+
+
 @pytest.mark.parametrize("begun", BEGUN)
 def test_a_command_without_a_loop_ends_with_its_time(begun: str):
     with Mute(BEGUN[begun]) as mute, SyncClient(mute.url, timeout=0.2) as client:
