@@ -266,6 +266,7 @@ OTHERS = [
     Mutant("sync/client.py", 'reply.get("ok") is True:', 'reply.get("ok") is not False:', "any JSON is an answer of a server"),
     Mutant("sync/client.py", "with self._telling(method, path, within_s), self._limit.within(within_s):", "with self._telling(method, path, within_s):", "a command without a loop waits for ever for an answer that drips"),
     Mutant("sync/client.py", "with self._limit.within(self._timeout), stream as now:", "with stream as now:", "a wait without a loop waits for ever for a stream that drips"),
+    Mutant("client/client.py", "lost.add_note(", "(", "a push whose answer is lost does not say which job to look for"),
     Mutant("sync/client.py", "headers, silence_s=0)", "headers)", "a wait without a loop is held up by a server that hangs"),
     Mutant("sync/client.py", "        if stand_in is None or self._is_own_way:\n", "        if True:\n", "a test without a loop speaks to a real server"),
     Mutant("testing/idle.py", "            if self._waits_for_threads():\n", "            if False:\n", "virtual time jumps while a thread runs"),
