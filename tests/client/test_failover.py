@@ -1,4 +1,4 @@
-"""A failover of PostgreSQL that takes longer than a client has patience: what it is told, and that everything goes on by itself."""
+"""A failover of PostgreSQL that takes longer than a client has patience: what it hears then, and that everything goes on by itself."""
 
 import signal
 from pathlib import Path
