@@ -20,6 +20,7 @@ from bunqueue_trio.ui import charts
 from bunqueue_trio.ui.actions import STOP_AT, Bound, bind
 from bunqueue_trio.ui.ask import Ask, Screen
 from bunqueue_trio.ui.doing import dead_letters
+from bunqueue_trio.ui.first import first
 from bunqueue_trio.ui.payload import common, show
 from bunqueue_trio.ui.render import clock_time
 from bunqueue_trio.ui.views.queues import of
@@ -58,10 +59,12 @@ async def index(ask: Ask) -> Screen:
     """Return the page of all errors, or of those of one queue."""
     only = ask.query.get("queue", "")
     looks = (await ask.found())[0].queues
-    dead = sorted((q for q in looks if q.dead and (not only or q.name == only)), key=lambda q: (-q.dead, q.name))
+    dead, dead_in = await first(
+        looks, QUEUES_LOOKED, lambda q: q.dead and only in ("", q.name), lambda q: (-q.dead, q.name)
+    )
     rows: list[Row] = []
-    most = GROUP_LOOKED // max(1, len(dead[:QUEUES_LOOKED]))
-    for queue in dead[:QUEUES_LOOKED]:
+    most = GROUP_LOOKED // max(1, len(dead))
+    for queue in dead:
         letters = await dead_letters(ask, queue.name, most)
         died: dict[str | None, list[DeadLetter]] = {}
         for letter in letters:
@@ -74,8 +77,8 @@ async def index(ask: Ask) -> Screen:
     return Screen(
         "errors.html", "Errors", "errors",
         {
-            "rows": shown, "queues": dead, "only": only, "looked": QUEUES_LOOKED, "told": sum(row.number for row in shown),
-            "total": sum(queue.dead for queue in dead), "reruns": reruns(ask, lambda wanted: only in ("", wanted.get("queue"))),
+            "rows": shown, "queues": dead, "dead_in": dead_in, "only": only, "looked": QUEUES_LOOKED, "told": sum(row.number for row in shown),
+            "total": sum(queue.dead for queue in looks if only in ("", queue.name)), "reruns": reruns(ask, lambda wanted: only in ("", wanted.get("queue"))),
         },
         live_s=5,
     )  # fmt: skip
