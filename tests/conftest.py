@@ -115,7 +115,7 @@ def _new(before: set[int]) -> list[int]:
 def logging_as_before() -> Iterator[None]:
     """Undo what a command that runs in this process sets up, or the lines of later tests go past pytest to the terminal."""
     root, known, told = logging.getLogger(), set(logging.getLogger().handlers), structlog.get_config()
-    level, is_told = root.level, structlog.is_configured()
+    level, is_set_up = root.level, structlog.is_configured()
     yield
     root.handlers = [
         each for each in root.handlers if each in known or not type(each).__module__.startswith("bunqueue_trio.")
@@ -123,7 +123,7 @@ def logging_as_before() -> Iterator[None]:
     root.setLevel(level)
     if structlog.get_config() != told:
         structlog.configure(**told)
-    if not is_told:
+    if not is_set_up:
         structlog.reset_defaults()
 
 

@@ -100,6 +100,7 @@ def test_thread_that_its_worker_has_left_takes_no_slot_of_the_next_loop():
 
     try:
         assert asyncio.run(main("slow")) == "failed"
+        worker.timeout = 60
         assert asyncio.run(main("quick")) == "done"
     finally:
         going_on.set()

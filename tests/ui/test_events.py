@@ -70,6 +70,8 @@ async def test_a_window_of_the_past_has_its_events_and_no_others(site: Site, bun
     ("query", "says"),
     [
         ("since=25:00", "'25:00' is no time"), ("since=2d", "A window is 1 d long at most"), ("since=1m&until=2m", "that ends before it begins"),
+        ("since=0001-01-01T00:00:00Z&until=0001-01-01T00:10:00Z", "is no time"), ("since=0001-01-01T00:00:00%2B14:00", "is no time"),
+        ("since=9999-12-31T23:00:00Z&until=9999-12-31T23:59:00Z", "is no time"), ("since=1969-12-31T23:00:00Z", "is no time"),
         ("before=x", "There is no such page"), ("type=pusht", "'pusht' is no type of an event"),
     ],
 )  # fmt: skip
@@ -77,6 +79,15 @@ async def test_what_is_no_window_is_refused_in_words(site: Site, query: str, say
     page = await site.get(f"/ui/events?{query}")
     assert page.status in (400, 404)
     assert page.said(says)
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["since=1970-01-01T00:00:00Z&until=1970-01-01T23:00:00Z", "since=9998-12-31T23:00:00-12:00&until=9998-12-31T23:59:59-12:00",
+     "since=1970-01-01T00:00:00%2B14:00&until=1970-01-01T05:00:00"],
+)  # fmt: skip
+async def test_the_first_and_the_last_window_have_pages(site: Site, query: str) -> None:
+    assert (await site.get(f"/ui/events?{query}")).status == 200
 
 
 @pytest.mark.thorough
@@ -100,6 +111,26 @@ async def test_pages_tell_each_event_once_in_order(site: Site, bunqueue: Bunqueu
         target = more[1].replace("&amp;", "&")
     assert found == ids[::-1]
     assert acts == 21
+
+
+async def test_a_page_of_many_acts_ends_and_the_next_ones_have_the_rest(site: Site, bunqueue: Bunqueue) -> None:
+    ids = [await push(bunqueue, "many", str(n)) for n in range(5)]
+    for n in range(260):
+        await trio.sleep(0.1)
+        await bunqueue.server.core.execute(c.Pause(queue=f"q{n}", reason=f"r{n}"), by=By("ana", "here"))
+        if n % 20 == 0:
+            ids.append(await push(bunqueue, "many", str(n)))
+    jobs, told, target = list[str](), list[str](), "/ui/events?since=1h"
+    while target:
+        page = await site.get(target)
+        assert len(rows(page.html)) <= events.ROWS_MAX
+        assert len(page.body) < 100_000
+        jobs += re.findall(r'href="/ui/jobs/([0-9a-f-]+)"', page.html)
+        told += re.findall(r"reason r(\d+)", page.html)
+        more = re.search(r'href="([^"]*)" rel="next"', page.html)
+        target = more[1].replace("&amp;", "&") if more else ""
+    assert jobs == ids[::-1]
+    assert told == [str(n) for n in reversed(range(260))]
 
 
 @pytest.mark.thorough

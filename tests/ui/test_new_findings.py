@@ -141,7 +141,7 @@ USUAL = Past(queues={"mails": line({"completed": 60, "runs": {bucket_of(2000): 6
 
 
 def worker(newest: int, **fields: Any) -> WorkerLook:
-    return WorkerLook("mail-3", 5, ("mails",), NOW - newest * MINUTE, NOW - 40 * MINUTE)._replace(**fields)
+    return WorkerLook("w-3", "mail-3", 5, ("mails",), NOW - newest * MINUTE, NOW - 40 * MINUTE)._replace(**fields)
 
 
 def test_a_worker_none_of_whose_jobs_ends_is_one_finding():
@@ -150,7 +150,7 @@ def test_a_worker_none_of_whose_jobs_ends_is_one_finding():
     assert (finding.code, finding.since, finding.queue) == ("worker-hangs", NOW - 40 * MINUTE, "mails")
     assert finding.title == "Worker mail-3: none of its 5 jobs ends, the newest has been active for 12 min"
     assert "times as long; the oldest has been active for 40 min." in finding.evidence
-    assert finding.commands[-1] == "bunqueue-trio workers release mail-3"
+    assert finding.commands[-1] == "bunqueue-trio workers release w-3"
     assert found(Picture(GOOD, [jobs], USUAL, workers=[worker(3)])) == ["job-stuck"], "one of its jobs has come lately"
     other = jobs._replace(active_at="mail-4")
     assert found(Picture(GOOD, [other], USUAL, workers=[worker(12)])) == ["worker-hangs", "job-stuck"]

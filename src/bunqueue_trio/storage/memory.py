@@ -12,6 +12,7 @@ from bunqueue_trio.engine.ranking import DeadGroups
 from bunqueue_trio.engine.trails import ACTIONS, BOUNDS, Line, TrailChange, TrailPage
 from bunqueue_trio.storage.rows import ChangedRow, FactRow, FinishedRow, JobRow, Reader, outcome, trace
 from bunqueue_trio.storage.store import (
+    RS,
     Batch,
     FinishedCounts,
     Retention,
@@ -211,7 +212,7 @@ class MemoryStore:
         for last_id, _, bodies, _ in self._events:
             if last_id > event_id and len(found) < limit and size < REPLAY_BYTES:
                 size += sum(map(len, bodies)) + len(bodies) - 1
-                found += stored_events(last_id, bodies, event_id, limit - len(found))
+                found += stored_events(last_id, RS.join(bodies), event_id, limit - len(found))
         return found
 
     def first_event_id(self) -> int:
