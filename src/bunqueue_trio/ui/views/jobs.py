@@ -127,6 +127,7 @@ async def one(ask: Ask) -> Screen:
         logs = ask.look(c.GetLogs(id=job_id, limit=LOG_MAX)).data
         await trio.lowlevel.checkpoint()
         attempts = ask.look(c.GetAttempts(id=job_id)).attempts
+        await trio.lowlevel.checkpoint()
         past = await _past(ask, job_id)
         if state.state == "completed":
             await trio.lowlevel.checkpoint()
