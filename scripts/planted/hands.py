@@ -33,7 +33,7 @@ HANDS = [
     Mutant("engine/commands/queues.py", "if now - lately.last.at < MINUTE_MS else None", "if True else None", "what a queue did an hour ago is of the last minute"),
     Mutant("engine/firing.py", '    engine.tell("scheduled", now, plan.queue, job_id).name = name\n', "", "nobody hears that a schedule has brought a job"),
     Mutant("runtime/hub.py", "            return low if low <= self._skipped else 0\n", "            return low\n", "a reader of the past does not hear what is missing"),
-    Mutant("runtime/hub.py", "if await self._time_after(middle, since) < since:", "if await self._time_after(middle, since) <= since:", "of the past the first ms is missing"),
+    Mutant("runtime/hub.py", "if await self._time_after(middle, moment) < moment:", "if await self._time_after(middle, moment) <= moment:", "of the past the first ms is missing"),
     Mutant("runtime/hub.py", "is_in_time = event.timestamp >= since and", "is_in_time =", "a reader of the past gets what is older"),
     Mutant("api/event_stream.py", "since if last_event_id is None else None", "since", "a reader that comes back gets all of the past again"),
     Mutant("engine/commands/dead.py", "requeue(engine, job, now, bytes(command.data) or None)", "requeue(engine, job, now)", "a dead letter that was corrected comes back as it was"),

@@ -65,6 +65,18 @@ def test_starts_that_follow_each_other_closely_make_no_more_minutes(bench: Bench
     )
 
 
+def test_what_happens_after_a_start_with_a_clock_ahead_has_its_own_minutes(bench: Bench):
+    end(bench, 1)
+    bench.now += 20 * M
+    end(bench, 100)
+    bench.now -= 20 * M
+    end(bench, 7)
+    end(bench, 11)
+    course = bench.engine.figures.course
+    assert [each.pushed for each in course.between(START, START + 4 * M)] == [1, 7, 11]
+    assert [each.pushed for each in course.between(START, START + 30 * M)] == [1, 7, 11, 100]
+
+
 def test_a_week_is_kept_and_outlives_a_crash(bench: Bench):
     for _ in range(FIGURES_HOURS + 5):
         end(bench, 3, after=HOUR_MS)

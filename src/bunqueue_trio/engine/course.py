@@ -4,6 +4,7 @@ A fact holds an hour of minutes, as JSON: ``[[end, pushed, completed, failed, st
 minute in which anything happened. Another one holds the life of a server, from its start to its stop.
 """
 
+from bisect import insort
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -56,11 +57,12 @@ class Course:
         if any(counts):
             key = str((at - 1) // HOUR_MS)
             rows = _ROWS.decode(self._facts.of(COURSE).get(key, b"[]"))
-            # Starts may follow each other faster than minutes.
-            if rows and at - rows[-1][0] < COURSE_APART_MS:
-                rows[-1] = [max(at, rows[-1][0]), *(a + b for a, b in zip(rows[-1][1:], counts, strict=True))]
+            # Starts may follow each other faster than minutes; and the clock of one may have been ahead.
+            near = next((row for row in reversed(rows) if abs(at - row[0]) < COURSE_APART_MS), None)
+            if near is not None:
+                near[:] = [max(at, near[0]), *(a + b for a, b in zip(near[1:], counts, strict=True))]
             else:
-                rows.append([at, *counts])
+                insort(rows, [at, *counts])
             self._facts.set(COURSE, key, _encode(rows))
         for hour in [*map(int, self._facts.of(COURSE))]:
             if hour <= (at - 1) // HOUR_MS - FIGURES_HOURS:

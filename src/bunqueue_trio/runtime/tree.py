@@ -56,6 +56,7 @@ async def serve(
     try:
         server.engine.facts.load(server.store.load_facts())
         server.engine.load(server.store.load(), server.clock.now())
+        server.hub.begin(server.engine.facts, server.clock.now())
         server.history.load(server.engine.figures)
         server.history.errors.load(
             [*server.store.dead_groups.sizes(None), *old_ones(server.engine.retrying, server.clock.now())]
