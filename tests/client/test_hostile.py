@@ -286,7 +286,7 @@ async def test_a_cancellation_that_a_handler_has_kept_is_a_failed_attempt(server
             bad = [await client.push(queue, data, max_attempts=1) for data in KEPT]
             bad.append(await client.push(queue, name="in a thread", max_attempts=1))
             for job_id in bad:
-                with pytest.raises(JobFailed, match="Cancelled|sub-exception"):
+                with pytest.raises(JobFailed, match=r"Cancelled|sub-exception"):
                     await client.wait(job_id, 60)
             assert await client.wait(await client.push(queue), 60) == "well"
         worker.stop()
