@@ -440,6 +440,7 @@ ENGINE = [
     Mutant("engine/many.py", "if command.dry_run else min(command.limit, SLICE, command.rate or SLICE)", "if True else 0", "all in one step"),
     Mutant("engine/commands/find.py", "        raise c.EMPTY_FILTER.refuse()\n", "        pass\n", "to say nothing is to mean all"),
     Mutant("engine/jobs.py", "SHARDS = 1024", "SHARDS = 1", "one dictionary for all jobs stops everybody when it grows"),
+    Mutant("engine/jobs.py", "_SHIFT = 20", "_SHIFT = 0", "all jobs of a shard are looked for at one place"),
     Mutant("engine/commands/dead.py", "if command.fingerprint is None and command.error is None:", "if True:", "a retry of one error is one of all"),
     Mutant("engine/engine.py", "            self.repeating.add(job)\n", "            pass\n", "what repeats is not listed after a restart"),
     Mutant("engine/commands/schedules.py", "        following = _REPEATS\n", "        pass\n", "a full page of schedules hides what repeats"),

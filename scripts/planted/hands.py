@@ -30,7 +30,7 @@ HANDS = [
     Mutant("engine/actions.py", '        sent["name"] = worker\n', "        pass\n", "of a worker that was forgotten only the id is known"),
     Mutant("engine/figures.py", "                self._count(_minutes_of(at, self._facts.of(MINUTE)[str(at)]), -1)\n", "", "the last hour of a queue never ends"),
     Mutant("engine/figures.py", "        for at, minutes in self.minutes():\n            self._count(minutes, 1)\n", "        for at, minutes in self.minutes():\n", "a restart forgets the last hour of a queue"),
-    Mutant("engine/commands/queues.py", "if now - lately.last.at < _MINUTE_MS else None", "if True else None", "what a queue did an hour ago is of the last minute"),
+    Mutant("engine/commands/queues.py", "if now - lately.last.at < MINUTE_MS else None", "if True else None", "what a queue did an hour ago is of the last minute"),
     Mutant("engine/firing.py", '    engine.tell("scheduled", now, plan.queue, job_id).name = name\n', "", "nobody hears that a schedule has brought a job"),
     Mutant("runtime/hub.py", "            return low if low <= self._skipped else 0\n", "            return low\n", "a reader of the past does not hear what is missing"),
     Mutant("runtime/hub.py", "if await self._time_after(middle, since) < since:", "if await self._time_after(middle, since) <= since:", "of the past the first ms is missing"),

@@ -14,8 +14,8 @@ TESTS = {
     ],
     "storage": [
         "tests/ui/test_cluster.py", "tests/ui/test_cluster_findings.py", "tests/storage/test_memory.py",
-        "tests/storage/test_making.py", "tests/storage/test_batch.py", "tests/storage/test_looks.py", "tests/storage/test_sqlite.py", "tests/storage/test_opening.py", "tests/storage/test_opening_twice.py",
-        "tests/storage/test_log.py", "tests/operations/test_backup.py", "tests/operations/test_restore.py",
+        "tests/storage/test_making.py", "tests/storage/test_batch.py", "tests/storage/test_looks.py", "tests/storage/test_sqlite.py", "tests/storage/test_opening.py", "tests/storage/test_opening_twice.py", "tests/storage/test_held.py",
+        "tests/storage/test_log.py", "tests/storage/test_damage.py", "tests/operations/test_backup.py", "tests/operations/test_restore.py",
         "tests/storage/test_copying.py", "tests/storage/test_copying_databases.py", "tests/storage/test_large_rows.py",
         "tests/engine/test_cancel.py", "tests/engine/test_kept.py", "tests/operations/test_doctor.py",
     ],
@@ -42,14 +42,14 @@ TESTS = {
         "tests/stream/test_first_slow_request.py",
     ],
     "cli": [
-        "tests/operations/test_one_word.py", "tests/operations/test_sisters.py", "tests/operations/test_findings.py",
+        "tests/operations/test_reading.py", "tests/operations/test_one_word.py", "tests/operations/test_sisters.py", "tests/operations/test_findings.py",
         "tests/ui/test_same_in_a_shell.py",
     ],
     "ui": [
         f"tests/ui/test_{name}.py"
         for name in (
             "payload", "access", "actions", "undo", "operating", "hostile", "screens", "incidents", "unsure",
-            "same_in_a_shell", "cluster", "render", "finding_jobs", "events", "roles", "errands",
+            "same_in_a_shell", "cluster", "render", "finding_jobs", "events", "roles", "errands", "errors", "shown_in_part",
         )
     ]
     + ["tests/operations/test_findings.py"],
@@ -57,7 +57,7 @@ TESTS = {
         *(
             f"tests/stream/test_{name}.py"
             for name in (
-                "hot", "hot_ends", "pollers", "heads", "short_texts", "sessions", "event_streams", "undelivered",
+                "hot", "hot_ends", "alone", "pollers", "heads", "short_texts", "sessions", "event_streams", "undelivered",
                 "slow_clients", "gone", "bulk", "bytes", "first_slow_request", "rounds", "stops", "away",
             )
         ),
@@ -98,7 +98,7 @@ NEAREST = {
     "memory": ("memory", "memory_figures"),
     "new_errors": ("history", "new_errors"),
     "waiting": ("core", "waiting_pulls", "waiting", "handing", "quiet", "gone"),
-    "hot": ("hot", "hot_ends"),
+    "hot": ("hot", "hot_ends", "alone"),
     "event_stream": ("event_streams",),
     "express": ("hot", "hot_ends", "rounds", "stops", "undelivered", "slow_clients", "gone"),
     "websocket": ("short_texts", "rounds", "bulk", "sessions", "slow_clients", "undelivered", "gone"),

@@ -18,6 +18,9 @@ from bunqueue_trio.sync import SyncClient
 from bunqueue_trio.testing import Bunqueue
 from tests.client.loops import on_both
 
+# Each starts a pytest of its own.
+pytestmark = pytest.mark.thorough
+
 REAL = "ws://queue.example:6790"  # nobody is to look for it
 worker_of_a_module = Worker("reports", REAL, loop="asyncio")
 client_of_a_module = Client(REAL)

@@ -122,3 +122,14 @@ def test_a_job_that_just_waits_has_each_of_its_numbers_once(bench: Bench):
         assert job.order is job.seq
     delayed = bench.engine.jobs[bench.push(delay=5)]
     assert (delayed.run_at, delayed.created_at) == (bench.now + 5, bench.now)
+
+
+def test_the_jobs_of_one_shard_are_looked_for_in_different_places():
+    """A dictionary looks first where the lowest bits of a hash say, so all ids of a shard must not have the same."""
+    jobs = Jobs()
+    jobs.fill(make_job(n) for n in range(30_000))
+    assert len(jobs) == 30_000
+    fullest = max(jobs._shards, key=len)
+    places = {hash(job_id) % 16 for job_id in fullest}
+    assert len(places) > 8, "30 ids, of which most begin elsewhere"
+    assert all(jobs.find(job_id) is job for job_id, job in fullest.items())

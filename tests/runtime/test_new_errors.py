@@ -1,12 +1,18 @@
 """Errors that jobs are tried again after: how much of them one look tells."""
 
+from typing import Any
+
 import pytest
+import trio
 
 from bunqueue_trio.engine.fingerprint import Fingerprint, fingerprint, work_of
 from bunqueue_trio.engine.retrying import Retrying
+from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.runtime import new_errors
-from bunqueue_trio.runtime.new_errors import SEEN_MAX, SHAPED_US, NewErrors
+from bunqueue_trio.runtime.new_errors import NEW_MS, SEEN_MAX, SHAPED_US, NewErrors
+from bunqueue_trio.testing.server import Bunqueue
 from tests.engine.make import make_job
+from tests.ui.night import push
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -26,7 +32,7 @@ def retrying(*errors: str) -> Retrying:
     return groups
 
 
-def test_slow_errors_are_told_some_in_each_look_the_newest_first(monkeypatch: pytest.MonkeyPatch):
+def test_each_look_tells_of_some_slow_errors_the_newest_first(monkeypatch: pytest.MonkeyPatch):
     slow = [f"Err {word(n)} " + "a-" * 190 + "\n" + "x\n" * 450 for n in range(15)]
     groups, made = retrying(*slow), list[str]()
 
@@ -52,16 +58,35 @@ def test_slow_errors_are_told_some_in_each_look_the_newest_first(monkeypatch: py
     }
 
 
-def test_short_errors_are_told_many_at_once():
+def test_a_look_tells_of_many_short_errors_at_once():
     errors = NewErrors()
     errors.note_tried(retrying(*(f"no {word(n)}" for n in range(30))))
     assert len(errors.told(())) == 30
 
 
-def test_of_very_many_the_newest_are_told():
+def test_of_very_many_it_tells_of_the_newest():
     groups, errors = retrying(*(f"no {word(n)}" for n in range(SEEN_MAX + 100))), NewErrors()
     for _ in range(40):
         errors.note_tried(groups)
     told = errors.told(())
     assert len(told) == SEEN_MAX
     assert min(each.since for each in told) == 1100
+
+
+@pytest.mark.parametrize("end", [Bunqueue.stop, Bunqueue.crash])
+async def test_a_start_knows_which_errors_are_new_still(autojump_clock: object, end: Any):
+    async with Bunqueue() as bunqueue:
+        execute = bunqueue.server.core.execute
+
+        async def failed(error: str) -> None:
+            await push(bunqueue, "q", max_attempts=5, backoff=3_600_000)
+            told: Any = await execute(c.Pull(queue="q"))
+            await execute(c.Fail(id=told.job.id, error=error))
+
+        await failed("an old one")
+        await trio.sleep(NEW_MS / 1000 - 60)
+        await failed("a new one")
+        await trio.sleep(90)
+        await end(bunqueue)
+        await bunqueue.recover()
+        assert [each.shape for each in bunqueue.server.past().errors] == ["a new one"]

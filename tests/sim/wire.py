@@ -243,7 +243,7 @@ class Poller:
 
     def __init__(self) -> None:
         self._ends: dict[int, End] = {}
-        self._watched: dict[int, End] = {}
+        self.watched: dict[int, End] = {}
         self._changed = trio.lowlevel.ParkingLot()
         self.waits = False
         self.closed = False
@@ -260,22 +260,22 @@ class Poller:
     def watch(self, descriptor: int) -> None:
         if self.closed or self._ends[descriptor].closed or self._is_watched(descriptor):
             raise OSError(errno.EBADF, "cannot watch")
-        self._watched[descriptor] = self._ends[descriptor]
+        self.watched[descriptor] = self._ends[descriptor]
         self._changed.unpark_all()
 
     def ignore(self, descriptor: int) -> None:
         if self._is_watched(descriptor):
-            del self._watched[descriptor]
+            del self.watched[descriptor]
 
     def ready(self, most: int) -> list[int]:
         found = self.left_out()[:most]
         for number in found:
-            self._watched[number] = self._watched.pop(number)
+            self.watched[number] = self.watched.pop(number)
         return found
 
     def left_out(self) -> list[int]:
         """Who has something to read, and is watched."""
-        return [n for n, end in self._watched.items() if end.readable and self._is_watched(n)]
+        return [n for n, end in self.watched.items() if end.readable and self._is_watched(n)]
 
     async def wait(self) -> None:
         await trio.lowlevel.checkpoint()
@@ -285,6 +285,14 @@ class Poller:
                 await self._changed.park()
         finally:
             self.waits = False
+
+    async def wait_for(self, descriptor: int) -> None:
+        end = self._ends[descriptor]
+        await trio.lowlevel.checkpoint()
+        while not (end.readable or end.closed):
+            await end._in.wait_change()
+        if end.closed:
+            raise trio.ClosedResourceError
 
     def readv(self, descriptor: int, buffers: Sequence[memoryview]) -> int:
         return self._ends[descriptor].readv(buffers[0])
@@ -297,7 +305,7 @@ class Poller:
 
     def _is_watched(self, descriptor: int) -> bool:
         """A closed one is forgotten by the kernel."""
-        end = self._watched.get(descriptor)
+        end = self.watched.get(descriptor)
         return end is not None and not end.closed and end is self._ends[descriptor]
 
 

@@ -123,6 +123,19 @@ def test_a_row_that_means_nothing_stops_the_start(tmp_path: Path, sound: bytes, 
         start(path)
 
 
+def test_rows_in_a_wrong_order_stop_the_start_although_each_can_be_read(tmp_path: Path, sound: bytes):
+    """Only the look at the whole table, which goes on in a thread while they are read, can find that."""
+    path = tmp_path / "queue.db"
+    page = sound.find(b"job-0030q") // PAGE * PAGE
+    first, second = (slice(page + at, page + at + 2) for at in (8, 10))
+    swapped = bytearray(sound)
+    # Of a leaf: where its first two rows begin.
+    swapped[first], swapped[second] = sound[second], sound[first]
+    path.write_bytes(swapped)
+    with pytest.raises(StartupError, match=r"is damaged: .*out of order"):
+        start(path)
+
+
 def test_of_a_damaged_file_neither_the_file_nor_its_log_is_changed(tmp_path: Path):
     """The log of a killed server is moved into the file only when that is known to be sound."""
     path = tmp_path / "queue.db"

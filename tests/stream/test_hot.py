@@ -233,16 +233,16 @@ async def test_a_lone_connection_is_served_by_its_task_until_another_asks(
     monkeypatch.setattr(hot, "LONE_REQUESTS", 2)
     world = await start()
     client = await world.connect()
-    for parked in (1, 1, 0, 0):
+    for watched in (1, 1, 0, 0, 0):
         put(client, PUSH)
         assert status(await answer(client)) == 200
-        assert len(world.hot) == parked
+        assert len(world.poller.watched) == watched
     other = await world.connect()
     put(other, PUSH)
     assert status(await answer(other)) == 200
     put(client, PUSH)
     assert status(await answer(client)) == 200
-    assert len(world.hot) == 2
+    assert len(world.poller.watched) == 2
 
 
 async def test_an_answer_that_the_client_takes_in_parts_is_finished_by_its_task(start: Start) -> None:

@@ -7,10 +7,12 @@ import trio
 import trio.testing
 from msgspec import Raw
 
+from bunqueue_trio.api import beginning
 from bunqueue_trio.api.gateway import Gateway
 from bunqueue_trio.config import KEEPER_S
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
+from bunqueue_trio.protocol.codec import decode
 from bunqueue_trio.transports import hot
 from tests.stream.hot_world import POLL, PULL, PUSH, Start, answer, put, status
 from tests.stream.hot_world import start as start
@@ -124,13 +126,12 @@ async def test_a_fault_of_one_connection_ends_that_one_alone(
     world = await start()
     clients = await world.connect_many(3)
 
-    def broken(self: Gateway, call: Any, body: bytes, address: str) -> Any:
+    def broken(kind: Any, body: bytes, *rest: Any, **given: str) -> Any:
         if b"bad" in body:
             raise AssertionError("planted")
-        return begin(self, call, body, address)
+        return decode(kind, body, *rest, **given)
 
-    begin = Gateway.begin
-    monkeypatch.setattr(Gateway, "begin", broken)
+    monkeypatch.setattr(beginning, "decode", broken)
     put(clients[0], PUSH)
     put(clients[1], request_bytes("POST", "/queues/q/jobs", b'{"data":"bad"}'))
     put(clients[2], PUSH)

@@ -90,6 +90,7 @@ async def test_the_first_and_the_last_window_have_pages(site: Site, query: str) 
     assert (await site.get(f"/ui/events?{query}")).status == 200
 
 
+@pytest.mark.thorough
 async def test_pages_tell_each_event_once_in_order(site: Site, bunqueue: Bunqueue) -> None:
     ids = []
     for n in range(2100):
@@ -132,6 +133,7 @@ async def test_a_page_of_many_acts_ends_and_the_next_ones_have_the_rest(site: Si
     assert told == [str(n) for n in reversed(range(260))]
 
 
+@pytest.mark.thorough
 async def test_events_that_are_rare_are_found_by_looking_further(
     site: Site, bunqueue: Bunqueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -290,6 +292,7 @@ async def test_events_are_saved_as_a_file_a_line_each(site: Site, bunqueue: Bunq
     assert (await site.get("/ui/export/events?since=25:00")).status == 400
 
 
+@pytest.mark.thorough
 async def test_jobs_of_a_filter_are_saved_as_a_file_a_line_each(site: Site, filled: list[str]) -> None:
     page = await site.get("/ui/jobs?idPrefix=0")
     link = re.search(r'href="(/ui/export/jobs[^"]*)"', page.html)

@@ -28,6 +28,7 @@ ROOM_WAIT_S = 30.0
 _ROOM_LOOK_S = 0.1
 _PAGE = 100
 _FIELDS_MAX = 1000
+_FILTERS = frozenset(c.FindJobs.__struct_encode_fields__)
 _ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
 """A payload comes as it was sent, line breaks between its tokens included."""
 
@@ -185,6 +186,9 @@ def job_list(server: Server, query: str) -> Download:
     for name in NOT_EXPORTED:
         if name in said:
             raise errors.INVALID_FIELD.refuse(name, "is not for a download, which is all of them")
+    for name in said.keys() - _FILTERS:
+        # A slip would bring all jobs.
+        raise errors.UNKNOWN_FIELD.refuse(name[:100])
     return JobList(server, decode(c.FindJobs, query_object(query, c.FindJobs) if query else b"{}"))
 
 

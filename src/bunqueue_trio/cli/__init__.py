@@ -5,9 +5,12 @@ or settings; 130 interrupted.
 """
 
 import errno
+import gc
 import os
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, cast
 
@@ -49,7 +52,11 @@ class CommandLine(click.Group):
         cmd_name = ALIASES.get(cmd_name, cmd_name)
         if cmd_name not in COMMANDS:
             return None
-        return cast("click.Command", getattr(import_module(f"{__name__}.{COMMANDS[cmd_name]}"), cmd_name))
+        file = f"{__name__}.{COMMANDS[cmd_name]}"
+        if file not in sys.modules:
+            with reading():
+                import_module(file)
+        return cast("click.Command", getattr(sys.modules[file], cmd_name))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -114,6 +121,17 @@ def main() -> None:
 
     Exit codes: 0 done; 1 it did not work, and one line on stderr says why; 2 wrong usage or settings.
     """
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """Read modules in the block: many objects and no garbage, through which the collector need not look again and again."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _tell(line: str) -> None:

@@ -27,7 +27,8 @@ _USUAL_MS = 15 * 60_000
 def export(url: str, token: str | None, wanted: dict[str, Any]) -> None:
     """Write all jobs that a filter describes to standard output, as JSON, a job a line.
 
-    They come as they are looked at, however many there are, and cost the server little at once. Without a filter it is all jobs.
+    They come as they are looked at, however many there are, and cost the server little at once. Without a filter it is all jobs. One that changes its state
+    or its queue meanwhile may be missing, or there twice.
     Exit code 1 when it broke off: what was written is a part then.
     """
     is_any = False

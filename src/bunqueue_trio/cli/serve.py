@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from bunqueue_trio.cli import reading
 from bunqueue_trio.config import GROUPS, NO_LIMIT, Loaded, Settings, instead_of_bind, load
 from bunqueue_trio.errors import ONE_LINE, leaves
 from bunqueue_trio.logs.lines import configure_logging, flush_logs, get_logger
@@ -113,7 +114,8 @@ def _help(f: Any, also: str = "") -> str:
 def serve(config_file: Path | None, **flags: Any) -> None:
     """Start the server."""
     # A `--help` need not load the server.
-    from bunqueue_trio.run import run
+    with reading():
+        from bunqueue_trio.run import run
 
     loaded = _load(config_file, flags)
     settings = loaded.settings

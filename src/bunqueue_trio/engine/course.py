@@ -10,7 +10,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec import Struct
 
-from bunqueue_trio.config import COURSE_APART_MS, FIGURES_HOURS, HOUR_MS, LIVES_KEPT
+from bunqueue_trio.config import COURSE_APART_MS, FIGURES_HOURS, HOUR_MS, LIVES_KEPT, MINUTE_MS
 from bunqueue_trio.engine.facts import Facts
 
 COURSE, LIFE = "figures-whole", "life"
@@ -69,14 +69,14 @@ class Course:
     def since(self) -> int | None:
         """Return since when there are figures; None: there are none yet."""
         hour = min(map(int, self._facts.of(COURSE)), default=None)
-        return None if hour is None else _ROWS.decode(self._facts.of(COURSE)[str(hour)])[0][0]
+        return None if hour is None else _ROWS.decode(self._facts.of(COURSE)[str(hour)])[0][0] - MINUTE_MS
 
     def between(self, since: int, until: int) -> Iterator[Counts]:
-        """Yield the minutes that ended behind ``since``, up to ``until``, oldest first."""
+        """Yield the minutes of which a part is in a window, oldest first."""
         rows = self._facts.of(COURSE)
-        for hour in range((since - 1) // HOUR_MS, (until - 1) // HOUR_MS + 1):
+        for hour in range((since - 1) // HOUR_MS, (until + MINUTE_MS - 2) // HOUR_MS + 1):
             for row in _ROWS.decode(rows.get(str(hour), b"[]")):
-                if since < row[0] <= until:
+                if since < row[0] < until + MINUTE_MS:
                     yield Counts._make(row)
 
 

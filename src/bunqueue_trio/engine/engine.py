@@ -49,8 +49,9 @@ class Engine(Edits):
         # place: by turns, each would push the other's memory out of the processor's caches, which costs 0.3 µs more.
         lines: Lines = {}
         newest, special, name, priority, line = self._seq, [], None, 0, list[Job]()
-        for job in list(jobs):
-            self.jobs.add(job)
+        jobs = list(jobs)
+        self.jobs.fill(jobs)
+        for job in jobs:
             if job.seq > newest:
                 newest = job.seq
             if job.state is WAITING:

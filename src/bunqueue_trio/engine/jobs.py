@@ -4,13 +4,16 @@ A dictionary copies itself when it is full: 14 ms at 350,000 jobs, 129 ms at 2.8
 thousandth of the time, and they do not grow in the same moment; each look costs 0.1 µs more.
 """
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterable, Iterator, MutableMapping
 
 from bunqueue_trio.engine.job import Job
 
 # A power of two.
 SHARDS = 1024
 _MASK = SHARDS - 1
+# By which bits of its hash an id finds its shard. Not the lowest: a dictionary begins to look by those, and would have them all at
+# one place, which costs each look among many jobs a third more.
+_SHIFT = 20
 
 
 class Jobs(MutableMapping[str, Job]):
@@ -22,16 +25,16 @@ class Jobs(MutableMapping[str, Job]):
         self._shards: list[dict[str, Job]] = [{} for _ in range(SHARDS)]
 
     def __getitem__(self, job_id: str) -> Job:
-        return self._shards[hash(job_id) & _MASK][job_id]
+        return self._shards[hash(job_id) >> _SHIFT & _MASK][job_id]
 
     def __setitem__(self, job_id: str, job: Job) -> None:
-        self._shards[hash(job_id) & _MASK][job_id] = job
+        self._shards[hash(job_id) >> _SHIFT & _MASK][job_id] = job
 
     def __delitem__(self, job_id: str) -> None:
-        del self._shards[hash(job_id) & _MASK][job_id]
+        del self._shards[hash(job_id) >> _SHIFT & _MASK][job_id]
 
     def __contains__(self, job_id: object) -> bool:
-        return job_id in self._shards[hash(job_id) & _MASK]
+        return job_id in self._shards[hash(job_id) >> _SHIFT & _MASK]
 
     def __len__(self) -> int:
         return sum(map(len, self._shards))
@@ -45,12 +48,19 @@ class Jobs(MutableMapping[str, Job]):
 
     def add(self, job: Job) -> None:
         """Add a job, in the place of any other with its id."""
-        self._shards[hash(job.id) & _MASK][job.id] = job
+        self._shards[hash(job.id) >> _SHIFT & _MASK][job.id] = job
+
+    def fill(self, jobs: Iterable[Job]) -> None:
+        """Add many jobs, each as :meth:`add` does."""
+        shards = self._shards
+        for job in jobs:
+            job_id = job.id
+            shards[hash(job_id) >> _SHIFT & _MASK][job_id] = job
 
     def find(self, job_id: str) -> Job | None:
         """Return a job, or None."""
-        return self._shards[hash(job_id) & _MASK].get(job_id)
+        return self._shards[hash(job_id) >> _SHIFT & _MASK].get(job_id)
 
     def take(self, job_id: str) -> Job | None:
         """Remove a job and return it; None when there is none."""
-        return self._shards[hash(job_id) & _MASK].pop(job_id, None)
+        return self._shards[hash(job_id) >> _SHIFT & _MASK].pop(job_id, None)

@@ -63,7 +63,7 @@ class Timers:
             # In this order: what was moved later leaves the old one.
             other, first = self._first(self._old), self._first(self._heap)
             return other if first is None or (other is not None and other < first) else first
-        return self._first(self._heap)
+        return self._first(self._heap) if self._heap else None
 
     def _first(self, heap: list[_Entry]) -> int | None:
         while heap:

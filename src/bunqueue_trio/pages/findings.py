@@ -12,14 +12,14 @@ from typing import Literal
 import trio
 from msgspec import Struct
 
-from bunqueue_trio.config import MIB
+from bunqueue_trio.config import MIB, MINUTE_MS
 from bunqueue_trio.pages.act_findings import act_findings
 from bunqueue_trio.pages.cluster_findings import cluster_findings
 from bunqueue_trio.pages.new_findings import OVER_MS, held_by, hung_workers
 from bunqueue_trio.pages.queue_findings import Candidates, gone
 from bunqueue_trio.pages.words import Given, count, in_state, line, size, span
 from bunqueue_trio.protocol.codec import encode
-from bunqueue_trio.runtime.history import MINUTE_MS, Minute, Past
+from bunqueue_trio.runtime.history import Minute, Past
 from bunqueue_trio.runtime.picture import QueueLook, WorkerLook
 from bunqueue_trio.runtime.statistics import Page, Reporter, Statistics
 
@@ -61,6 +61,8 @@ class Finding(Struct, frozen=True, kw_only=True, rename="camel"):
     queue: str | None = None
     job: str | None = None
     schedule: str | None = None
+    worker: str | None = None
+    """Its id."""
     since: int | None = None
     until: int | None = None
     """Of what is over: when it was last the case; null while it is."""

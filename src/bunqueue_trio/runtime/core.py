@@ -397,15 +397,12 @@ class Core:
         """Do the next slices of a command, each when the one before is committed, until its client has gone."""
         reply = begun.reply
         assert isinstance(reply, r.ActReply)
-        epoch, command = begun.epoch, next_slice(begun.command, reply)
-        due = trio.current_time()
+        epoch, command, due = begun.epoch, next_slice(begun.command, reply), trio.current_time()
         until, pause = due + TOLD_S, pause_after(begun.command, reply)
         async with self.slices.next():
-            # The first one is done.
             await self.journal.wait_committed(epoch)
         while command is not None and reply.scanned < LOOKED_MAX:
-            due += pause
-            await trio.sleep_until(due)
+            await trio.sleep_until(due := due + pause)
             async with self.slices.next():
                 if trio.current_time() >= until or self.stopping:
                     break

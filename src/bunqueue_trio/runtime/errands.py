@@ -10,9 +10,10 @@ import trio
 from msgspec import Struct, field
 
 from bunqueue_trio.config import ERRANDS_KEPT, ERRANDS_MAX
-from bunqueue_trio.errors import OVERLOADED, Refused, StoreError
+from bunqueue_trio.errors import OVERLOADED, Fault, Refused, StoreError
 from bunqueue_trio.runtime.clock import Clock
 
+TOO_MANY_ACTS = Fault(503, "{} large acts are under way: wait until one has ended, or stop one", OVERLOADED.code)
 PATIENCE_S = 600.0
 """How long an act waits for a server that is overloaded, or a disk that refuses changes: who comes back later may want something else."""
 _PAUSE_S = 1.0
@@ -24,6 +25,8 @@ class Step(NamedTuple):
     done: int
     refused: dict[str, int]
     is_last: bool
+    ending: int = 0
+    """How many of the former their workers are to end first."""
 
 
 Does = Callable[[], Awaitable[Step]]
@@ -44,6 +47,7 @@ class Errand(Struct):
     is_more: bool
     """There were more than that."""
     done: int = 0
+    ending: int = 0
     refused: dict[str, int] = field(default_factory=dict)
     ended_at: int | None = None
     trouble: str = ""
@@ -75,7 +79,7 @@ class Errands:
             Refused: too many are under way.
         """
         if sum(each.ended_at is None for each in self._known.values()) >= ERRANDS_MAX:
-            raise OVERLOADED.refuse(retry_after=1)
+            raise TOO_MANY_ACTS.refuse(ERRANDS_MAX, retry_after=1)
         self._send.send_nowait((errand, step))
         self._known[errand.number] = errand
         for number in [each.number for each in self._known.values() if each.ended_at is not None][:-ERRANDS_KEPT]:
@@ -92,6 +96,7 @@ class Errands:
             while not errand.is_stopped:
                 told = await self._patiently(errand, step)
                 errand.done += told.done
+                errand.ending += told.ending
                 for code, n in told.refused.items():
                     errand.refused[code] = errand.refused.get(code, 0) + n
                 if told.is_last:

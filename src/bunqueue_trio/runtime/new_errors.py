@@ -57,7 +57,7 @@ class NewErrors:
         """Those that jobs are tried again after, or were; of nobody now if ``tried`` is 0."""
 
     def load(self, known: Iterable[str]) -> None:
-        """Note the fingerprints of dead letters that a process before this one has left."""
+        """Note the fingerprints that are not new, of what a process before this one has left."""
         self._known.update(known)
 
     def note(self, rows: Iterable[FinishedRow]) -> None:
@@ -117,6 +117,11 @@ class NewErrors:
             for key, one in self._seen.items()
         }
         return tuple(one for key, one in (dead | tried).items() if key not in marked)
+
+
+def old_ones(groups: Mapping[str, RetryGroup], now: int) -> list[str]:
+    """Return the errors that jobs are tried again after, and that are new no more."""
+    return [key for key, group in groups.items() if group.since <= now - NEW_MS]
 
 
 def _is_failure(row: FinishedRow, told: _Note) -> bool:

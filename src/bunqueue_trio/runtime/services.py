@@ -213,7 +213,8 @@ class AutoRetrier(_Disk):
 
     def _committed(self, *_: object) -> None:
         """Mind those whose records are there now."""
-        self._core.auto_retrier.set(self._engine.auto_retries.due)
+        if self._engine.auto_retries:
+            self._core.auto_retrier.set(self._engine.auto_retries.due)
 
     async def wait_due(self) -> None:
         """Sleep until the time of the next one."""

@@ -37,16 +37,17 @@ class Turn:
 class Turns:
     """The turns of one core."""
 
-    __slots__ = ("_alone", "many")
+    __slots__ = ("lone", "many")
 
     def __init__(self, journal: Journal, settle: Callable[[], None]) -> None:
         self.many: Turn = Turn(journal, settle, journal.commit_at_once)
         """Of the commands of many clients."""
-        self._alone = Turn(journal, settle, journal.commit_alone)
+        self.lone: Turn = Turn(journal, settle, journal.commit_alone)
+        """Of a command of one client; it commits if nobody shares the commit."""
 
     def alone(self, kind: type[Command]) -> AbstractContextManager[None]:
         """Return the turn of one command of this ``kind``, after which its task waits; it commits if nobody shares the commit.
 
         A pull has none: it is answered at once, and its commit comes behind.
         """
-        return _NO_TURN if kind in TAKES else self._alone
+        return _NO_TURN if kind in TAKES else self.lone

@@ -3,7 +3,7 @@
 The order of the fields is that of the schema, and what is written, read and compared by column takes it from here.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import msgspec
@@ -236,22 +236,24 @@ class Reader:
         self._options: dict[str | None, Options] = {None: DEFAULT_OPTIONS}
         self._names: dict[str, str] = {}
 
-    def unfinished(self, rows: Iterable[tuple[Any, ...]]) -> Iterator[Job]:
-        """Yield the jobs of rows of ``job``."""
-        # By position: a start with a backlog costs what this loop costs.
+    def unfinished(self, rows: Iterable[tuple[Any, ...]]) -> list[Job]:
+        """Return the jobs of rows of ``job``."""
+        # By position, and no generator: a start with a backlog costs what this loop costs.
         known = self._names.get
-        for (
-            seq, job_id, queue, data, options, priority, created_at, run_at, state, place, attempts,
-            stalls, progress, started_at, lease, note,
-        ) in rows:  # fmt: skip
-            yield Job(
+        return [
+            Job(
                 job_id, known(queue) or self._name(queue), data,
                 DEFAULT_OPTIONS if options is None else self._shared(options),
-                priority, created_at, created_at if run_at == created_at else run_at, seq, place,
+                priority, created_at, created_at if run_at == created_at else run_at, seq, seq if place == seq else place,
                 _STATES[state], attempts, stalls, progress, started_at, 0, None, None,
                 None if lease is None else _LEASE.decode(lease),
                 None if note is None or note.startswith(_NO_NOTE) else _NOTE.decode(note),
-            )  # fmt: skip
+            )
+            for (
+                seq, job_id, queue, data, options, priority, created_at, run_at, state, place, attempts,
+                stalls, progress, started_at, lease, note,
+            ) in rows
+        ]  # fmt: skip
 
     def one(self, row: tuple[Any, ...]) -> Job:
         """Return the job of one such row."""

@@ -23,6 +23,7 @@ from bunqueue_trio.engine.audit import Stored
 from bunqueue_trio.engine.audit_kept import Kept
 from bunqueue_trio.engine.facts import Fact
 from bunqueue_trio.engine.job import DEFAULT_OPTIONS, Job, Records, State, Trace, named_bytes
+from bunqueue_trio.engine.ranking import DeadGroups
 from bunqueue_trio.engine.trails import Line, TrailChange, TrailPage
 from bunqueue_trio.protocol.events import Event
 from bunqueue_trio.storage.rows import FactRow, FinishedRow, JobRow, Row
@@ -274,15 +275,9 @@ class Store(Protocol):
         """
         ...
 
-    def groups(self, queue: str | None) -> dict[str, dict[str, int]]:
-        """Return how many dead letters died of each error, by its fingerprint and queue; None: of all queues.
-
-        They are counted as they change: it costs what the groups are, however many have died of each.
-        """
-        ...
-
-    def grouped_of(self, queue: str, keys: Iterable[str]) -> int:
-        """Return how many dead letters a queue has in these groups of errors; costs the same however many."""
+    @property
+    def dead_groups(self) -> DeadGroups:
+        """The groups of all dead letters by their error, counted as they change."""
         ...
 
     def is_grouped(self, queue: str) -> bool:

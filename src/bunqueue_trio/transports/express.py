@@ -76,7 +76,7 @@ class ExpressShared:
         """For what looks whether a client that waits hangs up. A job handed to it goes out at once: the end of a
         nursery of its own would take two switches of tasks first, a quarter of the whole hand-over."""
         self.heads: ResponseHeads = ResponseHeads(server.clock)
-        self.requests: RequestHeads = RequestHeads(gateway, server.settings.body_max_bytes)
+        self.requests: RequestHeads = RequestHeads(server, gateway)
         self.now: float = trio.current_time()
         """The time of the keeper's last round: exact enough for time limits of clients."""
         self.buffer: memoryview = make_buffer()
@@ -141,9 +141,9 @@ class ExpressConnection:
         """Serve a request, or let the loop serve some; return whether the connection goes on."""
         if self._own:
             self._own -= 1
-        elif not self._unread and self._shared.hot.last != self.number and self._shared.hot.wants(self):
+        elif not self._unread and self._shared.hot.wants(self):
             self.idle, self.deadline = True, self._shared.now + self._shared.keep_alive_s
-            go_on = await self._shared.hot.park(self)
+            go_on = await self._shared.hot.serve(self)
             return await go_on()
         end = await self._read_head()
         return await self._serve(end) if end else False
@@ -193,7 +193,7 @@ class ExpressConnection:
             await self._shared.pages.begin()
             return await self._upgrade(request, end)
         await (self._shared.pages if makes_page(request.call) else self._shared.commands).begin()
-        call, length, keep, is_head, waits, _ = request
+        call, length, keep, is_head, waits, _, _ = request
         self._unread = self._unread[end:]
         body: bytes | None = None
 

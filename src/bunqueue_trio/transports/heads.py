@@ -9,10 +9,12 @@ from typing import NamedTuple, TypeVar
 
 import httptools
 
+from bunqueue_trio.api.beginning import Begin, beginner
 from bunqueue_trio.api.call import Call
 from bunqueue_trio.api.gateway import Gateway
 from bunqueue_trio.config import HEADS_KEPT, KEPT_HEAD_BYTES
 from bunqueue_trio.protocol.routes import Match
+from bunqueue_trio.runtime.server import Server
 
 T = TypeVar("T")
 
@@ -59,6 +61,8 @@ class Plain(NamedTuple):
     """The client sends its body when the server has answered `100 Continue`."""
     at_once: bool
     """With its body, it is a command that :meth:`Gateway.begin` may take, on a connection that goes on."""
+    begin: Begin | None = None
+    """Does what that does, of a head that is kept."""
 
 
 class _Fields(NamedTuple):
@@ -84,9 +88,10 @@ class RequestHeads:
     not come again, with the same fields below them.
     """
 
-    def __init__(self, gateway: Gateway, body_max: int) -> None:
+    def __init__(self, server: Server, gateway: Gateway) -> None:
+        self._server = server
         self._gateway = gateway
-        self._body_max = body_max
+        self._body_max = server.settings.body_max_bytes
         self._known: dict[bytes, Plain] = {}
         self._known_fields: dict[bytes, _Fields] = {}
 
@@ -105,6 +110,8 @@ class RequestHeads:
             match = plain.call.match
             # Ids make heads that do not come again; what leads nowhere may have been made up.
             if len(head_bytes) <= KEPT_HEAD_BYTES and isinstance(match, Match) and "id" not in match.values:
+                if plain.at_once:
+                    plain = plain._replace(begin=beginner(self._server, self._gateway, plain.call))
                 _keep(self._known, head_bytes, plain)
         return plain
 

@@ -19,8 +19,9 @@ that is done. It goes on where the loop stopped, so nothing is done, refused or 
 - the rest of a response of which the kernel did not take all: ``send_rest``;
 - whatever goes wrong with one connection: that error, raised in its task. The loop goes on with the others.
 
-Two kinds of connection stay with their tasks for some requests: those whose requests come in pieces, and one that
-nobody asks beside, since an epoll within an epoll is a system call more.
+A connection that nobody asks beside is *alone*. Its own task waits for its socket and takes the turns, each over one
+request, since an epoll within an epoll is a system call more; what it does in them is the same. It parks when another
+one has asked. One whose requests come in pieces stays with its task for some requests.
 
 Fairness. A turn ends after TURN_REQUESTS requests or TURN_LONG_S; who was ready and not served comes first in the next
 one, and between two turns all other tasks run. A step of answers ends after ANSWERS_MAX of them. Overload is refused,
@@ -52,13 +53,28 @@ Next = Callable[[], Awaitable[bool]]
 class _Parked:
     """A connection in the loop, from its parking to its leaving."""
 
-    __slots__ = ("begun", "call", "connection", "descriptor", "error", "go_on", "is_watched", "task")
+    __slots__ = (
+        "begun",
+        "call",
+        "connection",
+        "descriptor",
+        "error",
+        "go_on",
+        "is_alone",
+        "is_watched",
+        "sleeps",
+        "task",
+    )
 
     def __init__(self, connection: Parks, descriptor: int, task: trio.lowlevel.Task) -> None:
         self.connection = connection
         self.descriptor = descriptor
         self.task = task
-        self.is_watched = True
+        self.is_watched = False
+        self.is_alone = False
+        """Its own task waits for its socket."""
+        self.sleeps = False
+        """Its task sleeps until it is woken: when it has left, or, alone, was answered."""
         self.call: Call | None = None
         self.begun: Begun | None = None
         """Its request has been run, and is not answered yet."""
@@ -114,41 +130,64 @@ class HotLoop:
                     self._leave(parked, parked.connection.serve_next)
 
     def wants(self, connection: Parks) -> bool:
-        """Return whether ``connection``, about to wait for a request, is to park.
-
-        Not to be asked when the last request was its own: then nobody asks beside it.
-        """
-        self.last, self._alone = connection.number, 0
+        """Return whether ``connection``, about to wait for a request, is to be served here."""
         return self._runs and self._poller.descriptor_of(connection.stream) >= 0
 
-    async def park(self, connection: Parks) -> Next:
-        """Let the loop serve ``connection``; return what its task has to do next.
+    async def serve(self, connection: Parks) -> Next:
+        """Serve ``connection`` until it leaves; return what its task has to do next.
 
         Raises:
             Exception: what went wrong with it.
         """
         parked = _Parked(connection, self._poller.descriptor_of(connection.stream), trio.lowlevel.current_task())
-        try:
-            self._poller.watch(parked.descriptor)
-        except OSError:
-            # The kernel has no room for its descriptor: its task serves it, as if there were no loop.
-            return connection.serve_next
         self._parked[parked.descriptor] = parked
+        try:
+            if self.last == connection.number:
+                parked.is_alone = True
+                await self._be_alone(parked)
+                parked.is_alone = False
+            self.last, self._alone = connection.number, 0
+            if self._is_here(parked) and self._runs and self._watch(parked):
+                await self._sleep(parked)
+        finally:
+            self._remove(parked)
+        if parked.error is not None:
+            raise parked.error
+        return parked.go_on
+
+    async def _be_alone(self, parked: _Parked) -> None:
+        """Serve its requests as they come, until it leaves, or another one has asked."""
+        while self._is_here(parked):
+            await self._poller.wait_for(parked.descriptor)
+            if self.last != parked.connection.number:
+                return
+            if self._is_here(parked):
+                with self._core.turns.lone:
+                    self._serve(parked)
+                if parked.begun is not None:
+                    await self._sleep(parked)
+
+    async def _sleep(self, parked: _Parked) -> None:
+        """Let the task of ``parked`` sleep until it is woken."""
 
         def abort(_: object) -> trio.lowlevel.Abort:
             self._remove(parked)
             return trio.lowlevel.Abort.SUCCEEDED
 
+        parked.sleeps = True
         try:
             await trio.lowlevel.wait_task_rescheduled(abort)
         finally:
+            parked.sleeps = False
             begun, parked.begun = parked.begun, None
             if begun is not None:
                 self._uncommitted = [other for other in self._uncommitted if other is not parked]
                 self._core.give_back(begun.reply)
-        if parked.error is not None:
-            raise parked.error
-        return parked.go_on
+
+    def _wake(self, parked: _Parked) -> None:
+        if parked.sleeps:
+            parked.sleeps = False
+            trio.lowlevel.reschedule(parked.task)
 
     # --- requests -------------------------------------------------------------------------------
 
@@ -159,13 +198,13 @@ class HotLoop:
             parked = parked_by.get(due.pop())
             if parked is not None:
                 try:
-                    self._serve(parked)
+                    self._serve_parked(parked)
                 except Exception as error:
                     self._end(parked, error)
                 if now() > ends:
                     break
 
-    def _serve(self, parked: _Parked) -> None:
+    def _serve_parked(self, parked: _Parked) -> None:
         connection, descriptor = parked.connection, parked.descriptor
         if parked.begun is not None:
             self._poller.ignore(descriptor)
@@ -178,6 +217,11 @@ class HotLoop:
         else:
             self._leave(parked, connection.serve_next)
             return
+        self._serve(parked)
+
+    def _serve(self, parked: _Parked) -> None:
+        """Run the next request of a connection that has something to read."""
+        connection, descriptor = parked.connection, parked.descriptor
         buffer = self._shared.buffer
         try:
             count = self._poller.readv(descriptor, (buffer,))
@@ -192,7 +236,10 @@ class HotLoop:
         if request is None or request.length != count - end:
             self._leave(parked, partial(connection.go_on, data))
             return
-        begun = self._shared.gateway.begin(request.call, data[end:], connection.address)
+        if request.begin is not None:
+            begun = request.begin(data[end:], connection.address)
+        else:
+            begun = self._shared.gateway.begin(request.call, data[end:], connection.address)
         if begun is None:
             self._leave(parked, partial(connection.go_on, data))
         elif isinstance(begun, Response):
@@ -231,7 +278,7 @@ class HotLoop:
         settled = max(self._journal.committed, self._journal.given_up)
         gateway, left = self._shared.gateway, ANSWERS_MAX
         for parked in waiting:
-            if self._parked.get(parked.descriptor) is not parked:
+            if not self._is_here(parked):
                 # It was cancelled in this round of tasks, and its descriptor may be another's.
                 continue
             call, begun = parked.call, parked.begun
@@ -274,13 +321,19 @@ class HotLoop:
             if delivery is not None:
                 delivery.end()
         connection.idle, connection.deadline = True, self._shared.now + self._shared.keep_alive_s
-        if not parked.is_watched:
-            try:
-                self._poller.watch(parked.descriptor)
-            except OSError:
-                self._leave(parked, connection.serve_next)
-            else:
-                parked.is_watched = True
+        if parked.is_alone:
+            self._wake(parked)
+        elif not (self._runs and (parked.is_watched or self._watch(parked))):
+            self._leave(parked, connection.serve_next)
+
+    def _watch(self, parked: _Parked) -> bool:
+        """Look at its socket from now on; return False where the kernel has no room for that: its task serves it, as if there were no loop."""
+        try:
+            self._poller.watch(parked.descriptor)
+        except OSError:
+            return False
+        parked.is_watched = True
+        return True
 
     # --- leaving --------------------------------------------------------------------------------
 
@@ -289,17 +342,21 @@ class HotLoop:
         # Until its task says so itself: a request that the loop has read or begun must not be ended as if nothing were under way.
         parked.connection.idle, parked.connection.deadline = False, inf
         parked.go_on = go_on
-        trio.lowlevel.reschedule(parked.task)
+        self._wake(parked)
 
     def _end(self, parked: _Parked, error: Exception) -> None:
         """End one connection because of ``error``, unless it has left already."""
-        if self._parked.get(parked.descriptor) is parked:
+        if self._is_here(parked):
             self._remove(parked)
             parked.error = error
-            trio.lowlevel.reschedule(parked.task)
+            self._wake(parked)
+
+    def _is_here(self, parked: _Parked) -> bool:
+        """Return whether it has not left; its descriptor may be another's by now."""
+        return self._parked.get(parked.descriptor) is parked
 
     def _remove(self, parked: _Parked) -> None:
-        if self._parked.get(parked.descriptor) is parked:
+        if self._is_here(parked):
             del self._parked[parked.descriptor]
             if parked.is_watched:
                 self._poller.ignore(parked.descriptor)

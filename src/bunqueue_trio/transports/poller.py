@@ -43,6 +43,10 @@ class Poller(Protocol):
         """Wait until there is one, and let others run in any case."""
         ...
 
+    async def wait_for(self, descriptor: int) -> None:
+        """Wait until this one has something to read, watched or not, and let others run in any case; raise ``trio.ClosedResourceError`` when it is closed."""
+        ...
+
     def close(self) -> None:
         """Close the poller: no descriptor is watched any more."""
         ...
@@ -83,6 +87,10 @@ class Epoll:
     async def wait(self) -> None:
         """Wait until there is one; see :class:`Poller`."""
         await trio.lowlevel.wait_readable(self._epoll.fileno())
+
+    async def wait_for(self, descriptor: int) -> None:
+        """Wait for this one; see :class:`Poller`."""
+        await trio.lowlevel.wait_readable(descriptor)
 
     def close(self) -> None:
         """Look at none any more; see :class:`Poller`."""

@@ -7,7 +7,7 @@ a log beside which it finds an empty file. So nothing is written, and no log is 
 import os
 from pathlib import Path
 
-from bunqueue_trio.errors import StoreGone
+from bunqueue_trio.errors import StoreError, StoreGone
 
 _Identity = tuple[int, int] | None
 """Device and inode; None: there is no such file."""
@@ -35,6 +35,19 @@ class Held:
                     f"{name}: is not the file any more that this server has open: it was moved, deleted or replaced; nothing is written until it is back"
                 )
         self.are_gone = False
+
+    def sizes(self) -> tuple[int, os.statvfs_result]:
+        """Return the size of the file, and what is known of its disk.
+
+        Raises:
+            StoreGone: it is not there any more.
+            StoreError: the disk does not answer.
+        """
+        self.look()
+        try:
+            return os.stat(self._names[0]).st_size, os.statvfs(self._names[0])  # noqa: PTH116 - as below
+        except OSError as error:
+            raise StoreError(f"{self._names[0]}: {error.strerror}") from error
 
 
 def _identity(name: str) -> _Identity:

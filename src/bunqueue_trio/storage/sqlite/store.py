@@ -11,10 +11,10 @@ answered, so both are right.
 """
 
 import math
-import os
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from msgspec.json import encode
 
 from bunqueue_trio.config import INLINE_ROWS_MAX, INLINE_S_MAX, REPLAY_BYTES, SLOW_DISK_S
 from bunqueue_trio.engine.job import Job, Records, State, Trace
+from bunqueue_trio.engine.ranking import DeadGroups
 from bunqueue_trio.engine.trails import TrailPage
 from bunqueue_trio.errors import StartupError, StoreBusy, StoreError, StoreGone
 from bunqueue_trio.storage.rows import FactRow, JobRow, Reader, outcome, record_columns, trace
@@ -164,8 +165,9 @@ class SqliteStore(Audited):
             StartupError: the file is damaged.
         """
         with self._sound("job") as connection:
-            yield from self._rows.unfinished(connection.execute(_LOAD))
+            jobs = self._rows.unfinished(connection.execute(_LOAD))
         self._writer.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
+        return jobs
 
     def load_facts(self) -> Iterable[FactRow]:
         """Return every fact; see :class:`Store`.
@@ -178,17 +180,26 @@ class SqliteStore(Audited):
 
     @contextmanager
     def _sound(self, table: str) -> Iterator[apsw.Connection]:
-        """Yield a connection that reads ``table``, after a look whether it is damaged."""
+        """Yield a connection that reads ``table``, while a thread looks whether it is damaged: what was read counts when the block has ended."""
         try:
             # Without a mutex, which each value of each row would take: nobody else uses this connection.
-            with closing(self._connect(apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_NOMUTEX)) as connection:
-                # Finds damage that would still be read as rows: in a wrong order, of a wrong type, or too few of them.
-                for (finding,) in connection.execute(f"PRAGMA quick_check({table})"):
-                    if finding != "ok":
-                        raise ValueError(finding)
-                yield connection
+            reading = self._connect(apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_NOMUTEX)
+            with ThreadPoolExecutor(1) as beside, closing(reading) as connection:
+                looking = beside.submit(self._look_for_damage, table)
+                try:
+                    yield connection
+                finally:
+                    # What is damaged may be read as anything, or not at all: this says why.
+                    looking.result()
         except (apsw.Error, ValueError, LookupError) as error:
             raise StartupError(f"{self.path}: is damaged: {_one_line(error)}") from None
+
+    def _look_for_damage(self, table: str) -> None:
+        """Raise ``ValueError`` for damage that would still be read as rows: in a wrong order, of a wrong type, or too few of them."""
+        with closing(self._connect(apsw.SQLITE_OPEN_READONLY)) as connection:
+            for (finding,) in connection.execute(f"PRAGMA quick_check({table})"):
+                if finding != "ok":
+                    raise ValueError(finding)
 
     def commit(self, batch: Batch) -> None:
         """Write ``batch`` in one transaction; see :class:`Store`."""
@@ -331,13 +342,10 @@ class SqliteStore(Audited):
         with TRANSLATED:
             return records.page(self._reader, self._rows, queue, state, before, limit, fingerprint, oldest=oldest)
 
-    def groups(self, queue: str | None) -> dict[str, dict[str, int]]:
-        """Return how many died of each error; see :class:`Store`."""
-        return self._tally.groups(queue)
-
-    def grouped_of(self, queue: str, keys: Iterable[str]) -> int:
-        """Return how many are in these groups; see :class:`Store`."""
-        return self._tally.grouped_of(queue, keys)
+    @property
+    def dead_groups(self) -> DeadGroups:
+        """The groups of all dead letters; see :class:`Store`."""
+        return self._tally.dead_groups
 
     def is_grouped(self, queue: str) -> bool:
         """Return whether its groups add up; see :class:`Store`."""
@@ -392,12 +400,8 @@ class SqliteStore(Audited):
 
     def space(self) -> Space:
         """Return how large the file is and what is free; see :class:`Store`."""
-        self._look()
-        try:
-            disk = os.statvfs(self.path)
-            size = self.path.stat().st_size
-        except OSError as error:
-            raise StoreError(f"{self.path}: {error.strerror}") from error
+        assert self._held is not None
+        size, disk = self._held.sizes()
         with TRANSLATED:
             [(free,)] = self._reader.execute("PRAGMA freelist_count").fetchall()
         free_bytes = int(free) * self._page_bytes  # type: ignore[arg-type]  # of a count

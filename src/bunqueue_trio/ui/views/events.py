@@ -9,7 +9,7 @@ from msgspec import UNSET, Raw
 
 from bunqueue_trio import errors
 from bunqueue_trio.api.downloads import EventLog, Wanted, is_of
-from bunqueue_trio.config import DAY_MS, REPLAY_EVENTS
+from bunqueue_trio.config import DAY_MS, MINUTE_MS, REPLAY_EVENTS
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.pages import acts
 from bunqueue_trio.pages.words import Given, line
@@ -17,7 +17,7 @@ from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.events import EVENT_TYPES, Event
 from bunqueue_trio.protocol.lines import Action
 from bunqueue_trio.protocol.surrogates import read as read_json
-from bunqueue_trio.runtime.happened import MINUTE_MS, Window
+from bunqueue_trio.runtime.happened import Window
 from bunqueue_trio.ui import charts
 from bunqueue_trio.ui.ask import Ask, Saves, Screen, Wrong
 from bunqueue_trio.ui.payload import MASK
