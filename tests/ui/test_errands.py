@@ -82,7 +82,8 @@ async def test_it_is_stopped_where_it_is(site: Site, bunqueue: Bunqueue) -> None
 
 
 FULL = Refused(503, "Server is overloaded", "overloaded", retry_after=1)
-DOWN = StoreError("no disk")
+DOWN = Refused(503, "Storage unavailable", "storage-down", retry_after=2)
+UNKNOWN = Refused(503, "This change is not committed, and may still be", "not-committed", retry_after=2)
 
 
 @pytest.mark.parametrize("refusal", [FULL, DOWN])
@@ -110,9 +111,11 @@ async def test_what_passes_is_waited_for_but_not_for_ever(
     assert not page.said("It waits")
 
 
-@pytest.mark.parametrize("refusal", [FULL, Refused(403, "This may not be", "forbidden")])
+@pytest.mark.parametrize(
+    "refusal", [FULL, Refused(403, "This may not be", "forbidden"), UNKNOWN, StoreError("no disk")]
+)
 async def test_what_is_stopped_or_refused_for_good_waits_no_longer(
-    site: Site, bunqueue: Bunqueue, monkeypatch: pytest.MonkeyPatch, refusal: Refused
+    site: Site, bunqueue: Bunqueue, monkeypatch: pytest.MonkeyPatch, refusal: Exception
 ) -> None:
     await many(bunqueue)
     where = (await begin(site)).headers["location"]
@@ -126,7 +129,7 @@ async def test_what_is_stopped_or_refused_for_good_waits_no_longer(
         page = await site.get(where)
         await site.post(where, {"csrf": page.csrf})
         await trio.sleep(2)
-    why = "somebody stopped it" if refusal is FULL else "This may not be"
+    why = "somebody stopped it" if refusal is FULL else str(refusal)
     assert (await site.get(where)).said(f"It has ended before its end: {why}.")
 
 
