@@ -356,4 +356,5 @@ def test_a_payload_of_megabytes_is_looked_through_in_a_step_of_its_own(
         found.append([made.index(job.id) for job in page.jobs])
         after = page.next
     assert found == pages
-    assert len(ask(bench).jobs) == len(sizes)
+    monkeypatch.setattr(find, "_BEGUN", 0)
+    assert len(ask(bench).jobs) == len(sizes), "where nothing is looked through it does not matter"
