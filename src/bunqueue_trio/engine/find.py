@@ -28,7 +28,7 @@ _FOUND = 4
 _MATCHED = 3
 # Of a payload or an error that are looked through for 1: where both are made to be slow, it takes 4 ns for each character, and 2 for each byte.
 _BYTES = 1000
-# What a page has cost at most where it looks through a payload of so many bytes: one of 10 MiB takes up to 19 ms by itself.
+# What a page has cost at most where it looks through a payload larger than this many bytes: one of 10 MiB takes up to 19 ms by itself.
 _BEGUN, _LARGE_BYTES = 100, 1_000_000
 
 STATES = (
