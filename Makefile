@@ -24,6 +24,7 @@ pins:    ## the newest versions of everything, with hashes, into requirements/*.
 	$(PIN) pyproject.toml -o requirements/run.txt
 	$(PIN) pyproject.toml --extra postgres -c requirements/run.txt -o requirements/postgres.txt
 	$(PIN) pyproject.toml requirements/dev.in --extra test --extra postgres -c requirements/run.txt -o requirements/dev.txt
+	$(PIN) pyproject.toml requirements/core.in --extra test --extra postgres -c requirements/dev.txt -o requirements/core.txt
 	$(PIN) pyproject.toml --only-build-deps --build-deps-for wheel -c requirements/dev.txt -o requirements/build.txt
 
 clean:   ## forget the environment and all caches

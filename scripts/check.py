@@ -60,8 +60,22 @@ ASYNC_WORDS = re.compile(r"\b(async|await|trio|anyio|asyncio|BaseException|excep
 # Functions that are called by `nursery.start`, so that forgetting to wait for one is found.
 STARTABLE = "--startable-in-context-manager=serve,http,run,_host,_live,_hold,_serving,__call__,watch,_be"
 
+# Those that each other Python has to pass in `full`, a third of a minute of one core: every module is loaded, every command goes over
+# every carrier, JSON is read and written, files are, and the client runs on Trio and on asyncio. `long` runs all of `fast` there.
+CORE = (
+    "test_imports.py",
+    "protocol",
+    "commands",
+    "client/test_real_server.py",
+    "operations/test_config.py",
+    "storage/test_sqlite.py",
+    "engine/test_dead.py",
+    "engine/test_timing.py",
+)
+
 QUICK = "not slow and not long and not bench"
 SELECTED = {
+    "core": f"{QUICK} and not thorough",
     "fast": f"{QUICK} and not thorough",
     "full": "not long and not bench",
     "long": "not bench",
@@ -183,6 +197,8 @@ def tests_steps(mode: str) -> list[Step]:
     """List the steps that run the tests of a mode; each writes a report into BUILD."""
     tests = [f"tests/{path}" for path in TRACED]
     match mode:
+        case "core":
+            return [Step("tests", _pytest(SELECTED[mode], "tests", beside=None) + [f"tests/{path}" for path in CORE])]
         case "fast":
             return [Step("tests", _pytest(SELECTED[mode], "tests"))]
         case "full":
@@ -202,10 +218,14 @@ def tests_steps(mode: str) -> list[Step]:
             return [Step("tests", _module("coverage", "run", *_pytest(SELECTED[mode], "tests")[1:]))]
 
 
-def _pytest(selected: str, report: str, beside: int = 1) -> list[str]:
+def _pytest(selected: str, report: str, beside: int | None = 1) -> list[str]:
     # Some tests wait for a server, a socket or a clock: ``beside`` processes more than there are cores, a file of tests at a
-    # time; tests/conftest.py has put the longest files first.
-    spread = ["-n", str((os.cpu_count() or 1) + beside), "--dist", "loadfile", "--no-loadscope-reorder"]
+    # time; tests/conftest.py has put the longest files first. None: they stay in one process.
+    spread = (
+        []
+        if beside is None
+        else ["-n", str((os.cpu_count() or 1) + beside), "--dist", "loadfile", "--no-loadscope-reorder"]
+    )
     return _module("pytest", "-q", "-m", selected, f"--junitxml={BUILD / report}.xml", *spread)
 
 
@@ -245,13 +265,13 @@ def _program(name: str) -> str:
     return str(bootstrap.PYTHON.with_name(name))
 
 
-def other_pythons() -> list[Step]:
-    """List a step for each other Python that is here and is promised: `fast`, in an environment of its own."""
+def other_pythons(mode: str) -> list[Step]:
+    """List a step for each other Python that is here and is promised: `core` or `fast`, in an environment of its own."""
     own = f"python{sys.version_info.major}.{sys.version_info.minor}"
     return [
-        Step(f"fast, {name}", [sys.executable, "scripts/check.py", "fast", "--python", name])
+        Step(f"{mode}, {name}", [sys.executable, "scripts/check.py", mode, "--python", name])
         for name in PYTHONS
-        if name != own and _runs(name)
+        if name != own and found(name)
     ]
 
 
@@ -271,22 +291,28 @@ def other_postgres() -> list[Step]:
     return [Step("the contract on a newer PostgreSQL", command)]
 
 
-def _runs(python: str) -> bool:
-    """Return whether there is such a Python; what manages several may have a command for one that is not in use."""
-    if shutil.which(python) is None:
-        return False
-    return subprocess.run([python, "--version"], capture_output=True, check=False).returncode == 0
+def found(python: str) -> str | None:
+    """Return how such a Python is started, None where there is none: by its name, or where pyenv keeps those that are not in use."""
+    name = Path(python).name
+    kept = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    beside = sorted(kept.glob(f"{name.removeprefix('python')}.*/bin/{name}"), reverse=True)
+    for command in (shutil.which(python), *map(str, beside)):
+        # The command of that name may be one of pyenv's that only says which versions have it.
+        if command and subprocess.run([command, "--version"], capture_output=True, check=False).returncode == 0:
+            return command
+    return None
 
 
 def under(python: str, mode: str) -> int:
     """Run a mode under another Python, whose environment is kept beside the checkout's own."""
-    if not _runs(python):
+    command = found(python)
+    if command is None:
         print(f"there is no {python}")
         return 2
     # Started by another check, this one must not write into its coverage.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
-    environment["CHECKOUT_VENV"] = f".venv-{Path(python).name}"
-    return subprocess.run([python, str(Path(__file__)), mode], env=environment, check=False).returncode
+    environment["CHECKOUT_VENV"] = f".venv-{Path(python).name}" + ("-core" if mode == "core" else "")
+    return subprocess.run([command, str(Path(__file__)), mode], env=environment, check=False).returncode
 
 
 def main() -> int:
@@ -297,14 +323,14 @@ def main() -> int:
         nargs="?",
         default="full",
         choices=sorted(SELECTED),
-        help="fast: about a minute, no slow tests, no coverage; full (the default): what a change must pass, about twelve minutes; long: all tests",
+        help="core: what each other Python has to pass; fast: about a minute, no slow tests, no coverage; full (the default): what a change must pass, about twelve minutes; long: all tests",
     )
     parser.add_argument("--python", help="run under this Python, such as python3.13, in an environment of its own")
     arguments = parser.parse_args()
     mode = arguments.mode
     if arguments.python is not None:
         return under(arguments.python, mode)
-    bootstrap.reexec()
+    bootstrap.reexec("core" if mode == "core" else "dev")
 
     start = time.monotonic()
     shutil.rmtree(BUILD, ignore_errors=True)
@@ -314,12 +340,15 @@ def main() -> int:
     # Without what was compiled before, each process of the tests compiles all of them again: 8 s of its time.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-    if mode == "fast":
+    if mode == "core":
+        outcomes = [run_shown(step) for step in tests_steps(mode)]
+    elif mode == "fast":
         # Side by side: one core would only wait for mypy.
         outcomes = run_together([*tests_steps(mode), *static_steps(mode)])
     else:
         machine.install()
-        outcomes = run_together(static_steps(mode))
+        # Beside each other: each has one process.
+        outcomes = run_together([*static_steps(mode), *(other_pythons("core") if mode == "full" else [])])
         outcomes.extend(run_shown(step) for step in tests_steps(mode))
         outcomes.append(run_shown(Step("simulation", [sys.executable, "scripts/sim.py", "--seeds", SIMULATED[mode]])))
         seeds, hours = CLUSTERS[mode]
@@ -329,7 +358,7 @@ def main() -> int:
         if (ROOT / "scripts" / "mutants.py").is_file():
             outcomes.append(run_shown(mutants_step(mode)))
     if mode == "long":
-        outcomes.extend(run_shown(step) for step in [*other_pythons(), *other_postgres()])
+        outcomes.extend(run_shown(step) for step in [*other_pythons("fast"), *other_postgres()])
 
     passed, failed, skipped = counts()
     if not passed and not failed:

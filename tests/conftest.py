@@ -1,11 +1,13 @@
 """What every test may use; fixtures are nouns."""
 
 import gc
+import logging
 import os
 import signal
 import sys
 import time
 from collections.abc import Generator, Iterator, MutableMapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +109,28 @@ def no_process_left() -> Iterator[None]:
 def _new(before: set[int]) -> list[int]:
     """List the processes below this one that were not there before."""
     return [pid for pid in leftovers.below(os.getpid()) if pid not in before and EXPECTED not in leftovers.name(pid)]
+
+
+@contextmanager
+def logging_as_before() -> Iterator[None]:
+    """Undo what a command that runs in this process sets up, or the lines of later tests go past pytest to the terminal."""
+    root, known, told = logging.getLogger(), set(logging.getLogger().handlers), structlog.get_config()
+    level, is_set_up = root.level, structlog.is_configured()
+    yield
+    root.handlers = [
+        each for each in root.handlers if each in known or not type(each).__module__.startswith("bunqueue_trio.")
+    ]
+    root.setLevel(level)
+    if structlog.get_config() != told:
+        structlog.configure(**told)
+    if not is_set_up:
+        structlog.reset_defaults()
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    with logging_as_before():
+        yield
 
 
 @pytest.fixture

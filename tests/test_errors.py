@@ -33,6 +33,7 @@ def test_the_score_is_of_pairs():
     assert found.mixed == [("none", ["a", "b"])]
 
 
+@pytest.mark.thorough
 def test_errors_of_python_are_grouped_by_their_fault():
     found = score(in_python.provoke(4, 1))
     assert found.precision > 0.85, found.mixed

@@ -16,7 +16,7 @@ SCRIPT = Path(__file__).parents[1] / "scripts" / "soak.py"
 def samples(**changes):
     """A hundred samples with noise; `changes` gives what is added to a field by the end."""
     rng = random.Random(1)
-    fields = dict.fromkeys(soak.Sample.__dataclass_fields__, 100.0) | {"refused": 0, "missed_events": 0}
+    fields = dict.fromkeys(soak.Sample.__dataclass_fields__, 100.0) | {"refused": 0, "missed_events": 0, "acts": 0}
     return [
         soak.Sample(**{
             name: i if name == "minute" else value and value + rng.uniform(-3, 3) + changes.get(name, 0) * i / 100

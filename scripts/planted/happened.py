@@ -3,9 +3,9 @@
 from planted.row import Mutant
 
 HAPPENED: list[Mutant] = [
-    Mutant("engine/course.py", "if since < row[0] <= until:", "if since <= row[0] <= until:", "a minute is in two windows"),
+    Mutant("engine/course.py", "if since < row[0] < until + MINUTE_MS:", "if since <= row[0] < until + MINUTE_MS:", "a minute is in two windows"),
     Mutant("engine/course.py", "if hour <= (at - 1) // HOUR_MS - FIGURES_HOURS:", "if False:", "the course is kept for ever"),
-    Mutant("engine/course.py", "if rows and at - rows[-1][0] < COURSE_APART_MS:", "if False:", "starts that follow each other make ever more minutes"),
+    Mutant("engine/course.py", "if near is not None:", "if False:", "starts that follow each other make ever more minutes"),
     Mutant("engine/course.py", "for began in known[:-LIVES_KEPT]:", "for began in []:", "the lives of all servers are kept"),
     Mutant("engine/figures.py", "            if hour == self._hour:\n                yield dict(self._sums)\n            elif", "            if", "the hour that goes on is missing in a window"),
     Mutant("engine/edits.py", "            del old.keys[key]\n            new.keys[key] = job\n", "            del old.keys[key]\n", "two jobs of a queue have one key after a move"),
@@ -30,6 +30,13 @@ HAPPENED: list[Mutant] = [
     Mutant("ui/actions.py", "ask.viewer.role is Role.READ or ask.may(action.command)", "True", "who may work sees buttons that refuse"),
     Mutant("runtime/errands.py", "            while not errand.is_stopped:\n", "            while True:\n", "an act that was stopped goes on"),
     Mutant("runtime/errands.py", "        except (Refused, StoreError) as error:\n            errand.trouble = str(error)\n", "        finally:\n            pass\n", "a disk that refuses ends the server's task"),
+    Mutant("runtime/errands.py", "                if not is_passing or trio.current_time() >= deadline:\n", "                if not is_passing:\n", "an act waits for ever"),
+    Mutant("runtime/errands.py", "                is_passing = not isinstance(error, Refused) or error.retry_after is not None\n", "                is_passing = False\n", "an act ends at the first moment of overload"),
+    Mutant("runtime/history.py", "MINUTE_MS - self._clock.now() % MINUTE_MS", "MINUTE_MS", "minutes end with those of the start, and not of the clock"),
+    Mutant("engine/course.py", "if since < row[0] < until + MINUTE_MS:", "if since < row[0] <= until:", "a window of a minute tells of nothing that happened in it"),
+    Mutant("runtime/hub.py", "            facts.set(BACK, str(self.last_event_id), b\"\")\n", "            pass\n", "after a start with a wrong clock windows of the past are empty"),
+    Mutant("runtime/hub.py", "            facts.delete(BACK, str(back))\n", "            pass\n", "each start with a wrong clock is noted for ever"),
+    Mutant("engine/course.py", "if abs(at - row[0]) < COURSE_APART_MS", "if at - row[0] < COURSE_APART_MS", "what happens after a start with a clock ahead is counted to come"),
     Mutant("runtime/errands.py", "][:-ERRANDS_KEPT]:", "][:0]:", "all acts that have ended are kept"),
     Mutant("ui/errands.py", "            rest = replace(rest, after=reply.next)\n", "            pass\n", "an act begins anew with each step"),
     Mutant("ui/views/errands.py", "if ask.cannot or not ask.may(c.ActOnJobs):", "if False:", "who only looks stops an act"),

@@ -14,7 +14,7 @@ TESTS = {
     ],
     "storage": [
         "tests/ui/test_cluster.py", "tests/ui/test_cluster_findings.py", "tests/storage/test_memory.py",
-        "tests/storage/test_making.py", "tests/storage/test_batch.py", "tests/storage/test_looks.py", "tests/storage/test_sqlite.py", "tests/storage/test_opening.py", "tests/storage/test_opening_twice.py",
+        "tests/storage/test_making.py", "tests/storage/test_batch.py", "tests/storage/test_looks.py", "tests/storage/test_sqlite.py", "tests/storage/test_opening.py", "tests/storage/test_opening_twice.py", "tests/storage/test_held.py",
         "tests/storage/test_log.py", "tests/storage/test_damage.py", "tests/operations/test_backup.py", "tests/operations/test_restore.py",
         "tests/storage/test_copying.py", "tests/storage/test_copying_databases.py", "tests/storage/test_large_rows.py",
         "tests/engine/test_cancel.py", "tests/engine/test_kept.py", "tests/operations/test_doctor.py",
@@ -31,7 +31,7 @@ TESTS = {
         "tests/stream/test_weight.py", "tests/ui/test_access.py", "tests/stream/test_named_events.py",
         "tests/stream/test_reported.py", "tests/stream/test_hot.py", "tests/stream/test_hot_ends.py",
         "tests/operations/test_downloads.py", "tests/ui/test_events.py",
-        "tests/runtime/test_bulk.py", "tests/doors/test_by_number.py", "tests/stream/test_rounds.py",
+        "tests/runtime/test_bulk.py", "tests/runtime/test_large_reader.py", "tests/stream/test_gone.py", "tests/doors/test_by_number.py", "tests/stream/test_rounds.py",
     ],
     "config": ["tests/operations/test_spelling.py", "tests/operations/test_config.py"],
     "doors": ["tests/doors"],
@@ -49,7 +49,7 @@ TESTS = {
         f"tests/ui/test_{name}.py"
         for name in (
             "payload", "access", "actions", "undo", "operating", "hostile", "screens", "incidents", "unsure",
-            "same_in_a_shell", "cluster", "render", "finding_jobs", "events", "roles", "errands",
+            "same_in_a_shell", "cluster", "render", "finding_jobs", "events", "roles", "errands", "errors", "shown_in_part",
         )
     ]
     + ["tests/operations/test_findings.py"],
@@ -96,7 +96,7 @@ NEAREST = {
     "core": ("core", "waiting_pulls", "bulk", "bulk_reports", "bulk_dependencies"),
     "half": ("bulk", "bulk_dependencies"),
     "memory": ("memory", "memory_figures"),
-    "new_errors": ("history",),
+    "new_errors": ("history", "new_errors"),
     "waiting": ("core", "waiting_pulls", "waiting", "handing", "quiet", "gone"),
     "hot": ("hot", "hot_ends", "alone"),
     "event_stream": ("event_streams",),
@@ -133,7 +133,7 @@ NEAREST = {
     "tokens": ("spelling",),
     "engine": ("engine", "leases", "series"),
     "dependents": ("dependencies", "engine"),
-    "opening": ("opening", "opening_twice"),
+    "opening": ("opening", "opening_twice", "held"),
     "copying": ("copying", "copying_databases"),
     "findings": ("findings",),
     "act_findings": ("findings", "findings_help"),
@@ -150,7 +150,7 @@ NEAREST = {
     "firing": ("schedules", "schedule_limits", "schedule_misfires", "schedule_overlap", "schedule_lists"),
     "cron": ("timing",),
     "zones": ("timing",),
-    "store": ("sqlite", "batch", "postgres_store", "postgres_lost_tail", "postgres_leading"),
+    "store": ("sqlite", "held", "batch", "postgres_store", "postgres_lost_tail", "postgres_leading"),
     "standby": ("postgres_leading",),
     "announcer": ("postgres_store", "postgres_leading", "postgres_schema"),
     "leading": ("local",),

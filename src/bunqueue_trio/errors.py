@@ -169,6 +169,10 @@ class StoreBusy(StoreError):
     """Another process writes to the file now. Whoever may wait for it, and is not in the event loop, does so."""
 
 
+class StoreGone(StoreError):
+    """The file was moved, deleted or replaced while it was open. Where it comes back, it may be tried again."""
+
+
 class TakenOver(Exception):
     """Another server leads the store now: this one may write nothing any more, and ends without an answer to anybody."""
 

@@ -33,6 +33,7 @@ def told(request: pytest.FixtureRequest, guarded: Server, monkeypatch: pytest.Mo
 
 
 @on_both
+@pytest.mark.thorough
 async def test_client_and_worker(told: Server, queue: str):
     worker = Worker(queue)
     worker.handler(lambda job: job.data + 1)

@@ -139,9 +139,10 @@ def tasks_alive() -> int:
 @pytest.mark.slow
 @pytest.mark.untraced
 @pytest.mark.timeout(600)  # some hundred stories
-@pytest.mark.parametrize("cuts", [1, pytest.param(3, marks=pytest.mark.long)])
+# Every second moment, on both loops; in `long` each.
+@pytest.mark.parametrize(("cuts", "every"), [(1, 2), *(pytest.param(n, 1, marks=pytest.mark.long) for n in (1, 3))])
 @on_both
-async def test_cut_at_every_moment(patient: Server, queue: str, cuts: int):
+async def test_cut_at_every_moment(patient: Server, queue: str, cuts: int, every: int):
     moments = 0
     while True:
         cutter = Cutter(ws(patient), moments + 1, cuts)
@@ -155,5 +156,5 @@ async def test_cut_at_every_moment(patient: Server, queue: str, cuts: int):
             raise
         if cutter.cuts == cuts:
             break
-        moments += 1
+        moments += every
     assert moments > 40

@@ -93,9 +93,14 @@ def listen(bunqueue: Bunqueue) -> Counter[str]:
 @pytest.mark.slow
 @pytest.mark.timeout(600)  # some hundred stories
 @pytest.mark.parametrize(
-    ("seed", "cuts"), [(0, 1), (1, 3), *(pytest.param(n, c, marks=pytest.mark.long) for n in (2, 3) for c in (1, 2, 5))]
+    ("seed", "cuts", "every"),
+    [
+        (0, 1, 2),
+        (1, 3, 2),
+        *(pytest.param(n, c, 1, marks=pytest.mark.long) for n in range(4) for c in (1, 2, 3, 5)),
+    ],
 )
-def test_cut_at_every_moment(monkeypatch: pytest.MonkeyPatch, seed: int, cuts: int):
+def test_cut_at_every_moment(monkeypatch: pytest.MonkeyPatch, seed: int, cuts: int, every: int):
     moments = 0
     while True:
         with monkeypatch.context() as patch:
@@ -107,5 +112,5 @@ def test_cut_at_every_moment(monkeypatch: pytest.MonkeyPatch, seed: int, cuts: i
                 raise
         if cutter.cuts == cuts:
             break
-        moments += 1
+        moments += every
     assert moments > 50

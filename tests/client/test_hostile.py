@@ -155,6 +155,7 @@ def test_a_group_of_the_same_group_again_and_again_is_looked_at_once():
 
 @pytest.mark.parametrize("kind", ["async", "sync"])
 @on_both
+@pytest.mark.thorough
 async def test_nothing_that_is_raised_ends_a_worker(server: Server, queue: str, kind: str):
     errors = [*hostile(), *(ending for ending, _ in AFTERS)]
     worker = Worker(queue, ws(server), concurrency=20)

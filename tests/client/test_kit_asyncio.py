@@ -18,6 +18,9 @@ from bunqueue_trio.sync import SyncClient
 from bunqueue_trio.testing import Bunqueue
 from tests.client.loops import on_both
 
+# Each starts a pytest of its own.
+pytestmark = pytest.mark.thorough
+
 REAL = "ws://queue.example:6790"  # nobody is to look for it
 worker_of_a_module = Worker("reports", REAL, loop="asyncio")
 client_of_a_module = Client(REAL)
@@ -97,6 +100,7 @@ def test_thread_that_its_worker_has_left_takes_no_slot_of_the_next_loop():
 
     try:
         assert asyncio.run(main("slow")) == "failed"
+        worker.timeout = 60
         assert asyncio.run(main("quick")) == "done"
     finally:
         going_on.set()

@@ -25,6 +25,9 @@ from tests.client.test_real_server import ws
 from tests.client.test_strangers import COMMANDS, Answer, Stranger, yes
 from tests.wire.server import Server
 
+# Each waits until its patience ends.
+pytestmark = pytest.mark.thorough
+
 
 def deaf(message: bytes) -> list[bytes]:
     """Answer as a server that stops in the moment in which it is asked for anything."""

@@ -37,6 +37,7 @@ def bunqueue_settings() -> Settings:
     return Settings(body_max_bytes=8000)
 
 
+@pytest.mark.thorough
 async def test_reports_and_heartbeats_are_cut_into_short_messages(bunqueue: Bunqueue, logs: Lines):
     """Of more jobs than one heartbeat may be for."""
     worker = bunqueue.worker("q", concurrency=1100)

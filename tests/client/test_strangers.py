@@ -17,6 +17,9 @@ from bunqueue_trio.sync import SyncClient
 from tests.client.loops import on_both
 from tests.client.proxy import Between
 
+# Every way of being no server, by every call.
+pytestmark = pytest.mark.thorough
+
 
 async def events(client: Client) -> None:
     async with client.events():

@@ -29,6 +29,7 @@ from bunqueue_trio.transports.sockets import check_startable
 from tests.storage.distant import DistantStore
 from tests.wire.raw import request_bytes
 
+pytestmark = pytest.mark.thorough  # each has a leader and a door
 KEY = b"k" * 32
 PAGE = request_bytes("GET", "/health")
 

@@ -1,6 +1,7 @@
 """The simplest disk there can be for an engine: whole jobs in two dicts, one batch in flight."""
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ from bunqueue_trio.engine.engine import Changes
 from bunqueue_trio.engine.facts import Fact
 from bunqueue_trio.engine.fingerprint import fingerprint
 from bunqueue_trio.engine.job import UNFINISHED, Job, Records, State, Trace
+from bunqueue_trio.engine.ranking import DeadGroups
 from bunqueue_trio.engine.trails import Line, TrailChange, TrailPage
 from bunqueue_trio.protocol import codec
 
@@ -183,13 +185,10 @@ class Disk:
         places = sorted(self.places.items(), key=lambda item: item[1], reverse=reverse)
         return [(n, self.finished[job_id]) for job_id, n in places]
 
-    def groups(self, queue: str | None) -> dict[str, dict[str, int]]:
-        found: dict[str, dict[str, int]] = {}
-        for job in self.finished.values():
-            if (key := fingerprint_of(job)) is not None and queue in (None, job.queue):
-                found.setdefault(key, {}).setdefault(job.queue, 0)
-                found[key][job.queue] += 1
-        return found
+    @property
+    def dead_groups(self) -> DeadGroups:
+        keys = [(job.queue, fingerprint_of(job)) for job in self.finished.values()]
+        return DeadGroups(Counter((queue, key) for queue, key in keys if key is not None))
 
     def is_grouped(self, queue: str) -> bool:
         return True

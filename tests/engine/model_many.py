@@ -163,10 +163,11 @@ def reorder(model: Any, job: Record, command: c.ActOnJobs, now: int) -> None:
 
 def move(model: Any, job: Record, command: c.ActOnJobs, now: int) -> None:
     assert command.to is not None
-    job.queue = command.to
+    before, job.queue = job.queue, command.to
     if job.state == "waiting":
         model.queue_up(job)
-    model.tell("updated", now, queue=job.queue, jobId=job.id)
+    model.tell("updated", now, queue=before, jobId=job.id, reason=f"moved to {job.queue}")
+    model.tell("updated", now, queue=job.queue, jobId=job.id, reason=f"moved from {before}")
 
 
 DO: dict[str, Any] = {"promote": promote, "discard": discard, "cancel": cancel, "priority": reorder, "move": move}

@@ -270,7 +270,14 @@ def _rich() -> Life:
     return life
 
 
-@pytest.mark.parametrize("seed", [*range(4), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(4, 40))])
+@pytest.mark.parametrize(
+    "seed",
+    [
+        0,
+        *(pytest.param(seed, marks=pytest.mark.thorough) for seed in range(1, 4)),
+        *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(4, 40)),
+    ],
+)
 def test_an_engine_at_work_is_never_accused(seed: int, small_limits: None, monkeypatch: pytest.MonkeyPatch):
     """Anything may happen between two slices: the pass is of something that never stands still."""
     rng = random.Random(seed)

@@ -15,6 +15,9 @@ from bunqueue_trio.protocol import commands as c
 from tests.engine.checks import check_structure
 from tests.engine.make import Bench
 
+# What is bounded is tried with thousands.
+pytestmark = pytest.mark.thorough
+
 MANY = ADVANCE_MAX * 5 // 2
 
 

@@ -230,6 +230,7 @@ def test_an_obliterated_queue_is_not_done_while_more_is_there(bench: Bench):
 
 
 @pytest.mark.parametrize("command", [c.Obliterate(queue="q"), c.Clean(queue="q", state="waiting-children")])
+@pytest.mark.thorough
 def test_jobs_that_wait_for_many_are_more_work_to_remove(bench: Bench, command: c.Command):
     """Each dependency is to be forgotten: 1,000 jobs may wait for a million."""
     names = [bench.push("others", delay=1000) for _ in range(1000)]

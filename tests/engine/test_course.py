@@ -32,7 +32,14 @@ def test_minutes_are_found_by_a_window_across_hours(bench: Bench):
     assert [each.at for each in found] == [START + n * M for n in range(56, 66)]
     assert [each.pushed for each in found] == [*range(55, 65)]
     assert found[0] == Counts(START + 56 * M, 55, 1)
-    assert course.since() == START + M
+    assert course.since() == START
+    # A part of a minute in a window is enough, on both ends.
+    for begin, until in ((0, 1), (M - 1, M), (30_000, 40_000)):
+        assert [each.at for each in course.between(START + 7 * M + begin, START + 7 * M + until)] == [START + 8 * M]
+    assert [each.at for each in course.between(START + 59 * M + 1, START + 60 * M + 1)] == [
+        START + 60 * M,
+        START + 61 * M,
+    ]
     assert [*course.between(START - HOUR_MS, START)] == []
 
 
@@ -58,6 +65,18 @@ def test_starts_that_follow_each_other_closely_make_no_more_minutes(bench: Bench
     )
 
 
+def test_what_happens_after_a_start_with_a_clock_ahead_has_its_own_minutes(bench: Bench):
+    end(bench, 1)
+    bench.now += 20 * M
+    end(bench, 100)
+    bench.now -= 20 * M
+    end(bench, 7)
+    end(bench, 11)
+    course = bench.engine.figures.course
+    assert [each.pushed for each in course.between(START, START + 4 * M)] == [1, 7, 11]
+    assert [each.pushed for each in course.between(START, START + 30 * M)] == [1, 7, 11, 100]
+
+
 def test_a_week_is_kept_and_outlives_a_crash(bench: Bench):
     for _ in range(FIGURES_HOURS + 5):
         end(bench, 3, after=HOUR_MS)
@@ -75,6 +94,9 @@ def test_figures_of_all_queues_come_by_the_minute_and_by_the_hour(bench: Bench):
         bench.commit()
     minutes = [*figures.minutes_between(bench.now - 2 * M, bench.now)]
     assert [each["a"].pushed for each in minutes] == [88, 89]
+    for begin, until in ((0, 1), (M - 1, M)):
+        found = [*figures.minutes_between(bench.now - 2 * M + begin, bench.now - 2 * M + until)]
+        assert [each["a"].pushed for each in found] == [88]
     hours = [*figures.hours_between(START, bench.now)]
     assert [each["a"].pushed for each in hours] == [sum(range(60)), sum(range(60, 90))]
     assert [each["a"].at for each in hours] == [START + HOUR_MS, bench.now]

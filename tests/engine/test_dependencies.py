@@ -72,6 +72,7 @@ def test_a_dependent_of_a_failed_job_fails_at_once_and_its_own_with_it(bench: Be
     assert bench.events() == [f"pushed {late}", f"waiting-children {late}", f"failed {late}"]
 
 
+@pytest.mark.thorough
 def test_a_thousand_jobs_in_a_chain_fail_without_recursion(bench: Bench):
     first = last = bench.push(delay=1)
     for _ in range(5000):

@@ -1,5 +1,8 @@
 """Groups of dead letters: what is counted, what is shown of them, and that a page of them is bounded."""
 
+import random
+from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -7,6 +10,7 @@ from msgspec import Raw
 
 from bunqueue_trio.engine import groups
 from bunqueue_trio.engine.fingerprint import fingerprint
+from bunqueue_trio.engine.ranking import FIRST, DeadGroups
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.storage import rows
@@ -90,6 +94,25 @@ def test_pages_go_on_behind_the_last_group(bench: Bench):
     for wrong in ("", "3", "3,xyz", f"-1,{page.groups[0].fingerprint}"):
         with pytest.raises(Refused, match="after must be"):
             told(bench, after=wrong)
+
+
+def test_a_page_looks_at_no_more_groups_than_it_shows(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    for n in range(40):
+        die(bench, f"no {chr(97 + n % 26) * (1 + n // 26)}")
+    looked = []
+    ranks = DeadGroups.ranks
+
+    def noted(*args: Any) -> Iterator[tuple[int, str]]:
+        for rank in ranks(*args):
+            looked.append(rank)
+            yield rank
+
+    monkeypatch.setattr(DeadGroups, "ranks", noted)
+    monkeypatch.delattr(DeadGroups, "sizes")
+    page = bench.do(c.DeadGroups(limit=3))
+    assert (len(page.groups), page.total) == (3, 40)
+    assert len(told(bench, limit=3, after=page.next)) == 3
+    assert len(looked) == 8
 
 
 def test_a_page_ends_after_a_bounded_number_of_looks(bench: Bench, monkeypatch: pytest.MonkeyPatch):
@@ -193,3 +216,29 @@ def test_errors_that_take_long_to_tell_are_fewer_to_a_page(bench: Bench):
     assert 5 < len(page.groups) < 12
     assert page.total == 20
     assert page.next is not None
+
+
+def test_the_kept_groups_are_those_that_are_counted():
+    """Compared with a count of all, whatever is added and taken; and of nothing nothing is left."""
+    rng = random.Random(1)
+    dead, counts = DeadGroups({}), Counter[tuple[str, str]]()
+    keys = ["aaa", "aab", "abc", "cancelled", "f00", "f01"]
+    for _ in range(400):
+        place = rng.choice("xyz"), rng.choice(keys)
+        n = rng.randint(-counts[place], 3)
+        counts[place] += n
+        dead.add({place: n})
+        for queue in ("x", None):
+            sizes = Counter[str]()
+            for (name, key), many in counts.items():
+                sizes[key] += many if queue in (None, name) else 0
+            ranks = sorted((-many, key) for key, many in sizes.items() if many)
+            some = rng.randint(1, 4)
+            assert [*dead.ranks(queue, FIRST, some)] == ranks
+            assert all([*dead.ranks(queue, rank, some)] == ranks[i:] for i, rank in enumerate(ranks, 1))
+            assert (dead.count(queue), dead.sizes(queue)) == (len(ranks), +sizes)
+        assert dead.where(place[1], None) == {
+            name: many for (name, key), many in counts.items() if many and key == place[1]
+        }
+    dead.add({place: -many for place, many in counts.items() if many})
+    assert (dead._where, dead._queues, dead._all._shelves) == ({}, {}, {})

@@ -6,7 +6,8 @@ import pytest
 from msgspec import Raw
 
 from bunqueue_trio.engine import idle
-from bunqueue_trio.engine.idle import IDLE, forget_idle
+from bunqueue_trio.engine.configs import IDLE
+from bunqueue_trio.engine.idle import forget_idle
 from bunqueue_trio.protocol import commands as c
 from tests.engine.make import T0, Bench
 
@@ -79,6 +80,59 @@ def test_what_is_used_keeps_its_settings_and_counts_anew_when_it_is_not(bench: B
     bench.do(c.Obliterate(queue="q", force=True))
     bench.do(c.SetDefaults(queue="q", timeout=5))
     bench.commit()
+    assert gone(bench) == []
+    bench.now += AGE
+    assert gone(bench) == ["q"]
+
+
+def pushed_and_gone(bench: Bench) -> None:
+    job_id = bench.push(remove_on_complete=True)
+    assert bench.pull_id() == job_id
+    bench.ack(job_id)
+    bench.commit()
+
+
+def cancelled(bench: Bench) -> None:
+    bench.do(c.Cancel(id=bench.push()))
+    bench.commit()
+
+
+def said_anew(bench: Bench) -> None:
+    bench.do(c.SetDefaults(queue="q", timeout=6))
+
+
+def said_more(bench: Bench) -> None:
+    bench.do(c.SetStallConfig(queue="q", grace_period=5))
+
+
+@pytest.mark.parametrize("use", [pushed_and_gone, cancelled, said_anew, said_more])
+@pytest.mark.parametrize("ends", [False, True])
+def test_what_comes_and_goes_between_two_looks_is_a_use(bench: Bench, use: Any, ends: bool):
+    bench.do(c.SetDefaults(queue="q", timeout=5))
+    assert gone(bench) == []
+    bench.commit()
+    bench.now += AGE - 1
+    use(bench)
+    bench.commit()
+    if ends:
+        bench.restart()
+    bench.now += 1
+    assert gone(bench) == []
+    bench.now += AGE - 1
+    assert gone(bench) == []
+    bench.now += 1
+    assert gone(bench) == ["q"]
+
+
+def test_a_worker_that_has_named_a_queue_uses_it(bench: Bench):
+    for name in ("q", "other"):
+        bench.do(c.SetDefaults(queue=name, timeout=5))
+    assert gone(bench) == []
+    bench.now += 2 * AGE
+    bench.do(c.RegisterWorker(name="w", worker_id="w", queues=["a", "q"]))
+    assert gone(bench) == ["other"]
+    assert bench.do(c.GetDefaults(queue="q")).defaults.timeout == 5
+    bench.do(c.UnregisterWorker(id="w"))
     assert gone(bench) == []
     bench.now += AGE
     assert gone(bench) == ["q"]

@@ -33,6 +33,7 @@ def test_only_what_has_completed_or_failed_has_a_record(bench: Bench, state: Sta
         finished_row(job)
 
 
+@pytest.mark.thorough
 def test_an_event_is_filled_where_it_is_emitted_and_kept_by_nobody() -> None:
     """It is encoded when a batch is taken: what is said of it later is said to nobody."""
     told = 0

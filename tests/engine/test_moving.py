@@ -104,6 +104,18 @@ def test_a_dry_run_moves_nothing_and_what_is_there_already_is_no_act(bench: Benc
     assert move(bench, "a", queue="a").count == 0
 
 
+def test_who_listens_to_either_queue_hears_of_a_move_and_the_timeline_tells_it(bench: Bench):
+    job_id = bench.push("a")
+    bench.commit()
+    bench.sleep(5)
+    move(bench, "b", queue="a")
+    told = [(event.queue, event.job_id, event.reason) for event in bench.engine.events if event.event_type == "updated"]
+    assert told == [("a", job_id, "moved to b"), ("b", job_id, "moved from a")]
+    bench.commit()
+    entries = bench.do(c.GetTimeline(id=job_id)).entries
+    assert [entry.reason for entry in entries if entry.what == "updated"] == ["moved to b", "moved from a"]
+
+
 def test_a_slice_moves_a_part_and_the_next_goes_on(bench: Bench):
     for _ in range(SLICE + 5):
         bench.push("a")

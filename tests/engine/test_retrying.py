@@ -6,6 +6,7 @@ import pytest
 
 from bunqueue_trio.engine.fingerprint import fingerprint
 from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol.commands.find import Filter
 from tests.engine.make import T0, Bench
 from tests.engine.test_groups import die
 
@@ -34,7 +35,9 @@ def test_what_is_dead_and_what_is_tried_again_are_one_group(bench: Bench):
     assert told(bench) == [("refused by …", 1, 2, first + 50), ("too late", 0, 1, first + 100)]
     assert told(bench, "q") == [("refused by …", 1, 1, first + 100), ("too late", 0, 1, first + 100)]
     assert told(bench, "other") == [("refused by …", 0, 1, first + 50)]
-    [group, late] = bench.do(c.DeadGroups(retrying=True)).groups
+    page = bench.do(c.DeadGroups(retrying=True))
+    [group, late] = page.groups
+    assert page.total == 2
     assert (group.queues, group.retrying_queues) == ({"q": 1}, {"q": 1, "other": 1})
     assert (late.queues, late.example.reason, late.example.error, late.common.sampled) == (
         {},
@@ -129,3 +132,33 @@ def test_pages_go_by_the_size_of_both(bench: Bench):
     assert ([group.shape for group in rest.groups], rest.next) == (["no room"], None)
     bench.do(c.MarkGroup(fingerprint=REFUSED, mark="fixed"))
     assert bench.do(c.DeadGroups(retrying=True, limit=1)).groups[0].mark == "fixed"
+
+
+ENDS: list[Any] = [
+    lambda job_id: c.Cancel(id=job_id),
+    lambda job_id: c.Cancel(id=job_id, reason="not wanted"),
+    lambda job_id: c.Discard(id=job_id),
+    lambda job_id: c.ActOnJobs(filter=Filter(queue=["q"]), action="cancel", reason="not wanted"),
+    lambda job_id: c.ActOnJobs(filter=Filter(queue=["q"]), action="discard"),
+    lambda job_id: c.ActOnJobs(filter=Filter(queue=["q"]), action="move", to="other"),
+    lambda job_id: c.Promote(id=job_id),
+    lambda job_id: c.ChangeDelay(id=job_id, delay=7),
+    lambda job_id: c.Obliterate(queue="q", force=True),
+    lambda job_id: c.Drain(queue="q"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_whatever_ends_or_changes_one_of_an_older_version_takes_it_out_of_its_group(bench: Bench, end: Any):
+    job_id = fail(bench, "refused by 10.0.0.1")
+    bench.commit()
+    for job in bench.disk.jobs.values():
+        job.noted().fingerprint = None
+    bench.restart()
+    bench.do(end(job_id))
+    bench.commit()
+    bench.sleep(200)
+    for queue in ("q", "other"):
+        bench.pull(queue)
+    assert [group for group in told(bench) if group[2]] == []
+    assert (bench.engine.retrying, bench.engine.retrying._found) == ({}, {})

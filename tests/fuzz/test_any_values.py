@@ -15,6 +15,7 @@ FIELDS = sorted(
     {field.encode_name for kind in COMMANDS.values() for field in msgspec.structs.fields(kind)} | {"nobody"}
 )
 few = settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+fewer = settings(few, max_examples=4)
 
 scalars = st.one_of(
     st.none(), st.booleans(), st.integers(-5, 5), st.floats(), st.text(max_size=8),
@@ -58,9 +59,19 @@ def texts(draw: st.DrawFn, name: str) -> bytes:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 @pytest.mark.untraced
-@few
+@fewer
 @given(data=st.data())
 def test_any_values_in_any_field(name: str, data: st.DataObject):
+    harness.messages(data.draw(st.lists(texts(name), min_size=1, max_size=3)))
+
+
+@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+@pytest.mark.untraced
+@settings(few, max_examples=100)
+@given(data=st.data())
+def test_more_values_in_any_field(name: str, data: st.DataObject):
     harness.messages(data.draw(st.lists(texts(name), min_size=1, max_size=3)))
 
 

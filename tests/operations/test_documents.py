@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from dataclasses import fields
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -301,3 +302,17 @@ def test_every_line_of_the_servers_log_is_reported():
     assert not {
         text for text in said if not any(text == name or (" " in name and text.startswith(name)) for name in known)
     }
+
+
+def test_the_numbers_of_the_schemas_are_those_of_the_stores():
+    steps = files("bunqueue_trio.storage")
+    newest = [
+        max(entry.name[3] for entry in steps.joinpath(*where).iterdir() if entry.name.endswith(".sql"))
+        for where in (("sqlite", "schema"), ("postgres", "ddl"))
+    ]
+    upgrading, running = ((ROOT / "docs" / name).read_text() for name in ("deploy.md", "postgres.md"))
+    assert re.findall(r"is the file's alone: (\d) in this version|they are at (\d)", upgrading) == [
+        (newest[0], ""),
+        ("", newest[1]),
+    ]
+    assert re.findall(r"schema (\d) now\..* a file has another one, (\d)", running) == [(newest[1], newest[0])]

@@ -2,13 +2,15 @@
 
 import json
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 import trio
 
-from bunqueue_trio.api.downloads import ROOM_WAIT_S, BrokenOff, event_log, job_list
+from bunqueue_trio.api.downloads import ROOM_WAIT_S, BrokenOff, JobList, event_log, job_list
 from bunqueue_trio.errors import Refused, StoreError
 from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.storage.store import Retention
 from bunqueue_trio.testing.server import Bunqueue
 from tests.operations.test_sisters import Shell
 from tests.ui.night import fail, push
@@ -87,6 +89,10 @@ async def test_all_jobs_of_a_filter_are_written_a_line_each(shell: Shell, bunque
     assert told == [json.loads(line) for line in listed.stdout.splitlines()]
     assert len((await shell("export")).stdout.splitlines()) == 250
     assert (await shell("export", "--tag", "none")).stdout == ""
+    await push(bunqueue, "a", '"\x9b31m\u202ehi"', tags=["odd"])
+    odd = (await shell("export", "--tag", "odd")).stdout
+    assert r"\u009b31m\u202ehi" in odd
+    assert json.loads(odd)["data"] == "\x9b31m\u202ehi"
 
 
 async def test_jobs_are_moved_from_a_shell(shell: Shell, bunqueue: Bunqueue):
@@ -123,6 +129,114 @@ async def test_a_download_waits_for_room_and_breaks_off_without(bunqueue: Bunque
     assert await anext(feed)
     await feed.aclose()
     assert server.buffers.held == 0
+
+
+MIB = 1024 * 1024
+
+
+async def test_what_a_download_has_made_counts_from_when_it_is_made(bunqueue: Bunqueue):
+    server = bunqueue.server
+    for n in range(4):
+        await push(bunqueue, "a", f'"{n}{"x" * 3 * MIB}"')
+    limit = server.buffers._limit
+    feeds = [await job_list(server, "").begun()]
+    each = server.buffers.held
+    assert each > 3 * MIB
+    while server.buffers.held + each <= limit:
+        feeds.append(await job_list(server, "").begun())
+    with pytest.raises(Refused, match="overloaded"):
+        await job_list(server, "").begun()
+    assert server.buffers.held == len(feeds) * each
+    for feed in feeds:
+        await feed.aclose()
+    assert server.buffers.held == 0
+
+
+async def test_who_waits_for_room_for_a_large_part_holds_nothing_and_gets_it_then(bunqueue: Bunqueue):
+    server = bunqueue.server
+    for n in range(3):
+        await push(bunqueue, "a", f'"{n}{"x" * 3 * MIB}"')
+    feed = await job_list(server, "").begun()
+    lines = [await anext(feed)]
+    with server.buffers.hold() as others:
+        # Enough to begin the next part, and not for the whole of it.
+        others.add(server.buffers._limit - 2 * MIB)
+        with trio.move_on_after(ROOM_WAIT_S / 2) as early:
+            await anext(feed)
+        assert early.cancelled_caught
+        assert server.buffers.held == others.size
+    lines += [part async for part in feed]
+    assert [json.loads(line)["data"][0] for line in b"".join(lines).splitlines()] == ["0", "1", "2"]
+    await feed.aclose()
+    assert server.buffers.held == 0
+
+
+async def test_however_many_downloads_there_are_most_of_the_time_is_for_others(
+    bunqueue: Bunqueue, monkeypatch: pytest.MonkeyPatch
+):
+    made = JobList.part
+
+    async def slow(self: JobList) -> bytes | None:
+        spent.append(trio.current_time())
+        await trio.sleep(0.004)
+        return await made(self)
+
+    monkeypatch.setattr(JobList, "part", slow)
+    for n in range(500):
+        await push(bunqueue, "a", str(n))
+    told, spent = list[bytes](), list[float]()
+
+    async def read() -> None:
+        feed = await job_list(bunqueue.server, "").begun()
+        told.append(b"".join([part async for part in feed]))
+        await feed.aclose()
+
+    begun = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        for _ in range(20):
+            nursery.start_soon(read)
+    assert [each.count(b"\n") for each in told] == [500] * 20
+    assert len(spent) * 0.004 <= (trio.current_time() - begun) / 4.9
+    # One after the other, each as often as any other.
+    assert spent == sorted(spent)
+
+
+async def test_a_download_breaks_off_where_events_go_before_they_are_sent(bunqueue: Bunqueue):
+    for n in range(1200):
+        await push(bunqueue, "a", str(n))
+    feed = await event_log(bunqueue.server, "").begun()
+    assert await anext(feed)
+    forget_events(bunqueue)
+    with pytest.raises(BrokenOff, match="not kept any more"):
+        [part async for part in feed]
+    await feed.aclose()
+
+
+async def test_what_goes_before_the_first_byte_is_no_part_of_a_download(
+    bunqueue: Bunqueue, monkeypatch: pytest.MonkeyPatch
+):
+    for n in range(1200):
+        await push(bunqueue, "a", str(n))
+    replay = bunqueue.server.hub.replay
+
+    async def after_they_went(*args: Any) -> Any:
+        monkeypatch.undo()
+        forget_events(bunqueue)
+        return await replay(*args)
+
+    monkeypatch.setattr(bunqueue.server.hub, "replay", after_they_went)
+    feed = await event_log(bunqueue.server, "").begun()
+    lines = b"".join([part async for part in feed]).splitlines()
+    assert json.loads(lines[-1])["data"] == 1199
+    assert len(lines) < 1200
+    await feed.aclose()
+
+
+def forget_events(bunqueue: Bunqueue) -> None:
+    """Keep the events of the last commit, and no older ones."""
+    store = bunqueue.server.store
+    while store.prune(Retention(10**6, 10**6, 0, 1, 0)):
+        pass
 
 
 async def test_a_download_breaks_off_where_the_disk_cannot_be_read(bunqueue: Bunqueue, monkeypatch: pytest.MonkeyPatch):

@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import structlog
 
+from tests.conftest import logging_as_before
 from tests.operations.processes import environment, serving
 
 SCRIPT = """
@@ -102,3 +104,16 @@ def test_configuring_for_a_host_leaves_its_logging_alone():
     before = list(logging.getLogger().handlers)
     configure_logging("info", "json", libraries=False)
     assert logging.getLogger().handlers == before
+
+
+def test_what_a_test_sets_up_ends_with_it():
+    """A test's command once set up the root logger, and lines of other tests were in the output of each full check."""
+    from bunqueue_trio.logs.lines import configure_logging
+
+    before = structlog.get_config(), structlog.is_configured(), logging.getLogger().level
+    with logging_as_before():
+        configure_logging("error", "json")
+        assert structlog.get_config() != before[0]
+    assert (structlog.get_config(), structlog.is_configured(), logging.getLogger().level) == before
+    ours = [each for each in logging.getLogger().handlers if type(each).__module__.startswith("bunqueue_trio.")]
+    assert ours == []

@@ -46,6 +46,7 @@ def test_workers_are_shown_quieted_released_and_forgotten(server: Running):
         assert ask("--json").out == ""
 
 
+@pytest.mark.thorough
 def test_all_workers_are_shown_whatever_they_are_called(server: Running):
     names = ["0a", "@b", "Mc", "None", "d", "\u00e9"]
     with server.client() as client:

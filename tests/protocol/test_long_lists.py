@@ -97,6 +97,7 @@ def test_there_are_lists():
 
 
 @pytest.mark.parametrize(("kind", "name", "most"), LISTS)
+@pytest.mark.thorough
 def test_a_list_is_held_against_its_limit_before_it_is_read(
     monkeypatch: pytest.MonkeyPatch, kind: type[Command], name: str, most: int
 ):

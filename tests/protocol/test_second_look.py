@@ -18,6 +18,7 @@ BIG, PIECE = 10 * 1024 * 1024, 256 * 1024
     [b'"\\ud800' + rb"\n" * (BIG // 2 - 50) + b'"', b"[" + b"[]," * 600 + b'"' + rb"\"" * (BIG // 2 - 1000) + b'"]'],
     ids=["escapes beside a surrogate", "escapes beside brackets"],
 )
+@pytest.mark.thorough
 def test_no_function_of_ours_is_called_for_each_escape_of_a_large_body(data: bytes):
     def read() -> None:
         decode(c.Push, b'{"data":' + data + b"}", queue="q")
@@ -28,6 +29,7 @@ def test_no_function_of_ours_is_called_for_each_escape_of_a_large_body(data: byt
 
 
 @pytest.mark.parametrize("wrong", ['"priority":0.5', '"priority":2.0'])
+@pytest.mark.thorough
 def test_one_job_that_needs_a_second_look_is_the_only_one_that_gets_it(wrong: str):
     """Else a request of 300 kB held everybody for seconds."""
     jobs = ['{"data":1,"tags":["a","b"]}'] * 5000 + [f'{{"data":1,{wrong},"tags":["a"]}}']

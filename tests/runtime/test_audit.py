@@ -106,6 +106,7 @@ async def test_a_pass_begins_when_what_is_there_is_committed(world: World, nurse
     assert (audit.done, sum(audit.faults.values())) == (1, 0)
 
 
+@pytest.mark.thorough
 async def test_a_task_that_is_cancelled_or_fails_leaves_the_engine_as_it_was(
     running: World, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ):

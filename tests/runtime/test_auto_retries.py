@@ -67,6 +67,7 @@ async def test_one_that_dies_again_comes_back_so_often(running: World, nursery: 
     assert running.published.count(("pushed", job_id)) == 3
 
 
+@pytest.mark.thorough
 async def test_a_bounded_number_a_second_over_all_queues(running: World, nursery: trio.Nursery):
     await begin(running, nursery)
     for _ in range(4):

@@ -1,14 +1,17 @@
 """What happened by the minute: counted as it happens, bounded, and told as it was."""
 
+from itertools import pairwise
+
 import pytest
 import trio
 from msgspec import Raw
 
-from bunqueue_trio.config import Settings
+from bunqueue_trio.config import MINUTE_MS, Settings
 from bunqueue_trio.engine.job import State
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.runtime import history as module
-from bunqueue_trio.runtime.history import MINUTES_KEPT, History, Minute, QueueMinute
+from bunqueue_trio.runtime.clock import Clock
+from bunqueue_trio.runtime.history import MINUTES_KEPT, History, Minute, Minutes, QueueMinute
 from bunqueue_trio.runtime.picture import QueueLook
 from bunqueue_trio.storage.rows import finished_row
 from bunqueue_trio.storage.store import Batch
@@ -183,3 +186,22 @@ def test_of_many_errors_that_are_new_in_one_batch_some_are_noted_at_first():
         history.committed(jobs, 0.0)
         told.append(len(history.past({}, {}).errors))
     assert told == [5, 10, 12]
+
+
+@pytest.mark.parametrize("ahead_ms", [0, 1, 500, 20_000, 58_999, 59_000, 59_999])
+async def test_minutes_end_with_those_of_the_clock(autojump_clock: object, ahead_ms: int) -> None:
+    clock = Clock(30_000_000 * MINUTE_MS + ahead_ms)
+    ended: list[int] = []
+
+    async def note() -> None:
+        ended.append(clock.now())
+
+    service = Minutes(note, clock)
+    for _ in range(4):
+        await service.wait_due()
+        await service.step()
+    # The first one is that of the start.
+    assert ended[0] == 30_000_000 * MINUTE_MS + ahead_ms
+    assert [at % MINUTE_MS for at in ended[1:]] == [0, 0, 0]
+    assert [b - a for a, b in pairwise(ended[1:])] == [MINUTE_MS] * 2
+    assert 1000 < ended[1] - ended[0] <= MINUTE_MS + 1000

@@ -1,20 +1,25 @@
 """Event fan-out: to each reader what it wants, once, in order, and as much as it can hold."""
 
 import json
+from itertools import pairwise
 
 import pytest
 import trio
+from trio.testing import MockClock
 
+from bunqueue_trio.api.downloads import EventLog, Wanted
 from bunqueue_trio.config import READER_BYTES_MAX, READER_EVENTS_MAX
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.events import Event
 from bunqueue_trio.runtime.bell import Bell
-from bunqueue_trio.runtime.hub import Hub, Report, Share, Subscription
+from bunqueue_trio.runtime.hub import BACK, BACKS_KEPT, Hub, Report, Share, Subscription
 from bunqueue_trio.storage.memory import MemoryStore
 from bunqueue_trio.storage.store import Batch
+from bunqueue_trio.testing.server import Bunqueue
 from tests.runtime.runtime_world import Answers, VirtualThread, World, settled
 from tests.storage.distant import DistantStore
 from tests.storage.ledger import Ledger, keep
+from tests.ui.night import push
 
 
 @pytest.fixture
@@ -306,3 +311,43 @@ def test_who_publishes_makes_nothing_for_readers_and_who_reads_some_at_a_time():
     assert took(pulls)[0] == list(range(2, 3001, 2))
     assert took(everything)[0] == list(range(56, 3001))
     assert took(of_queue)[0] == list(range(1, 3001))
+
+
+@pytest.mark.parametrize("wrong_s", [-600, -1, 120, 7200])
+async def test_windows_are_found_over_starts_with_a_wrong_clock(autojump_clock: MockClock, wrong_s: int) -> None:
+    """Each push in exactly one of the windows that it is in, whatever the clocks of the lives were."""
+    async with Bunqueue() as bunqueue:
+        when: list[tuple[int, str]] = []
+
+        async def live(first: str) -> None:
+            for n in range(1300):
+                when.append((bunqueue.server.clock.now(), f"{first}{n}"))
+                await push(bunqueue, "q", f'"{first}{n}"')
+                await trio.sleep(0.01)
+
+        await live("a")
+        for first, step in (("b", wrong_s), ("c", -wrong_s), ("d", 0)):
+            await bunqueue.crash()
+            bunqueue.step_clock(step)
+            await bunqueue.recover()
+            await live(first)
+        begin, end = min(at for at, _ in when), max(at for at, _ in when)
+        edges = [*range(begin, end + 4000, max(4000, (end - begin) // 12))]
+        for since, until in [*pairwise(edges), (begin, end + 1), (end + 1, end + 9), (begin - 9, begin)]:
+            feed = await EventLog(bunqueue.server, Wanted(since, until, types=frozenset({"pushed"}))).begun()
+            told = [json.loads(line)["data"] for line in b"".join([part async for part in feed]).splitlines()]
+            await feed.aclose()
+            assert sorted(told) == sorted(name for at, name in when if since <= at < until), (since, until)
+
+
+async def test_where_times_go_back_is_noted_for_the_last_starts_only(autojump_clock: MockClock) -> None:
+    async with Bunqueue() as bunqueue:
+        for _ in range(BACKS_KEPT + 5):
+            await push(bunqueue, "q", "1")
+            await bunqueue.crash()
+            bunqueue.step_clock(-60)
+            await bunqueue.recover()
+        await push(bunqueue, "q", "1")
+        backs = bunqueue.server.hub.backs
+        assert (len(backs), backs[-1]) == (BACKS_KEPT, bunqueue.server.hub.began_at)
+        assert sorted(map(int, bunqueue.server.engine.facts.of(BACK))) == backs

@@ -29,6 +29,17 @@ async def test_settings_that_nobody_uses_are_forgotten_with_a_line_in_the_log(
         assert list(bunqueue.server.engine.configs.names) == ["meant"]
         [line] = [entry for entry in logs if entry["event"].startswith("the settings of a queue")]
         assert line["queue"] == "slip"
+        # A start with a wrong clock takes nothing for old.
+        await run(c.SetDefaults(queue="later", timeout=5))
+        await pass_by(1)
+        await trio.sleep(1)
+        await bunqueue.crash()
+        bunqueue.step_clock(30 * 86400)
+        await bunqueue.recover()
+        await pass_by(3)
+        assert list(bunqueue.server.engine.configs.names) == ["later", "meant"]
+        await pass_by(8)
+        assert list(bunqueue.server.engine.configs.names) == ["meant"]
         await bunqueue.crash()
         await bunqueue.recover()
         assert list(bunqueue.server.engine.configs.names) == ["meant"]

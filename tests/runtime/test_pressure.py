@@ -121,6 +121,7 @@ async def test_large_requests_wait_for_the_next_batch_in_line_and_small_ones_pas
 
 
 @pytest.mark.parametrize(("jobs", "waits"), [(WRITTEN_ALONE, False), (WRITTEN_ALONE + 1, True)])
+@pytest.mark.thorough
 async def test_a_large_request_waits_while_a_very_large_batch_is_written(
     answers: Answers, thread: VirtualThread, jobs: int, waits: bool
 ):

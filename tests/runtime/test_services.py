@@ -20,7 +20,7 @@ from bunqueue_trio.config import (
     Settings,
 )
 from bunqueue_trio.engine.job import State
-from bunqueue_trio.errors import Refused, StoreError
+from bunqueue_trio.errors import Refused, StoreError, StoreGone
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.runtime.limiter import RateLimiter
 from bunqueue_trio.runtime.meters import Histogram, LoopLag
@@ -346,6 +346,26 @@ async def test_a_disk_with_little_left_is_looked_at_oftener(world: World, nurser
     seen = len(looks)
     await trio.sleep(1)
     assert len(looks) - seen == pytest.approx(1000 / ROOM_MS, abs=1)
+
+
+async def test_changes_are_refused_from_when_the_file_is_found_gone_until_it_is_back(nursery: trio.Nursery):
+    world = World()
+    world.start(nursery)
+    shrinker = Shrinker(world.journal, world.store)
+
+    def gone() -> Space:
+        raise StoreGone("it was moved")
+
+    space, world.store.space = world.store.space, gone
+    await shrinker.step()
+    # Whether or not anybody has something to write.
+    assert world.journal.failing == "it was moved"
+    with pytest.raises(Refused, match="Storage unavailable"):
+        await world.push()
+    world.store.space = space
+    await shrinker.step()
+    assert world.journal.failing is None
+    await world.push()
 
 
 @pytest.mark.parametrize(("left", "is_full"), [(199, True), (200, False)])

@@ -190,6 +190,7 @@ def steps(running: World, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return counts
 
 
+@pytest.mark.thorough
 async def test_who_waits_behind_an_avalanche_of_expired_jobs_is_served_in_turns(
     running: World, answers: Answers, steps: list[int]
 ):
@@ -220,6 +221,7 @@ async def test_who_came_first_is_served_first_in_whatever_order_their_tasks_run(
     assert [reply.job.id for _, reply in sorted(answers.given)] == ids
 
 
+@pytest.mark.thorough
 async def test_many_who_wait_are_served_in_steps_and_first_come_first_served(
     running: World, answers: Answers, steps: list[int]
 ):

@@ -34,10 +34,10 @@ PLANTED: list[Plant] = [
 ]  # fmt: skip
 
 FOUND = {
-    "tells_of_no_gap": 114, "gives_back_at_a_stop": 17, "never_deletes": 9, "writes_one_act_of_a_batch": 6,
-    "writes_one_line_of_a_batch": 22,
+    "tells_of_no_gap": (114,), "gives_back_at_a_stop": (18, 33, 42), "never_deletes": (9,), "writes_one_act_of_a_batch": (6,),
+    "writes_one_line_of_a_batch": (48, 50, 83), "audits_what_is_being_written": (24, 25, 30),
 }  # fmt: skip
-"""The seeds that lately found those for which the first ones do not; they are tried first, since that takes a second."""
+"""Seeds that lately found those for which the first ones do not; they are tried first, since that takes a second."""
 
 
 @pytest.mark.slow
@@ -45,8 +45,7 @@ FOUND = {
 @pytest.mark.parametrize("plant", PLANTED, ids=lambda plant: plant.__name__)
 def test_a_planted_bug_is_found(plant: Plant, monkeypatch: pytest.MonkeyPatch):
     plant(monkeypatch)
-    first = FOUND.get(plant.__name__, 0)
-    for seed in (first, *(seed for seed in range(SEEDS) if seed != first)):
+    for seed in dict.fromkeys((*FOUND.get(plant.__name__, ()), *range(SEEDS))):
         result = simulate(seed, HOURS)
         if result.failure is not None:
             assert "TypeError" not in f"{result.failure}", "the bug does not fit the code any more"

@@ -16,6 +16,7 @@ import trio
 from bunqueue_trio.engine.audit import Stored
 from bunqueue_trio.engine.audit_kept import Kept
 from bunqueue_trio.engine.job import Job, Records, State, Trace
+from bunqueue_trio.engine.ranking import DeadGroups
 from bunqueue_trio.engine.trails import TrailPage
 from bunqueue_trio.errors import StoreError
 from bunqueue_trio.storage.rows import FactRow
@@ -139,11 +140,9 @@ class FaultyStore:
         self._readable()
         return self.inner.records(queue, state, before, limit, fingerprint, oldest=oldest)
 
-    def groups(self, queue: str | None) -> dict[str, dict[str, int]]:
-        return self.inner.groups(queue)
-
-    def grouped_of(self, queue: str, keys: Iterable[str]) -> int:
-        return self.inner.grouped_of(queue, keys)
+    @property
+    def dead_groups(self) -> DeadGroups:
+        return self.inner.dead_groups
 
     def is_grouped(self, queue: str) -> bool:
         return self.inner.is_grouped(queue)

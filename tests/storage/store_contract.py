@@ -313,7 +313,7 @@ class JobContract(StoreSuite):
         ledger.write([*jobs, ended(make_job(9, "j9", queue="other"), State.FAILED)])
         ledger.write([make_job(10, "j3")], reused=["j3"])
         kept = store.stored_kept("q")
-        groups = {key: queues["q"] for key, queues in store.groups("q").items()}
+        groups = store.dead_groups.sizes("q")
         assert (kept.completed, kept.failed, dict(kept.groups)) == (*store.kept_of("q"), groups) == (2, 2, groups)
         assert sum(groups.values()) == 2
         assert store.stored_kept("nobody")[:2] == (0, 0)

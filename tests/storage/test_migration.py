@@ -78,9 +78,9 @@ def test_everything_is_there_after_the_step_and_the_lists_too(old: tuple[int, Pa
         ids = [row[1] for row in before["finished"] if (row[2], row[3]) == ("q", state)]
         assert [job.id for job in store.records("q", State(state), None, 10).jobs] == ids[::-1] != []
         assert store.finished_counts["q", state] == len(ids)
-    assert store.groups("q") == {fingerprint("Unknown error").key: {"q": 1}}
+    assert store.dead_groups.sizes("q") == {fingerprint("Unknown error").key: 1}
     if version >= 4:
-        assert store.groups("third") == {fingerprint("no answer").key: {"third": 1}}
+        assert store.dead_groups.sizes("third") == {fingerprint("no answer").key: 1}
     store.close()
     assert (schema(path), rows(path)) == (NEWEST, before)
     assert examine(path, lambda _: None).findings == []

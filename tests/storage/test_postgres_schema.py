@@ -63,6 +63,7 @@ def test_the_tables_are_made_once(fresh: Place):
 
 
 @pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+@pytest.mark.thorough
 async def test_who_leads_and_where_is_known_after_a_crash_whatever_is_not_waited_for_otherwise():
     with contextlib.closing(Server(autovacuum="off", bgwriter_lru_maxpages="0")) as cluster:
         place = parse_place(f"{cluster.new_url()}&options=-csynchronous_commit%3Doff")

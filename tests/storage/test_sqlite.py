@@ -1,5 +1,7 @@
 """The SQLite store keeps the contract of all stores."""
 
+import errno
+import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -206,10 +208,14 @@ def test_a_file_of_before_goes_on_as_it_is(tmp_path: Path):
     store.close()
 
 
-def test_a_file_that_is_gone_has_no_size(tmp_path: Path):
+def test_a_disk_that_does_not_answer_has_no_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     store = SqliteStore(tmp_path / "q.db")
-    (tmp_path / "q.db").unlink()
-    with pytest.raises(StoreError, match="No such file"):
+
+    def refuse(path: object) -> object:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "statvfs", refuse)
+    with pytest.raises(StoreError, match="Input/output error"):
         store.space()
 
 

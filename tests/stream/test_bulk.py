@@ -203,6 +203,7 @@ SLOW = ["null", "2.0", "1e3"]
 
 @pytest.mark.parametrize("delay", ["5", *SLOW])
 @pytest.mark.parametrize("carrier", ["websocket", "http"])
+@pytest.mark.thorough
 async def test_jobs_that_take_long_to_read_are_read_in_parts(
     world: World, monkeypatch: pytest.MonkeyPatch, carrier: str, delay: str
 ):

@@ -164,7 +164,7 @@ async def read(stream: EventFeed, events: int) -> list[Any]:
     return found
 
 
-@pytest.mark.parametrize("ago", [0, 1, 12, 24, 999])
+@pytest.mark.parametrize("ago", [12, *(pytest.param(n, marks=pytest.mark.thorough) for n in (0, 1, 24, 999))])
 async def test_a_reader_gets_what_happened_since_a_time_and_then_what_happens(
     world: World, monkeypatch: pytest.MonkeyPatch, ago: int
 ) -> None:

@@ -8,8 +8,9 @@ import pytest
 import trio
 import trio.testing
 
-from bunqueue_trio.config import HANDED_MAX, RECEIVE_BYTES, Settings
+from bunqueue_trio.config import HANDED_MAX, MIB, RECEIVE_BYTES, Settings
 from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol.parts import PARTS_FROM
 from bunqueue_trio.protocol.replies import PushReply
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.server import Server as InProcess
@@ -210,3 +211,29 @@ def test_the_next_pull_gets_the_job_at_once(server: Server, client: Client, queu
             pulled = client.pull(name)
             assert pulled is not None
             assert (pulled.id, pulled.job["attempts"]) == (job_id, 0)
+
+
+LARGE_JOB = b'{"data":"%s"}' % (b"x" * (2 * PARTS_FROM))
+LARGE = {
+    "HTTP": raw.request_bytes("POST", "/queues/q/jobs", LARGE_JOB),
+    "WebSocket": HANDSHAKE.format(path="/ws").encode() + frame(TEXT, b'{"cmd":"PUSH","queue":"q",' + LARGE_JOB[1:]),
+}
+
+
+@pytest.mark.parametrize("leave", LEAVES.values(), ids=LEAVES)
+@pytest.mark.parametrize("sent", LARGE.values(), ids=LARGE)
+async def test_a_large_command_of_who_has_gone_while_it_stood_in_line_is_not_carried_out(
+    near: Near, sent: bytes, leave: Leave
+) -> None:
+    (line,) = [line for most, line in near._http.shared.gateway.large._lines if most == MIB]
+    async with line:
+        sock = near.connect()
+        with closing(sock):
+            await trio.to_thread.run_sync(sock.sendall, sent)
+            with trio.fail_after(60):
+                while not line.statistics().tasks_waiting:  # noqa: ASYNC110 - nobody tells
+                    await trio.sleep(0.001)
+            leave(sock)
+    # It is behind in the line.
+    async with line:
+        assert not near.server.engine.jobs

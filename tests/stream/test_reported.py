@@ -125,6 +125,7 @@ async def test_who_asks_for_it_again_hears_itself(peer: Peer):
     assert await peer.heard() == [("completed", ids[0])]
 
 
+@pytest.mark.thorough
 async def test_many_that_go_in_steps_are_not_heard_either(peer: Peer):
     ids, tokens = await peer.push_and_pull(500)
     failures = [{"id": job, "token": token} for job, token in zip(ids, tokens, strict=True)]
@@ -132,6 +133,7 @@ async def test_many_that_go_in_steps_are_not_heard_either(peer: Peer):
     assert await peer.heard() == []
 
 
+@pytest.mark.thorough
 async def test_of_many_that_go_in_steps_a_later_end_is_heard(peer: Peer, other: Peer):
     ids, tokens = await peer.push_and_pull(500, backoff=0, maxAttempts=3)
     failures = [{"id": job, "token": token} for job, token in zip(ids, tokens, strict=True)]

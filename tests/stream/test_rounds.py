@@ -39,7 +39,9 @@ SENT: dict[str, tuple[bytes, bytes, int, int]] = {
 }
 
 
-@pytest.mark.parametrize("sent", SENT)
+@pytest.mark.parametrize(
+    "sent", ["commands", *(pytest.param(name, marks=pytest.mark.thorough) for name in SENT if name != "commands")]
+)
 async def test_a_newcomer_waits_for_a_few_rounds_of_what_others_have_sent(
     start: Start, monkeypatch: pytest.MonkeyPatch, sent: str
 ) -> None:

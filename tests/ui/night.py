@@ -1,11 +1,20 @@
 """A night with incidents, for tests and pictures: five queues, one of which dies of an error, one of which nobody serves."""
 
+import time
+from pathlib import Path
+
 import trio
+import trio.testing
 from msgspec import Raw
 
+from bunqueue_trio.config import Settings
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.caller import By
+from bunqueue_trio.runtime.clock import Clock
+from bunqueue_trio.runtime.server import Server
+from bunqueue_trio.runtime.tree import serve
+from bunqueue_trio.storage.sqlite import SqliteStore
 from bunqueue_trio.testing.server import Bunqueue
 from tests.ui.site import minutes
 
@@ -98,3 +107,29 @@ async def night(bunqueue: Bunqueue, length: int = 60) -> None:
         await push(bunqueue, "thumbnails", f'{{"image":"s3://media/last/{n}.jpg"}}', priority=5)
     await take(bunqueue, "thumbnails", 4)
     await trio.sleep(12)
+
+
+PAST_S = 15 * 60
+HANGING = 3
+
+
+def leave_a_past(path: Path, queue: str, worker: str) -> None:
+    """Write the file of a server that lived a quarter of an hour ago: many jobs of a queue took no time, and those of a worker have not ended since."""
+    begun = round(time.time() * 1000) - PAST_S * 1000
+    # Its time stands still.
+    trio.run(_live_then, path, queue, worker, begun, clock=trio.testing.MockClock())
+
+
+async def _live_then(path: Path, queue: str, worker: str, begun: int) -> None:
+    server = Server(Settings(data_path=path), SqliteStore(path), Clock(begun))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(serve, server, [])
+        run = server.core.execute
+        for count, owner in ((120, None), (HANGING, worker)):
+            await run(c.PushBatch(queue=queue, jobs=[c.JobSpec(data=Raw(b"{}")) for _ in range(count)]))
+            reply = await run(c.PullBatch(queue=queue, count=count, owner=owner, lock_ttl=24 * 3_600_000))
+            assert isinstance(reply, r.PullBatchReply)
+            if owner is None:
+                await run(c.AckBatch(ids=[job.id for job in reply.jobs]))
+                await server.note_minute()
+        server.stop.set()

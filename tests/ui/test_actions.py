@@ -247,7 +247,7 @@ async def test_every_action_has_lines_for_a_shell_that_say_the_same(site: Site, 
     """The command is there with these options, and the curl is of the queue and job of the page."""
     job = await push(bunqueue, "q'; rm -rf /;".replace("'; rm -rf /;", "x"), '{"a":1}')
     await bunqueue.server.core.execute(c.PutSchedule(name="sx", queue="qx", every=60_000))
-    about = {"queue": "qx", "id": job, "fingerprint": "it's `ls` $(gone) …", "name": "sx", "rerun": "rx"}
+    about = {"queue": "qx", "id": job, "fingerprint": "it's `ls` $(gone) …", "name": "sx", "rerun": "rx", "to": "qy"}
     bunqueue.server.engine.reruns.add(
         Rerun(id="rx", filter=c.Filter(queue="q"), count=1, rate=1, stop_at=0, started_at=0)
     )

@@ -70,6 +70,8 @@ async def test_a_window_of_the_past_has_its_events_and_no_others(site: Site, bun
     ("query", "says"),
     [
         ("since=25:00", "'25:00' is no time"), ("since=2d", "A window is 1 d long at most"), ("since=1m&until=2m", "that ends before it begins"),
+        ("since=0001-01-01T00:00:00Z&until=0001-01-01T00:10:00Z", "is no time"), ("since=0001-01-01T00:00:00%2B14:00", "is no time"),
+        ("since=9999-12-31T23:00:00Z&until=9999-12-31T23:59:00Z", "is no time"), ("since=1969-12-31T23:00:00Z", "is no time"),
         ("before=x", "There is no such page"), ("type=pusht", "'pusht' is no type of an event"),
     ],
 )  # fmt: skip
@@ -79,6 +81,16 @@ async def test_what_is_no_window_is_refused_in_words(site: Site, query: str, say
     assert page.said(says)
 
 
+@pytest.mark.parametrize(
+    "query",
+    ["since=1970-01-01T00:00:00Z&until=1970-01-01T23:00:00Z", "since=9998-12-31T23:00:00-12:00&until=9998-12-31T23:59:59-12:00",
+     "since=1970-01-01T00:00:00%2B14:00&until=1970-01-01T05:00:00"],
+)  # fmt: skip
+async def test_the_first_and_the_last_window_have_pages(site: Site, query: str) -> None:
+    assert (await site.get(f"/ui/events?{query}")).status == 200
+
+
+@pytest.mark.thorough
 async def test_pages_tell_each_event_once_in_order(site: Site, bunqueue: Bunqueue) -> None:
     ids = []
     for n in range(2100):
@@ -101,6 +113,27 @@ async def test_pages_tell_each_event_once_in_order(site: Site, bunqueue: Bunqueu
     assert acts == 21
 
 
+async def test_a_page_of_many_acts_ends_and_the_next_ones_have_the_rest(site: Site, bunqueue: Bunqueue) -> None:
+    ids = [await push(bunqueue, "many", str(n)) for n in range(5)]
+    for n in range(260):
+        await trio.sleep(0.1)
+        await bunqueue.server.core.execute(c.Pause(queue=f"q{n}", reason=f"r{n}"), by=By("ana", "here"))
+        if n % 20 == 0:
+            ids.append(await push(bunqueue, "many", str(n)))
+    jobs, told, target = list[str](), list[str](), "/ui/events?since=1h"
+    while target:
+        page = await site.get(target)
+        assert len(rows(page.html)) <= events.ROWS_MAX
+        assert len(page.body) < 100_000
+        jobs += re.findall(r'href="/ui/jobs/([0-9a-f-]+)"', page.html)
+        told += re.findall(r"reason r(\d+)", page.html)
+        more = re.search(r'href="([^"]*)" rel="next"', page.html)
+        target = more[1].replace("&amp;", "&") if more else ""
+    assert jobs == ids[::-1]
+    assert told == [str(n) for n in reversed(range(260))]
+
+
+@pytest.mark.thorough
 async def test_events_that_are_rare_are_found_by_looking_further(
     site: Site, bunqueue: Bunqueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -259,6 +292,7 @@ async def test_events_are_saved_as_a_file_a_line_each(site: Site, bunqueue: Bunq
     assert (await site.get("/ui/export/events?since=25:00")).status == 400
 
 
+@pytest.mark.thorough
 async def test_jobs_of_a_filter_are_saved_as_a_file_a_line_each(site: Site, filled: list[str]) -> None:
     page = await site.get("/ui/jobs?idPrefix=0")
     link = re.search(r'href="(/ui/export/jobs[^"]*)"', page.html)

@@ -252,7 +252,7 @@ def incidents() -> list[Picture]:
         Picture(GOOD, [queue(active=1, active_since=NOW - 2 * MINUTE, active_id="j 1")], Past(queues={"q": usual})),
         Picture(begun, [], Past()),
         Picture(lost, [], Past([minute(14), minute(10, stalled=100, lost_to_stalls=3)])),
-        Picture(GOOD, [], Past(queues={"h": usual}), workers=[WorkerLook("mail 3", 5, ("h",), NOW - 12 * MINUTE, NOW - 40 * MINUTE)]),
+        Picture(GOOD, [], Past(queues={"h": usual}), workers=[WorkerLook("mail 3", "mail 3", 5, ("h",), NOW - 12 * MINUTE, NOW - 40 * MINUTE)]),
         Picture(GOOD, [], Past(errors=[NewError("abc", "SMTP said …", NOW - MINUTE, NOW, 20, {"a": 10, "b": 10})])),
         Picture(GOOD, [queue(dead=2)], Past()), Picture(GOOD, [queue(dead=2), queue("r", dead=1)], Past()),
         Picture(GOOD, [slow_one._replace(name=f"q{n}") for n in range(30)], Past()),

@@ -132,7 +132,7 @@ async def test_what_is_new_is_what_no_dead_letter_is_of(autojump_clock: object) 
         await fail(bunqueue, "q", 1, "no room for {}")
         assert errors() == [], "it is not new again"
         again = type(server.history.errors)()
-        again.load(server.store.groups(None))
+        again.load(server.store.dead_groups.sizes(None))
         await fail(bunqueue, "q", 1, "no room for {}")
         assert again.told(()) == ()
 
@@ -141,7 +141,7 @@ USUAL = Past(queues={"mails": line({"completed": 60, "runs": {bucket_of(2000): 6
 
 
 def worker(newest: int, **fields: Any) -> WorkerLook:
-    return WorkerLook("mail-3", 5, ("mails",), NOW - newest * MINUTE, NOW - 40 * MINUTE)._replace(**fields)
+    return WorkerLook("w-3", "mail-3", 5, ("mails",), NOW - newest * MINUTE, NOW - 40 * MINUTE)._replace(**fields)
 
 
 def test_a_worker_none_of_whose_jobs_ends_is_one_finding():
@@ -150,7 +150,7 @@ def test_a_worker_none_of_whose_jobs_ends_is_one_finding():
     assert (finding.code, finding.since, finding.queue) == ("worker-hangs", NOW - 40 * MINUTE, "mails")
     assert finding.title == "Worker mail-3: none of its 5 jobs ends, the newest has been active for 12 min"
     assert "times as long; the oldest has been active for 40 min." in finding.evidence
-    assert finding.commands[-1] == "bunqueue-trio workers release mail-3"
+    assert finding.commands[-1] == "bunqueue-trio workers release w-3"
     assert found(Picture(GOOD, [jobs], USUAL, workers=[worker(3)])) == ["job-stuck"], "one of its jobs has come lately"
     other = jobs._replace(active_at="mail-4")
     assert found(Picture(GOOD, [other], USUAL, workers=[worker(12)])) == ["worker-hangs", "job-stuck"]

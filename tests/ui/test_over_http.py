@@ -15,6 +15,9 @@ from tests.wire.client import PATIENCE_S
 from tests.wire.conftest import start_server  # noqa: F401 - a fixture
 from tests.wire.server import Server, StartServer
 
+# Each has a real server; the pages themselves are in all others.
+pytestmark = pytest.mark.thorough
+
 HTML = "Accept: text/html,application/xhtml+xml,*/*;q=0.8"
 LIMIT_BYTES = 100 * 1024
 

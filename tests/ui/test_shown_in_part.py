@@ -4,6 +4,7 @@ import re
 from html import unescape
 
 import pytest
+import trio
 
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.caller import By
@@ -24,6 +25,19 @@ async def test_the_steps_of_one_act_are_one_row_and_the_number_of_both_is_said(s
         after = (await bunqueue.server.core.execute(step, by=ANA)).next  # type: ignore[attr-defined]
     page = await site.get("/ui/actions")
     assert page.said("3 acts kept; the 3 here are in 1 row: the steps of one act are one")
+
+
+async def test_the_steps_of_a_drain_are_one_row_and_two_drains_are_two(site: Site, bunqueue: Bunqueue) -> None:
+    """A drain goes on by being sent again, without a cursor."""
+    for pause_s in (1, 9, 11, 1):
+        for _ in range(2):
+            await push(bunqueue, "q")
+        await bunqueue.server.core.execute(c.Drain(queue="q", limit=1), by=ANA)
+        await trio.sleep(pause_s)
+    await push(bunqueue, "r")
+    await bunqueue.server.core.execute(c.Drain(queue="r", limit=1), by=ANA)
+    page = await site.get("/ui/actions")
+    assert page.said("5 acts kept; the 5 here are in 3 rows")
 
 
 async def test_an_error_is_counted_whole_as_in_the_list_of_errors(

@@ -37,7 +37,7 @@ def test_jobs_and_events_come_a_line_each(client: Client, http: httpx.Client, qu
     ("path", "code"),
     [
         ("/export/jobs?queue=no%20queue", "invalid-queue"), ("/export/jobs?state=nothing", "unknown-state"), ("/export/jobs?limit=5", "invalid-field"),
-        ("/export/jobs?attempts=many", "invalid-field"), ("/events/log?from=yesterday", "invalid-field"), ("/events/log?since=5", "unknown-field"), ("/events/log?types=pusht", "invalid-field"),
+        ("/export/jobs?attempts=many", "invalid-field"), ("/events/log?from=yesterday", "invalid-field"), ("/events/log?since=5", "unknown-field"), ("/export/jobs?stat=failed", "unknown-field"), ("/events/log?types=pusht", "invalid-field"),
         ("/events/log?queue=no%20queue", "invalid-queue"), ("/events/log?" + "from=1&" * 1100, "invalid-field"), ("/export/jobs?" + "tag=a&" * 1100, "invalid-field"),
     ],
 )  # fmt: skip

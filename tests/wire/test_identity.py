@@ -220,6 +220,7 @@ def test_a_duplicate_of_a_unique_key_creates_no_job_of_its_own_id(client: Client
     assert not client.is_known("mine-" + queue)
 
 
+@pytest.mark.thorough
 def test_very_many_unique_keys_are_all_held(client: Client, queue: str) -> None:
     jobs = [{"data": n, "uniqueKey": f"key-{n}"} for n in range(4000)]
     thousands = [jobs[start : start + 1000] for start in range(0, 4000, 1000)]

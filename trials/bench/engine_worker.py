@@ -18,6 +18,7 @@ from msgspec import Raw
 from bunqueue_trio.engine.commands import apply
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.job import Job, Records, State, Trace
+from bunqueue_trio.engine.ranking import DeadGroups
 from bunqueue_trio.engine.trails import TrailPage
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
@@ -60,9 +61,7 @@ class Empty:
         """List nothing."""
         return TrailPage([], 0, None)
 
-    def groups(self, _: str | None) -> dict[str, dict[str, int]]:
-        """Count nothing."""
-        return {}
+    dead_groups = DeadGroups({})
 
     def is_grouped(self, _: str) -> bool:
         """Count nothing wrongly."""

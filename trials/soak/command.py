@@ -45,6 +45,7 @@ TOLERANCES = {"rss_mb": (0.05, 3.0), "db_mb": (0.05, 1.0), "wal_mb": (0.05, 4.0)
 # by and by. Half more than where commits begin to wait for it: what comes in while it is moved.
 CEILINGS = {"wal_mb": 1.5 * CHECKPOINT_FINISH_BYTES / 1e6}
 """Measurement → what it may reach, however it gets there."""
+TRIED = 5  # so often an act may be refused before it says something
 LATENCIES = ("push_p50_ms", "push_p99_ms", "loop_lag_ms")
 
 
@@ -69,6 +70,7 @@ class Sample:
     connections: float
     refused: int
     missed_events: int
+    acts: int
 
 
 class Sampler:
@@ -114,6 +116,7 @@ class Sampler:
             connections=sum(n for name, n in values.items() if name.startswith("bunqueue_connections{")),
             refused=tally.refused,
             missed_events=tally.missed,
+            acts=sum(done for _, done in tally.acts.values()),
         )
         self._before = values
         tally.latencies_ms, tally.pushed, tally.completed = [], 0, 0
@@ -141,9 +144,8 @@ def metrics(page: str) -> dict[str, float]:
     return {name: float(value) for name, value in re.findall(r"^(\w+(?:\{[^}]*\})?) (\S+)$", page, re.MULTILINE)}
 
 
-async def soak(server: Server, seconds: float, rate: float, rng: random.Random) -> list[Sample]:
+async def soak(server: Server, seconds: float, rate: float, rng: random.Random, tally: Tally) -> list[Sample]:
     """Load the server for `seconds` and return the samples."""
-    tally = Tally()
     sampler = Sampler(server, tally)
     every = max(SHORTEST_S, seconds / SAMPLES)
     async with trio.open_nursery() as nursery:
@@ -197,6 +199,14 @@ def judge(samples: list[Sample]) -> list[str]:
     return lines
 
 
+def useless(tally: Tally) -> list[str]:
+    """Return a line for each act of an operator that was refused whenever it was tried, and one for all others."""
+    refused = sorted(name for name, (sent, done) in tally.acts.items() if sent >= TRIED and not done)
+    done = sum(count for _, count in tally.acts.values())
+    lines = [f"steady operators did {done:,} acts of {len(tally.acts) - len(refused)} kinds"]
+    return lines + [f"REFUSED {name}, each time: that shows nothing" for name in refused]
+
+
 def write(samples: list[Sample], table: Path | None, picture: Path | None, subtitle: str) -> None:
     """Write the samples down and draw them."""
     if table is not None:
@@ -245,7 +255,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="soak-", dir=options.data) as directory:
         server = Server(kind, Path(directory))
         try:
-            samples = trio.run(soak, server, minutes * 60, options.rate, random.Random(options.seed))
+            tally = Tally()
+            samples = trio.run(soak, server, minutes * 60, options.rate, random.Random(options.seed), tally)
             report = examine(Path(directory) / "queue.db", lambda _: None)
             server.stop()
         except (Cut, ExceptionGroup) as error:
@@ -258,7 +269,7 @@ def main() -> int:
         f"SQLite {machine['sqlite']}, {machine['date']}, {machine['commit']}; shaded: warm-up"
     )
     write(samples, options.csv, options.svg, subtitle)
-    lines = judge(samples) + [f"DAMAGED {finding}" for finding in report.findings]
+    lines = judge(samples) + useless(tally) + [f"DAMAGED {finding}" for finding in report.findings]
     print(*lines, sep="\n")
     bad = [line for line in lines if not line.startswith(("steady", "seen"))]
     print("nothing grows beyond the retention settings" if not bad else f"{len(bad)} findings")

@@ -21,6 +21,7 @@ KEYS = 50  # unique keys that are asked for again and again
 SERIES_EVERY_MS = 200
 VISIT_S = 2  # how often somebody connects, does something and leaves without a word
 ACT_S = 0.25  # how often an operator does something
+QUIET = "soak-worker"  # of nobody: what is said of it stays
 SCHEDULES = 10  # names of schedules that are put and deleted again and again
 ERRORS = ("ConnectionError: {} refused", "TimeoutError: no answer within {} s", "no such address {}")
 LOGGED = 0.1  # of the jobs
@@ -39,6 +40,8 @@ class Tally:
     """Of the last event that was heard; never less than before."""
     missed: int = 0
     """Events that nobody told the watcher, who comes back where it was."""
+    acts: dict[str, list[int]] = field(default_factory=dict)
+    """What an operator has done: how often it was sent, and how often it was not refused."""
 
 
 def queue(rng: random.Random, age: int = 0) -> str:
@@ -57,7 +60,7 @@ async def run(url: str, rate: float, tally: Tally, rng: random.Random) -> None:
     async with trio.open_nursery() as nursery:
         for connect in (http_peer, ws_peer):
             nursery.start_soon(_crowd, connect, url, tally, rng, each)
-        nursery.start_soon(_operate, url, rng)
+        nursery.start_soon(_operate, url, tally, rng)
         for visit in (_push_and_leave, _pull_and_leave, _listen_and_leave, _work_for_a_while):
             nursery.start_soon(_visits, visit, url, tally, rng)
 
@@ -167,14 +170,16 @@ async def _work_for_a_while(url: str, tally: Tally, rng: random.Random) -> None:
             await peer.call("UnregisterWorker", id=known["data"]["workerId"])
 
 
-async def _operate(url: str, rng: random.Random) -> None:
+async def _operate(url: str, tally: Tally, rng: random.Random) -> None:
     """Do what operators do, again and again; what is put is taken back sooner or later."""
     async with http_peer(url) as peer:
         while True:
             await trio.sleep(ACT_S)
             # What is said of a queue stays after its jobs: of names that come once it would fill any file.
             command, fields = _act(rng, kept(rng))
-            await peer.call(command, **fields)
+            counts = tally.acts.setdefault(f"{command} {fields.get('action', '')}".strip(), [0, 0])
+            counts[0] += 1
+            counts[1] += (await peer.call(command, **fields))["ok"]
 
 
 def _act(rng: random.Random, stays: str) -> tuple[str, Body]:
@@ -190,7 +195,15 @@ def _act(rng: random.Random, stays: str) -> tuple[str, Body]:
         ("MarkGroup", {"fingerprint": f"{rng.randrange(20):012x}", "mark": rng.choice(("fixed", "muted", "none"))}),
         ("RetryDlq", {"queue": queue(rng, 1), "limit": 10}), ("PurgeDlq", {"queue": queue(rng, 2), "limit": 10}),
         ("RerunDlq", {"filter": dead, "count": 5, "rate": 5, "force": True}),
+        ("RegisterWorker", {"workerId": QUIET, "queues": ["soak-quiet"]}), ("QuietWorker", {"id": QUIET}), ("UnquietWorker", {"id": QUIET}),
+        ("SetStallConfig", {"queue": stays, "maxStalls": rng.randrange(1, 9)}), ("ClearStallConfig", {"queue": stays}),
+        ("SetDlqConfig", {"queue": stays, "autoRetry": True, "autoRetryInterval": 500, "maxAutoRetries": 1}), ("ClearDlqConfig", {"queue": stays}),
         ("ActOnJobs", {"filter": {"queue": [queue(rng)], "state": ["delayed"]}, "action": "promote", "limit": 100}),
+        # From a queue that is given up soon into one of now, and among these.
+        ("ActOnJobs", {"filter": {"queue": [queue(rng, rng.randrange(2))]}, "action": "move", "to": queue(rng), "limit": 100}),
+        ("ActOnJobs", {"filter": {"queue": [queue(rng)]}, "action": "cancel", "limit": 3, "reason": "soak"}),
+        ("ActOnJobs", {"filter": {"queue": [queue(rng)]}, "action": "discard", "limit": 3}),
+        ("Drain", {"queue": queue(rng, 2), "delayed": True, "limit": 100}),
         ("Clean", {"queue": queue(rng, 2), "state": "completed", "grace": 1000, "limit": 100}),
         # Nobody asks for these any more: what was retried too late would lie there for ever.
         ("Obliterate", {"queue": queue(rng, rng.randrange(4, 9)), "force": True}),

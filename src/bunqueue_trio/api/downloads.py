@@ -1,6 +1,6 @@
 """Answers that are made while they are sent, a line of JSON for each job or event: never all of them at once, never a long step.
 
-What is sent is of the moment at which it is looked at. A download that goes wrong breaks off, so that nobody takes a part for the whole.
+What is sent is of the moment at which it is looked at. Parts are made one at a time, with a rest behind each, whoever they are for. A download that goes wrong breaks off, so that nobody takes a part for the whole.
 """
 
 from abc import abstractmethod
@@ -28,6 +28,7 @@ ROOM_WAIT_S = 30.0
 _ROOM_LOOK_S = 0.1
 _PAGE = 100
 _FIELDS_MAX = 1000
+_FILTERS = frozenset(c.FindJobs.__struct_encode_fields__)
 _ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
 """A payload comes as it was sent, line breaks between its tokens included."""
 
@@ -44,34 +45,52 @@ class Download(AsyncIterator[bytes]):
         self._hold = server.buffers.hold()
         """Of the part that is being sent."""
         self._first: bytes | None = None
+        self._place: Any = None
+        """Where the next part begins."""
 
     @abstractmethod
     async def part(self) -> bytes | None:
         """Return some lines, or none of them yet; None: that was all."""
 
     async def begun(self) -> "Download":
-        """Make the first part, so that a request that is refused learns why; return this."""
+        """Make the first part, so that a request that is refused learns why; return this.
+
+        Raises:
+            Refused: it is not to be had, or there is no room for it.
+        """
         self._server.buffers.check(REPLAY_BYTES)
-        self._first = await self.part()
+        async with self._server.core.slices.next():
+            first = await self.part()
+        if first and not self._hold.fit(len(first)):
+            raise errors.BUFFERS_FULL.refuse(retry_after=1)
+        self._first = first
         return self
 
     async def __anext__(self) -> bytes:
+        part, self._first = self._first, None
+        if part:
+            return part
         # Whoever asks for more has sent what it got.
         self._hold.release()
-        part, self._first = self._first, None
-        if not part:
+        size = REPLAY_BYTES
+        while True:
             # Before it is made: that is what costs.
-            await self._wait_room(REPLAY_BYTES)
-        while not part:
+            await self._wait_room(size)
+            place = self._place
             try:
-                part = await self.part()
+                async with self._server.core.slices.next():
+                    part = await self.part()
             except (Refused, StoreError) as error:
                 raise BrokenOff(str(error)) from None
-            await trio.lowlevel.checkpoint()
             if part is None:
                 raise StopAsyncIteration
-        await self._wait_room(len(part))
-        return part
+            if part and self._hold.fit(len(part)):
+                return part
+            if part:
+                # It is made anew when there is room: who waits holds nothing.
+                self._place, size, part = place, len(part), None
+                self._hold.release()
+            await trio.lowlevel.checkpoint()
 
     async def _wait_room(self, size: int) -> None:
         """Wait until others have been sent what they hold; who does not read theirs is cut off meanwhile."""
@@ -92,14 +111,14 @@ class JobList(Download):
 
     def __init__(self, server: Server, wanted: c.FindJobs) -> None:
         super().__init__(server)
-        self._wanted: c.FindJobs | None = replace(wanted, limit=_PAGE)
+        self._place: c.FindJobs | None = replace(wanted, limit=_PAGE)
 
     async def part(self) -> bytes | None:
         """Return the next of them."""
-        if self._wanted is None:
+        if self._place is None:
             return None
-        found: Any = await self._server.core.execute(self._wanted)
-        self._wanted = None if found.next is None else replace(self._wanted, after=found.next)
+        found: Any = await self._server.core.execute(self._place)
+        self._place = None if found.next is None else replace(self._place, after=found.next)
         return b"".join(_line(encode(job)) for job in found.jobs)
 
 
@@ -124,15 +143,19 @@ class EventLog(Download):
 
     async def part(self) -> bytes | None:
         """Return the next of them."""
-        hub, wanted = self._server.hub, self._wanted
-        if self._place is None:
-            self._place = max(await hub.first_kept_id() - 1, await hub.place_of(wanted.since))
+        hub, wanted, place = self._server.hub, self._wanted, self._place
+        if place is None:
+            place = max(await hub.first_kept_id() - 1, await hub.place_of(wanted.since))
             self._end = await hub.end_of(wanted.until)
-        if self._place >= self._end:
+        if place >= self._end:
             return None
-        kept, self._place = await hub.replay(
-            self._place, self._end, wanted.queue, wanted.types, wanted.since, wanted.until
-        )
+        kept, reached = await hub.replay(place, self._end, wanted.queue, wanted.types, wanted.since, wanted.until)
+        if await hub.first_kept_id() - 1 > place:
+            if self._place is not None:
+                raise BrokenOff("events that were still to be sent are not kept any more")
+            # Nothing was sent: it begins with what is kept now.
+            return b""
+        self._place = reached
         return b"".join(_line(each.body) for each in kept if is_of(each.body, wanted.job))
 
 
@@ -163,6 +186,9 @@ def job_list(server: Server, query: str) -> Download:
     for name in NOT_EXPORTED:
         if name in said:
             raise errors.INVALID_FIELD.refuse(name, "is not for a download, which is all of them")
+    for name in said.keys() - _FILTERS:
+        # A slip would bring all jobs.
+        raise errors.UNKNOWN_FIELD.refuse(name[:100])
     return JobList(server, decode(c.FindJobs, query_object(query, c.FindJobs) if query else b"{}"))
 
 

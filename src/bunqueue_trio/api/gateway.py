@@ -15,7 +15,7 @@ import structlog
 
 from bunqueue_trio import errors
 from bunqueue_trio.api.access import ANYBODY, UNKNOWN, Access, Grant, allowed_headers, client_key, preflight
-from bunqueue_trio.api.bulk import LargeReader, ReadCommand
+from bunqueue_trio.api.bulk import IsGone, LargeReader, ReadCommand
 from bunqueue_trio.api.call import Call, Delivery, ReadBody, Response, Wait, check_role, missing_role, sender
 from bunqueue_trio.api.downloads import DOWNLOADS, JSON_LINES
 from bunqueue_trio.api.event_stream import EventFeed, parse_event_id, parse_since, parse_types
@@ -23,7 +23,6 @@ from bunqueue_trio.api.logins import TICKET_MS, Logins, cookie_of
 from bunqueue_trio.config import LARGE_BODY_BYTES, RECEIVE_BYTES, SMALL_BODY_BYTES
 from bunqueue_trio.errors import Refused, StoreError
 from bunqueue_trio.pages.table import ANSWERS, DOCS, make_page
-from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.caller import SERVER
 from bunqueue_trio.protocol.catalog import ACTS, FILLS, TAKES
 from bunqueue_trio.protocol.codec import NeedsParts, decode, encode
@@ -104,14 +103,16 @@ class Gateway:
         return call
 
     async def respond(
-        self, call: Call, body: bytes | ReadBody, wait: Wait | None = None, address: str = UNKNOWN
-    ) -> Response:
+        self, call: Call, body: bytes | ReadBody, wait: Wait | None = None, address: str = UNKNOWN,
+        is_gone: IsGone | None = None,
+    ) -> Response:  # fmt: skip
         """Return the response to ``call``, which comes from ``address``; only cancellation and broken invariants get past it.
 
-        ``wait`` is called when a waiting pull begins to wait; without it the carrier cancels a request whose client is gone.
+        ``wait`` is called when a waiting pull begins to wait, ``is_gone`` when a large command has waited in line; without them the
+        carrier cancels a request whose client is gone.
         """
         try:
-            return await self._respond(call, body, wait, address)
+            return await self._respond(call, body, wait, address, is_gone)
         except (Refused, StoreError) as error:
             return self.refusal(call, error)
 
@@ -183,7 +184,9 @@ class Gateway:
             raise missing_role(call.lacks, call.grant.role)
         return call.route or self._wrong_method(call.match, call.origin)
 
-    async def _respond(self, call: Call, body: bytes | ReadBody, wait: Wait | None, address: str) -> Response:
+    async def _respond(
+        self, call: Call, body: bytes | ReadBody, wait: Wait | None, address: str, is_gone: IsGone | None
+    ) -> Response:
         route, match = self._route(call), call.match
         if isinstance(route, Response):
             return route
@@ -199,7 +202,10 @@ class Gateway:
             self._check_early(call, kind)
             if not isinstance(body, bytes):
                 body = await body(self._body_max)
-        large = await self._wait_turn_of(kind, body, match) if len(body) > SMALL_BODY_BYTES else None
+        read = partial(decode, kind, **match.values)
+        read_large = partial(self.large.read, kind, body, read, is_gone, fills=kind in FILLS)
+        await self._wait_turn_with(kind, len(body))
+        large = await read_large() if len(body) > PARTS_FROM else None
         if kind in ANSWERS:
             if large is None:
                 decode(kind, body)
@@ -209,7 +215,7 @@ class Gateway:
             with self._core.turns.alone(kind):
                 begun = self._begin(call, route, match, large or body, address)
         except NeedsParts:
-            large = await self._read_in_parts(kind, body, match)
+            large = await read_large()
             with self._core.turns.alone(kind):
                 begun = self._begin(call, route, match, large, address)
         reply = begun.reply
@@ -250,15 +256,9 @@ class Gateway:
         """Wait in line with a large request that is no push."""
         await self._core.journal.half.turn()
 
-    async def _wait_turn_of(self, kind: type[c.Command], body: bytes, match: Match) -> ReadCommand | None:
-        """Wait until a request that is not small may be worked on; return the part of it that was read already."""
-        if self._has_to_wait(kind, len(body)):
+    async def _wait_turn_with(self, kind: object, size: int) -> None:
+        if size > SMALL_BODY_BYTES and self._has_to_wait(kind, size):
             await (self._core.journal.wait_turn() if kind in FILLS else self.wait_turn())
-        return await self._read_in_parts(kind, body, match) if len(body) > PARTS_FROM else None
-
-    async def _read_in_parts(self, kind: type[c.Command], body: bytes, match: Match) -> ReadCommand:
-        read = partial(decode, kind, **match.values)
-        return await self.large.read(kind, body, read, errors.INVALID_JSON_BODY, fills=kind in FILLS)
 
     def _check_early(self, call: Call, kind: Any) -> None:
         """Refuse, before its body is read and decoded, a request that would be refused anyway: a flood must not cost that."""

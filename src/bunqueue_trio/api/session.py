@@ -174,7 +174,7 @@ class Session:
         elif len(message) > LARGE_BODY_BYTES:
             await self._gateway.wait_turn()
         if len(message) > LARGE_BODY_BYTES:
-            self._read = message, await self._gateway.large.read_message(message, fills=fills)
+            self._read = message, await self._gateway.large.read_message(message, self.is_gone, fills=fills)
 
     def receive(self, message: bytes, nursery: trio.Nursery) -> None:
         """Take in one message; a pull that must wait does so in ``nursery``."""

@@ -27,15 +27,15 @@ _USUAL_MS = 15 * 60_000
 def export(url: str, token: str | None, wanted: dict[str, Any]) -> None:
     """Write all jobs that a filter describes to standard output, as JSON, a job a line.
 
-    They come as they are looked at, however many there are, and cost the server little at once. Without a filter it is all jobs.
+    They come as they are looked at, however many there are, and cost the server little at once. Without a filter it is all jobs. One that changes its state
+    or its queue meanwhile may be missing, or there twice.
     Exit code 1 when it broke off: what was written is a part then.
     """
-    out = sys.stdout.buffer
     is_any = False
-    for part in _parts(url, token, "export", wanted):
-        out.write(part)
+    for line in _lines(_parts(url, token, "export", wanted)):
+        sys.stdout.write(printable_json(line) + "\n")
         is_any = True
-    out.flush()
+    sys.stdout.flush()
     if not is_any:
         tell_if_unknown(url, token, *wanted.get("queue", ()))
 

@@ -10,7 +10,7 @@ import click
 from bunqueue_trio.cli.remote import DURATION, answer, say
 from bunqueue_trio.cli.slips import refuse_unknown
 from bunqueue_trio.logs.printable import printable
-from bunqueue_trio.pages.words import count
+from bunqueue_trio.pages.words import count, done_to
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.replies import ActReply, ListedJob
 
@@ -144,13 +144,7 @@ class Sum:
 
     def done(self, done: str, *, would: bool = False) -> str:
         """Return to how many it was ``done``, or would be; those that their workers end are another matter."""
-        ended = self.count - self.ending
-        said = [f"{count(ended, 'job')} {'would be ' if would else ''}{done}"] if ended or not self.ending else []
-        if self.ending:
-            said.append(
-                f"{count(self.ending, 'job')} for {'its worker' if self.ending == 1 else 'their workers'} to end within the grace"
-            )
-        return f"{', '.join(said)}{self.why_not}"
+        return f"{done_to(self.count, self.ending, done, would=would)}{self.why_not}"
 
     @property
     def why_not(self) -> str:

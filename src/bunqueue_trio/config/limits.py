@@ -1,7 +1,8 @@
 """Numbers that limit something and that nobody needs to tune: rules of the contract, and bounds with their reason."""
 
 SECOND_MS = 1000
-HOUR_MS = 3600 * SECOND_MS
+MINUTE_MS = 60 * SECOND_MS
+HOUR_MS = 60 * MINUTE_MS
 DAY_MS = 24 * HOUR_MS
 MIB = 1024 * 1024
 

@@ -11,7 +11,7 @@ import msgspec
 
 from bunqueue_trio.config import AUDIT_SLICE
 from bunqueue_trio.engine import rates
-from bunqueue_trio.engine.configs import DEAD, DEFAULTS, STALLS
+from bunqueue_trio.engine.configs import DEAD, DEFAULTS, IDLE, STALLS
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.gates import CONCURRENCY, PAUSED, RATE
 from bunqueue_trio.engine.marks import MARK
@@ -108,6 +108,7 @@ _MADE: dict[str, Callable[[Engine, str], Any]] = {
     DEFAULTS: lambda engine, name: _encode(engine.configs.defaults.get(name)),
     STALLS: lambda engine, name: _encode(engine.configs.stalls.get(name)),
     DEAD: lambda engine, name: _encode(engine.configs.dead.get(name)),
+    IDLE: lambda engine, name: b"%d" % engine.configs.idle[name] if name in engine.configs.idle else None,
 }
 """What the engine goes by, as it would be noted."""
 
@@ -123,8 +124,7 @@ _COUNTS: dict[str, Callable[[Engine], int]] = {
 
 def counted(engine: Engine, queue: str) -> Kept:
     """Return how many jobs of a queue have ended and are kept, by the records that the engine keeps count of."""
-    groups = {key: queues[queue] for key, queues in engine.archive.groups(queue).items()}
-    return Kept(*engine.archive.kept_of(queue), groups)
+    return Kept(*engine.archive.kept_of(queue), engine.archive.dead_groups.sizes(queue))
 
 
 def differing(queue: str, told: Kept, stored: Kept) -> str:

@@ -78,6 +78,8 @@ class Configs:
         self.dead: dict[str, DeadRule] = {}
         self.names: Line[str] = Line(str)
         """Of the queues of which anything was said, in order."""
+        self.idle: dict[str, int] = {}
+        """Since when those have had nothing else that have not; see ``idle.py``."""
 
     def of(self, name: str) -> list[str]:
         """Return the kinds of what was said of a queue."""
@@ -91,6 +93,17 @@ class Configs:
         self.dead = {name: _DEAD(value) for name, value in self._facts.of(DEAD).items()}
         for name in sorted({*self.defaults, *self.stalls, *self.dead}):
             self.names.add(name)
+        self.idle = {name: int(value) for name, value in self._facts.of(IDLE).items()}
+
+    def note_idle(self, name: str, now: int) -> None:
+        """Note that a queue has nothing but what was said of it."""
+        self.idle[name] = now
+        self._facts.set(IDLE, name, b"%d" % now)
+
+    def note_use(self, name: str) -> None:
+        """Note that something has come to a queue, or was said of it."""
+        if self.idle.pop(name, None) is not None:
+            self._facts.delete(IDLE, name)
 
     def set_defaults(self, name: str, defaults: Defaults) -> bool:
         """Let these hold for a queue; return whether that changes anything.
@@ -144,6 +157,7 @@ class Configs:
             raise c.TOO_MANY_CONFIGS.refuse(CONFIGS_MAX)
         if not self.of(name):
             self.names.add(name)
+        self.note_use(name)
         known[name] = value
         return self._facts.set(kind, name, msgspec.json.encode(value))
 
@@ -153,5 +167,5 @@ class Configs:
             return False
         if not self.of(name):
             self.names.remove(name)
-            self._facts.delete(IDLE, name)
+            self.note_use(name)
         return True

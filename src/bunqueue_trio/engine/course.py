@@ -4,13 +4,14 @@ A fact holds an hour of minutes, as JSON: ``[[end, pushed, completed, failed, st
 minute in which anything happened. Another one holds the life of a server, from its start to its stop.
 """
 
+from bisect import insort
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
 from msgspec import Struct
 
-from bunqueue_trio.config import COURSE_APART_MS, FIGURES_HOURS, HOUR_MS, LIVES_KEPT
+from bunqueue_trio.config import COURSE_APART_MS, FIGURES_HOURS, HOUR_MS, LIVES_KEPT, MINUTE_MS
 from bunqueue_trio.engine.facts import Facts
 
 COURSE, LIFE = "figures-whole", "life"
@@ -56,11 +57,12 @@ class Course:
         if any(counts):
             key = str((at - 1) // HOUR_MS)
             rows = _ROWS.decode(self._facts.of(COURSE).get(key, b"[]"))
-            # Starts may follow each other faster than minutes.
-            if rows and at - rows[-1][0] < COURSE_APART_MS:
-                rows[-1] = [max(at, rows[-1][0]), *(a + b for a, b in zip(rows[-1][1:], counts, strict=True))]
+            # Starts may follow each other faster than minutes; and the clock of one may have been ahead.
+            near = next((row for row in reversed(rows) if abs(at - row[0]) < COURSE_APART_MS), None)
+            if near is not None:
+                near[:] = [max(at, near[0]), *(a + b for a, b in zip(near[1:], counts, strict=True))]
             else:
-                rows.append([at, *counts])
+                insort(rows, [at, *counts])
             self._facts.set(COURSE, key, _encode(rows))
         for hour in [*map(int, self._facts.of(COURSE))]:
             if hour <= (at - 1) // HOUR_MS - FIGURES_HOURS:
@@ -69,14 +71,14 @@ class Course:
     def since(self) -> int | None:
         """Return since when there are figures; None: there are none yet."""
         hour = min(map(int, self._facts.of(COURSE)), default=None)
-        return None if hour is None else _ROWS.decode(self._facts.of(COURSE)[str(hour)])[0][0]
+        return None if hour is None else _ROWS.decode(self._facts.of(COURSE)[str(hour)])[0][0] - MINUTE_MS
 
     def between(self, since: int, until: int) -> Iterator[Counts]:
-        """Yield the minutes that ended behind ``since``, up to ``until``, oldest first."""
+        """Yield the minutes of which a part is in a window, oldest first."""
         rows = self._facts.of(COURSE)
-        for hour in range((since - 1) // HOUR_MS, (until - 1) // HOUR_MS + 1):
+        for hour in range((since - 1) // HOUR_MS, (until + MINUTE_MS - 2) // HOUR_MS + 1):
             for row in _ROWS.decode(rows.get(str(hour), b"[]")):
-                if since < row[0] <= until:
+                if since < row[0] < until + MINUTE_MS:
                     yield Counts._make(row)
 
 

@@ -127,7 +127,9 @@ class Edits(Holding):
         if len(self.queues) > QUEUES_IDLE_MAX and not any(old.counts.values()):
             self.queues.drop(old.name)
         self._rewrite(job)
-        self.tell("updated", now, job.queue, job.id)
+        # Who listens to one of the queues only hears of it, too.
+        self.tell("updated", now, old.name, job.id).reason = f"moved to {new.name}"
+        self.tell("updated", now, new.name, job.id).reason = f"moved from {old.name}"
 
     def update(self, job: Job, data: bytes) -> None:
         """Give another payload to a job that is not active."""

@@ -9,14 +9,13 @@ from typing import NamedTuple
 
 import msgspec
 
-from bunqueue_trio.config import FIGURES_HOURS, FIGURES_MINUTES, FIGURES_ROWS_MAX, HOUR_MS, USUAL_MIN
+from bunqueue_trio.config import FIGURES_HOURS, FIGURES_MINUTES, FIGURES_ROWS_MAX, HOUR_MS, MINUTE_MS, USUAL_MIN
 from bunqueue_trio.engine.course import Course, Lives
 from bunqueue_trio.engine.facts import Facts
 
 MINUTE, HOUR = "figures-minute", "figures-hour"
 """The kinds of facts: a minute by the time of its end, an hour by its number since 1970."""
 
-_MINUTE_MS = 60_000
 _LIST = msgspec.json.Decoder(list[int])
 _ROW = msgspec.json.Decoder(dict[str, list[int]])
 
@@ -201,10 +200,10 @@ class Figures:
         return None
 
     def minutes_between(self, since: int, until: int) -> Iterator[dict[str, QueueMinute]]:
-        """Yield the minutes of all queues that ended behind ``since``, up to ``until``."""
+        """Yield the minutes of all queues of which a part is in a window."""
         rows = self._facts.of(MINUTE)
         for at in sorted(map(int, rows)):
-            if since < at <= until:
+            if since < at < until + MINUTE_MS:
                 yield _minutes_of(at, rows[str(at)])
 
     def hours_between(self, since: int, until: int) -> Iterator[dict[str, QueueMinute]]:
@@ -243,7 +242,7 @@ class Figures:
         minutes, hours = sorted(map(int, self._facts.of(MINUTE))), [*map(int, self._facts.of(HOUR))]
         over = max(0, len(minutes) - FIGURES_ROWS_MAX)
         for i, at in enumerate(minutes):
-            if i < over or at <= now - FIGURES_MINUTES * _MINUTE_MS:
+            if i < over or at <= now - FIGURES_MINUTES * MINUTE_MS:
                 self._count(_minutes_of(at, self._facts.of(MINUTE)[str(at)]), -1)
                 self._facts.delete(MINUTE, str(at))
         for hour in hours:

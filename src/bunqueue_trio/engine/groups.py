@@ -6,7 +6,7 @@ Counts are kept by the archive, those of jobs that are tried again by the engine
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import reduce
-from heapq import nsmallest
+from heapq import merge, nsmallest
 from itertools import islice
 from operator import and_
 from typing import NamedTuple
@@ -18,6 +18,7 @@ from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.fingerprint import CANCELLED, fingerprint, work_of
 from bunqueue_trio.engine.job import Job, State, weight
 from bunqueue_trio.engine.lookup import reason_of
+from bunqueue_trio.engine.ranking import FIRST
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.groups import ErrorGroup, GroupExample, InCommon
 
@@ -64,35 +65,35 @@ def groups_page(engine: Engine, queue: str | None, after: str | None, limit: int
     Raises:
         Refused: ``after`` is no cursor.
     """
-    place = None
+    place = FIRST
     if after is not None:
         found = _PLACE.fullmatch(after)
         if found is None:
             raise c.NOT_A_PLACE.refuse()
         place = (-int(found[1]), found[2])
-    dead, tried = engine.archive.groups(queue), engine.retrying.counts(queue)
-    sizes = {key: sum(queues.values()) for key, queues in dead.items()}
-    if retrying:
-        for key, queues in tried.items():
-            sizes[key] = sizes.get(key, 0) + sum(queues.values())
-    ranks = ((-size, key) for key, size in sizes.items())
+    dead, tried = engine.archive.dead_groups, engine.retrying.sizes(queue) if retrying else {}
+    total = dead.count(queue) + sum(not dead.size(queue, key) for key in tried)
     # One more, for whether there is one. To sort all of very many groups would take long.
-    order = nsmallest(limit + 1, ranks if place is None else (rank for rank in ranks if rank > place))
+    both = ((-n - dead.size(queue, key), key) for key, n in tried.items())
+    again = nsmallest(limit + 1, (rank for rank in both if rank > place))
+    only_dead = (rank for rank in dead.ranks(queue, place, limit + 1) if rank[1] not in tried)
+    order = list(islice(merge(only_dead, again), limit + 1))
     told: list[ErrorGroup] = []
     looks = 0
     for i, (_, key) in enumerate(order):
         if i == limit or looks >= _LOOKS:
             before, last = order[i - 1]
-            return Page(told, len(sizes), f"{-before},{last}")
-        group, cost = _group(engine, key, dead.get(key, {}), queue if retrying else NOBODY)
+            return Page(told, total, f"{-before},{last}")
+        group, cost = _group(engine, key, dead.where(key, queue), queue if retrying else NOBODY)
         looks += cost
         # Otherwise all of the group waits again since the last commit.
         if group is not None:
-            group.retrying, group.retrying_queues = sum(tried.get(key, {}).values()), _largest(tried.get(key, {}))
+            waiting = engine.retrying.where(key, queue)
+            group.retrying, group.retrying_queues = sum(waiting.values()), _largest(waiting)
             first = next(engine.retrying.of(key, queue), None)
             group.next_try_at = None if first is None else first.run_at
             told.append(group)
-    return Page(told, len(sizes), None)
+    return Page(told, total, None)
 
 
 def _largest(queues: Mapping[str, int]) -> dict[str, int]:

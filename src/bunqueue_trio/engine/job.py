@@ -16,6 +16,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from bunqueue_trio.config import BACKOFF_MAX_MS, UNTAKEN_PAUSE_MS, UNTAKEN_RUNS
+from bunqueue_trio.engine.ranking import DeadGroups
 from bunqueue_trio.engine.trails import TrailPage
 
 
@@ -380,8 +381,9 @@ class Archive(Protocol):
         """
         ...
 
-    def groups(self, queue: str | None) -> dict[str, dict[str, int]]:
-        """Return how many dead letters died of each error, by its fingerprint, and in which queue; None: of all queues."""
+    @property
+    def dead_groups(self) -> DeadGroups:
+        """Return the groups of all dead letters by the error that they died of."""
         ...
 
     def is_grouped(self, queue: str) -> bool:

@@ -119,16 +119,17 @@ class Moves(Telling):
         self.rules: Rules = rules
         self.jobs: Jobs = Jobs()
         """Every unfinished job, and finished ones until their end is committed."""
-        self.queues: Queues = Queues()
         self.counts: dict[State, int] = dict.fromkeys(UNFINISHED, 0)
         self.totals: Totals = Totals()
+        self.facts: Facts = Facts()
+        self.configs: Configs = Configs(self.facts)
+        self.queues: Queues = Queues(self.configs)
         self.schedule: Timers = Timers(active=False)
         """Ends of delays and backoffs, and TTLs."""
         self.leases: Timers = Timers(active=True)
         """Leases and processing timeouts."""
         # Since the last `take`. Each change sets None; whoever writes them may keep there what was made of a job since.
         self.changed: dict[Job, Any] = {}
-        self.facts: Facts = Facts()
         self.trails: Trails = Trails()
         self.gates: Gates = Gates(self.facts)
         self.by: str | None = None
@@ -136,7 +137,6 @@ class Moves(Telling):
         self.acted: bool | None = None
         """Whether the present act has changed anything, where its reply does not show it; its handler sets this."""
         self.planner: Planner = Planner(self.facts)
-        self.configs: Configs = Configs(self.facts)
         self.figures: Figures = Figures(self.facts)
         self.marks: Marks = Marks(self.facts)
         self.reruns, self.auto_retries = Reruns(self.facts), AutoRetries(self.facts, self.configs)

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from bunqueue_trio import errors
 from bunqueue_trio.config import LEASE_MS, PULL_BATCH_BYTES, RESTART_GRACE_MS, STALLS_MAX
+from bunqueue_trio.engine.configs import Configs
 from bunqueue_trio.engine.facts import Fact
 from bunqueue_trio.engine.job import UNFINISHED, Job, State
 from bunqueue_trio.engine.line import Line
@@ -99,8 +100,9 @@ class Queues(dict[str, Queue]):
     recount: Recount | None = None
     """Goes along with every change of a state while the self-audit counts the jobs anew."""
 
-    def __init__(self) -> None:
+    def __init__(self, configs: Configs) -> None:
         super().__init__()
+        self._configs = configs
         self.names: Line[str] = Line(str)
         """All of them, in order."""
 
@@ -110,7 +112,7 @@ class Queues(dict[str, Queue]):
             check_name(name)
 
     def open(self, name: str) -> Queue:
-        """Return the queue, made if it is new.
+        """Return the queue, to which a job comes; it is made if it is new.
 
         Raises:
             Refused: the name is not a legal one.
@@ -120,6 +122,8 @@ class Queues(dict[str, Queue]):
             self.check(name)
             queue = self[name] = Queue(name)
             self.names.add(name)
+        if self._configs.idle:
+            self._configs.note_use(name)
         return queue
 
     def drop(self, name: str) -> None:

@@ -30,9 +30,16 @@ class RetryGroup:
 class Retrying(dict[str, RetryGroup]):
     """All groups by the fingerprint of their error; none is empty."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._found: dict[Job, str] = {}
+        """The groups of jobs whose notes do not have it, as those of older versions: who ends one may write another error first."""
+
     def add(self, job: Job) -> None:
         """Let a job wait for its next attempt, from now on."""
         key, since = group_of(job), job.started_at or 0
+        if job.noted().fingerprint is None:
+            self._found[job] = key
         group = self.get(key)
         if group is None:
             group = self[key] = RetryGroup(since)
@@ -41,8 +48,8 @@ class Retrying(dict[str, RetryGroup]):
         group.queues[job.queue] = group.queues.get(job.queue, 0) + 1
 
     def take(self, job: Job) -> None:
-        """Let it wait no more; its error and its time are as they were when it was added."""
-        key = group_of(job)
+        """Let it wait no more; its time is as it was when it was added."""
+        key = self._found.pop(job, None) or group_of(job)
         group = self[key]
         group.line.remove(job)
         group.queues[job.queue] -= 1
@@ -51,11 +58,18 @@ class Retrying(dict[str, RetryGroup]):
             if not group.queues:
                 del self[key]
 
-    def counts(self, queue: str | None) -> dict[str, Mapping[str, int]]:
-        """Return how many there are by fingerprint and queue, of one queue or of all."""
+    def sizes(self, queue: str | None) -> dict[str, int]:
+        """Return how many there are by fingerprint, of one queue or of all."""
         if queue is None:
-            return {key: group.queues for key, group in self.items()}
-        return {key: {queue: group.queues[queue]} for key, group in self.items() if queue in group.queues}
+            return {key: sum(group.queues.values()) for key, group in self.items()}
+        return {key: group.queues[queue] for key, group in self.items() if queue in group.queues}
+
+    def where(self, key: str, queue: str | None) -> Mapping[str, int]:
+        """Return how many there are of an error in each queue, or in the one."""
+        group = self.get(key)
+        if group is None:
+            return {}
+        return group.queues if queue is None else {queue: group.queues[queue]} if queue in group.queues else {}
 
     def of(self, key: str, queue: str | None) -> Iterator[Job]:
         """Iterate over those of an error, of one queue or of all, the next to be tried first; nothing may change meanwhile."""

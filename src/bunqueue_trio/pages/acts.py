@@ -199,6 +199,12 @@ def _told(name: str, value: Any, at: At) -> str:
     return f"{value:,}" if type(value) is int else str(value)
 
 
+_AGAIN = frozenset({"Drain", "Obliterate", "PromoteJobs"})
+"""What goes on by being sent again: their steps have no cursor."""
+_APART_MS = 10_000
+"""Such steps are no further apart."""
+
+
 def folded(acts: Iterable[Action]) -> Iterator[Action]:
     """Yield acts, newest first. The steps of one act are one, and its count is their sum.
 
@@ -206,11 +212,15 @@ def folded(acts: Iterable[Action]) -> Iterator[Action]:
     """
     held: Action | None = None
     for act in acts:
-        if held is not None and _key(held) == _key(act):
+        if (
+            held is not None
+            and _key(held) == _key(act)
+            and not (act.command in _AGAIN and held.at - act.at > _APART_MS)
+        ):
             act = structs.replace(act, count=act.count + held.count)  # noqa: PLW2901 - it stands for both
         elif held is not None:
             yield held
-        held = act if "after" in act.fields else None
+        held = act if "after" in act.fields or act.command in _AGAIN else None
         if held is None:
             yield act
     if held is not None:

@@ -12,14 +12,14 @@ from typing import Literal
 import trio
 from msgspec import Struct
 
-from bunqueue_trio.config import MIB
+from bunqueue_trio.config import MIB, MINUTE_MS
 from bunqueue_trio.pages.act_findings import act_findings
 from bunqueue_trio.pages.cluster_findings import cluster_findings
 from bunqueue_trio.pages.new_findings import OVER_MS, held_by, hung_workers
 from bunqueue_trio.pages.queue_findings import Candidates, gone
 from bunqueue_trio.pages.words import Given, count, in_state, line, size, span
 from bunqueue_trio.protocol.codec import encode
-from bunqueue_trio.runtime.history import MINUTE_MS, Minute, Past
+from bunqueue_trio.runtime.history import Minute, Past
 from bunqueue_trio.runtime.picture import QueueLook, WorkerLook
 from bunqueue_trio.runtime.statistics import Page, Reporter, Statistics
 
@@ -61,6 +61,8 @@ class Finding(Struct, frozen=True, kw_only=True, rename="camel"):
     queue: str | None = None
     job: str | None = None
     schedule: str | None = None
+    worker: str | None = None
+    """Its id."""
     since: int | None = None
     until: int | None = None
     """Of what is over: when it was last the case; null while it is."""
@@ -149,12 +151,12 @@ def _unsure(picture: Picture) -> Iterator[Finding]:
 
 
 _REFUSES = {
-    "disk": ("The disk refuses changes", "The disk is full, read-only or broken."),
+    "disk": ("The disk refuses changes", "The disk is full, read-only or broken, or the file is not where it was."),
     "database": ("The database takes no changes", "The database is down, cannot be reached, is full or read-only."),
 }
 """What the queue is on → what is to be said when it takes no changes, and why that is."""
 _REPAIR = {
-    "disk": "Make room on the disk outside of the queue, enlarge it, or mend it: with no room at all nothing can be deleted either.",
+    "disk": "Make room on the disk outside of the queue, enlarge it, or mend it: with no room at all nothing can be deleted either. A file that was moved goes back where it was.",
     "database": "Start the database, or mend the way to it; what it says is above.",
 }
 _GOES_ON = {

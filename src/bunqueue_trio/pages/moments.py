@@ -8,6 +8,9 @@ from bunqueue_trio.config.spelling import parse_typed_ms
 HELP = "such as 02:05, 2026-11-30 02:05, or 15m ago"
 _CLOCK = re.compile(r"([01]?[0-9]|2[0-3]):([0-5][0-9])(?::([0-5][0-9]))?")
 
+# A day before or after it is a date, too.
+FIRST_YEAR, LAST_YEAR = 1970, 9998
+
 
 def is_clock(text: str) -> bool:
     """Return whether it is a time of the day alone."""
@@ -29,6 +32,8 @@ def past_moment(text: str, now: int, zone: tzinfo | None) -> int:
             return _ms(at if at <= today else at - timedelta(days=1))
         if re.match(r"[0-9]{4}-", text):
             at = datetime.fromisoformat(text)
+            if not FIRST_YEAR <= at.year <= LAST_YEAR:
+                raise ValueError
             return _ms(at if at.tzinfo is not None or zone is None else at.replace(tzinfo=zone))
         if not re.fullmatch(r"[0-9]+ ?[a-z]+", text):
             raise ValueError

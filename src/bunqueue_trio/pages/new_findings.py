@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from bunqueue_trio.config import MINUTE_MS
 from bunqueue_trio.pages.stuck import runs_of, stuck_after
 from bunqueue_trio.pages.words import Given, count, line, rate, span
-from bunqueue_trio.runtime.history import MINUTE_MS, Past, part
+from bunqueue_trio.runtime.history import Past, part
 from bunqueue_trio.runtime.new_errors import NewError
 from bunqueue_trio.runtime.picture import WorkerLook
 
@@ -71,14 +72,14 @@ def hung_workers(workers: Sequence[WorkerLook], past: Past, now: int) -> Iterato
             continue
         oldest = now - worker.oldest_since
         yield worker, {
-            "code": "worker-hangs", "severity": "warning", "queue": newest if len(worker.queues) == 1 else None, "since": worker.oldest_since, "alert": "BunqueueJobStuck",
+            "code": "worker-hangs", "severity": "warning", "queue": newest if len(worker.queues) == 1 else None, "worker": worker.id, "since": worker.oldest_since, "alert": "BunqueueJobStuck",
             "title": f"Worker {worker.name}: none of its {count(worker.jobs, 'job')} ends, the newest has been active for {span(age)}",
             "cause": "It hangs, or what all of its jobs need does not answer. It says that it lives, so nobody else gets them.",
             "evidence": f"95 of 100 others of {newest} take {span(usual)} at most, so that is {count(age // max(usual, 1), 'time')} as long; the oldest has been active for {span(oldest)}.",
-            "remedy": f"`{line('workers', 'release', Given(worker.name))}` takes its jobs back, and they run again elsewhere; then start it anew.",
+            "remedy": f"`{line('workers', 'release', Given(worker.id))}` takes its jobs back, and they run again elsewhere; then start it anew.",
             "numbers": {"jobs": worker.jobs, "newestMs": age, "oldestMs": oldest, "usualMs": usual}, "weight": 2 * 10**6 + worker.jobs,
             "commands": (
-                line("workers"), line("jobs", "--owner", Given(worker.name), "--state", "active"), line("workers", "release", Given(worker.name)),
+                line("workers"), line("jobs", "--owner", Given(worker.name), "--state", "active"), line("workers", "release", Given(worker.id)),
             ),
         }  # fmt: skip
 

@@ -309,6 +309,7 @@ PAGE_ANSWERS: dict[str | type[c.Command], dict[int, tuple[str, str, _Schema]]] =
                             queue={"type": ["string", "null"]},
                             job={"type": ["string", "null"]},
                             schedule={"type": ["string", "null"]},
+                            worker={"type": ["string", "null"], "description": "Its id."},
                             since={"type": ["integer", "null"]},
                             until={"type": ["integer", "null"]},
                             numbers={"type": "object", "additionalProperties": {"type": "integer"}},

@@ -6,10 +6,11 @@ from functools import partial
 from heapq import nlargest
 from typing import Any, NamedTuple
 
+from bunqueue_trio.config import MINUTE_MS
 from bunqueue_trio.pages.new_findings import first_death, new_errors, told_of
 from bunqueue_trio.pages.stuck import STUCK_SOON_MS, runs_of, stuck_after
 from bunqueue_trio.pages.words import Given, count, line, rate, span
-from bunqueue_trio.runtime.history import MINUTE_MS, Past, QueueMinute, part
+from bunqueue_trio.runtime.history import Past, QueueMinute, part
 from bunqueue_trio.runtime.picture import LONGEST, QueueLook
 from bunqueue_trio.runtime.statistics import Statistics
 

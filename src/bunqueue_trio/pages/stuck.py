@@ -3,8 +3,8 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from bunqueue_trio.config import USUAL_MIN
-from bunqueue_trio.runtime.history import MINUTE_MS, QueueMinute, part
+from bunqueue_trio.config import MINUTE_MS, USUAL_MIN
+from bunqueue_trio.runtime.history import QueueMinute, part
 
 # How long a job has to be active, and how many times as long as 99 of 100 others take.
 STUCK_MS, STUCK_TIMES = 10 * MINUTE_MS, 10

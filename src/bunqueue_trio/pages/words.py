@@ -18,6 +18,21 @@ def count(n: int, one: str, many: str | None = None) -> str:
     return f"{n:,} {one if n == 1 else many or one + 's'}"
 
 
+def done_to(n: int, ending: int, done: str, *, would: bool = False, or_more: bool = False) -> str:
+    """Return to how many of ``n`` jobs something was done, or would be; ``ending`` of them their workers end first."""
+    ended = n - ending
+    said = (
+        [f"{count(ended, 'job')}{' or more' if or_more else ''} {'would be ' if would else ''}{done}"]
+        if ended or not ending
+        else []
+    )
+    if ending:
+        said.append(
+            f"{count(ending, 'job')} for {'its worker' if ending == 1 else 'their workers'} to end within the grace"
+        )
+    return ", ".join(said)
+
+
 def in_state(n: int, state: str) -> str:
     """Return how many jobs are in a state, as people call it: ``1 dead letter``, ``1,667 waiting``."""
     return count(n, "dead letter") if state == "dead letters" else f"{n:,} {state}"

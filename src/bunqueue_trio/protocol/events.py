@@ -34,7 +34,7 @@ NAMED: dict[NamedType, tuple[str, ...]] = {
     "resumed": ("queue",),
     "cleaned": ("queue", "count"),
     "promoted": ("queue", "job_id"),
-    "updated": ("queue", "job_id"),
+    "updated": ("queue", "job_id", "reason"),
     "cancelling": ("queue", "job_id", "reason", "until"),
     "scheduled": ("queue", "job_id", "name"),
     "workerJoined": ("worker", "name"),

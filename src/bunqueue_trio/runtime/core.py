@@ -31,7 +31,7 @@ from bunqueue_trio.runtime.half import BULKS, added_by, begin_bulk, done_by, is_
 from bunqueue_trio.runtime.journal import Journal
 from bunqueue_trio.runtime.meters import Meters
 from bunqueue_trio.runtime.notices import tell
-from bunqueue_trio.runtime.slices import LOOKED_MAX, REST, REST_MAX_S, TOLD_S, brings, joined, next_slice, pause_after
+from bunqueue_trio.runtime.slices import LOOKED_MAX, TOLD_S, Slices, brings, joined, next_slice, pause_after
 from bunqueue_trio.runtime.turn import Turns
 from bunqueue_trio.runtime.waiting import Waiter, WaitingPulls, jobs_of
 
@@ -55,6 +55,7 @@ class Core:
         self._broken_by: InvariantBroken | None = None
         self.scheduler: Alarm = Alarm()
         self.stall_detector: Alarm = Alarm()
+        self.slices: Slices = Slices()
         self.rerunner: Alarm = Alarm()
         self.auto_retrier: Alarm = Alarm()
         self.meters: Meters = Meters()
@@ -396,26 +397,25 @@ class Core:
         """Do the next slices of a command, each when the one before is committed, until its client has gone."""
         reply = begun.reply
         assert isinstance(reply, r.ActReply)
-        epoch, command = begun.epoch, next_slice(begun.command, reply)
-        due = began = trio.current_time()
+        epoch, command, due = begun.epoch, next_slice(begun.command, reply), trio.current_time()
         until, pause = due + TOLD_S, pause_after(begun.command, reply)
-        while command is not None and reply.scanned < LOOKED_MAX and not self.stopping:
+        async with self.slices.next():
             await self.journal.wait_committed(epoch)
-            due = due + pause if pause else trio.current_time() + min(REST * (trio.current_time() - began), REST_MAX_S)
-            await trio.sleep_until(due)
-            if due >= until or self.stopping:
-                break
-            try:
-                self.journal.check(fills=brings(command))
-            except Refused:
-                break
-            epoch, now, began = self._engine.epoch, self.clock.now(), trio.current_time()
-            slice_ = self._apply(now, run, self._engine, command, now, begun.owner, begun.by)
-            if not self.journal.gathering:
-                epoch = 0
+        while command is not None and reply.scanned < LOOKED_MAX:
+            await trio.sleep_until(due := due + pause)
+            async with self.slices.next():
+                if trio.current_time() >= until or self.stopping:
+                    break
+                try:
+                    self.journal.check(fills=brings(command))
+                except Refused:
+                    break
+                epoch, now = self._engine.epoch, self.clock.now()
+                slice_ = self._apply(now, run, self._engine, command, now, begun.owner, begun.by)
+                if self.journal.gathering:
+                    await self.journal.wait_committed(epoch)
             reply, pause = joined(reply, slice_), pause_after(command, slice_)
             command = next_slice(command, slice_)
-        await self.journal.wait_committed(epoch)
         return reply
 
     async def _poll(self, begun: "Begun") -> r.Reply:

@@ -10,8 +10,13 @@ import trio
 from msgspec import Struct, field
 
 from bunqueue_trio.config import ERRANDS_KEPT, ERRANDS_MAX
-from bunqueue_trio.errors import OVERLOADED, Refused, StoreError
+from bunqueue_trio.errors import OVERLOADED, Fault, Refused, StoreError
 from bunqueue_trio.runtime.clock import Clock
+
+TOO_MANY_ACTS = Fault(503, "{} large acts are under way: wait until one has ended, or stop one", OVERLOADED.code)
+PATIENCE_S = 600.0
+"""How long an act waits for a server that is overloaded, or a disk that refuses changes: who comes back later may want something else."""
+_PAUSE_S = 1.0
 
 
 class Step(NamedTuple):
@@ -20,6 +25,8 @@ class Step(NamedTuple):
     done: int
     refused: dict[str, int]
     is_last: bool
+    ending: int = 0
+    """How many of the former their workers are to end first."""
 
 
 Does = Callable[[], Awaitable[Step]]
@@ -40,10 +47,11 @@ class Errand(Struct):
     is_more: bool
     """There were more than that."""
     done: int = 0
+    ending: int = 0
     refused: dict[str, int] = field(default_factory=dict)
     ended_at: int | None = None
     trouble: str = ""
-    """Why it has ended before its end."""
+    """Why it has ended before its end, or waits now."""
     is_stopped: bool = False
     """Somebody wants it to end."""
 
@@ -71,7 +79,7 @@ class Errands:
             Refused: too many are under way.
         """
         if sum(each.ended_at is None for each in self._known.values()) >= ERRANDS_MAX:
-            raise OVERLOADED.refuse(retry_after=1)
+            raise TOO_MANY_ACTS.refuse(ERRANDS_MAX, retry_after=1)
         self._send.send_nowait((errand, step))
         self._known[errand.number] = errand
         for number in [each.number for each in self._known.values() if each.ended_at is not None][:-ERRANDS_KEPT]:
@@ -86,8 +94,9 @@ class Errands:
     async def _do(self, errand: Errand, step: Does) -> None:
         try:
             while not errand.is_stopped:
-                told = await step()
+                told = await self._patiently(errand, step)
                 errand.done += told.done
+                errand.ending += told.ending
                 for code, n in told.refused.items():
                     errand.refused[code] = errand.refused.get(code, 0) + n
                 if told.is_last:
@@ -97,3 +106,26 @@ class Errands:
         except (Refused, StoreError) as error:
             errand.trouble = str(error)
         errand.ended_at = self._clock.now()
+
+    async def _patiently(self, errand: Errand, step: Does) -> Step:
+        """Do a step, again and again while it is refused for now; not for ever, and not when somebody stops it.
+
+        Raises:
+            Refused: it is refused for good, or for too long.
+            StoreError: the same of the disk.
+        """
+        deadline = trio.current_time() + PATIENCE_S
+        while True:
+            try:
+                told = await step()
+            except (Refused, StoreError) as error:
+                is_passing = not isinstance(error, Refused) or error.retry_after is not None
+                if not is_passing or trio.current_time() >= deadline:
+                    raise
+                errand.trouble = str(error)
+            else:
+                errand.trouble = ""
+                return told
+            if errand.is_stopped:
+                return Step(0, {}, is_last=False)
+            await trio.sleep(_PAUSE_S)

@@ -5,13 +5,12 @@ from typing import NamedTuple
 
 import trio
 
-from bunqueue_trio.config import FIGURES_MINUTES, HOUR_MS
+from bunqueue_trio.config import FIGURES_MINUTES, HOUR_MS, MINUTE_MS
 from bunqueue_trio.engine.course import Counts
 from bunqueue_trio.engine.course import Life as Life
 from bunqueue_trio.engine.figures import Figures, QueueMinute
 from bunqueue_trio.runtime.clock import Clock
 
-MINUTE_MS = 60_000
 # Windows that are remembered: 100 KB each with the most queues.
 KNOWN_MAX = 16
 

@@ -12,15 +12,15 @@ from typing import NamedTuple
 import trio
 from msgspec import Struct
 
-from bunqueue_trio.config import FIGURES_QUEUES, QUEUES_A_TURN, QUEUES_RANKED
+from bunqueue_trio.config import FIGURES_QUEUES, MINUTE_MS, QUEUES_A_TURN, QUEUES_RANKED
 from bunqueue_trio.engine.figures import Figures, bucket_of
 from bunqueue_trio.engine.figures import QueueMinute as QueueMinute
 from bunqueue_trio.engine.figures import part as part
+from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.new_errors import NewError, NewErrors
 from bunqueue_trio.runtime.picture import QueueLook
 from bunqueue_trio.storage.store import Batch
 
-MINUTE_MS = 60_000
 # Of the server: enough to tell how fast a disk fills up.
 MINUTES_KEPT = 24 * 60
 QUEUE_MINUTES_KEPT = 60
@@ -216,17 +216,23 @@ def _with(counts: Sequence[int], failed: int) -> Sequence[int]:
     return [n + failed if place == _FAILED else n for place, n in enumerate(counts)]
 
 
+_EARLY_MS = 1000
+
+
 class Minutes:
     """The service that ends the minutes of a history."""
 
-    def __init__(self, note: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, note: Callable[[], Awaitable[None]], clock: Clock) -> None:
         self._note = note
+        self._clock = clock
         self._first = True
 
     async def wait_due(self) -> None:
-        """Sleep a minute; the first one ends at once, for a start."""
+        """Sleep until the minute of the clock ends, so that a window from 02:05 to 02:20 has whole ones; the first one ends at once, for a start."""
         if not self._first:
-            await trio.sleep(MINUTE_MS / 1000)
+            left = MINUTE_MS - self._clock.now() % MINUTE_MS
+            # Who wakes a moment too early does not end it twice.
+            await trio.sleep((left if left > _EARLY_MS else left + MINUTE_MS) / 1000)
         self._first = False
         await trio.lowlevel.checkpoint()
 

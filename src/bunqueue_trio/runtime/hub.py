@@ -7,7 +7,7 @@ reader learns of it from its transport (an SSE stream ends and is replayed, a We
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Collection, Iterable, Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from operator import attrgetter
 from typing import Any, NamedTuple, cast
 
@@ -16,6 +16,7 @@ import trio
 from msgspec import Struct
 
 from bunqueue_trio.config import READER_BYTES_MAX, READER_EVENTS_MAX, REPLAY_EVENTS
+from bunqueue_trio.engine.facts import Facts
 from bunqueue_trio.errors import StoreError
 from bunqueue_trio.protocol.events import EVENT_TYPES, REPORTED
 from bunqueue_trio.protocol.surrogates import masked
@@ -231,6 +232,10 @@ def _wants(event: _Where, queue: str | None, types: frozenset[str], since: int, 
     return is_in_time and event.event_type in types and queue in (None, event.queue)
 
 
+BACK, BACKS_KEPT = "clock-back", 20
+"""The kind of facts whose keys are :attr:`Hub.backs`, and how many are kept: the newest."""
+
+
 class Hub:
     """Publishes what each batch did. Readers of one queue cost nothing for events of the others."""
 
@@ -240,12 +245,23 @@ class Hub:
         """The id of the newest published event; the store may be ahead while a thread commits."""
         self.began_at: int = self.last_event_id
         """The same when this server began."""
+        self.backs: Sequence[int] = ()
+        """The ids behind which a server began whose clock was behind the events there were: between two of them times rise with the ids."""
         self._skipped = 0 if store.at_once else cast("AwaitedStore", store).ids_skipped
         self._readers: dict[str | None, dict[Subscription, None]] = {}
         self.dropped: int = 0
         """Events that some reader missed."""
         self.closed: bool = False
         """Set at shutdown: streams end."""
+
+    def begin(self, facts: Facts, now: int) -> None:
+        """Take up where the times of events go back, and note whether they do so with this start."""
+        if now < self._store.last_event_at():
+            facts.set(BACK, str(self.last_event_id), b"")
+        backs = sorted(map(int, facts.of(BACK)))
+        for back in backs[:-BACKS_KEPT]:
+            facts.delete(BACK, str(back))
+        self.backs = backs[-BACKS_KEPT:]
 
     def before(self, event_id: int, events: int) -> int:
         """Return the id behind which are that many of the events up to ``event_id``, or more."""
@@ -335,14 +351,26 @@ class Hub:
         low, high = await self.first_kept_id() - 1, self.last_event_id
         if await self._time_after(low, since) >= since:
             return low if low <= self._skipped else 0
+        for end in self._parts(low, high)[1:]:
+            if end == high or await self._time_after(end - 1, since) >= since:
+                return await self._search(low, end, since)
+            low = end
+        return low
+
+    async def _search(self, low: int, high: int, moment: int) -> int:
+        """Return an id up to which all are from before a moment, and at most REPLAY_EVENTS others behind it; the times between the two rise."""
         while high - low > REPLAY_EVENTS:
             await trio.lowlevel.checkpoint()
             middle = (low + high) // 2
-            if await self._time_after(middle, since) < since:
+            if await self._time_after(middle, moment) < moment:
                 low = middle
             else:
                 high = middle
         return low
+
+    def _parts(self, low: int, high: int) -> list[int]:
+        """Return the ends of the parts of some events within which times rise, and the begin of the first."""
+        return [low, *(back for back in self.backs if low < back < high), high]
 
     async def end_of(self, until: int) -> int:
         """Return the id of an event up to which are all that are kept from before ``until``.
@@ -350,9 +378,14 @@ class Hub:
         Raises:
             StoreError: the disk cannot be read.
         """
-        if await self._time_after(self.last_event_id - 1, 0) < until:
-            return self.last_event_id
-        return min(self.last_event_id, await self.place_of(until) + REPLAY_EVENTS)
+        first = await self.first_kept_id() - 1
+        ends = self._parts(first, self.last_event_id)
+        for begin, end in reversed([*pairwise(ends)]):
+            if await self._time_after(end - 1, 0) < until:
+                return end
+            if await self._time_after(begin, until) < until:
+                return min(end, await self._search(begin, end, until) + REPLAY_EVENTS)
+        return first
 
     async def kept_since(self) -> int | None:
         """Return when the oldest event happened that is kept; None: none is.

@@ -20,6 +20,7 @@ from bunqueue_trio import errors
 from bunqueue_trio.config import LOOKS_MAX
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.job import UNFINISHED, Job, Records, State, Trace
+from bunqueue_trio.engine.ranking import DeadGroups
 from bunqueue_trio.engine.trails import TrailPage
 from bunqueue_trio.errors import StoreError
 from bunqueue_trio.protocol import commands as c
@@ -177,9 +178,10 @@ class Lookups:
         events: Sequence[tuple[int, bytes]] = self._answer(Question("events_after", (event_id, limit)))
         return events
 
-    def groups(self, queue: str | None) -> dict[str, dict[str, int]]:
-        """Return how many dead letters died of each error; every store counts along."""
-        return self._store.groups(queue)
+    @property
+    def dead_groups(self) -> DeadGroups:
+        """Return the groups of dead letters; every store counts along."""
+        return self._store.dead_groups
 
     def is_grouped(self, queue: str) -> bool:
         """Return whether its groups add up; every store counts along."""

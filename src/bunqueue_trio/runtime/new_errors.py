@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from bunqueue_trio.engine.edits import DISCARDED
-from bunqueue_trio.engine.fingerprint import CANCELLED, fingerprint
+from bunqueue_trio.engine.fingerprint import CANCELLED, fingerprint, work_of
 from bunqueue_trio.engine.retrying import RetryGroup
 from bunqueue_trio.storage.rows import FinishedRow
 
@@ -16,6 +16,8 @@ from bunqueue_trio.storage.rows import FinishedRow
 SEEN_MAX = 500
 # New in one batch, which is committed in one step: to tell what an error is takes up to 3 ms.
 SHAPED_MAX = 5
+# New in one look at those that are tried again, by what they take at most.
+SHAPED_US = 10_000
 # Those that are known to be old, beside those of which dead letters are kept.
 KNOWN_MAX = 100_000
 # Queues that are counted of each.
@@ -55,7 +57,7 @@ class NewErrors:
         """Those that jobs are tried again after, or were; of nobody now if ``tried`` is 0."""
 
     def load(self, known: Iterable[str]) -> None:
-        """Note the fingerprints of dead letters that a process before this one has left."""
+        """Note the fingerprints that are not new, of what a process before this one has left."""
         self._known.update(known)
 
     def note(self, rows: Iterable[FinishedRow]) -> None:
@@ -80,17 +82,21 @@ class NewErrors:
             self._seen[key] = seen._replace(last=row.finished_at, died=seen.died + 1, queues=queues)
 
     def note_tried(self, groups: dict[str, RetryGroup]) -> None:
-        """See which jobs are tried again now, of the newest errors."""
-        before, self._tried = self._tried, {}
+        """See which jobs are tried again now, of the newest errors; of very many new ones at once only some, until it is called again."""
+        before, self._tried, left = self._tried, {}, SHAPED_US
         for key in islice(reversed(groups), SEEN_MAX):
             group = groups[key]
             first = group.line.first()
-            if key not in self._known and first is not None:
-                # It may have gone and come back.
-                since = before[key].since if key in before else group.since
+            if key in self._known or first is None:
+                continue
+            known, error = before.get(key), first.noted().error or ""
+            if known is None and left > 0:
+                left -= work_of(error)
+                known = NewError(key, fingerprint(error).shape, group.since, 0, 0, {})
+            if known is not None:
+                # It may have gone and come back: the first time counts.
                 queues = dict(islice(group.queues.items(), QUEUES_MAX))
-                shape = fingerprint(first.noted().error or "").shape
-                self._tried[key] = NewError(key, shape, since, group.last, 0, queues, sum(group.queues.values()))
+                self._tried[key] = known._replace(last=group.last, queues=queues, tried=sum(group.queues.values()))
         for key, seen in before.items():
             if key not in self._tried and len(self._tried) < SEEN_MAX:
                 self._tried[key] = seen._replace(tried=0)
@@ -111,6 +117,11 @@ class NewErrors:
             for key, one in self._seen.items()
         }
         return tuple(one for key, one in (dead | tried).items() if key not in marked)
+
+
+def old_ones(groups: Mapping[str, RetryGroup], now: int) -> list[str]:
+    """Return the errors that jobs are tried again after, and that are new no more."""
+    return [key for key, group in groups.items() if group.since <= now - NEW_MS]
 
 
 def _is_failure(row: FinishedRow, told: _Note) -> bool:

@@ -83,6 +83,7 @@ class QueueLook(NamedTuple):
 class WorkerLook(NamedTuple):
     """A worker that has several jobs; times in epoch ms."""
 
+    id: str
     name: str
     jobs: int
     queues: tuple[str, ...]
@@ -101,7 +102,9 @@ def look_at_workers(engine: Engine, now: int) -> tuple[WorkerLook, ...]:
         oldest, newest = next(iter(worker.jobs)), next(reversed(worker.jobs))
         if newest.started_at is not None and oldest.started_at is not None and newest.started_at <= now - HUNG_MS:
             queues = tuple(dict.fromkeys(job.queue for job in islice(reversed(worker.jobs), JOBS_LOOKED)))
-            found.append(WorkerLook(worker.name, len(worker.jobs), queues, newest.started_at, oldest.started_at))
+            found.append(
+                WorkerLook(worker.id, worker.name, len(worker.jobs), queues, newest.started_at, oldest.started_at)
+            )
             if len(found) == WORKERS_LOOKED:
                 break
     return tuple(found)
@@ -146,7 +149,7 @@ async def look(engine: Engine, store: Store) -> tuple[QueueLook, ...]:
         for name in names:
             completed, dead = kept.get(name, (0, 0))
             # Another thread may have counted one more since.
-            hushed = min(dead, store.grouped_of(name, quiet)) if dead else 0
+            hushed = min(dead, store.dead_groups.sum_of(name, quiet)) if dead else 0
             seen = _look(engine, name, completed, dead, hushed)
             if quieted and seen.waiting and not (seen.active or seen.pulls_waiting):
                 seen = seen._replace(

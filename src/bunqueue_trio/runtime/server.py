@@ -1,5 +1,6 @@
 """The parts of a running server, put together from settings, a store and a clock; it starts none of them."""
 
+import math
 import os
 import socket
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ import trio
 from msgspec.structs import replace
 
 from bunqueue_trio import __version__
-from bunqueue_trio.config import NO_LIMIT, PICTURE_MS, PULL_BATCH_BYTES, Settings
+from bunqueue_trio.config import HOUR_MS, NO_LIMIT, PICTURE_MS, PULL_BATCH_BYTES, Settings
 from bunqueue_trio.engine.engine import Engine, Rules
 from bunqueue_trio.engine.idle import forget_idle
 from bunqueue_trio.engine.job import NewId
@@ -175,7 +176,7 @@ class Server:
             Child("clock watch", looped(self.clock_watch)),
             Child("rates", looped(self.rates)),
             Child("loop lag", looped(LoopLag(core.meters.loop_lag))),
-            Child("history", looped(Minutes(self.note_minute))),
+            Child("history", looped(Minutes(self.note_minute, self.clock))),
             Child("reruns", looped(RerunRunner(core, self.engine, store))),
             Child("auto-retries", looped(AutoRetrier(core, self.engine, store))),
             Child("worker sweep", looped(WorkerSweep(core))),
@@ -304,7 +305,11 @@ class Server:
         minutes = await self.history.note(minute, queues, died, failed)
 
         def keep(now: int) -> None:
-            self._idle_after, gone = forget_idle(self.engine, self._idle_after, now, self.settings.retention_age_ms)
+            age = float(self.settings.retention_age_ms)
+            if now - self.started_at < min(age, HOUR_MS):
+                # The clock may be wrong, as that of a machine that has not asked for the time yet: nothing is old.
+                age = math.inf
+            self._idle_after, gone = forget_idle(self.engine, self._idle_after, now, age)
             for name in gone:
                 _log.info("the settings of a queue that nobody uses are forgotten", queue=name, **{EACH: True})
             figures = self.engine.figures

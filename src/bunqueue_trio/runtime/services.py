@@ -36,7 +36,7 @@ from bunqueue_trio.engine.configs import Configs
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.rerunning import rerun_slice
 from bunqueue_trio.engine.reruns import Rerun
-from bunqueue_trio.errors import Refused, StoreError
+from bunqueue_trio.errors import Refused, StoreError, StoreGone
 from bunqueue_trio.runtime.alarm import Alarm
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.core import Core
@@ -340,6 +340,7 @@ class Shrinker(_Disk):
         self._reserve = reserve
         self.space: Space = Space(0, 0, 0)
         """As of the last look. It is made once a second whether or not anybody asks, and more often when little is left."""
+        self._is_gone = False
 
     async def wait_due(self) -> None:
         """Sleep until the next look: a second may bring more than the reserve of a disk."""
@@ -348,7 +349,16 @@ class Shrinker(_Disk):
 
     async def _work(self) -> None:
         """Give back all but the slack, with a pause after each step, in which commits do not compete with it."""
-        self.space = self._store.space()
+        try:
+            self.space = self._store.space()
+        except StoreGone as gone:
+            # Whether or not anybody has something to write.
+            self._is_gone = True
+            self._journal.note_failure(gone)
+            return
+        if self._is_gone:
+            self._is_gone = False
+            self._journal.note_answer()
         # The content of the log is still to be moved into the file, which takes as much room again.
         left = self.space.disk_free - self._store.log_bytes()
         self._journal.note_room(nearly_full=self.space._replace(disk_free=left).is_nearly_full(self._reserve))

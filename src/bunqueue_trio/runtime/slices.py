@@ -1,5 +1,9 @@
-"""How a command that is done in slices goes on: the command of the next slice, and the one answer to all of them."""
+"""How what is done in slices goes on: when the next one may be done, and of a command what it is, and the one answer to all of them."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import trio
 from msgspec.structs import replace
 
 from bunqueue_trio.protocol import commands as c
@@ -9,13 +13,33 @@ LOOKED_MAX = 200_000
 """Jobs looked at for one call: about a second beside other work; whoever wants more asks again."""
 
 REST, REST_MAX_S = 4, 0.25
-"""The next slice waits for 4 times as long as one and its commit took, so that pushes beside it keep four fifths of their rate.
+"""The next slice of anybody waits for 4 times as long as one and its commit took, so that pushes beside them keep four fifths of their rate.
 
 Not longer than 0.25 s: a slower commit says something of the disk, and nothing of others who wait.
 """
 
 TOLD_S = 5.0
 """After that a call is answered, however far it has come: its client waits, and asks again."""
+
+
+class Slices:
+    """The line of all that is done in slices: one slice at a time, with a rest behind it, however many clients want some."""
+
+    def __init__(self) -> None:
+        self._line = trio.Lock()
+        self._rests_until = 0.0
+
+    @asynccontextmanager
+    async def next(self) -> AsyncIterator[None]:
+        """Wait for a turn, first come, first served, and do a slice in it; the wait goes by the number of those before."""
+        async with self._line:
+            await trio.sleep_until(self._rests_until)
+            began = trio.current_time()
+            try:
+                yield
+            finally:
+                ended = trio.current_time()
+                self._rests_until = ended + min(REST * (ended - began), REST_MAX_S)
 
 
 def brings(command: c.Command) -> bool:

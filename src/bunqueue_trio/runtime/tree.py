@@ -22,6 +22,7 @@ import structlog
 import trio
 
 from bunqueue_trio.errors import StartupError, StoreError
+from bunqueue_trio.runtime.new_errors import old_ones
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.runtime.supervisor import breaks_invariant, is_taken_over, supervise
 from bunqueue_trio.storage.store import Store
@@ -55,8 +56,11 @@ async def serve(
     try:
         server.engine.facts.load(server.store.load_facts())
         server.engine.load(server.store.load(), server.clock.now())
+        server.hub.begin(server.engine.facts, server.clock.now())
         server.history.load(server.engine.figures)
-        server.history.errors.load([*server.store.groups(None), *server.engine.retrying])
+        server.history.errors.load(
+            [*server.store.dead_groups.sizes(None), *old_ones(server.engine.retrying, server.clock.now())]
+        )
     except BaseException as error:
         # What cannot be read is left as it is, log and all.
         server.store.close()

@@ -8,9 +8,11 @@ from bunqueue_trio.config import PRUNE_ROWS, REPLAY_BYTES
 from bunqueue_trio.engine.audit import Stored
 from bunqueue_trio.engine.audit_kept import Kept
 from bunqueue_trio.engine.job import Job, Records, State, Trace, weight
+from bunqueue_trio.engine.ranking import DeadGroups
 from bunqueue_trio.engine.trails import ACTIONS, BOUNDS, Line, TrailChange, TrailPage
 from bunqueue_trio.storage.rows import ChangedRow, FactRow, FinishedRow, JobRow, Reader, outcome, trace
 from bunqueue_trio.storage.store import (
+    RS,
     Batch,
     FinishedCounts,
     Retention,
@@ -155,23 +157,15 @@ class MemoryStore:
             places.append(place)
         return Records(found, None, places)
 
-    def groups(self, queue: str | None) -> dict[str, dict[str, int]]:
-        """Return how many died of each error; see :class:`Store`."""
-        found: dict[str, dict[str, int]] = {}
-        for row in self._finished.values():
-            if row.fingerprint is not None and queue in (None, row.queue):
-                counts = found.setdefault(row.fingerprint, {})
-                counts[row.queue] = counts.get(row.queue, 0) + 1
-        return found
-
-    def grouped_of(self, queue: str, keys: Iterable[str]) -> int:
-        """Return how many are in these groups; see :class:`Store`."""
-        wanted = set(keys)
-        return sum(row.queue == queue and row.fingerprint in wanted for row in self._finished.values())
+    @property
+    def dead_groups(self) -> DeadGroups:
+        """The groups of all dead letters; see :class:`Store`."""
+        rows = self._finished.values()
+        return DeadGroups(Counter((row.queue, row.fingerprint) for row in rows if row.fingerprint is not None))
 
     def is_grouped(self, queue: str) -> bool:
         """Return whether its groups add up; see :class:`Store`."""
-        return self.kept_of(queue)[1] == sum(counts[queue] for counts in self.groups(queue).values())
+        return self.kept_of(queue)[1] == self.dead_groups.total(queue)
 
     def first_seen(self, queue: str, fingerprint: str) -> int | None:
         """Return since when there are some; see :class:`Store`."""
@@ -218,7 +212,7 @@ class MemoryStore:
         for last_id, _, bodies, _ in self._events:
             if last_id > event_id and len(found) < limit and size < REPLAY_BYTES:
                 size += sum(map(len, bodies)) + len(bodies) - 1
-                found += stored_events(last_id, bodies, event_id, limit - len(found))
+                found += stored_events(last_id, RS.join(bodies), event_id, limit - len(found))
         return found
 
     def first_event_id(self) -> int:

@@ -23,6 +23,7 @@ from bunqueue_trio.engine.audit import Stored
 from bunqueue_trio.engine.audit_kept import Kept
 from bunqueue_trio.engine.facts import Fact
 from bunqueue_trio.engine.job import DEFAULT_OPTIONS, Job, Records, State, Trace, named_bytes
+from bunqueue_trio.engine.ranking import DeadGroups
 from bunqueue_trio.engine.trails import Line, TrailChange, TrailPage
 from bunqueue_trio.protocol.events import Event
 from bunqueue_trio.storage.rows import FactRow, FinishedRow, JobRow, Row
@@ -130,11 +131,17 @@ class StoredEvent(NamedTuple):
     body: bytes
 
 
-def stored_events(last_id: int, bodies: Sequence[bytes], after: int, room: int) -> list[StoredEvent]:
+RS = b"\x1e"
+"""Between the events of a row; JSON has no place for it, as it has for a line end."""
+
+
+def stored_events(last_id: int, body: bytes, after: int, room: int) -> list[StoredEvent]:
     """Return the events of a row with ids above ``after``, at most ``room`` of them."""
-    first = last_id - len(bodies) + 1
+    first = last_id - body.count(RS)
     begin = max(0, after + 1 - first)
-    return [StoredEvent(first + begin + i, body) for i, body in enumerate(bodies[begin : begin + room])]
+    # A row may have ten thousand of them: those behind the last one that is wanted are not taken apart.
+    bodies = body.split(RS, begin + room)[begin : begin + room]
+    return [StoredEvent(first + begin + i, body) for i, body in enumerate(bodies)]
 
 
 class Retention(NamedTuple):
@@ -268,15 +275,9 @@ class Store(Protocol):
         """
         ...
 
-    def groups(self, queue: str | None) -> dict[str, dict[str, int]]:
-        """Return how many dead letters died of each error, by its fingerprint and queue; None: of all queues.
-
-        They are counted as they change: it costs what the groups are, however many have died of each.
-        """
-        ...
-
-    def grouped_of(self, queue: str, keys: Iterable[str]) -> int:
-        """Return how many dead letters a queue has in these groups of errors; costs the same however many."""
+    @property
+    def dead_groups(self) -> DeadGroups:
+        """The groups of all dead letters by their error, counted as they change."""
         ...
 
     def is_grouped(self, queue: str) -> bool:

@@ -2,10 +2,10 @@
 
 import threading
 from collections import Counter
-from collections.abc import Iterable
 from itertools import islice
 
 from bunqueue_trio.engine.line import Line
+from bunqueue_trio.engine.ranking import DeadGroups
 from bunqueue_trio.storage.store import FinishedCounts
 
 _STATES = ("completed", "failed", "removed")
@@ -25,27 +25,16 @@ class Tally:
         self._queues.fill(list({queue for queue, _ in counted}))
         # By a thread, while the event loop looks.
         self._changing = threading.Lock()
+        self.dead_groups: DeadGroups = DeadGroups(grouped, self._changing)
         self.totals: Counter[str] = Counter(dict.fromkeys(_STATES, 0))
         for (_, state), n in counted.items():
             self.totals[state] += n
-        self._groups: dict[str, dict[str, int]] = {}
-        """How many dead letters each queue has of each fingerprint; none of them is 0."""
-        self._count_groups(grouped)
-
-    def _count_groups(self, grouped: FinishedCounts) -> None:
-        for (queue, fingerprint), n in grouped.items():
-            groups = self._groups.setdefault(queue, {})
-            groups[fingerprint] = groups.get(fingerprint, 0) + n
-            if not groups[fingerprint]:
-                del groups[fingerprint]
-                if not groups:
-                    del self._groups[queue]
 
     def add(self, added: FinishedCounts, grouped: FinishedCounts) -> None:
         """Count ``added`` more by queue and state, and ``grouped`` by queue and fingerprint; what is negative, fewer."""
         counts = self._counts
         with self._changing:
-            self._count_groups(grouped)
+            self.dead_groups.add(grouped)
             for (queue, state), n in added.items():
                 self.totals[state] += n
                 before = counts[queue, state]
@@ -67,24 +56,10 @@ class Tally:
         with self._changing:
             return list(islice(self._queues.after(name), limit))
 
-    def groups(self, queue: str | None) -> dict[str, dict[str, int]]:
-        """Return how many dead letters there are by fingerprint and queue, of one or of all."""
-        found: dict[str, dict[str, int]] = {}
-        with self._changing:
-            for name in self._groups if queue is None else (queue,):
-                for fingerprint, n in self._groups.get(name, {}).items():
-                    found.setdefault(fingerprint, {})[name] = n
-        return found
-
-    def grouped_of(self, queue: str, keys: Iterable[str]) -> int:
-        """Return how many dead letters a queue has in these groups."""
-        groups = self._groups.get(queue)
-        return sum(groups.get(key, 0) for key in keys) if groups else 0
-
     def is_grouped(self, queue: str) -> bool:
         """Return whether the groups of a queue add up to its dead letters."""
         with self._changing:
-            return self._counts[queue, "failed"] == sum(self._groups.get(queue, {}).values())
+            return self._counts[queue, "failed"] == self.dead_groups.total(queue)
 
     def counts(self) -> FinishedCounts:
         """Return a copy of the counts."""

@@ -1,10 +1,11 @@
 """How actions look before they act, and act: in slices, each its own commit, at most :data:`ACT_MAX` jobs at once."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import trio
+from msgspec.structs import replace
 
 from bunqueue_trio.config import parse_typed_ms
 from bunqueue_trio.errors import Refused
@@ -13,10 +14,11 @@ from bunqueue_trio.pages.words import count, size, span
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.replies import DeadLetter
 from bunqueue_trio.protocol.worker_replies import WorkerView
+from bunqueue_trio.runtime.errands import Step
 from bunqueue_trio.ui.action import Action, Does, Done, Form, Looks, Preview
 from bunqueue_trio.ui.ask import Ask, Wrong
 from bunqueue_trio.ui.commands import make
-from bunqueue_trio.ui.errands import begin_if_large
+from bunqueue_trio.ui.errands import LARGE, all_of, begin, begin_if_large
 
 # Jobs in one step of the engine: about a ms.
 SLICE = 200
@@ -114,17 +116,33 @@ async def of_job(ask: Ask, form: Form) -> Preview:
     return Preview(f"It is {told.state}. {told.why}", (form["id"],))
 
 
+def _in_line(ask: Ask, form: Form) -> int:
+    """Return how many jobs a drain would remove."""
+    counts = ask.look(c.GetQueue(queue=form["queue"])).queue.counts
+    return counts["waiting"] + (counts["delayed"] if form.get("delayed") == "yes" else 0)
+
+
 async def before_drain(ask: Ask, form: Form) -> Preview:
     """Say how many would go."""
     await trio.lowlevel.checkpoint()
-    counts = ask.look(c.GetQueue(queue=form["queue"])).queue.counts
-    n = counts["waiting"] + (counts["delayed"] if form.get("delayed") == "yes" else 0)
+    n = _in_line(ask, form)
     jobs = ask.look(c.GetJobs(queue=form["queue"], state="waiting", limit=EXAMPLES_MAX)).jobs
-    return Preview(f"{count(n, 'job')} would be removed{at_once(n)}.", tuple(job.id for job in jobs), not n)
+    return Preview(f"{count(n, 'job')} would be removed.", tuple(job.id for job in jobs), not n)
 
 
-async def before_clean(ask: Ask, form: Form) -> Preview:
-    """Say how many are old enough, and about what they take of the file; of very many those that were looked at."""
+class _Old(NamedTuple):
+    """Jobs that are old enough to be removed, of how many looked at, and about what they take of the file."""
+
+    found: int
+    looked: int
+    taken: int
+    examples: tuple[str, ...]
+    is_more: bool
+    """There are more to look at."""
+
+
+async def _old(ask: Ask, form: Form) -> _Old:
+    """Look at up to :data:`LOOKED_MAX` jobs for those that are old enough; lets others run in between."""
     found, looked, taken, examples, after = 0, 0, 0, list[str](), None
     while looked < LOOKED_MAX:
         wanted = c.Clean(
@@ -135,9 +153,16 @@ async def before_clean(ask: Ask, form: Form) -> Preview:
         examples += page.ids[: EXAMPLES_MAX - len(examples)]
         if after is None:
             break
-    more = "" if after is None else f" of the {looked:,} looked at"
-    says = f"{count(found, 'job')}{more}, about {size(taken)}, would be removed"
-    return Preview(f"{says}{at_once(found)}.", tuple(examples), not found)
+    return _Old(found, looked, taken, tuple(examples), after is not None)
+
+
+async def before_clean(ask: Ask, form: Form) -> Preview:
+    """Say how many are old enough, and about what they take of the file; of very many those that were looked at."""
+    old = await _old(ask, form)
+    more = f" of the {old.looked:,} looked at" if old.is_more else ""
+    says = f"{count(old.found, 'job')}{more}, about {size(old.taken)}, would be removed"
+    # What was not looked at may be old enough, too.
+    return Preview(f"{says}.", old.examples, not (old.found or old.is_more))
 
 
 async def before_dead(ask: Ask, form: Form) -> Preview:
@@ -242,11 +267,6 @@ async def worker_of(ask: Ask, worker_id: str) -> WorkerView | None:
         after = page.next
 
 
-def at_once(n: int) -> str:
-    """Say that they are done in several goes, where they are that many."""
-    return f"; {ACT_MAX:,} at once, the rest by doing it again" if n > ACT_MAX else ""
-
-
 def number(form: Form) -> int:
     """Return how many jobs somebody means.
 
@@ -286,37 +306,52 @@ def once(says: str) -> Does:
 
 async def run_schedule(ask: Ask, action: Action, form: Form) -> Done:
     """Bring a job now, and say which."""
-    reply: Any = await _step(ask, action, form, 0)
+    reply: Any = await ask.server.core.execute(make(action.command, action.fields_of(form, ask.now)), by=ask.by)
     return Done(f"The job {reply.id} is there.")
 
 
 async def release(ask: Ask, action: Action, form: Form) -> Done:
     """Take the jobs of a worker back, and say how many."""
-    reply: Any = await _step(ask, action, form, 0)
+    reply: Any = await ask.server.core.execute(make(action.command, action.fields_of(form, ask.now)), by=ask.by)
     return Done(f"{form['id']}: {count(reply.data['count'], 'job')} taken back.")
 
 
 async def drain(ask: Ask, action: Action, form: Form) -> Done:
-    """Remove waiting jobs until none is left, or enough were."""
-    done = left = 0
-    while done < ACT_MAX:
-        reply: Any = await _step(ask, action, form, done, limit=SLICE)
-        done, left = done + reply.count, reply.left
-        if not (reply.count and left):
-            break
-    return Done(f"{form['queue']}: {count(done, 'job')} removed, {left:,} left.")
+    """Remove waiting jobs, as many as there are now; very many of them go on by themselves."""
+    queue, by, core, total, removed, left = form["queue"], ask.by, ask.server.core, _in_line(ask, form), 0, 0
+    command = make(action.command, action.fields_of(form, ask.now) | {"limit": SLICE})
+
+    async def step() -> Step:
+        nonlocal removed, left
+        async with core.slices.next():
+            reply: Any = await core.execute(command, by=by)
+        removed, left = removed + reply.count, reply.left
+        return Step(reply.count, {}, is_last=removed >= total or not (reply.count and left))
+
+    if total > LARGE:
+        return begin(ask, action.title(form), "removed", total, step)
+    done = await all_of(step)
+    return Done(f"{queue}: {count(done, 'job')} removed, {left:,} left.")
 
 
 async def clean(ask: Ask, action: Action, form: Form) -> Done:
-    """Remove old jobs until none is left, or enough were looked at."""
-    done, looked, after = 0, 0, None
-    while looked < 10 * ACT_MAX and done < ACT_MAX:
-        reply: Any = await _step(ask, action, form, done, limit=SLICE, **({} if after is None else {"after": after}))
-        done, looked, after = done + reply.count, looked + reply.scanned, reply.next
-        if after is None:
-            break
-    more = "" if after is None else " There may be more: do it again."
-    return Done(f"{form['queue']}: {count(done, 'job')} removed of {looked:,} looked at.{more}")
+    """Remove old jobs; very many of them, or of very many, go on by themselves."""
+    old, by, core, looked = await _old(ask, form), ask.by, ask.server.core, 0
+    command: Any = make(action.command, action.fields_of(form, ask.now) | {"limit": SLICE})
+
+    async def step() -> Step:
+        nonlocal command, looked
+        async with core.slices.next():
+            reply: Any = await core.execute(command, by=by)
+        looked += reply.scanned
+        if reply.next is not None:
+            command = replace(command, after=reply.next)
+        return Step(reply.count, {}, is_last=reply.next is None)
+
+    if old.found > LARGE or old.is_more:
+        return begin(ask, action.title(form), "removed", old.found, step, is_more=old.is_more)
+    done = await all_of(step)
+    return Done(f"{form['queue']}: {count(done, 'job')} removed of {looked:,} looked at.")
 
 
 def dead_ones(done: str) -> Does:
@@ -351,17 +386,3 @@ def why_not(refused: Mapping[str, int]) -> str:
     """Return what kept an act from some of the jobs, in brackets; empty when nothing did."""
     why = ", ".join(f"{n:,} {_WHY_NOT.get(code, code)}" for code, n in sorted(refused.items()))
     return f" (not {why})" if why else ""
-
-
-async def _step(ask: Ask, action: Action, form: Form, done: int, **more: Any) -> Any:
-    """Run one slice of an action.
-
-    Raises:
-        Wrong: it was refused after some had been done.
-    """
-    try:
-        return await ask.server.core.execute(make(action.command, action.fields_of(form, ask.now) | more), by=ask.by)
-    except Refused as refused:
-        if not done:
-            raise
-        raise Wrong(f"{refused}; {count(done, 'job was', 'jobs were')} done before", refused.status) from None

@@ -5,11 +5,12 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from bunqueue_trio.pages.words import count
+from bunqueue_trio.errors import Refused
+from bunqueue_trio.pages.words import count, done_to
 from bunqueue_trio.protocol import commands as c
-from bunqueue_trio.runtime.errands import Errand, Step
+from bunqueue_trio.runtime.errands import Does, Errand, Step
 from bunqueue_trio.ui.action import Done
-from bunqueue_trio.ui.ask import Ask
+from bunqueue_trio.ui.ask import Ask, Wrong
 
 LARGE = 1000
 """Jobs of which a page says at once what became of them: a second or two."""
@@ -34,17 +35,48 @@ async def begin_if_large(ask: Ask, command: c.ActOnJobs, title: str, done: str) 
         reply: Any = await core.execute(rest, by=by)
         if reply.next is not None:
             rest = replace(rest, after=reply.next)
-        return Step(reply.count, reply.refused, reply.next is None)
+        return Step(reply.count, reply.refused, reply.next is None, reply.ending)
 
+    return begin(ask, title, done, tried.count, step, is_more=tried.next is not None)
+
+
+def begin(ask: Ask, title: str, done: str, total: int, step: Does, *, is_more: bool = False) -> Done:
+    """Let an act on ``total`` jobs or more go on by itself, and return the page that shows how far it is.
+
+    Raises:
+        Refused: too many are under way.
+    """
     number = secrets.token_urlsafe(9)
-    errand = Errand(number, title, done, by.who, ask.now, tried.count, is_more=tried.next is not None)
+    errand = Errand(number, title, done, ask.by.who, ask.now, total, is_more=is_more)
     ask.server.errands.begin(errand, step)
     return Done("", where=f"/ui/acts/{number}")
+
+
+async def all_of(step: Does) -> int:
+    """Do all steps of an act, and return to how many jobs it was done.
+
+    Raises:
+        Refused: it cannot be done.
+        Wrong: it was refused after some had been done.
+    """
+    done = 0
+    while True:
+        try:
+            told = await step()
+        except Refused as refused:
+            if not done:
+                raise
+            raise Wrong(f"{refused}; {count(done, 'job was', 'jobs were')} done before", refused.status) from None
+        done += told.done
+        if told.is_last:
+            return done
 
 
 def says(errand: Errand, why: str) -> str:
     """Return how far it is, or what it has done; ``why`` not to some."""
     if errand.ended_at is None:
-        return f"{errand.done:,} of {errand.total:,}{' or more' if errand.is_more else ''} {errand.done_is}{why}"
-    ended = f"{count(errand.done, 'job')} {errand.done_is}{why}."
+        waits = f". It waits, and tries again: {errand.trouble}" if errand.trouble else ""
+        of = "" if errand.done >= errand.total else f" of {errand.total:,}{' or more' if errand.is_more else ''}"
+        return f"{errand.done:,}{of} {errand.done_is}{why}{waits}"
+    ended = f"{done_to(errand.done, errand.ending, errand.done_is)}{why}."
     return f"{ended} It has ended before its end: {errand.trouble}." if errand.trouble else ended

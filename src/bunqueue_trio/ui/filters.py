@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 import trio
 
 from bunqueue_trio.errors import Refused
-from bunqueue_trio.pages.words import Given, count, line
+from bunqueue_trio.pages.words import Given, done_to, line
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.replies import ListedJob
 from bunqueue_trio.protocol.request import segment_of
@@ -43,7 +43,7 @@ PARTS = (
     Part("idPrefix", "Id begins with", "--id-prefix"),
     Part("error", "Error has", "--error", hint="a text in the last error"),
     Part("text", "Payload has", "--text", hint="a text as it was sent"),
-    Part("older", "Older than", "--older", "time", "such as 10m or 7d: since the push, or since the end"),
+    Part("older", "Older than", "--older", "time", "such as 10m or 7d"),
     Part("newer", "Newer than", "--newer", "time", "such as 10m or 7d"),
     Part("attempts", "Failed at least", "--attempts", "number", "times"),
     Part("owner", "Worker", "--owner", hint="id or name of who has it"),
@@ -159,10 +159,11 @@ def _fields(act: str, more: Callable[[Form], dict[str, Any]]) -> Callable[[Form,
 
 def _before(act: str, more: Callable[[Form], dict[str, Any]], would: str) -> Looks:
     async def look(ask: Ask, form: Form) -> Preview:
-        fields = _fields(act, more)(form, ask.now) | {"dryRun": True}
+        # Before somebody has said where to, it tells how many could go to any queue.
+        said = {**form, "to": form["to"] or "-"} if "to" in form else form
+        fields = _fields(act, more)(said, ask.now) | {"dryRun": True}
         reply: Any = await ask.server.core.execute(make(c.ActOnJobs, fields), by=ask.by)
-        or_more = "" if reply.next is None else " or more"
-        says = f"{count(reply.count, 'job')}{or_more} would be {would}{why_not(reply.refused)}"
+        says = f"{done_to(reply.count, reply.ending, would, would=True, or_more=reply.next is not None)}{why_not(reply.refused)}"
         examples = tuple(job.id for job in reply.examples[:EXAMPLES_MAX])
         return Preview(f"{says}.", examples, not reply.count)
 
@@ -177,7 +178,7 @@ def _done(done: str) -> Does:
             return large
         reply: Any = await ask.server.core.execute(command, by=ask.by)
         more = "" if reply.next is None else " There may be more: do it again."
-        return Done(f"{count(reply.count, 'job')} {done}{why_not(reply.refused)}.{more}")
+        return Done(f"{done_to(reply.count, reply.ending, done)}{why_not(reply.refused)}.{more}")
 
     return do
 

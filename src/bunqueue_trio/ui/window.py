@@ -5,12 +5,11 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 from urllib.parse import urlencode
 
-from bunqueue_trio.config import DAY_MS
+from bunqueue_trio.config import DAY_MS, MINUTE_MS
 from bunqueue_trio.pages.moments import is_clock, past_moment
 from bunqueue_trio.pages.words import whole
 from bunqueue_trio.ui.ask import Wrong
 
-MINUTE_MS = 60_000
 USUAL_MS = 15 * MINUTE_MS
 LONGEST_MS = DAY_MS
 

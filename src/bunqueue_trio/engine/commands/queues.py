@@ -6,7 +6,7 @@ from itertools import islice
 from msgspec import UNSET
 
 from bunqueue_trio import errors
-from bunqueue_trio.config import QUEUE_DETAILS_MAX
+from bunqueue_trio.config import MINUTE_MS, QUEUE_DETAILS_MAX
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.figures import QueueMinute, part
 from bunqueue_trio.engine.handler import Handlers, Owner
@@ -14,8 +14,6 @@ from bunqueue_trio.engine.job import UNFINISHED, State
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import queue_replies as qr
 from bunqueue_trio.protocol import replies as r
-
-_MINUTE_MS = 60_000
 
 
 def _pause(engine: Engine, command: c.Pause, now: int, owner: Owner) -> r.Reply:
@@ -160,7 +158,7 @@ def _lately(engine: Engine, name: str, now: int) -> qr.LatelyView | None:
     lately = engine.figures.lately(name)
     if lately is None or lately.last is None:
         return None
-    last = lately.last if now - lately.last.at < _MINUTE_MS else None
+    last = lately.last if now - lately.last.at < MINUTE_MS else None
     return qr.LatelyView(
         minute=qr.FlowView(0, 0) if last is None else qr.FlowView(last.pushed, last.completed + last.died),
         hour=qr.FlowView(lately.came, lately.ended), p50=part(lately.runs, 0.5), p95=part(lately.runs, 0.95),

@@ -4,8 +4,7 @@ from typing import Any
 
 from bunqueue_trio.engine.trails import BOUNDS, Line
 from bunqueue_trio.storage.postgres.arrays import Kind, blobs, columns, ints, names, numbers, texts, type_of
-from bunqueue_trio.storage.postgres.reads import RS
-from bunqueue_trio.storage.store import Batch, event_rows
+from bunqueue_trio.storage.store import RS, Batch, event_rows
 
 Values = tuple[int | str | bytes | None, ...]
 _CUT_ALL, _CUT_KIND, _ADD, _ADD_TO_RECORD = range(4)

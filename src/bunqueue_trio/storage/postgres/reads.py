@@ -15,8 +15,6 @@ from bunqueue_trio.storage.rows import FactRow, FinishedRow, JobRow, Reader, out
 from bunqueue_trio.storage.store import StoredEvent, stored_events
 
 T = TypeVar("T")
-RS = b"\x1e"
-"""Between the events of a row; JSON has no place for it, as it has for a line end."""
 # None is as late.
 _NO_END = 2**63 - 1
 _JOB, _FINISHED = ", ".join(JobRow._fields), ", ".join(FinishedRow._fields)
@@ -185,7 +183,7 @@ class Reads:
         def answer(rows: list[Row]) -> list[StoredEvent]:
             found: list[StoredEvent] = []
             for last_id, body in rows:
-                found += stored_events(last_id, body.split(RS), event_id, limit - len(found))
+                found += stored_events(last_id, body, event_id, limit - len(found))
             return found
 
         return self._read(_EVENTS, event_id, limit, answer=answer)

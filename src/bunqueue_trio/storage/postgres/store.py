@@ -27,6 +27,7 @@ import trio
 from bunqueue_trio import __version__
 from bunqueue_trio.config import BEATS_A_LEASE, STORE_ANSWER_S, STORE_BYTES_PER_S, STORE_PAGE_ROWS
 from bunqueue_trio.engine.job import Job, Records, State, Trace
+from bunqueue_trio.engine.ranking import DeadGroups
 from bunqueue_trio.engine.trails import TrailPage
 from bunqueue_trio.errors import StartupError, StoreError
 from bunqueue_trio.storage.awaited import Leading, Question
@@ -375,13 +376,10 @@ class PostgresStore(Audited):
         """Return some of the lines of a trail; see :class:`Store`."""
         return self._answer(self._reads.trail(kind, key, place, limit, newest=newest))
 
-    def groups(self, queue: str | None) -> dict[str, dict[str, int]]:
-        """Return how many died of each error; see :class:`Store`."""
-        return self._tally.groups(queue)
-
-    def grouped_of(self, queue: str, keys: Iterable[str]) -> int:
-        """Return how many are in these groups; see :class:`Store`."""
-        return self._tally.grouped_of(queue, keys)
+    @property
+    def dead_groups(self) -> DeadGroups:
+        """The groups of all dead letters; see :class:`Store`."""
+        return self._tally.dead_groups
 
     def is_grouped(self, queue: str) -> bool:
         """Return whether its groups add up; see :class:`Store`."""

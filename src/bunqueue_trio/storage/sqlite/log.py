@@ -38,7 +38,9 @@ class Log:
     def checkpoint(self, *, restart: bool) -> None:
         """Move the log into the file; see :class:`Store`."""
         mode = apsw.SQLITE_CHECKPOINT_TRUNCATE if restart else apsw.SQLITE_CHECKPOINT_PASSIVE
-        with self._turn, TRANSLATED, closing(apsw.Connection(str(self._path.absolute()))) as connection:
+        # Never made: SQLite would delete the log beside an empty file.
+        flags = apsw.SQLITE_OPEN_READWRITE
+        with self._turn, TRANSLATED, closing(apsw.Connection(str(self._path.absolute()), flags=flags)) as connection:
             connection.set_busy_timeout(_CHECKPOINT_BUSY_MS)
             connection.execute("PRAGMA synchronous=NORMAL")
             pages, moved = _move(connection, mode)

@@ -179,6 +179,11 @@ def has_log(path: Path) -> bool:
 def refuse_foreign(path: Path) -> None:
     """Raise ``StartupError`` when the file is not ours or newer than this version; change nothing."""
     if not path.exists() or path.stat().st_size == 0:
+        if has_log(path):
+            raise StartupError(
+                f"{path}: is not there, or empty, and its log {path.name}-wal is: was it moved or deleted while a server ran? "
+                "Put it back, or delete the log if nothing in it is wanted any more"
+            )
         return
     # The one size that SQLite takes for empty although it is not.
     if path.stat().st_size == 1:

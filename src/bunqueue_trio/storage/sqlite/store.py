@@ -11,7 +11,6 @@ answered, so both are right.
 """
 
 import math
-import os
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -27,11 +26,13 @@ from msgspec.json import encode
 
 from bunqueue_trio.config import INLINE_ROWS_MAX, INLINE_S_MAX, REPLAY_BYTES, SLOW_DISK_S
 from bunqueue_trio.engine.job import Job, Records, State, Trace
+from bunqueue_trio.engine.ranking import DeadGroups
 from bunqueue_trio.engine.trails import TrailPage
-from bunqueue_trio.errors import StartupError, StoreBusy, StoreError
+from bunqueue_trio.errors import StartupError, StoreBusy, StoreError, StoreGone
 from bunqueue_trio.storage.rows import FactRow, JobRow, Reader, outcome, record_columns, trace
 from bunqueue_trio.storage.sqlite import records, trails
 from bunqueue_trio.storage.sqlite.auditing import Audited
+from bunqueue_trio.storage.sqlite.held import Held
 from bunqueue_trio.storage.sqlite.log import Log
 from bunqueue_trio.storage.sqlite.meaning import TRANSLATED, is_full
 from bunqueue_trio.storage.sqlite.opening import (
@@ -46,7 +47,7 @@ from bunqueue_trio.storage.sqlite.opening import (
     sync_directory,
 )
 from bunqueue_trio.storage.sqlite.retention import Pruner, sample
-from bunqueue_trio.storage.sqlite.writing import RECORD_SEPARATOR, counts, write_rows
+from bunqueue_trio.storage.sqlite.writing import counts, write_rows
 from bunqueue_trio.storage.store import Batch, FinishedCounts, Retention, Sampled, Space, StoredEvent, stored_events
 from bunqueue_trio.storage.tally import Tally
 
@@ -87,6 +88,7 @@ class SqliteStore(Audited):
         self.path: Path = real(Path(path))
         self._lock = lock(self.path)
         self._connections: list[apsw.Connection] = []
+        self._held: Held | None = None
         try:
             self._open()
         except StartupError:
@@ -147,6 +149,7 @@ class SqliteStore(Audited):
         self._last_fin = self._one("SELECT coalesce(max(fin), 0) FROM finished")
         self._shrinks = self._one("PRAGMA auto_vacuum") == _INCREMENTAL
         sync_directory(self.path.parent)
+        self._held = Held(self.path)
 
     def _connect(self, flags: int) -> apsw.Connection:
         # Absolute: no name, not even ":memory:", means anything but a file.
@@ -277,7 +280,14 @@ class SqliteStore(Audited):
         finally:
             self._writer.set_busy_timeout(0)
 
+    def _look(self) -> None:
+        """Raise ``StoreGone`` where the file is not under its name any more."""
+        assert self._held is not None
+        self._held.look()
+
     def _synchronize(self, batch: Batch) -> None:
+        if self._held is not None and self._held.are_gone:
+            self._look()
         wanted = "FULL" if batch.durable else "NORMAL"
         if wanted != self._synchronous:
             self._writer.execute(f"PRAGMA synchronous={wanted}")
@@ -332,13 +342,10 @@ class SqliteStore(Audited):
         with TRANSLATED:
             return records.page(self._reader, self._rows, queue, state, before, limit, fingerprint, oldest=oldest)
 
-    def groups(self, queue: str | None) -> dict[str, dict[str, int]]:
-        """Return how many died of each error; see :class:`Store`."""
-        return self._tally.groups(queue)
-
-    def grouped_of(self, queue: str, keys: Iterable[str]) -> int:
-        """Return how many are in these groups; see :class:`Store`."""
-        return self._tally.grouped_of(queue, keys)
+    @property
+    def dead_groups(self) -> DeadGroups:
+        """The groups of all dead letters; see :class:`Store`."""
+        return self._tally.dead_groups
 
     def is_grouped(self, queue: str) -> bool:
         """Return whether its groups add up; see :class:`Store`."""
@@ -361,7 +368,7 @@ class SqliteStore(Audited):
         query = "SELECT last_id, body FROM event_batch WHERE last_id > ? ORDER BY last_id"
         with TRANSLATED:
             for last_id, body in self._reader.execute(query, (event_id,)):
-                events += stored_events(last_id, body.split(RECORD_SEPARATOR), event_id, limit - len(events))
+                events += stored_events(last_id, body, event_id, limit - len(events))
                 size += len(body)
                 if len(events) >= limit or size >= REPLAY_BYTES:
                     break
@@ -393,11 +400,8 @@ class SqliteStore(Audited):
 
     def space(self) -> Space:
         """Return how large the file is and what is free; see :class:`Store`."""
-        try:
-            disk = os.statvfs(self.path)
-            size = self.path.stat().st_size
-        except OSError as error:
-            raise StoreError(f"{self.path}: {error.strerror}") from error
+        assert self._held is not None
+        size, disk = self._held.sizes()
         with TRANSLATED:
             [(free,)] = self._reader.execute("PRAGMA freelist_count").fetchall()
         free_bytes = int(free) * self._page_bytes  # type: ignore[arg-type]  # of a count
@@ -419,11 +423,18 @@ class SqliteStore(Audited):
 
     def checkpoint(self, *, restart: bool) -> None:
         """Move the log into the file; see :class:`Store`."""
+        self._look()
         self._log.checkpoint(restart=restart)
 
     def close(self) -> None:
         """Release the file; see :class:`Store`."""
         try:
+            if self._held is not None and self._connections:
+                with suppress(StoreGone):
+                    self._held.look()
+                if self._held.are_gone:
+                    # Who puts the file back wants it.
+                    self._writer.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             while self._connections:
                 self._connections.pop().close()
         finally:

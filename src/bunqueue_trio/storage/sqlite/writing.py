@@ -9,7 +9,7 @@ import apsw
 from bunqueue_trio.engine.facts import Fact
 from bunqueue_trio.storage.rows import ChangedRow, FactRow, FinishedRow, JobRow, Row
 from bunqueue_trio.storage.sqlite import trails
-from bunqueue_trio.storage.store import Batch, FinishedCounts, event_rows
+from bunqueue_trio.storage.store import RS, Batch, FinishedCounts, event_rows
 
 T = TypeVar("T")
 
@@ -17,9 +17,6 @@ T = TypeVar("T")
 _SLICE = 500
 # And of trails, each of which is four statements.
 _LINES = 100
-
-RECORD_SEPARATOR = b"\x1e"
-"""Between the events of a row; JSON has no place for it, as it has for a line end."""
 
 # All columns, in the order of the schema. Named, they would make a text that is looked up anew for each row: 7 % of what
 # SQLite takes for many.
@@ -79,7 +76,7 @@ def write_rows(
         trails.write(cursor.connection, changes)
         yield
     for last_id, events in event_rows(batch):
-        body = RECORD_SEPARATOR.join(events)
+        body = RS.join(events)
         cursor.execute(_EVENTS, (last_id, len(events), batch.at, body, batch.stamp))
 
 

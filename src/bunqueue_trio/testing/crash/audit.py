@@ -19,6 +19,7 @@ from bunqueue_trio.config import ATTEMPTS_KEPT
 from bunqueue_trio.pages.words import count
 from bunqueue_trio.storage.sqlite.inspect import examine
 from bunqueue_trio.testing.client import Body, Peer, event_stream, http_peer, ws_peer
+from bunqueue_trio.testing.crash import rerunning
 from bunqueue_trio.testing.crash.load import (
     HEARD,
     LEASE_MS,
@@ -50,7 +51,10 @@ class Found:
     attempts: dict[BookedJob, int] = field(default_factory=dict)
     results: dict[BookedJob, object] = field(default_factory=dict)
     logs: dict[BookedJob, list[str]] = field(default_factory=dict)
+    moved: set[BookedJob] = field(default_factory=set)
+    """Those in the queue that some are moved into."""
     acts: ActsFound = field(default_factory=ActsFound)
+    retried: rerunning.RetriedFound = field(default_factory=rerunning.RetriedFound)
     reasons: dict[str, str] = field(default_factory=dict)
     """Of dead jobs, by their ids."""
     drained: list[BookedJob] = field(default_factory=list)
@@ -87,6 +91,7 @@ async def audit(url: str, books: Books, data: Path, *, power_cut: bool, ended_at
             await _ask(peer, books, found)
             await _ask_why(peer, books, found)
             found.acts = await look(peer, books.acts)
+            found.retried = await rerunning.look(peer, books.retried)
             await _drain(peer, books, found)
             await _series(peer, books, found)
             await _schedule(peer, books, found)
@@ -111,6 +116,8 @@ async def _ask(peer: Peer, books: Books, found: Found) -> None:
                 continue
             view: Body = (await peer.call("GetJob", id=job.job_id))["job"]
             found.attempts[job] = view["attempts"]
+            if view["queue"] != books.queue:
+                found.moved.add(job)
             told = (await peer.call("GetAttempts", id=job.job_id))["attempts"]
             failed = [each for each in told if each["reason"] != "stalled"]
             if len(told) < ATTEMPTS_KEPT and len(failed) != view["attempts"]:
@@ -130,24 +137,26 @@ async def _ask(peer: Peer, books: Books, found: Found) -> None:
 
 async def _ask_why(peer: Peer, books: Books, found: Found) -> None:
     """Ask of every dead job why it is, and whether lists, counts and groups say the same of those that have ended."""
-    dead: Counter[str] = Counter()
-    page: Body = {"next": None}
-    while True:
-        after = {} if page["next"] is None else {"after": page["next"]}
-        page = await peer.call("Dlq", queue=books.queue, limit=1000, **after)
-        found.reasons |= {entry["job"]["id"]: entry["reason"] for entry in page["entries"]}
-        dead.update(_shape(entry["reason"], entry["error"]) for entry in page["entries"])
-        if page["next"] is None:
-            break
-    groups = (await peer.call("DlqGroups", queue=books.queue, limit=100))["groups"]
-    told = [(_shape(each["example"]["reason"], each["example"]["error"]), each["count"]) for each in groups]
-    if sorted(told) != sorted(dead.items()):
-        books.strange.append(f"the dead letters are {sorted(dead.items())}, and their groups {sorted(told)}")
-    counts = (await peer.call("GetJobCounts", queue=books.queue))["counts"]
+    told_counts: Counter[str] = Counter()
+    for queue in books.queues:
+        dead: Counter[str] = Counter()
+        page: Body = {"next": None}
+        while True:
+            after = {} if page["next"] is None else {"after": page["next"]}
+            page = await peer.call("Dlq", queue=queue, limit=1000, **after)
+            found.reasons |= {entry["job"]["id"]: entry["reason"] for entry in page["entries"]}
+            dead.update(_shape(entry["reason"], entry["error"]) for entry in page["entries"])
+            if page["next"] is None:
+                break
+        groups = (await peer.call("DlqGroups", queue=queue, limit=100))["groups"]
+        told = [(_shape(each["example"]["reason"], each["example"]["error"]), each["count"]) for each in groups]
+        if sorted(told) != sorted(dead.items()):
+            books.strange.append(f"the dead letters are {sorted(dead.items())}, and their groups {sorted(told)}")
+        counts = (await peer.call("GetJobCounts", queue=queue))["counts"]
+        told_counts.update({state: counts[state] for state in FINISHED})
     ended = Counter(state for state in found.states.values() if state in FINISHED)
-    told_counts = {state: counts[state] for state in FINISHED}
-    if told_counts != {state: ended[state] for state in FINISHED}:
-        books.strange.append(f"counted are {told_counts}, and asked one by one {dict(ended)}")
+    if told_counts != ended:
+        books.strange.append(f"counted are {dict(told_counts)}, and asked one by one {dict(ended)}")
 
 
 def _shape(reason: str, error: str) -> str:
@@ -157,10 +166,11 @@ def _shape(reason: str, error: str) -> str:
 
 async def _drain(peer: Peer, books: Books, found: Found) -> None:
     """Take all that is ready, and remove everything that is left for the next round."""
-    while jobs := (await peer.call("PULLB", queue=books.queue, count=100, lockTtl=HOLD_MS))["jobs"]:
-        for delivered in jobs:
-            note_delivery(books, delivered, 0)
-            found.drained.append(books.by_id[delivered["id"]])
+    for queue in books.queues:
+        while jobs := (await peer.call("PULLB", queue=queue, count=100, lockTtl=HOLD_MS))["jobs"]:
+            for delivered in jobs:
+                note_delivery(books, delivered, 0)
+                found.drained.append(books.by_id[delivered["id"]])
     for job in books.by_id.values():
         if found.states.get(job) not in {*FINISHED, GONE}:
             await peer.call("Cancel", id=job.job_id)
@@ -194,16 +204,18 @@ def compare(books: Books, found: Found, *, power_cut: bool, ended_at: float) -> 
     cut = math.inf
     if power_cut:
         there = [op for job in books.jobs.values() for op in _there(job, found)]
-        done = books.acts.deeds[: len(found.acts.log)]
+        done = [*books.acts.deeds[: len(found.acts.log)], *rerunning.there(books.retried, found.retried)]
         cut = max([*(op.sent for op in (*durable, *there)), *(deed.sent for deed in done)], default=0)
     promised = set(durable)
     wrong, undone = judge(books.acts, found.acts, cut)
     breaches += wrong
-    lost: list[Op | Deed] = [*undone]
+    wrong, lacking = rerunning.judge(books.retried, found.retried, cut)
+    breaches += wrong
+    lost: list[Op | Deed] = [*undone, *lacking]
     for job in books.jobs.values():
         sure = {
             op
-            for op in (job.push, *job.acks, *job.fails, *job.cancels, *job.logs)
+            for op in (job.push, *job.acks, *job.fails, *job.cancels, *job.logs, *job.moves)
             if op.answered < cut or op in promised
         }
         problem, missing = _judge(job, found, sure)
@@ -228,6 +240,7 @@ def _there(job: BookedJob, found: Found) -> list[Op]:
     dead = [op for op in job.fails if op.final] + [op for op in job.cancels if op.text is not None]
     first = {"completed": job.acks, "failed": dead}.get(state, [])
     written = [op for op in job.logs if op.text in found.logs.get(job, ())]
+    written += job.moves if job in found.moved else []
     return [*([job.push] if state != GONE else []), *([min(first, key=lambda op: op.sent)] if first else []), *written]
 
 
@@ -250,10 +263,11 @@ def _judge(job: BookedJob, found: Found, sure: set[Op]) -> tuple[str | None, lis
 def _missing(job: BookedJob, found: Found, state: str, attempts: int) -> list[Op]:
     """Return what was asked for and is not there."""
     if state == GONE:
-        return [job.push, *job.acks, *job.fails, *job.cancels, *job.logs]
+        return [job.push, *job.acks, *job.fails, *job.cancels, *job.logs, *job.moves]
     missing = [op for op in job.acks if state != "completed"] + [
         op for op in job.logs if op.text not in found.logs[job]
     ]
+    missing += [op for op in job.moves if job not in found.moved]
     missing += [op for op in job.fails if op.final and state != "failed"]
     missing += [op for op in job.cancels if op.text is None or state != "failed"]
     return missing + sorted(job.fails, key=lambda op: op.answered)[attempts:]
@@ -275,6 +289,8 @@ def _judge_past(job: BookedJob, found: Found, attempts: int) -> str | None:
     """Return what is wrong with the past of a job: each line of its log was written, once, and after the one before it was begun."""
     if attempts > len(job.fails):
         return f"{attempts} attempts, and {len(job.fails)} were asked for"
+    if job in found.moved and not job.moves:
+        return "moved by nobody"
     lines, by_text = found.logs.get(job, []), {op.text: op for op in job.logs}
     if not by_text.keys() >= set(lines) or len(set(lines)) < len(lines):
         return "its log has a line that nobody has written, or one twice"
@@ -293,7 +309,14 @@ def _judge_death(job: BookedJob, found: Found) -> str | None:
 
 
 def _deed(job: BookedJob, ops: set[Op]) -> str:
-    deeds = {"pushed": [job.push], "acked": job.acks, "failed": job.fails, "cancelled": job.cancels, "logged": job.logs}
+    deeds = {
+        "pushed": [job.push],
+        "acked": job.acks,
+        "failed": job.fails,
+        "cancelled": job.cancels,
+        "logged": job.logs,
+        "moved": job.moves,
+    }
     for name, done in deeds.items():
         if ops & set(done):
             return f"{name} with an answer"

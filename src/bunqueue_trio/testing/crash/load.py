@@ -12,6 +12,7 @@ import trio
 from bunqueue_trio.protocol.events import ALL_TYPES
 from bunqueue_trio.testing.client import Body, Cut, EventStream, Peer, event_stream, http_peer, ws_peer
 from bunqueue_trio.testing.crash.operating import Acts, Deed, operate
+from bunqueue_trio.testing.crash.rerunning import Retried, retry
 
 Client: TypeAlias = "Callable[[Peer, Books, random.Random], Coroutine[Any, Any, None]]"
 
@@ -59,6 +60,8 @@ class BookedJob:
     fails: list[Op] = field(default_factory=list)
     cancels: list[Op] = field(default_factory=list)
     logs: list[Op] = field(default_factory=list)
+    moves: list[Op] = field(default_factory=list)
+    """Into the other queue."""
     pulled: bool = False
     """Whether a worker got it."""
 
@@ -87,10 +90,18 @@ class Books:
     """Set when a durable push is answered."""
     acts: Acts = field(init=False)
     """What an operator does meanwhile."""
+    retried: Retried = field(init=False)
+    """Dead letters that the server retries meanwhile."""
 
     def __post_init__(self) -> None:
-        """Give the operator a queue of its own."""
+        """Give the operator and the rerun queues of their own."""
         self.acts = Acts(f"{self.queue}-operated", self.queue)
+        self.retried = Retried(f"{self.queue}-retried")
+
+    @property
+    def queues(self) -> tuple[str, str]:
+        """The queue that all work on, and the one that some jobs are moved into."""
+        return self.queue, f"{self.queue}-moved"
 
     @property
     def series_queue(self) -> str:
@@ -112,9 +123,9 @@ class Books:
     @property
     def answered(self) -> int:
         """How many changes were answered."""
-        ops: list[Op | Deed] = [*self.acts.deeds]
+        ops: list[Op | Deed] = [*self.acts.deeds, *self.retried.deeds]
         for job in self.jobs.values():
-            ops += (job.push, *job.acks, *job.fails, *job.cancels, *job.logs)
+            ops += (job.push, *job.acks, *job.fails, *job.cancels, *job.logs, *job.moves)
         return sum(op.answered < math.inf for op in ops)
 
 
@@ -164,6 +175,21 @@ async def produce(peer: Peer, books: Books, rng: random.Random) -> None:
             victim = mine.pop(rng.randrange(len(mine)))
             why: Body = {"reason": "not wanted"} if rng.random() < 0.5 else {}
             await change(victim.cancels, peer.call("Cancel", id=victim.job_id, **why), text=why.get("reason"))
+        if mine and rng.random() < 0.2:
+            # The newest: others have mostly been taken.
+            await _move(peer, books, mine.pop())
+
+
+async def _move(peer: Peer, books: Books, job: BookedJob) -> None:
+    """Move a job into the other queue, if it waits or is delayed."""
+    here, there = books.queues
+    op = Op(time.monotonic())
+    job.moves.append(op)
+    answer = await peer.call("ActOnJobs", filter={"queue": [here], "idPrefix": job.job_id}, action="move", to=there)
+    if answer["ok"] and answer["count"]:
+        op.answered = time.monotonic()
+    else:
+        job.moves.remove(op)
 
 
 def _spec(rng: random.Random, *, durable: bool) -> Body:
@@ -185,7 +211,7 @@ def _spec(rng: random.Random, *, durable: bool) -> Body:
 async def work(peer: Peer, books: Books, rng: random.Random) -> None:
     """Pull jobs and complete them, fail them, report of them, or forget them until their lease runs out."""
     while True:
-        deliveries = await _pull(peer, books, books.queue, rng.randint(1, BULK))
+        deliveries = await _pull(peer, books, rng.choices(books.queues, (4, 1))[0], rng.randint(1, BULK))
         if rng.random() < 0.05:
             # Forgotten.
             continue
@@ -286,6 +312,10 @@ async def _operate(peer: Peer, books: Books, rng: random.Random) -> None:
     await operate(peer, books.acts, rng)
 
 
+async def _retry(peer: Peer, books: Books, rng: random.Random) -> None:
+    await retry(peer, books.retried, rng)
+
+
 async def load(url: str, books: Books, rng: random.Random, kill: Callable[[], None], seconds: float) -> None:
     """Let all clients work until the server is gone: `kill` ends it after `seconds`.
 
@@ -298,6 +328,7 @@ async def load(url: str, books: Books, rng: random.Random, kill: Callable[[], No
             (http_peer, [repeat]),
             (http_peer, [schedule]),
             (http_peer, [_operate]),
+            (http_peer, [_retry]),
             (ws_peer, [produce, work] * WS_CLIENTS),
         ]
         for connect, clients in crowds:

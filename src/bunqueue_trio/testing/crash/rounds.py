@@ -35,6 +35,8 @@ DURABLE_SHARES = (0.0, 0.02, 0.1, 0.5)
 SETTINGS = {"LOG_LEVEL": "info", "STALLS_MAX": "1000", "SHUTDOWN_GRACE_MS": "200"}
 # What a round needs and not much more: rounds cost the same from first to last, and retention works meanwhile.
 RETENTION = ("--retention-completed-max", "10000", "--retention-dead-max", "5000", "--retention-events-max", "50000")
+# What is killed, to Python.
+PROGRAM = ("-m", "bunqueue_trio")
 # How a round on the simulated disk ends; a stop is followed by a cut.
 ENDS = {"cut": 8, "kill": 1, "stop": 1}
 
@@ -90,7 +92,7 @@ class Victim:
         self.server: ServerProcess = self._start(ServerProcess)
 
     def _start(self, kind: type[ServerProcess]) -> ServerProcess:
-        program = ["-m", "bunqueue_trio"]
+        program = [*PROGRAM]
         if self._power_loss:
             disk, pace = "lying" if self._lying else "honest", self._rng.choice(("hasty", "calm"))
             program = ["-m", "bunqueue_trio.testing.crash.disk", str(self._log), disk, pace]

@@ -23,7 +23,7 @@ def action_of(ask: Ask) -> Action:
     return action
 
 
-async def ask_first(ask: Ask, wrong: str = "") -> Screen:
+async def ask_first(ask: Ask, wrong: str = "", status: int = 0) -> Screen:
     """Return the page that says what would be done, and asks."""
     action = action_of(ask)
     form = as_said(action, dict(ask.form or ask.query))
@@ -31,20 +31,21 @@ async def ask_first(ask: Ask, wrong: str = "") -> Screen:
     try:
         preview = await action.preview(ask, form)
     except (Wrong, Refused) as error:
-        wrong = wrong or str(error)
+        wrong, status = wrong or str(error), status or error.status
     try:
         action.fields_of(form, ask.now)
-        cli, curl = lines(ask, action, form)
+        if all(form.get(field.name) for field in action.fields if field.is_needed):
+            cli, curl = lines(ask, action, form)
     except Wrong as error:
         # What is no value has no line for a shell.
-        wrong = wrong or str(error)
+        wrong, status = wrong or str(error), status or error.status
     return Screen(
         "act.html", action.title(form), "",
         {
             "action": action, "form": form, "heading": action.title(form), "preview": preview, "wrong": wrong, "cli": cli,
             "cannot": _why_not(ask, action), "curl": curl, "back": back(action, form), "about": [(name, form[name]) for name in action.about],
         },
-        status=400 if wrong else 200,
+        status=200 if not wrong else status if status >= 500 else 400,
     )  # fmt: skip
 
 
@@ -65,7 +66,7 @@ async def do(ask: Ask) -> "tuple[str, Done] | Screen":
     try:
         done = await action.perform(ask, action, form)
     except (Wrong, Refused, StoreError) as error:
-        return await ask_first(ask, str(error))
+        return await ask_first(ask, str(error), 503 if isinstance(error, StoreError) else error.status)
     where = done.where or back(action, form)
     if done.watch:
         where += ("&" if "?" in where else "?") + urlencode({"watch": ",".join(done.watch)})

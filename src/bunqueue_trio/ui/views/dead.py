@@ -1,21 +1,22 @@
-"""Errors: the dead letters by what they died of, what those of one error have in common, and how a first retry fares."""
+"""Errors: the dead letters by what they died of, what jobs are tried again after, what those of one error have in common, and how a first retry fares."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 import msgspec
 import trio
 
+from bunqueue_trio.config import MINUTE_MS
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.pages.acts import which
+from bunqueue_trio.pages.words import count
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.groups import ErrorGroup
 from bunqueue_trio.protocol.replies import DeadLetter
 from bunqueue_trio.protocol.request import segment_of
 from bunqueue_trio.protocol.rerun_replies import RerunView
-from bunqueue_trio.runtime.history import MINUTE_MS
 from bunqueue_trio.ui import charts
 from bunqueue_trio.ui.actions import STOP_AT, Bound, bind
 from bunqueue_trio.ui.ask import Ask, Screen
@@ -24,11 +25,13 @@ from bunqueue_trio.ui.payload import common, show
 from bunqueue_trio.ui.render import clock_time
 from bunqueue_trio.ui.views.queues import of
 
-# On the page of all, the fullest.
+# For the charts of the page of all, the fullest.
 QUEUES_LOOKED = 20
 # Dead letters on the page of one error, or of one queue; on the page of all errors, in its queues together: 20 ms.
 GROUP_LOOKED = 1000
 GROUPS_SHOWN = 100
+# Of one error that several queues have, in the list of all.
+QUEUES_NAMED = 2
 # Each with a chart: 70 KB.
 ROWS_SHOWN = 50
 # Payloads that are compared.
@@ -43,42 +46,78 @@ CANCELLED = "cancelled"
 
 
 class Row(NamedTuple):
-    """An error of a queue, as the list shows it."""
+    """An error, of one queue or of several, as the list shows it."""
 
-    queue: str
+    where: str
     group: ErrorGroup
     number: int
+    """Dead letters; with none of them it is only what jobs are tried again after."""
+    retrying: int
+    """Jobs that wait for another attempt."""
     href: str
     chart: Any
     is_new: bool
     """The oldest of them that is kept died within the last quarter of an hour."""
 
 
+Letters = Mapping[tuple[str, str | None], Sequence[DeadLetter]]
+"""The newest dead letters, by queue and fingerprint."""
+
+
 async def index(ask: Ask) -> Screen:
-    """Return the page of all errors, or of those of one queue."""
-    only = ask.query.get("queue", "")
+    """Return the page of all errors, of those of one queue, or of one error in its queues."""
+    only, key = ask.query.get("queue", ""), ask.query.get("fingerprint", "")[:FINGERPRINT_MAX]
     looks = (await ask.found())[0].queues
+    is_known = not only or any(q.name == only for q in looks)
     dead = sorted((q for q in looks if q.dead and (not only or q.name == only)), key=lambda q: (-q.dead, q.name))
+    groups = [each for each in await _groups(ask, only) if key in ("", each.fingerprint)] if is_known else []
+    died = await _newest(ask, [queue.name for queue in dead[:QUEUES_LOOKED]])
     rows: list[Row] = []
-    most = GROUP_LOOKED // max(1, len(dead[:QUEUES_LOOKED]))
-    for queue in dead[:QUEUES_LOOKED]:
-        letters = await dead_letters(ask, queue.name, most)
-        died: dict[str | None, list[DeadLetter]] = {}
-        for letter in letters:
-            died.setdefault(letter.fingerprint, []).append(letter)
-        told = ask.look(c.DlqGroups(queue=queue.name, limit=GROUPS_SHOWN))
-        await trio.lowlevel.checkpoint()
-        rows += (_row(queue.name, group, died.get(group.fingerprint, []), ask.now) for group in told.groups)
-    rows.sort(key=lambda row: (row.group.fingerprint == CANCELLED or row.group.mark == "muted", -row.number, row.queue))
+    for group in groups:
+        names = [only] if only else _queues(group)
+        rows += (
+            [_row(group, names, died, ask.now)] if not key else [_row(group, [name], died, ask.now) for name in names]
+        )
+    rows.sort(
+        key=lambda row: (row.group.fingerprint == CANCELLED or row.group.mark == "muted", -row.number, -row.retrying)
+    )
     shown = rows[:ROWS_SHOWN]
     return Screen(
         "errors.html", "Errors", "errors",
         {
-            "rows": shown, "queues": dead, "only": only, "looked": QUEUES_LOOKED, "told": sum(row.number for row in shown),
-            "total": sum(queue.dead for queue in dead), "reruns": reruns(ask, lambda wanted: only in ("", wanted.get("queue"))),
+            "rows": shown, "queues": dead, "only": only, "one": groups[0] if key and groups else None, "told": sum(row.number for row in shown),
+            "total": sum(row.number for row in rows) if key else sum(queue.dead for queue in dead),
+            "retrying": sum(row.retrying for row in rows), "reruns": reruns(ask, lambda wanted: only in ("", wanted.get("queue"))),
         },
         live_s=5,
     )  # fmt: skip
+
+
+async def _groups(ask: Ask, queue: str) -> list[ErrorGroup]:
+    """Return the largest groups of errors, of one queue or of all; lets others run between its looks."""
+    groups, after = list[ErrorGroup](), None
+    while len(groups) < ROWS_SHOWN:
+        how: dict[str, Any] = {"limit": GROUPS_SHOWN, "after": after, "retrying": True}
+        told = ask.look(c.DlqGroups(queue=queue, **how) if queue else c.DeadGroups(**how))
+        await trio.lowlevel.checkpoint()
+        groups, after = groups + told.groups, told.next
+        if after is None:
+            break
+    return groups
+
+
+async def _newest(ask: Ask, queues: Sequence[str]) -> Letters:
+    """Return the newest dead letters of some queues."""
+    died: dict[tuple[str, str | None], list[DeadLetter]] = {}
+    for name in queues:
+        for letter in await dead_letters(ask, name, GROUP_LOOKED // len(queues)):
+            died.setdefault((name, letter.fingerprint), []).append(letter)
+    return died
+
+
+def _queues(group: ErrorGroup) -> list[str]:
+    """Return the queues that have an error, those with most of its dead letters first."""
+    return [*group.queues, *(name for name in group.retrying_queues if name not in group.queues)]
 
 
 class RerunRow(NamedTuple):
@@ -104,15 +143,24 @@ def reruns(ask: Ask, matches: Callable[[dict[str, Any]], bool]) -> list[RerunRow
     return rows
 
 
-def _row(queue: str, group: ErrorGroup, letters: Sequence[DeadLetter], now: int) -> Row:
-    number = group.queues.get(queue, group.count)
+def _row(group: ErrorGroup, names: Sequence[str], died: Letters, now: int) -> Row:
+    """Return the row of an error in some of its queues."""
+    is_all = len(names) > 1
+    number = group.count if is_all else group.queues.get(names[0], 0)
+    retrying = group.retrying if is_all else group.retrying_queues.get(names[0], 0)
+    letters = [letter for name in names for letter in died.get((name, group.fingerprint), ())]
     said = f"deaths a minute within the last hour, {number} in all"
     if len(letters) < number:
         said += f", of the newest {len(letters)}"
-    chart = charts.area(_per_minute(letters, now), said, "bad")
-    is_new = group.fingerprint != CANCELLED and group.mark is None and now - group.first_seen < 15 * MINUTE_MS
-    href = f"/ui/errors/{segment_of(queue)}?{urlencode({'fingerprint': group.fingerprint})}"
-    return Row(queue, group, number, href, chart, is_new)
+    chart = charts.area(_per_minute(letters, now), said, "bad") if number else ""
+    is_known = group.fingerprint == CANCELLED or group.mark is not None or not number
+    where = ", ".join(names[:QUEUES_NAMED])
+    if len(names) > QUEUES_NAMED:
+        where += f" and {count(len(names) - QUEUES_NAMED, 'other queue')}"
+    href = f"/ui/errors?{urlencode({'fingerprint': group.fingerprint})}"
+    if not is_all:
+        href = f"/ui/errors/{segment_of(names[0])}?{urlencode({'fingerprint': group.fingerprint})}"
+    return Row(where, group, number, retrying, href, chart, not is_known and now - group.first_seen < 15 * MINUTE_MS)
 
 
 def _per_minute(letters: Sequence[DeadLetter], now: int, minutes: int = 60) -> list[int]:
@@ -129,7 +177,7 @@ async def one(ask: Ask) -> Screen:
     """Return the page of one error of a queue."""
     view, fingerprint = of(ask), ask.query.get("fingerprint", "")[:FINGERPRINT_MAX]
     letters = await dead_letters(ask, view.name, GROUP_LOOKED, fingerprint)
-    told = ask.look(c.DlqGroups(queue=view.name, limit=GROUPS_SHOWN)).groups
+    told = ask.look(c.DlqGroups(queue=view.name, limit=GROUPS_SHOWN, retrying=True)).groups
     group = next((group for group in told if group.fingerprint == fingerprint), None)
     # Of a queue with very many errors the rare ones are not among the first; their newest letter says what they are.
     said = group.shape if group else (letters[0].error or "").partition("\n")[0][:200] if letters else ""
@@ -147,6 +195,7 @@ async def one(ask: Ask) -> Screen:
             "shown": [(letter, show(letter.job.data, ask.mask, 160)) for letter in letters[:shown]],
             "more": f"/ui/errors/{segment_of(view.name)}?{urlencode({'fingerprint': fingerprint, 'show': 'more'})}" if len(letters) > shown == SHOWN else None,
             "chart": charts.area(_per_minute(letters, ask.now), "deaths a minute within the last hour", "bad"),
+            "retrying": group.retrying if group else 0, "next_try_at": group.next_try_at if group else None,
             "mark": group.mark if group else None, "marked_at": group.marked_at if group else None,
             "actions": _actions(ask, about, group.mark if group else None) if letters else [],
             "pause": bind(ask, "resume" if view.paused else "pause", queue=view.name),

@@ -9,7 +9,7 @@ from msgspec import UNSET, Raw
 
 from bunqueue_trio import errors
 from bunqueue_trio.api.downloads import EventLog, Wanted, is_of
-from bunqueue_trio.config import DAY_MS, REPLAY_EVENTS
+from bunqueue_trio.config import DAY_MS, MINUTE_MS, REPLAY_EVENTS
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.pages import acts
 from bunqueue_trio.pages.words import Given, line
@@ -17,7 +17,7 @@ from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.events import EVENT_TYPES, Event
 from bunqueue_trio.protocol.lines import Action
 from bunqueue_trio.protocol.surrogates import read as read_json
-from bunqueue_trio.runtime.happened import MINUTE_MS, Window
+from bunqueue_trio.runtime.happened import Window
 from bunqueue_trio.ui import charts
 from bunqueue_trio.ui.ask import Ask, Saves, Screen, Wrong
 from bunqueue_trio.ui.payload import MASK
@@ -26,6 +26,8 @@ from bunqueue_trio.ui.render import clock_time
 from bunqueue_trio.ui.window import Range, read
 
 SHOWN = 50
+# Of events and acts together: a night of single acts would make the page heavy.
+ROWS_MAX = 100
 # Reads of the store for one page, each of some hundred events and about 1 ms.
 LOOKS = 12
 # Acts of operators, of the newest: who looks further back finds them on their own page.
@@ -71,9 +73,9 @@ class Look(NamedTuple):
 
 
 class _Page(NamedTuple):
-    """Some of the events, newest first, and the id up to which the next page goes; None: these are all."""
+    """Some of the events by id, newest first, and the id up to which the next page goes; None: these are all."""
 
-    events: list[Event]
+    events: dict[int, Event]
     next: int | None
 
 
@@ -90,12 +92,17 @@ async def show(ask: Ask) -> Screen:
     here = await server.look_back.between(counted.since, counted.until, queue)
     before = await server.look_back.between(counted.since - DAY_MS, counted.until - DAY_MS, queue)
     page = await _page(ask, look, place)
-    lower = window.since if page.next is None else page.events[-1].timestamp if page.events else upper
-    rows = [_row(event, ask) for event in page.events]
+    lower = window.since if page.next is None else [*page.events.values()][-1].timestamp if page.events else upper
+    rows = [_row(event, ask) for event in page.events.values()]
     rows += [*await _acts(ask, look, lower, upper), *_lives(ask, look, lower, upper)]
     rows.sort(key=lambda row: -row.at)
+    upto = page.next
+    if len(rows) > ROWS_MAX:
+        lower = rows[ROWS_MAX - 1].at
+        rows = [row for row in rows if row.at >= lower]
+        upto = next((place for place, event in page.events.items() if event.timestamp < lower), page.next or 0)
     base = f"/ui/events?{look.query()}"
-    more = None if page.next is None else f"{base}&{urlencode({'before': f'{page.next}-{lower}'})}"
+    more = None if upto is None else f"{base}&{urlencode({'before': f'{upto}-{lower}'})}"
     return Screen(
         "events.html", "Events", "events",
         {
@@ -145,10 +152,10 @@ async def _page(ask: Ask, look: Look, place: int | None) -> _Page:
     hub, window = ask.server.hub, look.window
     types = frozenset({look.kind}) & EVENT_TYPES if look.kind else EVENT_TYPES
     if not types:
-        return _Page([], None)
+        return _Page({}, None)
     begin = max(await hub.first_kept_id() - 1, await hub.place_of(window.since))
     high = min(hub.last_event_id, await hub.end_of(window.end) if place is None else place)
-    found: list[Event] = []
+    found: dict[int, Event] = {}
     step = REPLAY_EVENTS
     for _ in range(LOOKS):
         if high <= begin:
@@ -165,7 +172,7 @@ async def _page(ask: Ask, look: Look, place: int | None) -> _Page:
                 continue
             if len(found) == SHOWN:
                 return _Page(found, each.id)
-            found.append(read_json(each.body, Event))
+            found[each.id] = read_json(each.body, Event)
         await trio.lowlevel.checkpoint()
         high = low
     return _Page(found, None if high <= begin else high)

@@ -68,6 +68,7 @@ _BUTTONS = {
     "limit": ("unlimit", "unrate"),
     "cancel": ("cancel",),
     "reruns": ("stop-rerun",),
+    "workers": ("release",),
 }
 """The first word of a line → actions that may have this line, and so a button."""
 
@@ -96,6 +97,8 @@ def _links(finding: Finding) -> list[PageLink]:
     links = []
     if finding.job:
         links.append(PageLink(f"/ui/jobs/{segment_of(finding.job)}", "Open the job"))
+    if finding.worker:
+        links.append(PageLink(f"/ui/workers/{segment_of(finding.worker)}", "Open the worker"))
     if finding.queue is not None:
         if finding.code in {"jobs-die", "dead-letters"}:
             links.append(PageLink(f"/ui/errors?queue={segment_of(finding.queue)}", "Look at the errors"))
@@ -110,7 +113,7 @@ def _links(finding: Finding) -> list[PageLink]:
 def _told(ask: Ask, finding: Finding) -> Told:
     """Return a finding with its lines as buttons where there are some."""
     stopped = next((each.split()[-1] for each in finding.commands if each.startswith("bunqueue-trio reruns stop ")), "")
-    about = {"queue": finding.queue or "", "id": finding.job or "", "rerun": stopped}
+    about = {"queue": finding.queue or "", "id": finding.job or finding.worker or "", "rerun": stopped}
     names = [name for each in finding.commands for name in _BUTTONS.get(each.split()[1], ())]
     made = [bind(ask, name, **{of: about[of] for of in ACTIONS[name].about}) for name in dict.fromkeys(names)]
     # A button may say more than the line: that a record is kept.

@@ -10,12 +10,13 @@ import msgspec
 import trio
 
 from bunqueue_trio import errors
+from bunqueue_trio.config import MINUTE_MS
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.pages.queue_settings import GROUPS, Told, tell_limits
 from bunqueue_trio.pages.words import span
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.queue_replies import FigureView, QueueView
-from bunqueue_trio.runtime.history import MINUTE_MS, QueueMinute
+from bunqueue_trio.runtime.history import QueueMinute
 from bunqueue_trio.runtime.picture import QueueLook
 from bunqueue_trio.ui import charts
 from bunqueue_trio.ui.actions import bind

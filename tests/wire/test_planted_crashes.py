@@ -1,0 +1,19 @@
+"""Does the crash test find anything? What operators do is answered before it is committed, one kind after the other; each must be found."""
+
+from pathlib import Path
+
+import pytest
+
+from bunqueue_trio.testing.crash import rounds as crash
+from tests.wire.crash_faults import FAULTS
+
+KILLS = 40
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)  # 3 s a round; it is found in the first ones
+@pytest.mark.parametrize("kind", FAULTS)
+def test_what_is_answered_before_it_is_committed_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str):
+    monkeypatch.setattr(crash, "PROGRAM", ("-m", "tests.wire.crash_faults", kind))
+    breaches = [breach for done in crash.rounds(tmp_path, KILLS, 1) for breach in done.verdict.breaches]
+    assert any(FAULTS[kind][1] in breach for breach in breaches), breaches
