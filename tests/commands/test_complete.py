@@ -8,8 +8,8 @@ from bunqueue_trio.protocol.catalog import CATALOG
 from bunqueue_trio.protocol.commands.spec import Does
 from tests.engine.model_commands import ANSWERS
 
-LISTED = {c.GetTimeline, c.GetScheduleRuns, c.RerunDlq, c.ListReruns, c.StopRerun}
-"""What is read of events and slots, and what goes on by itself, has tests of its own: test_timeline.py, test_schedule_lists.py and test_reruns.py in tests/engine."""
+LISTED = {c.GetTimeline}
+"""What is read of events in pages is a step of its own in the random lives: `World.look_at_timeline`."""
 
 
 def test_every_command_that_anybody_may_send_is_sent_by_every_carrier():

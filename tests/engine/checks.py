@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from bunqueue_trio.config import FIGURES_HOURS, FIGURES_ROWS_MAX, LIVES_KEPT
+from bunqueue_trio.config import FIGURES_HOURS, FIGURES_ROWS_MAX, LIVES_KEPT, RERUNS_KEPT
 from bunqueue_trio.engine.course import COURSE, LIFE
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.figures import HOUR, MINUTE
@@ -17,6 +17,7 @@ from bunqueue_trio.engine.job import UNFINISHED, Job, State
 from bunqueue_trio.engine.listing import page
 from bunqueue_trio.engine.planner import Progress
 from bunqueue_trio.engine.queue import Queue
+from bunqueue_trio.engine.reruns import RERUN
 from bunqueue_trio.engine.timers import Timers
 from bunqueue_trio.engine.workers import QUIET
 from tests.engine.model import Record
@@ -259,8 +260,14 @@ def check_empty(engine: Engine) -> None:
     """Nothing is kept of jobs that are gone and committed."""
     assert engine.jobs == {}
     assert (dict(engine.gates), engine.gates.due, engine.gates._ends) == ({}, None, [])
-    # What went on is shown for a week, whatever is left of it.
-    bounds = {MINUTE: FIGURES_ROWS_MAX, HOUR: FIGURES_HOURS, COURSE: FIGURES_HOURS, LIFE: LIVES_KEPT}
+    # What went on is shown for a week, whatever is left of it, and how the last reruns fared.
+    bounds = {
+        RERUN: RERUNS_KEPT,
+        MINUTE: FIGURES_ROWS_MAX,
+        HOUR: FIGURES_HOURS,
+        COURSE: FIGURES_HOURS,
+        LIFE: LIVES_KEPT,
+    }
     facts = engine.facts._kinds
     assert {kind: rows for kind, rows in facts.items() if kind not in bounds} == {}
     assert all(len(facts.get(kind, ())) <= most + 1 for kind, most in bounds.items())

@@ -3,11 +3,13 @@
 import json
 import random
 from itertools import count
+from typing import Any
 
 from bunqueue_trio.engine.auto_retrying import auto_slice
 from bunqueue_trio.engine.commands import apply
 from bunqueue_trio.engine.engine import Engine, Rules
 from bunqueue_trio.engine.job import State
+from bunqueue_trio.engine.rerunning import rerun_slice
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import codec
 from bunqueue_trio.protocol import commands as c
@@ -15,6 +17,8 @@ from tests.engine.checks import check_agreement, check_empty, check_structure
 from tests.engine.engine_disk import Disk, freeze
 from tests.engine.model_commands import Model
 from tests.engine.model_configs import return_dead
+from tests.engine.model_reruns import go_on
+from tests.engine.model_timeline import timeline
 
 LEASE_MS = 300_000
 GRACE_MS = 30_000
@@ -45,6 +49,7 @@ class World:
         self.model.committed = lambda: self._committed.ended
         self.model.durable = lambda: self._committed
         self.model.places = lambda: self.disk.places
+        self.model.numbers = lambda: self.disk.places
         self._heard = 0
         self._flight: tuple | None = None
 
@@ -124,6 +129,39 @@ class World:
             return_dead(self.model, name, self.now, list(self.disk.places))
             self.check()
 
+    def look_at_timeline(self, job_id: str) -> None:
+        """Read what happened to a job, to the last page."""
+        self.commit()
+        self.commit()
+        found: list[tuple[int, str]] = []
+        after = None
+        while True:
+            page: Any = apply(self.engine, c.GetTimeline(id=job_id, after=after), self.now)
+            moments = [(moment.at, moment.what) for moment in page.entries]
+            assert [at for at, _ in moments] == sorted(at for at, _ in moments)
+            found += moments
+            after = page.next
+            if after is None:
+                break
+        assert set(found) == timeline(self.model, job_id)
+        self.check()
+
+    def go_on_with_reruns(self) -> None:
+        """Let each rerun retry as much as it may in a second, of what is committed."""
+        self.commit()
+        self.commit()
+        for one in self.engine.reruns.under_way():
+            left = one.allowance()
+            assert left == self.model.reruns[one.id].may()
+            while left > 0:
+                before = one.retried, one.after
+                rerun_slice(self.engine, one, left, self.now)
+                go_on(self.model, one.id, left, self.now)
+                self.check()
+                if (one.retried, one.after) == before:
+                    break
+                left = min(left - (one.retried - before[0]), one.allowance())
+
     def crash(self, rng: random.Random) -> None:
         """Lose what is not committed, and start again from the disk."""
         self._flight, self._heard = None, 0
@@ -138,6 +176,8 @@ class World:
         """End every job there is; nothing may be left of any."""
         for name in self.model.schedules:
             self.do(c.PauseSchedule(name=name))
+        for rerun_id in self.model.reruns:
+            self.do(c.StopRerun(rerun=rerun_id))
         for _ in range(3):  # the next runs of series, too
             for job in list(self.model.jobs):
                 self.do(c.Cancel(id=job.id))

@@ -69,6 +69,8 @@ class Record:
     """Its attempts that a reader is shown."""
     lines: tuple[tuple[int, dict[str, Any]], ...] = ()
     """Its log, each line with how many commits were begun before it."""
+    rerun: str | None = None
+    """Which rerun has retried it."""
     end_taken: int = -1
     """How many were before its end."""
 
@@ -156,6 +158,11 @@ class Snapshot(NamedTuple):
     stall_rules: Mapping[str, Any] = MappingProxyType({})
     marks: Mapping[str, Any] = MappingProxyType({})
     acts: tuple[Any, ...] = ()
+    reruns: Mapping[str, Any] = MappingProxyType({})
+    heard: int = 0
+    """How many events there were."""
+    taken: int = 0
+    """Which commit it is."""
 
 
 class No(Exception):

@@ -7,7 +7,16 @@ from unittest.mock import ANY
 import msgspec
 
 from bunqueue_trio.protocol import commands as c
-from tests.engine import model_configs, model_many, model_past, model_queues, model_schedules, model_workers
+from tests.engine import (
+    model_configs,
+    model_many,
+    model_past,
+    model_queues,
+    model_reruns,
+    model_runs,
+    model_schedules,
+    model_workers,
+)
 from tests.engine.model import No, Record, Reply
 from tests.engine.model_jobs import Jobs, not_found
 
@@ -342,4 +351,6 @@ ANSWERS: dict[type[c.Command], Any] = {
     **model_many.ANSWERS,
     **model_workers.ANSWERS,
     **model_past.ANSWERS,
+    **model_runs.ANSWERS,
+    **model_reruns.ANSWERS,
 }

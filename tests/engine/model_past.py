@@ -6,7 +6,7 @@ It is listed as of the last commit, and so is held against the records of that m
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 from unittest.mock import ANY
@@ -14,8 +14,9 @@ from unittest.mock import ANY
 from bunqueue_trio.engine.fingerprint import fingerprint
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.catalog import ACTS, CATALOG
+from tests.engine import model_reruns
 from tests.engine.model import UNFINISHED, No, Record, Reply, Snapshot
-from tests.engine.model_many import view
+from tests.engine.model_many import is_wanted, view
 from tests.engine.model_workers import Crew
 
 SIXTEEN = (
@@ -96,6 +97,13 @@ class Past(Crew):
         self.acts: tuple[Like, ...] = ()
         self.taken = 0
         """How often a commit was begun."""
+        self.leaving: dict[str, Record] = {}
+        """By their ids all that have ended since the last start, whatever was kept of them; of those with one id the last."""
+        self.reruns: Mapping[str, Any] = {}
+        self.heard: list[dict[str, Any]] = []
+        """All events that there ever were."""
+        self.numbers: Callable[[], Mapping[str, int]] = lambda: {job_id: n for n, job_id in enumerate(self.places())}
+        """Where the records stand, by id; one that comes later has a higher number."""
         self.acted: bool | None = None
         """Whether the present command has changed anything, where nothing shows it."""
         self.durable: Callable[[], Snapshot] = self.snapshot
@@ -105,11 +113,18 @@ class Past(Crew):
 
     def snapshot(self) -> Snapshot:
         self.taken += 1
-        return super().snapshot()._replace(marks=dict(self.marks), acts=self.acts)
+        return (
+            super()
+            .snapshot()
+            ._replace(
+                marks=dict(self.marks), acts=self.acts, reruns=self.reruns, heard=len(self.heard), taken=self.taken
+            )
+        )
 
     def restart(self, snapshot: Snapshot, now: int) -> None:
         super().restart(snapshot, now)
-        self.marks, self.acts = dict(snapshot.marks), snapshot.acts
+        self.marks, self.acts, self.leaving = dict(snapshot.marks), snapshot.acts, {}
+        self.reruns, self.heard = snapshot.reruns, self.heard[: snapshot.heard]
 
     def everything(self) -> tuple[Any, ...]:
         """All that an act may change."""
@@ -118,7 +133,8 @@ class Past(Crew):
         said = [{name: each for name, each in some.items() if each} for some in (self.said, self.stall_rules)]
         schedules = {name: replace(each) for name, each in self.schedules.items()}  # type: ignore[attr-defined]
         jobs, ended = [replace(job) for job in self.jobs], [job.serial for job in self.ended]
-        return jobs, ended, dict(self.pauses), dict(self.limits), rates, quiet, said, schedules, dict(self.marks)
+        facts = dict(self.pauses), dict(self.limits), dict(self.marks), self.reruns
+        return jobs, ended, facts, rates, quiet, said, schedules
 
     def note_act(self, command: Any, answer: Reply, now: int, before: tuple[Any, ...]) -> None:
         """Write down what an operator did, if it has changed anything."""
@@ -136,9 +152,20 @@ class Past(Crew):
         """Whether it is written down: what a worker does with its own jobs is not."""
         return type(command) in ACTS and getattr(command, "token", None) is None
 
+    def say(self, kind: str, job: Record, now: int, **more: Any) -> None:
+        super().say(kind, job, now, **more)
+        self.heard.append(self.events[-1])
+
+    def tell(self, kind: str, now: int, **what: Any) -> None:
+        super().tell(kind, now, **what)
+        self.heard.append(self.events[-1])
+
     def end(self, job: Record, state: str, now: int) -> None:
         super().end(job, state, now)
         job.end_taken = self.taken
+        self.leaving[job.id] = job
+        if job.rerun is not None:
+            model_reruns.note_end(self, job, state, now)
 
     # --- what is written down -----------------------------------------------------------------------
 
@@ -177,6 +204,10 @@ class Past(Crew):
         line = {"timestamp": now, "level": command.level, "message": command.message}
         self.change_log(job, (*job.lines, (self.taken, line))[-LINES:])
         return {"data": {"added": True}}
+
+    def is_of(self, job: Record, said: Any) -> bool:
+        """Whether a dead letter is as a filter says."""
+        return is_wanted(job, said, 0) and said.fingerprint in (None, group_of(job))
 
     def clear_log(self, command: c.ClearLogs, now: int, owner: str | None) -> Reply:
         job = self.shown(command.id)

@@ -3,6 +3,8 @@
 import random
 from typing import Any
 
+from msgspec import Raw
+
 from bunqueue_trio.engine.fingerprint import fingerprint
 from bunqueue_trio.protocol import commands as c
 from tests.engine.engine_world import World
@@ -48,6 +50,55 @@ class PastSteps:
             c.ListWorkers(limit=limit, after=rng.choice([None, "@", "w1"])),
         ]  # fmt: skip
         self.world.do(rng.choice(commands))
+        if rng.random() < 0.2:
+            self.world.look_at_timeline(job_id)
+
+    def kill_some(self, queue: str, count: int) -> None:
+        """Let some jobs die, as far as the queue delivers them."""
+        self.world.do(c.PushBatch(queue=queue, jobs=[c.JobSpec(data=Raw(b"1"), priority=9) for _ in range(count)]))
+        self.world.do(c.PullBatch(queue=queue, count=max(1, count)))
+        held = [job.id for job in self.world.model.jobs if job.queue == queue and job.state == "active"]
+        error = self.rng.choice(["boom", "boom", None])
+        self.world.do(c.FailBatch(failures=[c.Failure(id=job_id, error=error, unrecoverable=True) for job_id in held]))
+
+    def rerun(self) -> None:
+        """Let dead letters be retried a few first, go on with that, or stop it."""
+        rng, chance = self.rng, self.rng.random()
+        if chance < 0.3:
+            self.kill_some(rng.choice(QUEUES), rng.choice([0, 3, 6]))
+            wanted: Any = rng.choice(
+                [
+                    {"queue": rng.choice(QUEUES)},
+                    {"queue": ["c:1", "a"]},
+                    {"error": "boom"},
+                    {"fingerprint": GROUPS[0]},
+                    {},
+                ]
+            )
+            self.world.commit()
+            self.world.commit()
+            how = {
+                "count": rng.choice([1, 2, 5]),
+                "rate": rng.choice([1, 3, 100]),
+                "stop_at": rng.choice([0, 20, 50, 100]),
+            }
+            self.world.do(c.RerunDlq(filter=c.Filter(**wanted), force=True, **how))
+            # What dies from now on is none of it.
+            self.world.go_to(self.world.now + 1)
+        elif chance < 0.5:
+            self.world.do(
+                rng.choice(
+                    [
+                        c.StopRerun(rerun=rng.choice([*self.world.model.reruns, "nobody"])),
+                        c.ListReruns(),
+                        c.ListReruns(),
+                    ]
+                )
+            )
+        else:
+            self.world.go_on_with_reruns()
+            if chance < 0.6:
+                self.kill_some(rng.choice(QUEUES), 0)
 
     def obliterate(self) -> None:
         """Remove all of a queue: seldom, since little is left then."""

@@ -40,7 +40,7 @@ class Life(PastSteps):
             self.push, self.push_batch, self.pull, self.pull_batch, self.ack, self.fail, self.ack_batch, self.fail_batch,
             self.heartbeat, self.heartbeat_batch, self.extend, self.release, self.progress, self.manage, self.cancel, self.read,
             self.gate, self.count, self.edit, self.retry, self.clear, self.staff, self.schedule, self.find, self.act, self.disconnect,
-            self.give_back, self.auto_retry, self.write, self.mark, self.look_back, self.obliterate, self.take, self.commit, self.crash,
+            self.give_back, self.auto_retry, self.write, self.mark, self.look_back, self.obliterate, self.rerun, self.take, self.commit, self.crash,
         ]  # fmt: skip
         self.weights = [self.rng.choice((0, 1, 1, 4)) for _ in self.operations]
         self.about_active = self.operations[4:13]
@@ -50,7 +50,7 @@ class Life(PastSteps):
         # ... and different options.
         self.likes = {name: self.rng.choice((0, 0.1, 0.5)) for name in OPTIONS}
         if self.rng.random() < 0.3:  # many die, and come back
-            for operation in (self.fail, self.fail_batch, self.auto_retry):
+            for operation in (self.fail, self.fail_batch, self.auto_retry, self.rerun):
                 self.weights[self.operations.index(operation)] = 6
             self.likes |= {"max_attempts": 0.9, "unique_key": 0.3, "remove_on_fail": 0}
             for queue in QUEUES:
@@ -303,6 +303,7 @@ class Life(PastSteps):
         put += [c.ChangeSchedule(name=name, **changed), c.ChangeSchedule(name=name, data=Raw(b"9"))]
         kinds = [c.GetSchedule, c.PauseSchedule, c.ResumeSchedule, c.ResumeSchedule, c.RunSchedule, c.DeleteSchedule]
         commands = [kind(name=name) for kind in kinds]
+        commands += [c.GetScheduleRuns(name=name, limit=limit, next=self.rng.choice([1, 5])) for limit in (3, 100)]
         commands += [c.ListSchedules(after=self.rng.choice([None, "s"]), limit=self.rng.randint(1, 3))]
         commands += [
             c.PreviewSchedule(**when),

@@ -231,6 +231,7 @@ class Machine(RuleBasedStateMachine):
     def tell_schedule(self, name, kind):
         self.world.do(kind(name=name))
         self.world.do(c.ListSchedules())
+        self.world.do(c.GetScheduleRuns(name=name, limit=3))
 
     @precondition(lambda self: self.world.engine.next_due() is not None)
     @rule(early=some(0, 0, 1))

@@ -62,6 +62,17 @@ def test_past_slots_tell_what_became_of_them_in_pages(day: Bench):
         assert refusal(day, c.GetScheduleRuns(name="s", before=wrong)).code == c.NOT_A_SLOT.code
 
 
+def test_a_job_that_waits_again_has_not_begun(day: Bench):
+    """As the job itself says: between two attempts nobody works on it."""
+    put(day, every=1000, options=c.RunOptions(max_attempts=2, backoff=10_000))
+    day.sleep(1000)
+    day.pull()
+    day.fail(f"s@{NOON + 1000:013}")
+    [one] = day.do(c.GetScheduleRuns(name="s")).past
+    assert (one.outcome, one.started_at, one.error) == ("delayed", None, "boom")
+    assert day.do(c.GetJob(id=one.job)).job.started_at is None
+
+
 def test_slots_of_more_digits_are_newer(bench: Bench):
     """As those from September 2001 on, beside those of a clock that began in 1970."""
     bench.now = 999_999_997_500

@@ -348,7 +348,12 @@ class Worker(Actor):
         how: dict[str, Any] = self.rng.choice(
             ({}, {}, {"retryIn": 0}, {"retryIn": 5000}, {"unrecoverable": True}, {"unrecoverable": False, "retryIn": 9})
         )
-        said = {"id": delivery.id, "token": delivery.token, "error": "no luck", **how}
+        said = {
+            "id": delivery.id,
+            "token": delivery.token,
+            "error": "no hope" if how.get("unrecoverable") else "no luck",
+            **how,
+        }
         if self.rng.random() < 0.3:
             answer = await self.ask(peer, "FAILB", failures=[{"id": "nobody"}, said])
             counted = answer["ok"] and answer["data"]["ignoredIds"] == ["nobody"]

@@ -22,7 +22,17 @@ class Clerk(Actor):
         super().__init__(stage, name)
         self.lines = 0
         self.tidied_up = False
-        self.habits = [self.write, self.write, self.mark, self.act_on_many, self.retry, self.look, self.look, self.look]
+        self.habits = [
+            self.write,
+            self.write,
+            self.mark,
+            self.act_on_many,
+            self.retry,
+            self.rerun,
+            self.look,
+            self.look,
+            self.look,
+        ]
 
     @property
     def done(self) -> bool:
@@ -79,10 +89,11 @@ class Clerk(Actor):
 
     async def act_on_many(self, peer: Peer) -> None:
         rng = self.rng
-        action = rng.choice(("promote", "priority", "discard", "cancel"))
-        how: dict[str, Any] = {"priority": {"priority": rng.randint(-1, 2)}, "cancel": {"reason": "why"}}.get(
-            action, {}
-        )
+        action = rng.choice(("promote", "priority", "discard", "cancel", "move", "move"))
+        said: dict[str, dict[str, Any]] = {
+            "priority": {"priority": rng.randint(-1, 2)}, "cancel": {"reason": "why"}, "move": {"to": self.queue()},
+        }  # fmt: skip
+        how = said.get(action, {})
         wanted = {"queue": self.queue(), "tag": "t"}
         await self.ask(
             peer, "ActOnJobs", filter=wanted, action=action, limit=rng.randint(1, 5), dryRun=rng.random() < 0.3, **how
@@ -99,6 +110,21 @@ class Clerk(Actor):
             # Who has heard that a job failed for good does not expect it again.
             cmd = "PurgeDlq" if entry["reason"] == "unrecoverable" else rng.choice(("RetryDlq", "RetryDlq", "PurgeDlq"))
             await self.ask(peer, cmd, queue=queue, jobId=entry["job"]["id"])
+
+    async def rerun(self, peer: Peer) -> None:
+        """Let the server retry those of whom nobody has heard that they failed for good, a few first; or stop it."""
+        rng = self.rng
+        reruns = (await self.ask(peer, "ListReruns")).get("reruns", [])
+        if reruns and rng.random() < 0.3:
+            await self.ask(peer, "StopRerun", rerun=rng.choice(reruns)["id"])
+            return
+        how = {
+            "count": rng.choice((1, 3)),
+            "rate": rng.choice((1, 100)),
+            "stopAt": rng.choice((0, 50, 100)),
+            "force": True,
+        }
+        await self.ask(peer, "RerunDlq", filter={"queue": self.queue(), "fingerprint": rng.choice(GROUPS[:3])}, **how)
 
     async def look(self, peer: Peer) -> None:
         """Read any list; the model knows what is in it."""

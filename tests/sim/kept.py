@@ -34,6 +34,12 @@ def _facts(platter: Platter) -> Iterator[tuple[tuple[str, str], Any]]:
         elif kind == "error-mark":
             said = json.loads(value)
             yield (key, kind), (said["mark"], said["at"], said.get("back_at"), said.get("times", 0))
+        elif kind == "rerun":
+            said = json.loads(value)
+            yield (
+                (key, kind),
+                (said.get("state", "first"), *(said.get(name, 0) for name in ("retried", "ended", "died"))),
+            )
         elif kind in ("rate-limit", "defaults", "stall-config", "dlq-config"):
             yield (key, kind), True
 
@@ -47,6 +53,12 @@ def _expected_facts(committed: Snapshot) -> Iterator[tuple[tuple[str, str], Any]
         yield (worker, "quiet-worker"), since
     for key, mark in committed.marks.items():
         yield (key, "error-mark"), (mark.mark, mark.at, mark.back, mark.times)
+    for key, one in committed.reruns.items():
+        yield (key, "rerun"), (one.state, one.retried, one.over, one.died)
+    yield from _expected_settings(committed)
+
+
+def _expected_settings(committed: Snapshot) -> Iterator[tuple[tuple[str, str], Any]]:
     for queue in committed.rates:
         yield (queue, "rate-limit"), True
     for name, said in committed.said.items():

@@ -18,6 +18,8 @@ from bunqueue_trio.engine.commands.push import Bulk
 from bunqueue_trio.engine.commands.report import Failures
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.job import Job, State
+from bunqueue_trio.engine.rerunning import rerun_slice
+from bunqueue_trio.engine.reruns import Rerun
 from bunqueue_trio.errors import Refused, StoreError
 from bunqueue_trio.protocol import codec
 from bunqueue_trio.protocol import commands as c
@@ -32,6 +34,7 @@ from tests.engine.model import No, Record, Snapshot
 from tests.engine.model_commands import Model
 from tests.engine.model_configs import return_dead
 from tests.engine.model_jobs import Parts
+from tests.engine.model_reruns import go_on
 from tests.sim.kept import differences
 from tests.sim.sim_disk import Platter
 
@@ -63,6 +66,7 @@ class Lockstep:
         self.model.committed = lambda: self._committed.ended
         self.model.durable = lambda: self._committed
         self.model.places = platter.kept
+        self.model.numbers = lambda: platter._ends
         self.steps = 0
         self.goodbyes: dict[str, bool] = {}
         """Of connections that have ended: whether the client had said goodbye, as the network knows."""
@@ -150,6 +154,16 @@ class Lockstep:
         self._inside(auto_slice, engine, name, now)
         return_dead(self.model, name, now, order, AUTO_RETRY_SLICE)
         self._after(("auto-retry", name, now), None, None, woken)
+
+    def rerun_slice(self, engine: Engine, one: Rerun, most: int, now: int) -> None:
+        """Stands for the engine's ``rerun_slice`` in the runtime."""
+        if not self.follows(engine):
+            rerun_slice(engine, one, most, now)
+            return
+        woken = set(engine.woken)
+        self._inside(rerun_slice, engine, one, most, now)
+        go_on(self.model, one.id, most, now)
+        self._after(("rerun", one.id, most, now), None, None, woken)
 
     def begin_bulk(self, engine: Engine, command: Any, owner: str | None) -> Any:
         """Stands for the runtime's ``begin_bulk``: of what is done in steps."""

@@ -49,6 +49,7 @@ def sealed(world: "World") -> Iterator[None]:
         for target, name, value in (
             (core, "begin_bulk", world.lockstep.begin_bulk), (core, "BULK_SLICE", world.bulk_slice),
             (core, "run", world.lockstep.run), (waiting, "run", world.lockstep.run), (services, "auto_slice", world.lockstep.auto_slice),
+            (services, "rerun_slice", world.lockstep.rerun_slice),
             (trio.to_thread, "run_sync", world.threads.run_sync),
             (clock, "time", mock.Mock(time=world.wall_s)), (hub, "READER_EVENTS_MAX", world.reader_events_max),
             (hot, "LONE_REQUESTS", world.lone_requests), (express, "OWN_REQUESTS", world.lone_requests),

@@ -47,10 +47,14 @@ def found(engine: Engine, job_id: str, now: int, *, data: bool = False, result: 
     return job
 
 
+def begun_at(job: Job) -> int | None:
+    """Return when the attempt began that goes on, or was the last; None: the job waits for its next one."""
+    return job.started_at if job.state is State.ACTIVE or job.state not in UNFINISHED else None
+
+
 def view_fields(job: Job) -> dict[str, Any]:
     """Return the fields of the view of ``job`` that the contract shows."""
     options = job.options
-    has_started = job.state is State.ACTIVE or job.state not in UNFINISHED
     return {
         "id": job.id,
         "queue": job.queue,
@@ -58,7 +62,7 @@ def view_fields(job: Job) -> dict[str, Any]:
         "priority": job.priority,
         "created_at": job.created_at,
         "run_at": job.run_at,
-        "started_at": job.started_at if has_started else None,
+        "started_at": begun_at(job),
         "completed_at": job.note.finished_at if job.note else None,
         "attempts": job.attempts,
         "max_attempts": options.max_attempts,

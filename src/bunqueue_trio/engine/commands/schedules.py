@@ -8,6 +8,7 @@ from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.firing import run_now
 from bunqueue_trio.engine.handler import Handlers, Owner
 from bunqueue_trio.engine.job import Job, Trace
+from bunqueue_trio.engine.lookup import begun_at
 from bunqueue_trio.engine.planner import RUN, Planner, Skip, job_id_of, place_of
 from bunqueue_trio.engine.putting import as_put, changed, check_names, check_room, plan_of, put, timing_of, why_never
 from bunqueue_trio.engine.timing import Timing, jitter_ms, next_slot, remarks
@@ -249,7 +250,7 @@ def _ended(name: str, trace: Trace) -> s.Past:
 def _present(name: str, job: Job) -> s.Past:
     note = job.note
     error, ended = (None, None) if note is None else (note.error, note.finished_at)
-    return _ended(name, Trace(job.id, job.state, job.started_at, ended, error))
+    return _ended(name, Trace(job.id, job.state, begun_at(job), ended, error))
 
 
 HANDLERS: Handlers = {
