@@ -65,6 +65,9 @@ BOUNDS = [
     Mutant("storage/tally.py", "                    if not any((queue, each) in counts for each in _STATES):\n                        self._queues.remove(queue)\n", "                    pass\n", "a queue without records is listed for ever"),
     Mutant("protocol/codec.py", "        if len(body) > most:\n            raise NeedsParts from None\n", "", "ten thousand jobs with a null are read in one step"),
     Mutant("protocol/codec.py", "        if len(message) > most:\n            raise NeedsParts from None\n", "", "ten thousand jobs with a null in a message are read in one step"),
+    Mutant("protocol/parts.py", "job.tags = tags.setdefault(own := tuple(job.tags), own)", "job.tags = tuple(job.tags)", "a million tags are let go in one step"),
+    Mutant("ui/first.py", "        await trio.lowlevel.checkpoint()\n", "", "a page looks at all queues in one step"),
+    Mutant("ui/first.py", "        count += len(some)\n", "        count = len(some)\n", "a page says how many queues the last step has found"),
     Mutant("protocol/parts.py", "            if named > DEPENDENCIES_MAX:\n                raise too_many_dependencies()\n", "", "millions of dependencies are made before they are refused"),
     Mutant("protocol/parts.py", '_EMPTY[_begin(raw)] if _begin(raw) in _EMPTY else Raw(b"[]")', 'Raw(b"[]")', "a large filter is said to be no object"),
     # --- no step is long -------------------------------------------------------------------------

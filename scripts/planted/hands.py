@@ -75,5 +75,12 @@ HANDS = [
     Mutant("pages/queue_findings.py", "first_death(past, queue.name, died) or 0", "0", "jobs died before there were any"),
     Mutant("client/handlers.py", "        signature.bind(None)\n", "        pass\n", "a handler that takes no job is taken"),
     Mutant("protocol/faults.py", "    if fault is errors.INVALID_FIELD:\n", "    if False:\n", "a refusal calls a field what nobody calls it in Python"),
-    Mutant("transports/sockets.py", "                        sock.bind(place)\n", "                        pass\n", "a start that finds its port taken leaves a file"),
+    Mutant("run.py", "waiting.kept = await open_first(settings)", "waiting.kept = None", "a start that finds its port taken leaves a file"),
+    Mutant("run.py", "            if opened is not None:\n                await opened.close()\n", "", "a start without a file leaves a socket"),
+    Mutant("transports/sockets.py", "await open_listeners(settings, settings.doors)", "await open_listeners(settings)", "a new server with doors accepts by itself"),
+    Mutant("transports/sockets.py", "return None if _is_there(settings.data_path) else await", "return await", "a server is not started while another one of its file ends"),
+    Mutant("transports/sockets.py", "if family == socket.AF_INET6 and error.errno in _NOT_HERE:", "if False:", "a server on `localhost` does not start without IPv6"),
+    Mutant("transports/sockets.py", "family == socket.AF_INET6 and error.errno in _NOT_HERE", "error.errno in _NOT_HERE", "an address of another machine is left out"),
+    Mutant("transports/sockets.py", "for family, place in dict.fromkeys((family, place) for family, _, _, _, place in found):", "for family, _, _, _, place in found:", "a name that has an address twice cannot be listened on"),
+    Mutant("transports/sockets.py", "        if takes_both:\n            return", "        if False:\n            return", "a server at all addresses does not start without IPv6"),
 ]  # fmt: skip

@@ -71,7 +71,7 @@ TESTS = {
             "no_cost", "hostile", "strangers", "mute", "own_job", "middlemen", "failing_for_good",
         )
     ],
-    "sync": ["tests/client/test_kit.py", "tests/client/test_strangers.py"],
+    "sync": ["tests/client/test_kit.py", "tests/client/test_strangers.py", "tests/client/test_mute.py"],
     "testing": ["tests/client/test_kit.py", "tests/client/test_kit_asyncio.py"],
     "trials/compat": ["tests/test_compat.py"],
 }  # fmt: skip

@@ -15,7 +15,7 @@ from bunqueue_trio import __version__
 from bunqueue_trio.config import BROKEN_S, GC_THRESHOLDS, LAST_S, SECOND_SIGNAL_S, SWITCH_S, Settings
 from bunqueue_trio.doors.leading import http
 from bunqueue_trio.doors.waiting_room import Waiting
-from bunqueue_trio.errors import StoreError
+from bunqueue_trio.errors import StartupError, StoreError
 from bunqueue_trio.runtime.deadline import LastDeadline
 from bunqueue_trio.runtime.server import Server, clock_of
 from bunqueue_trio.runtime.signals import Signals
@@ -23,7 +23,7 @@ from bunqueue_trio.runtime.tree import Transport, serve
 from bunqueue_trio.storage.awaited import AwaitedStore, NoteLeader
 from bunqueue_trio.storage.opening import open_store
 from bunqueue_trio.storage.store import Store
-from bunqueue_trio.transports.sockets import check_free
+from bunqueue_trio.transports.sockets import open_first
 
 _log = structlog.get_logger()
 
@@ -103,8 +103,13 @@ async def _open(
 ) -> Store | None:
     """Return the store, or None when a signal comes before this server may lead there."""
     if not settings.store:
-        check_free(settings)
-        return await open_store(settings)
+        opened = waiting.kept = await open_first(settings)
+        try:
+            return await open_store(settings)
+        except StartupError:
+            if opened is not None:
+                await opened.close()
+            raise
     store: Store | None = None
     opening = trio.CancelScope()
     async with trio.open_nursery() as nursery:

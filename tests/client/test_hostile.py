@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import math
 import signal
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
 import anyio
@@ -231,6 +231,88 @@ async def test_what_is_raised_at_a_time_out_meets_no_scope(server: Server, queue
             worker.timeout = math.inf
             assert await client.wait(await client.push(queue), 60) == "well"
         worker.stop()
+
+
+# --- a cancellation that a handler has kept -------------------------------------------------------
+
+
+async def kept() -> BaseException:
+    """Return the cancellation that a scope of the handler's own has caught, as a library does that keeps the last error."""
+    found: list[BaseException] = []
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        try:
+            await anyio.sleep(1)
+        except BaseException as error:
+            found.append(error)
+            raise
+    return found[0]
+
+
+def inner() -> None:
+    """Raise it in a loop of the handler's own, in its thread."""
+
+    async def main() -> None:
+        raise BaseExceptionGroup("of its own loop", [await kept()])
+
+    trio.run(main)
+
+
+KEPT: dict[str, Callable[[BaseException], BaseException]] = {
+    "alone": lambda error: error,
+    "in a group": lambda error: BaseExceptionGroup("all", [error]),
+    "beside another": lambda error: BaseExceptionGroup("all", [error, ValueError("one")]),
+    "deep in groups": lambda error: BaseExceptionGroup("all", [ValueError("one"), BaseExceptionGroup("some", [error])]),
+}
+
+
+@on_both
+async def test_a_cancellation_that_a_handler_has_kept_is_a_failed_attempt(server: Server, queue: str):
+    """It is the handler's, as anything else that it raises: nobody has cancelled the worker."""
+    worker = Worker(queue, ws(server), concurrency=1)
+
+    @worker.handler
+    async def handle(job: Job) -> str:
+        if job.data is None:
+            return "well"
+        raise KEPT[job.data](await kept())
+
+    @worker.handler(name="in a thread")
+    def handle_in_thread(job: Job) -> None:
+        inner()
+
+    async with Client(ws(server)) as client, anyio.create_task_group() as running:
+        running.start_soon(worker.run)
+        with anyio.fail_after(60):
+            bad = [await client.push(queue, data, max_attempts=1) for data in KEPT]
+            bad.append(await client.push(queue, name="in a thread", max_attempts=1))
+            for job_id in bad:
+                with pytest.raises(JobFailed, match=r"Cancelled|sub-exception"):
+                    await client.wait(job_id, 60)
+            assert await client.wait(await client.push(queue), 60) == "well"
+        worker.stop()
+
+
+@pytest.mark.parametrize("raises", KEPT.values(), ids=KEPT)
+async def test_a_worker_that_is_cancelled_ends_whatever_its_handler_has_kept(
+    bunqueue: Bunqueue, raises: Callable[[BaseException], BaseException]
+):
+    worker = bunqueue.worker("q")
+
+    @worker.handler
+    async def handle(job: Job) -> None:
+        earlier = await kept()
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise raises(earlier)
+
+    job_id = await bunqueue.client.push("q", max_attempts=1)
+    with trio.move_on_after(1) as ended:
+        await worker.run()
+    assert ended.cancelled_caught
+    await trio.sleep(0.1)
+    assert (await bunqueue.client.state(job_id), bunqueue.jobs[job_id].attempts) == ("waiting", 0)
 
 
 # --- a key that was pressed, and one that was not -------------------------------------------------

@@ -3,9 +3,11 @@
 import json
 import math
 import os
+import re
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -77,6 +79,16 @@ async def test_a_command_without_an_answer_ends_with_its_patience(autojump_clock
         with pytest.raises(ConnectionLost, match=text):
             await ask(client)
         assert trio.current_time() - began == pytest.approx(seconds, abs=0.1)
+
+
+async def test_a_push_without_an_answer_says_which_job_to_look_for(autojump_clock: trio.testing.MockClock):
+    async with Client("ws://deaf", patience=5, connect=Place(deaf).connect) as client:
+        with pytest.raises(ConnectionLost) as one:
+            await client.push("q")
+        assert re.fullmatch(r"job_id='[0-9a-f-]{36}'", one.value.__notes__[0])
+        with pytest.raises(ConnectionLost) as many:
+            await client.push_many("q", [{"job_id": "a"}, {"job_id": "b"}])
+        assert many.value.__notes__ == ["job_ids=['a', 'b']"]
 
 
 async def test_a_wait_ends_with_its_own_time(autojump_clock: trio.testing.MockClock):
@@ -246,6 +258,39 @@ async def test_who_shakes_no_hands_is_no_server(begun: str):
                 await client.push("q")
 
 
+DRIPPING: dict[str, bytes] = {
+    "a head": b"HTTP/1.1 200 OK\r\nX: ",
+    "a body": b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n{",
+    "a stream": b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n: ",
+}
+
+
+class Dripping(Between):
+    """Begins an answer, and goes on with it byte by byte, without an end."""
+
+    def __init__(self, begin: bytes) -> None:
+        super().__init__()
+        self._begin = begin
+
+    async def serve(self, client: trio.SocketStream) -> None:
+        await client.receive_some()
+        await client.send_all(self._begin)
+        while True:
+            await trio.sleep(0.05)
+            await client.send_all(b"x")
+
+
+@pytest.mark.parametrize("begun", DRIPPING)
+def test_a_command_without_a_loop_ends_with_its_time_however_the_answer_drips(begun: str):
+    with Dripping(DRIPPING[begun]) as dripping, SyncClient(dripping.url, timeout=0.3) as client:
+        with pytest.raises(ConnectionLost, match=r"POST /queues/q/jobs was sent, and not answered within 0.3 s"):
+            client.push("q")
+        with pytest.raises(ConnectionLost, match=r"not answered within 0.5 s"):
+            client.pull("q", timeout=0.2)
+        with pytest.raises(ConnectionLost):
+            client.wait("x", timeout=0.1)
+
+
 @pytest.mark.parametrize("begun", BEGUN)
 def test_a_command_without_a_loop_ends_with_its_time(begun: str):
     with Mute(BEGUN[begun]) as mute, SyncClient(mute.url, timeout=0.2) as client:
@@ -263,23 +308,31 @@ def test_a_command_without_a_loop_says_how_long_it_has_waited():
             client.pull("q", timeout=0.1)
 
 
+@pytest.fixture
+def freezing(tmp_path: Path, doors: int) -> Iterator[Server]:
+    """A server that may be frozen, while its doors are not."""
+    with Server(tmp_path / "q.db", {"DOORS": str(doors)} if doors else {}) as running:
+        yield running
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("doors", [0, 2])
 @on_both
-async def test_a_frozen_server_ends_commands_and_works_on_when_it_thaws(fresh: Server):
+async def test_a_frozen_server_ends_commands_and_works_on_when_it_thaws(freezing: Server):
     """A pull that it never answered takes no job."""
-    async with Client(ws(fresh), patience=1) as client, Client(ws(fresh)) as other:
+    async with Client(ws(freezing), patience=1) as client, Client(ws(freezing)) as other:
         await client.ping()
         await other.ping()
         with anyio.fail_after(60):
-            os.kill(fresh.process.pid, signal.SIGSTOP)
+            os.kill(freezing.process.pid, signal.SIGSTOP)
             try:
                 for asked in (client.push("q"), client.state("x"), client.pull("q"), client.pull("q", timeout=0.1)):
                     with pytest.raises(ConnectionLost, match="not answered within 1 s"):
                         await asked
-                with SyncClient(fresh.url, timeout=0.2) as sync, pytest.raises(ConnectionLost, match="not answered"):
+                with SyncClient(freezing.url, timeout=0.2) as sync, pytest.raises(ConnectionLost, match="not answered"):
                     sync.push("q")
             finally:
-                os.kill(fresh.process.pid, signal.SIGCONT)
+                os.kill(freezing.process.pid, signal.SIGCONT)
             while True:
                 with suppress(ConnectionLost):
                     await client.ping()

@@ -22,6 +22,7 @@ from bunqueue_trio.runtime import clock, hub, tree
 from bunqueue_trio.storage.postgres import announcer, cluster, schema, store, terms
 from bunqueue_trio.transports import express, hot
 from bunqueue_trio.transports.listener import Http
+from bunqueue_trio.transports.sockets import Opened
 from tests.cluster.broker import CURRENT, PORT, Broker
 from tests.cluster.link import make_link
 from tests.sim.wire import End, Poller
@@ -63,9 +64,9 @@ class Outside:
             self._world.fail(f"{entry} {traceback.format_exc()[-1500:]} {sys.exc_info()[1]!r}")
         raise structlog.DropEvent
 
-    async def open_listeners(self, settings: Settings, doors: Any = ()) -> tuple[list[Any], list[str]]:
+    async def open_listeners(self, settings: Settings, doors: int = 0) -> Opened:
         name = current().name
-        return [self._world.net.listen(name, PORT)], [f"http://{name}:{PORT}"]
+        return Opened([self._world.net.listen(name, PORT)], [f"http://{name}:{PORT}"], [])
 
     async def open_link(self, settings: Settings) -> list[Any]:
         return [self._world.net.listen(current().name, PORT + 1)]

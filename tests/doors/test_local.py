@@ -13,7 +13,7 @@ from bunqueue_trio.doors.accepting import Stop, accept
 from bunqueue_trio.doors.lane import FramingDoor
 from bunqueue_trio.doors.leading import _Process, watch
 from bunqueue_trio.doors.link import STOP, LinkLost, LocalLink, receive_connections
-from bunqueue_trio.transports.sockets import close_all, open_listeners
+from bunqueue_trio.transports.sockets import open_listeners
 
 
 class Both(NamedTuple):
@@ -81,7 +81,7 @@ async def test_a_leader_sees_the_end_of_a_door_that_is_gone(both: Both):
 
 
 async def test_a_door_that_stops_hands_over_what_it_has_accepted_and_ends_with_it(both: Both):
-    [listener], [url] = await open_listeners(Settings(bind=("127.0.0.1:0",)))
+    [listener], [url], _ = await open_listeners(Settings(bind=("127.0.0.1:0",)))
     address = url.removeprefix("http://").split(":")
     stop, received, closed = Stop(), list[trio.SocketStream](), trio.Event()
     async with trio.open_nursery() as nursery:
@@ -115,16 +115,16 @@ async def test_a_door_that_stops_hands_over_what_it_has_accepted_and_ends_with_i
 
 
 async def test_each_door_gets_its_own_sockets_at_the_same_addresses():
-    doors: list[list[socket.socket]] = [[], [], []]
-    listeners, [one, other] = await open_listeners(Settings(bind=("127.0.0.1:0", "[::1]:0")), doors)
-    assert listeners == []
+    opened = await open_listeners(Settings(bind=("127.0.0.1:0", "[::1]:0")), 3)
+    [one, other], doors = opened.addresses, opened.dealt
+    assert opened.listeners == []
     names = {tuple(str(sock.getsockname()) for sock in sockets) for sockets in doors}
     assert len(names) == 1, "the same place for all"
     assert one.startswith("http://127.0.0.1:")
     assert other.startswith("http://[::1]:")
     assert [len(sockets) for sockets in doors] == [2, 2, 2]
-    for sockets in doors:
-        close_all(sockets)
+    await opened.close()
+    assert doors == [[], [], []]
 
 
 class Watched(_Process):

@@ -210,7 +210,7 @@ async def test_a_server_that_leads_itself_answers_what_its_clients_have_asked_of
     await asks(waiting, client, request_bytes("GET", "/queues/q/jobs"))
     await waiting.leave()
     assert waiting.kept is not None
-    [listener], _ = waiting.kept
+    [listener] = waiting.kept.listeners
     newcomer = await trio.open_unix_socket(path)
     accepted = await listener.accept()  # by the server itself
     for stream in (newcomer, accepted, listener):
@@ -271,7 +271,7 @@ async def test_a_server_that_leads_without_a_link_cannot_answer_those(nursery: t
     assert b'"standby"' in asked.answer
     await client.aclose()
     assert waiting.kept is not None
-    for listener in waiting.kept[0]:
+    for listener in waiting.kept.listeners:
         await listener.aclose()
     nursery.cancel_scope.cancel()
 

@@ -193,6 +193,21 @@ def test_failures_of_which_each_says_something_else_are_the_work_to_find_their_g
     assert done == [3, 5]
 
 
+@pytest.mark.parametrize(("text", "steps"), [("one text", [9]), ("x" * 1200, [2, 4, 6, 8, 9])])
+def test_of_a_text_that_many_die_of_the_group_is_found_once_unless_it_is_long(
+    bench: Bench, text: str, steps: list[int]
+):
+    for _ in range(9):
+        bench.push()
+    jobs = bench.do(c.PullBatch(queue="q", count=9)).jobs
+    dying = [c.Failure(id=job.id, error=text, unrecoverable=True) for job in jobs]
+    failures = Failures(bench.engine, c.FailBatch(failures=dying))
+    done = []
+    while not failures.add(DEATH_ACKS + 9 * FAILURE_ACKS, bench.now):
+        done.append(len(failures.done))
+    assert [*done, 9] == steps
+
+
 def test_a_dependency_is_as_much_work_as_a_job(bench: Bench):
     """Ten jobs with a thousand of them each are no small push."""
     jobs = [spec(depends_on=["a", "b"]), spec()]

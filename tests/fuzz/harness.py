@@ -7,7 +7,7 @@ answers. The same functions serve the tests (hypothesis) and ``scripts/fuzz.py``
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import trio
@@ -191,8 +191,8 @@ async def _messages(texts: Sequence[bytes]) -> list[bytes]:
     return replies
 
 
-def codec(data: bytes) -> None:
-    """Decode ``data`` as a message and as every command: a command, or a refusal that can be sent."""
+def codec(data: bytes, kinds: Iterable[type[c.Command]] = tuple(COMMANDS.values())) -> None:
+    """Decode ``data`` as a message and as these commands: a command, or a refusal that can be sent."""
     try:
         decode_message(data)
     except BadMessage as bad:
@@ -200,7 +200,7 @@ def codec(data: bytes) -> None:
         if bytes(bad.req_id):
             text = b'%s,"reqId":%s}' % (text[:-1], bytes(bad.req_id))
         check_error(text)
-    for kind in COMMANDS.values():
+    for kind in kinds:
         try:
             decode(kind, data)
         except Refused as refused:

@@ -88,4 +88,4 @@ def test_each_field_with_each_odd_value(name: str, raw: bytes):
     kind = COMMANDS[name]
     for field in msgspec.structs.fields(kind):
         text = b'{"cmd":%s,"queue":"q","id":"x",%s:%s}' % (as_json(name), as_json(field.encode_name), raw)
-        harness.codec(text)
+        harness.codec(text, [kind])

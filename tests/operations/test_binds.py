@@ -1,11 +1,13 @@
 """Where the server listens: several places, Unix sockets, TLS; and what stops it from listening."""
 
+import errno
 import os
 import socket
 import ssl
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -13,8 +15,11 @@ import trio
 import trustme
 
 from bunqueue_trio.config import Settings
+from bunqueue_trio.doors.waiting_room import Waiting
 from bunqueue_trio.errors import StartupError
-from bunqueue_trio.transports.sockets import open_listeners
+from bunqueue_trio.run import _open
+from bunqueue_trio.storage.store import Store
+from bunqueue_trio.transports.sockets import Opened, open_listeners
 from tests.operations.processes import Running, bunqueue, serving
 from tests.wire.server import free_port
 
@@ -126,10 +131,9 @@ def test_an_address_in_use_stops_the_start_with_one_line(tmp_path: Path):
 
 
 async def listen(*binds: str) -> list[str]:
-    listeners, addresses = await open_listeners(Settings(bind=binds))
-    for listener in listeners:
-        await listener.aclose()
-    return addresses
+    opened = await open_listeners(Settings(bind=binds))
+    await opened.close()
+    return opened.addresses
 
 
 async def test_what_a_dead_server_left_makes_room(short: Path):
@@ -166,9 +170,9 @@ async def test_a_port_that_the_link_of_a_neighbour_may_have_is_reported(short: P
 
 async def test_a_successor_keeps_its_socket(short: Path):
     path = short / "x.sock"
-    (first, *_), _ = await open_listeners(Settings(bind=(f"unix:{path}",)))
+    (first, *_), *_ = await open_listeners(Settings(bind=(f"unix:{path}",)))
     path.unlink()
-    (second, *_), _ = await open_listeners(Settings(bind=(f"unix:{path}",)))
+    (second, *_), *_ = await open_listeners(Settings(bind=(f"unix:{path}",)))
     await first.aclose()
     assert path.exists()
     await second.aclose()
@@ -182,3 +186,124 @@ async def test_when_one_place_fails_the_others_are_given_up(short: Path):
     assert not path.exists()
     with trio.move_on_after(1):
         assert await listen(f"unix:{path}")
+
+
+# --- before a file is made ------------------------------------------------------------------------
+
+UNUSABLE: dict[str, str] = {
+    "taken": "127.0.0.1:{taken}",
+    "taken by somebody at one address": "0.0.0.0:{taken}",
+    "taken by somebody of the other family": "[::]:{taken}",
+    "the second one taken": "127.0.0.1:{free},127.0.0.1:{taken}",
+    "twice": "127.0.0.1:{free},127.0.0.1:{free}",
+    "twice, once among all": "127.0.0.1:{free},0.0.0.0:{free}",
+    "a socket of a server that lives": "unix:{living}",
+    "a socket nowhere": "unix:{living}/nowhere",
+    "a socket twice": "unix:{short}/x.sock,unix:{short}/x.sock",
+    "no address of this machine": "192.0.2.1:{free}",
+}
+
+
+def files_in(directory: Path) -> list[str]:
+    return [path.name for path in directory.iterdir()]
+
+
+async def begin(settings: Settings) -> tuple[Store, Opened | None]:
+    """Do what a start does before it loads anything."""
+    waiting, nothing = Waiting(settings), cast("Any", None)
+    store = await _open(settings, nothing, nothing, waiting, nothing)
+    assert store is not None
+    return store, waiting.kept
+
+
+@pytest.mark.parametrize("doors", [0, 2])
+@pytest.mark.parametrize("places", UNUSABLE.values(), ids=UNUSABLE)
+async def test_a_start_that_cannot_listen_makes_no_file(tmp_path: Path, short: Path, places: str, doors: int):
+    with socket.create_server(("127.0.0.1", 0)) as taken, socket.socket(socket.AF_UNIX) as living:
+        living.bind(str(short / "living.sock"))
+        living.listen()
+        names = {"taken": taken.getsockname()[1], "free": free_port(), "living": short / "living.sock", "short": short}
+        binds = tuple(places.format(**names).split(","))
+        with pytest.raises(StartupError, match="cannot listen"):
+            await begin(Settings(data_path=str(tmp_path / "q.db"), bind=binds, doors=doors))
+    assert files_in(tmp_path) == []
+    assert files_in(short) == ["living.sock"]
+
+
+async def test_what_is_listened_on_before_a_file_is_made_is_what_serves(tmp_path: Path, short: Path):
+    """Nobody else gets it meanwhile, and who connects waits."""
+    settings = Settings(data_path=str(tmp_path / "q.db"), bind=("127.0.0.1:0", f"unix:{short / 'x.sock'}"))
+    store, opened = await begin(settings)
+    store.close()
+    assert opened is not None
+    async with await trio.open_unix_socket(str(short / "x.sock")):
+        assert len(opened.listeners) == len(opened.addresses) == 2
+    await opened.close()
+    # Where the file is there a server may end just now, which holds both.
+    store, opened = await begin(settings)
+    store.close()
+    assert opened is None
+
+
+async def test_a_start_without_a_file_leaves_no_socket(tmp_path: Path, short: Path):
+    (tmp_path / "q.db-wal").write_bytes(b"the log of another one")
+    with pytest.raises(StartupError, match=r"q\.db"):
+        await begin(Settings(data_path=str(tmp_path / "q.db"), bind=(f"unix:{short / 'x.sock'}",)))
+    assert files_in(short) == []
+
+
+class OfOneFamily(trio.abc.HostnameResolver):
+    """Names that have an address of each family, twice."""
+
+    async def getaddrinfo(self, host: Any, port: Any, *_: Any, **__: Any) -> Any:
+        v6 = (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", port, 0, 0))
+        v4 = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))
+        return [v6, v4, v6, v4]
+
+    async def getnameinfo(self, *_: Any) -> Any:
+        raise AssertionError
+
+
+class LacksIPv6(socket.socket):
+    """Of a kernel that has none."""
+
+    def __init__(self, family: int = -1, kind: int = -1, proto: int = -1, fileno: int | None = None) -> None:
+        if family == socket.AF_INET6:
+            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+        super().__init__(family, kind, proto, fileno)
+
+
+class WithoutIPv6(socket.socket):
+    """Of one where it is switched off."""
+
+    def bind(self, place: Any) -> None:
+        if self.family == socket.AF_INET6 and place[0] != "::":
+            raise OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address")
+        super().bind(place)
+
+
+@pytest.mark.parametrize("kernel", [LacksIPv6, WithoutIPv6])
+async def test_addresses_of_a_name_that_the_kernel_does_not_have_are_left_out(
+    monkeypatch: pytest.MonkeyPatch, kernel: type[socket.socket]
+):
+    """A machine without IPv6 whose /etc/hosts has `::1 localhost`."""
+    trio.socket.set_custom_hostname_resolver(OfOneFamily())
+    port = free_port()
+    assert await listen(f"localhost:{port}") == [f"http://[::1]:{port}", f"http://127.0.0.1:{port}"]
+    monkeypatch.setattr(socket, "socket", kernel)
+    assert await listen(f"localhost:{port}") == [f"http://127.0.0.1:{port}"]
+    [everywhere] = await listen(f"[::]:{port}")
+    assert everywhere == (f"http://0.0.0.0:{port}" if kernel is LacksIPv6 else f"http://[::]:{port}")
+    with pytest.raises(StartupError, match="cannot listen"):
+        await listen(f"[::1]:{port}")
+
+
+async def test_an_address_that_is_not_of_this_machine_is_not_left_out(monkeypatch: pytest.MonkeyPatch):
+    class Elsewhere(OfOneFamily):
+        async def getaddrinfo(self, host: Any, port: Any, *_: Any, **__: Any) -> Any:
+            found = await super().getaddrinfo(host, port)
+            return [*found, (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", port))]
+
+    trio.socket.set_custom_hostname_resolver(Elsewhere())
+    with pytest.raises(StartupError, match="cannot listen"):
+        await listen(f"name:{free_port()}")

@@ -270,6 +270,15 @@ def test_many_jobs_are_read_some_in_a_step():
     assert steps >= 8000 // parts._PART
 
 
+def test_a_million_tags_are_nothing_for_the_garbage_collector():
+    """It looks at the texts in a list each time, and equal ones that stay until the end are all let go in one step."""
+    same, other = json.dumps({"data": 1, "tags": ["a", "b"]}), json.dumps({"data": 1, "tags": ["c" * 9]})
+    command, _ = in_parts(body(*[same, other] * 3000))
+    tags = [job.tags for job in command.jobs]
+    assert tags == [("a", "b"), ("c" * 9,)] * 3000
+    assert len({id(each) for each in tags}) == 2
+
+
 def test_what_is_read_slowly_is_not_read_whole():
     quick, slow = body(*[JOB] * 50), body(*['{"data":1,"delay":null}'] * 50)
     assert facts(decode(c.PushBatch, quick, False, 100, queue="q")) == facts(read_push(quick))

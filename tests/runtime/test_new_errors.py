@@ -1,18 +1,12 @@
 """Errors that jobs are tried again after: how much of them one look tells."""
 
-from typing import Any
-
 import pytest
-import trio
 
 from bunqueue_trio.engine.fingerprint import Fingerprint, fingerprint, work_of
 from bunqueue_trio.engine.retrying import Retrying
-from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.runtime import new_errors
-from bunqueue_trio.runtime.new_errors import NEW_MS, SEEN_MAX, SHAPED_US, NewErrors
-from bunqueue_trio.testing.server import Bunqueue
+from bunqueue_trio.runtime.new_errors import SEEN_MAX, SHAPED_US, NewErrors
 from tests.engine.make import make_job
-from tests.ui.night import push
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -71,22 +65,3 @@ def test_of_very_many_it_tells_of_the_newest():
     told = errors.told(())
     assert len(told) == SEEN_MAX
     assert min(each.since for each in told) == 1100
-
-
-@pytest.mark.parametrize("end", [Bunqueue.stop, Bunqueue.crash])
-async def test_a_start_knows_which_errors_are_new_still(autojump_clock: object, end: Any):
-    async with Bunqueue() as bunqueue:
-        execute = bunqueue.server.core.execute
-
-        async def failed(error: str) -> None:
-            await push(bunqueue, "q", max_attempts=5, backoff=3_600_000)
-            told: Any = await execute(c.Pull(queue="q"))
-            await execute(c.Fail(id=told.job.id, error=error))
-
-        await failed("an old one")
-        await trio.sleep(NEW_MS / 1000 - 60)
-        await failed("a new one")
-        await trio.sleep(90)
-        await end(bunqueue)
-        await bunqueue.recover()
-        assert [each.shape for each in bunqueue.server.past().errors] == ["a new one"]

@@ -180,10 +180,10 @@ class _Done:
 
 
 def is_cancelled() -> bool:
-    """Return whether what this task is part of is being cancelled: on asyncio anybody may raise ``CancelledError`` without that."""
-    if is_trio():
-        # Nobody else can raise Trio's.
-        return True
+    """Return whether what this task is part of is being cancelled: anybody may raise what says so without that.
+
+    Of asyncio it can be made, of Trio it can be kept, and raised a second time.
+    """
     return anyio.current_effective_deadline() == -math.inf
 
 

@@ -139,7 +139,7 @@ class Client(Asking):
             Refused: it can never be honoured like this.
             ServerUnavailable: not now; nothing was added, unless it says "not committed".
             ConnectionLost: it may have been added: only with ``remove_on_…``, after a cut that was long, or when a job of
-                your own ``job_id`` ended in the very moment.
+                your own ``job_id`` ended in the very moment. Its note has the job_id to look for, or to repeat it with.
         """
         fields = push_fields(data, options, self._new_id)
         send = partial(self._push_one, queue, fields)
@@ -232,7 +232,13 @@ class Client(Asking):
         self, send: Callable[[float], Awaitable[list[str]]], options: Sequence[Mapping[str, Any]],
         fields: Sequence[Mapping[str, Any]],
     ) -> list[str]:  # fmt: skip
-        return await push_once(send, self._state_or_none, self._ended, options, fields, self._upkeep.patience)
+        try:
+            return await push_once(send, self._state_or_none, self._ended, options, fields, self._upkeep.patience)
+        except ConnectionLost as lost:
+            ids = [job["jobId"] for job in fields]
+            # What to look for, and to repeat it with.
+            lost.add_note(f"job_id={ids[0]!r}" if len(ids) == 1 else f"job_ids={ids!r}")
+            raise
 
     async def _push_all(self, queue: str, jobs: list[dict[str, Any]], spent: float) -> list[str]:
         return (await self._call(c.PushBatch, spent, queue=queue, jobs=jobs)).ids

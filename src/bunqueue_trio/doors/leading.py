@@ -285,14 +285,13 @@ async def http(  # noqa: ASYNC128 - `run` calls started, when the listeners are 
         DoorLost: a door has ended too often.
         StoreError: it could not be written where this server is reached.
     """
-    sockets: list[list[socket.socket]] = [[] for _ in range(server.settings.doors)]
-    listeners, addresses = opened or await open_listeners(server.settings, sockets)
-    doors: list[Doors] = [DoorProcesses(server, sockets)] if sockets else []
+    opened = opened or await open_listeners(server.settings, server.settings.doors)
+    doors: list[Doors] = [DoorProcesses(server, opened.dealt)] if opened.dealt else []
     if not server.store.at_once:
         doors += await _open_to_others(server, cast("AwaitedStore", server.store).announcer())
     async with trio.open_nursery() as connections:
         transport = Http(server, connections, express=server.settings.express)
-        await transport.run(listeners, partial(task_status.started, addresses), doors)
+        await transport.run(opened.listeners, partial(task_status.started, opened.addresses), doors)
 
 
 async def _open_to_others(server: Server, announcer: Announcer) -> list[Doors]:

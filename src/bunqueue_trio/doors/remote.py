@@ -13,7 +13,6 @@ import structlog
 import trio
 
 from bunqueue_trio.config import (
-    BACKLOG,
     LINK_HANDSHAKE_S,
     LINK_HANDSHAKES_MAX,
     LINK_LOOK_S,
@@ -29,7 +28,7 @@ from bunqueue_trio.errors import StartupError
 from bunqueue_trio.runtime.bell import Bell
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.transports.listener import Http
-from bunqueue_trio.transports.sockets import context_of
+from bunqueue_trio.transports.sockets import context_of, open_tcp
 from bunqueue_trio.transports.wire import address_of, untie
 
 _log = structlog.get_logger()
@@ -300,7 +299,7 @@ async def open_link(settings: Settings) -> list[trio.SocketListener]:
     if bind is None:
         return []
     try:
-        return await trio.open_tcp_listeners(bind.port, host=bind.host, backlog=BACKLOG)
+        return await open_tcp(bind)
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
         if settings.link_bind:

@@ -46,7 +46,7 @@ class Waiting:
         self._room: WaitingRoom | None = None
         self._keeps = False
         self.kept: Opened | None = None
-        """What it has listened on, for the server that this is now: who connects meanwhile waits for that."""
+        """What is listened on already, for the server that this is now: who connects meanwhile waits for that."""
 
     @property
     def has_begun(self) -> bool:
@@ -60,12 +60,12 @@ class Waiting:
             StartupError: an address cannot be listened on.
         """
         opened = await open_listeners(self._settings)
-        _log.info("waiting to lead", addresses=opened[1])
+        _log.info("waiting to lead", addresses=opened.addresses)
         self._room, self._opened = WaitingRoom(self.link, self._settings), opened
         task_status.started()
         grace_s = self._settings.shutdown_grace_ms / 1000
         try:
-            await accept(opened[0], self._room, self._stop, grace_s, self._note_closed, lambda: self._keeps)
+            await accept(opened.listeners, self._room, self._stop, grace_s, self._note_closed, lambda: self._keeps)
         finally:
             self._closed.set()
             self._over.set()

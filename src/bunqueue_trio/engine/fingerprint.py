@@ -44,7 +44,12 @@ def is_key(text: str) -> bool:
 
 def fingerprint(error: str) -> Fingerprint:
     """Return the group that ``error`` belongs to: of its type and text, and not of ids, numbers, names and places in them."""
-    return _known(error) if len(error) <= _KNOWN_MAX else _made(error)
+    return _known(error) if is_remembered(error) else _made(error)
+
+
+def is_remembered(error: str) -> bool:
+    """Return whether it costs nothing to be asked of ``error`` again."""
+    return len(error) <= _KNOWN_MAX
 
 
 def work_of(error: str) -> int:

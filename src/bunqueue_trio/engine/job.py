@@ -302,7 +302,8 @@ def named_bytes(options: Options) -> int:
     """Return about how many bytes the texts of ``options`` have, of which most have none."""
     if not (options.tags or options.depends_on):
         return 0
-    return sum(map(len, options.tags)) + sum(map(len, options.depends_on))
+    # Half of the time of a sum of lengths: a batch may have a million tags.
+    return len("".join(options.tags)) + len("".join(options.depends_on))
 
 
 def weight(job: Job) -> int:

@@ -119,11 +119,6 @@ class NewErrors:
         return tuple(one for key, one in (dead | tried).items() if key not in marked)
 
 
-def old_ones(groups: Mapping[str, RetryGroup], now: int) -> list[str]:
-    """Return the errors that jobs are tried again after, and that are new no more."""
-    return [key for key, group in groups.items() if group.since <= now - NEW_MS]
-
-
 def _is_failure(row: FinishedRow, told: _Note) -> bool:
     """Return whether it died of an attempt, and not of somebody's word or because of another job."""
     return row.started_at is not None and told.reason != DISCARDED and row.fingerprint != CANCELLED.key

@@ -22,7 +22,6 @@ import structlog
 import trio
 
 from bunqueue_trio.errors import StartupError, StoreError
-from bunqueue_trio.runtime.new_errors import old_ones
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.runtime.supervisor import breaks_invariant, is_taken_over, supervise
 from bunqueue_trio.storage.store import Store
@@ -58,9 +57,7 @@ async def serve(
         server.engine.load(server.store.load(), server.clock.now())
         server.hub.begin(server.engine.facts, server.clock.now())
         server.history.load(server.engine.figures)
-        server.history.errors.load(
-            [*server.store.dead_groups.sizes(None), *old_ones(server.engine.retrying, server.clock.now())]
-        )
+        server.history.errors.load([*server.store.dead_groups.sizes(None), *server.engine.retrying])
     except BaseException as error:
         # What cannot be read is left as it is, log and all.
         server.store.close()

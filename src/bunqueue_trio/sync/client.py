@@ -43,6 +43,7 @@ from bunqueue_trio.protocol.times import Time, seconds_of, to_ms
 from bunqueue_trio.sync.answers import reply_of, untrusted_of
 from bunqueue_trio.sync.events import SILENCE_S, SyncEventStream, wanted
 from bunqueue_trio.sync.jobs import SyncJob
+from bunqueue_trio.sync.limits import Limit, LimitedTransport
 
 DEFAULT_URL = "http://localhost:6790"
 TIMEOUT_S = 30.0
@@ -67,7 +68,7 @@ class SyncClient:
     Without ``url`` or ``token``, BUNQUEUE_URL and BUNQUEUE_TOKEN of the environment count; ``token=""`` is none.
 
     Not one of its commands is repeated by itself. After :class:`ConnectionLost` a push may be repeated with
-    the same ``job_id``. ``timeout``: seconds to be connected, and for each part of an answer. ``tls`` is the context for
+    the same ``job_id``. ``timeout``: seconds for a command, beside those that it asks the server to wait. ``tls`` is the context for
     ``https://``; without one the certificates of the system are trusted. Any number of threads may share it; after a fork
     each process has connections of its own, and introduces itself anew.
     """
@@ -82,14 +83,13 @@ class SyncClient:
         self._is_own_way = transport is not None
         path, url = (url.removeprefix("unix:"), "http://localhost") if url.startswith("unix:") else (None, url)
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        verify = False if url.startswith("http:") else tls or ssl.create_default_context()
+        tls = None if url.startswith("http:") else tls or ssl.create_default_context()
         self._timeout = seconds_of("timeout", timeout, zero=True)
+        self._limit = Limit()
 
         def new() -> httpx.Client:
-            way = transport if path is None else httpx.HTTPTransport(uds=path)
-            return httpx.Client(
-                base_url=url, headers=headers, timeout=self._timeout, trust_env=False, verify=verify, transport=way
-            )
+            way = transport or LimitedTransport(self._limit, tls, path)
+            return httpx.Client(base_url=url, headers=headers, timeout=self._timeout, trust_env=False, transport=way)
 
         self._new = new
         self._begin()
@@ -338,9 +338,8 @@ class SyncClient:
 
     def _newest_event(self) -> int:
         # It says that at once: nobody waits here for what happens.
-        with SyncEventStream(
-            lambda headers: self._stream(None, headers, silence_s=0), wanted(()), self._timeout
-        ) as now:
+        stream = SyncEventStream(lambda headers: self._stream(None, headers, silence_s=0), wanted(()), self._timeout)
+        with self._limit.within(self._timeout), stream as now:
             return now.after
 
     def _end_without_record(self, job_id: str, seen: StateReply, after: int) -> Any:
@@ -371,7 +370,7 @@ class SyncClient:
         method, path, content = request_of(kind, fields)
         asked = query_of(fields).get("timeout", c.WaitJob().timeout if kind is c.WaitJob else 0)
         within_s = self._timeout + (asked / 1000 if kind in TAKES or kind in AWAITS else 0)
-        with self._telling(method, path, within_s):
+        with self._telling(method, path, within_s), self._limit.within(within_s):
             response = self._way().request(method, path, content=content, timeout=within_s)
         return self._read(method, path, response), response.content
 
@@ -397,11 +396,11 @@ class SyncClient:
         params = {} if types <= EVENT_TYPES else {"types": ",".join(sorted(types))}
         way = self._way()
         request = way.build_request("GET", path, params=params, headers=headers, timeout=timeout)
-        with self._telling("GET", path, timeout.read):
+        with self._telling("GET", path, timeout.read), self._limit.within(timeout.read or self._timeout):
             response = way.send(request, stream=True)
         try:
             if not response.headers.get("content-type", "").startswith("text/event-stream"):
-                with self._telling("GET", path, timeout.read):
+                with self._telling("GET", path, timeout.read), self._limit.within(self._timeout):
                     response.read()
                 self._read("GET", path, response)
                 raise self._foreign("GET", path, response.status_code)

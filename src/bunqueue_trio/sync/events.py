@@ -100,8 +100,9 @@ class SyncEventStream:
         if self._after is None:
             try:
                 first = next(self._messages, None)
-            except (ValueError, RecursionError) as error:
-                raise ConnectionLost(f"the stream of events cannot be read: {error}") from None
+            except (httpx.TransportError, ValueError, RecursionError) as error:
+                said = str(error) or type(error).__name__
+                raise ConnectionLost(f"the stream of events cannot be read: {said}") from None
             if first is None:
                 raise ConnectionLost("the stream of events ended at once")
             self._after = first.id

@@ -146,7 +146,9 @@ class Http:
         self._connections_max = connections_that_fit(server.settings)
         self._goodbyes = Goodbyes()
 
-    async def run(self, listeners: list[Any], on_listening: Callable[[], None], doors: "Sequence[Doors]" = ()) -> None:
+    async def run(
+        self, listeners: Sequence[Any], on_listening: Callable[[], None], doors: "Sequence[Doors]" = ()
+    ) -> None:
         """Accept on ``listeners``, and what ``doors`` accept, until the server stops; then end the connections, kindly at first."""
         self._nursery.start_soon(self._keep)
         if _SLOW_LANE not in sys.modules:

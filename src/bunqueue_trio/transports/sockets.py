@@ -9,7 +9,7 @@ import stat
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import trio
 
@@ -21,6 +21,10 @@ Listener: TypeAlias = "trio.abc.Listener[trio.SocketStream] | trio.abc.Listener[
 
 # A proxy in the server's group gets in, nobody else.
 _SOCKET_MODE = 0o660
+# What `[::]` means where there is no IPv6.
+_ALL = "0.0.0.0"  # noqa: S104 - said by whoever starts it
+# A kernel without IPv6, and one where it is switched off, whose hosts may have an address all the same: `::1 localhost`.
+_NOT_HERE = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
 
 
 class UnixListener(trio.abc.Listener[trio.SocketStream]):
@@ -87,72 +91,72 @@ def check_startable(settings: Settings) -> None:
                 raise StartupError(f"{bind}: cannot listen: {getattr(error, 'strerror', None) or error}") from None
 
 
-def check_free(settings: Settings) -> None:
-    """Refuse TCP addresses that others have, before a file is made that nobody would need.
-
-    Raises:
-        StartupError: naming the address.
-    """
-    if os.path.lexists(settings.data_path):
-        # It may be held by a server that ends just now, and its addresses as well.
-        return
-    for bind in settings.binds:
-        if bind.path is None and bind.port:
-            for family, kind, number, _, place in socket.getaddrinfo(
-                bind.host, bind.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-            ):
-                with socket.socket(family, kind, number) as sock:
-                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                    if family == socket.AF_INET6:
-                        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-                    try:
-                        sock.bind(place)
-                    except OSError as error:
-                        raise StartupError(f"{bind}: cannot listen: {error.strerror}") from None
-
-
 _LINK = "; the link of a server on the port before would take it, too: two servers of a queue on one machine need ports that are two apart"
 
-Opened = tuple[list[Listener], list[str]]
-"""Listeners, and their addresses as URLs."""
+
+class Opened(NamedTuple):
+    """What a server listens on."""
+
+    listeners: Sequence[Listener]
+    addresses: list[str]
+    """As URLs."""
+    dealt: list[list[socket.socket]]
+    """The sockets of each door."""
+
+    async def close(self) -> None:
+        """Listen no more."""
+        for listener in self.listeners:
+            await trio.aclose_forcefully(listener)
+        for sockets in self.dealt:
+            close_all(sockets)
 
 
-async def open_listeners(settings: Settings, doors: Sequence[list[socket.socket]] = ()) -> Opened:
-    """Return the listeners for the settings, and their addresses as URLs.
+async def open_first(settings: Settings) -> Opened | None:
+    """Open the listeners of a server whose file is not there yet: an address that others have is found before a file is made that nobody would need.
 
-    With ``doors``, each of them gets a socket of its own for every TCP address instead: the kernel deals connections out to them.
+    None: the file is there. It may be held by a server that ends just now, and its addresses as well.
+
+    Raises:
+        StartupError: as :func:`open_listeners`.
+    """
+    return None if _is_there(settings.data_path) else await open_listeners(settings, settings.doors)
+
+
+def _is_there(path: str) -> bool:
+    return os.path.lexists(path)
+
+
+async def open_listeners(settings: Settings, doors: int = 0) -> Opened:
+    """Return the listeners for the settings, or for each of the ``doors`` a socket at every TCP address instead: the kernel deals connections out to them.
 
     Raises:
         StartupError: naming the address that cannot be listened on, or the file that is no certificate or key.
     """
     context = tls_context(settings)
     listeners: list[Listener] = []
-    addresses: list[str] = []
+    opened = Opened(listeners, [], [[] for _ in range(doors)])
     for bind in settings.binds:
         try:
             if bind.path is not None:
                 listeners.append(_open_unix(bind.path))
-                addresses.append(f"unix:{bind.path}")
+                opened.addresses.append(f"unix:{bind.path}")
                 continue
-            for tcp in await (_open_tcp(bind) if not doors else _open_soon(bind)):
+            for tcp in await (_open_soon(bind) if doors else open_tcp(bind)):
                 host, port = tcp.socket.getsockname()[:2]
-                addresses.append(f"{'http' if context is None else 'https'}://{Bind(host, port)}")
+                opened.addresses.append(f"{'http' if context is None else 'https'}://{Bind(host, port)}")
                 if doors:
-                    _deal(tcp, doors)
+                    _deal(tcp, opened.dealt)
                 else:
                     listeners.append(wrapped(tcp, context))
         except (OSError, UnicodeError) as error:
             # UnicodeError: a host name that cannot be one.
-            for listener in listeners:
-                await trio.aclose_forcefully(listener)
-            for sockets in doors:
-                close_all(sockets)
+            await opened.close()
             reason = getattr(error, "strerror", None) or error
             # The neighbour's link, as like as not: nobody has set that port anywhere.
             is_taken = bind.path is None and getattr(error, "errno", None) == errno.EADDRINUSE
             link = _LINK if settings.store and is_taken else ""
             raise StartupError(f"{bind}: cannot listen: {reason}{link}") from None
-    return listeners, addresses
+    return opened
 
 
 def wrapped(listener: trio.SocketListener, context: ssl.SSLContext | None) -> Listener:
@@ -189,32 +193,60 @@ def _deal(first: trio.SocketListener, doors: Sequence[list[socket.socket]]) -> N
 
 
 async def _open_soon(bind: Bind) -> list[trio.SocketListener]:
-    """Do as :func:`_open_tcp`, and try again for a moment: doors of a server that was killed have the address until they notice."""
+    """Do as :func:`open_tcp`, and try again for a moment: doors of a server that was killed have the address until they notice."""
     with trio.move_on_after(DOORS_END_S):
         while True:
             try:
-                return await _open_tcp(bind)
+                return await open_tcp(bind)
             except OSError as error:
                 if error.errno != errno.EADDRINUSE:
                     raise
             await trio.sleep(DOORS_END_S / 20)
-    return await _open_tcp(bind)
+    return await open_tcp(bind)
 
 
-async def _open_tcp(bind: Bind) -> list[trio.SocketListener]:
-    if bind.host != "::":
-        return await trio.open_tcp_listeners(bind.port, host=bind.host, backlog=BACKLOG)
-    # Every address of this machine, of both families: what other servers do with it. Trio would take one family.
-    sock = trio.socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
+async def open_tcp(bind: Bind) -> list[trio.SocketListener]:
+    """Listen at every address of a host; where it has others, those of IPv6 may be none of this machine.
+
+    Raises:
+        OSError: another address cannot be listened on, or there is none.
+        UnicodeError: the host is no name.
+    """
+    found = await trio.socket.getaddrinfo(bind.host, bind.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    # Every address of this machine, of both families: what other servers do with it.
+    takes_both = bind.host == "::"
+    listeners: list[trio.SocketListener] = []
+    missing: OSError | None = None
+    # A name may have the same one twice.
+    for family, place in dict.fromkeys((family, place) for family, _, _, _, place in found):
+        try:
+            listeners.append(_listen(family, place, takes_both=takes_both))
+        except OSError as error:
+            if family == socket.AF_INET6 and error.errno in _NOT_HERE:
+                missing = error
+                continue
+            for listener in listeners:
+                listener.socket.close()
+            raise
+    if missing is not None and not listeners:
+        if takes_both:
+            return [_listen(socket.AF_INET, (_ALL, bind.port))]
+        raise missing
+    return listeners
+
+
+def _listen(family: int, place: tuple[Any, ...], *, takes_both: bool = False) -> trio.SocketListener:
+    sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        await sock.bind((bind.host, bind.port))
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not takes_both)
+        sock.bind(place)
         sock.listen(BACKLOG)
     except OSError:
         sock.close()
         raise
-    return [trio.SocketListener(sock)]
+    return trio.SocketListener(trio.socket.from_stdlib_socket(sock))
 
 
 def _open_unix(path: str) -> UnixListener:

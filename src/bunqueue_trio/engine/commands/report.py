@@ -7,7 +7,7 @@ import msgspec
 
 from bunqueue_trio import errors
 from bunqueue_trio.engine.engine import Engine
-from bunqueue_trio.engine.fingerprint import fingerprint
+from bunqueue_trio.engine.fingerprint import fingerprint, is_remembered
 from bunqueue_trio.engine.handler import Handlers, Owner
 from bunqueue_trio.engine.job import UNFINISHED, State
 from bunqueue_trio.engine.lookup import held
@@ -162,7 +162,7 @@ class Failures:
                     ignored[failure.id] = None
                 else:
                     failed.add(failure.id)
-                    if run_at is None or failure.error != self._last:
+                    if failure.error != self._last or not is_remembered(failure.error or ""):
                         # The group of its error is found; one text after the other is mostly the same.
                         work += DEATH_ACKS
                     self._last = failure.error

@@ -21,6 +21,7 @@ from bunqueue_trio.ui import charts
 from bunqueue_trio.ui.actions import STOP_AT, Bound, bind
 from bunqueue_trio.ui.ask import Ask, Screen
 from bunqueue_trio.ui.doing import dead_letters
+from bunqueue_trio.ui.first import first
 from bunqueue_trio.ui.payload import common, show
 from bunqueue_trio.ui.render import clock_time
 from bunqueue_trio.ui.views.queues import of
@@ -69,9 +70,11 @@ async def index(ask: Ask) -> Screen:
     only, key = ask.query.get("queue", ""), ask.query.get("fingerprint", "")[:FINGERPRINT_MAX]
     looks = (await ask.found())[0].queues
     is_known = not only or any(q.name == only for q in looks)
-    dead = sorted((q for q in looks if q.dead and (not only or q.name == only)), key=lambda q: (-q.dead, q.name))
+    dead, dead_in = await first(
+        looks, QUEUES_LOOKED, lambda q: q.dead and only in ("", q.name), lambda q: (-q.dead, q.name)
+    )
     groups = [each for each in await _groups(ask, only) if key in ("", each.fingerprint)] if is_known else []
-    died = await _newest(ask, [queue.name for queue in dead[:QUEUES_LOOKED]])
+    died = await _newest(ask, [queue.name for queue in dead])
     rows: list[Row] = []
     for group in groups:
         names = [only] if only else _queues(group)
@@ -85,8 +88,8 @@ async def index(ask: Ask) -> Screen:
     return Screen(
         "errors.html", "Errors", "errors",
         {
-            "rows": shown, "queues": dead, "only": only, "one": groups[0] if key and groups else None, "told": sum(row.number for row in shown),
-            "total": sum(row.number for row in rows) if key else sum(queue.dead for queue in dead),
+            "rows": shown, "queues": dead, "dead_in": dead_in, "only": only, "one": groups[0] if key and groups else None, "told": sum(row.number for row in shown),
+            "total": sum(row.number for row in rows) if key else sum(queue.dead for queue in looks if only in ("", queue.name)),
             "retrying": sum(row.retrying for row in rows), "reruns": reruns(ask, lambda wanted: only in ("", wanted.get("queue"))),
         },
         live_s=5,

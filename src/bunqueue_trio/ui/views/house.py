@@ -12,6 +12,7 @@ from bunqueue_trio.pages.words import Given, line, size, whole
 from bunqueue_trio.ui import charts
 from bunqueue_trio.ui.actions import bind
 from bunqueue_trio.ui.ask import Ask, Screen
+from bunqueue_trio.ui.first import first
 
 TOP = 12
 _OF_STORAGE = {"storage-failing", "disk-fills", "log-grows", "commits-slow"}
@@ -34,10 +35,11 @@ async def storage(ask: Ask) -> Screen:
     space = told.storage.space
     hour = [minute for minute in past.minutes if minute.at >= told.now - 3600_000]
     weights = {heap.queue: heap.unfinished + heap.ended for heap in heaviest(told) or ()}
-    kept = sorted(
-        (q for q in picture.queues if q.completed or q.dead or q.name in weights),
-        key=lambda q: (-weights.get(q.name, 0), -q.completed - q.dead, q.name),
-    )[:TOP]
+    kept, _ = await first(
+        picture.queues, TOP,
+        lambda q: q.completed or q.dead or q.name in weights,
+        lambda q: (-weights.get(q.name, 0), -q.completed - q.dead, q.name),
+    )  # fmt: skip
     return Screen(
         "storage.html", "Storage", "storage",
         {

@@ -19,6 +19,7 @@ from bunqueue_trio.ui import filters
 from bunqueue_trio.ui.actions import bind
 from bunqueue_trio.ui.ask import Ask, Leads, Saves, Screen, Wrong
 from bunqueue_trio.ui.commands import curl, make
+from bunqueue_trio.ui.first import first
 from bunqueue_trio.ui.payload import Shown, show
 from bunqueue_trio.ui.render import clock_time
 from bunqueue_trio.ui.views.queues import STATES, of
@@ -47,10 +48,11 @@ async def index(ask: Ask) -> Screen | Leads:
         return Leads(filters.address(said))
     if said:
         return await found(ask, said)
-    full = sorted((q for q in (await ask.found())[0].queues if q.jobs or q.completed), key=lambda q: (-q.jobs, q.name))
+    looks = (await ask.found())[0].queues
+    full, total = await first(looks, PAGE, lambda q: q.jobs or q.completed, lambda q: (-q.jobs, q.name))
     return Screen(
         "jobs.html", "Jobs", "jobs",
-        {"queues": full[:PAGE], "total": len(full), "states": STATES, "parts": filters.PARTS, "form": {}}, live_s=5,
+        {"queues": full, "total": total, "states": STATES, "parts": filters.PARTS, "form": {}}, live_s=5,
     )  # fmt: skip
 
 
@@ -125,6 +127,7 @@ async def one(ask: Ask) -> Screen:
         logs = ask.look(c.GetLogs(id=job_id, limit=LOG_MAX)).data
         await trio.lowlevel.checkpoint()
         attempts = ask.look(c.GetAttempts(id=job_id)).attempts
+        await trio.lowlevel.checkpoint()
         past = await _past(ask, job_id)
         if state.state == "completed":
             await trio.lowlevel.checkpoint()

@@ -1,23 +1,20 @@
 """Now: what is wrong, worst first, each with what helps; then the last hour, and the queues where most is."""
 
 from collections.abc import Sequence
-from heapq import nsmallest
 from itertools import pairwise
 from typing import NamedTuple
 
-import trio
 from markupsafe import Markup
 
-from bunqueue_trio.config import QUEUES_RANKED
 from bunqueue_trio.pages.findings import Finding
 from bunqueue_trio.pages.gathered import Many, gathered
 from bunqueue_trio.pages.words import rate
 from bunqueue_trio.protocol.request import segment_of
 from bunqueue_trio.runtime.history import Minute
-from bunqueue_trio.runtime.picture import QueueLook
 from bunqueue_trio.ui import charts
 from bunqueue_trio.ui.actions import ACTIONS, Bound, bind
 from bunqueue_trio.ui.ask import Ask, Screen
+from bunqueue_trio.ui.first import first
 from bunqueue_trio.ui.views.cluster import OF_CLUSTER
 
 FULLEST = 8
@@ -77,11 +74,9 @@ async def show(ask: Ask) -> Screen:
     """Return the page."""
     picture, found = await ask.found()
     told = [each if isinstance(each, Many) else _told(ask, each) for each in gathered(found)]
-    fullest: list[QueueLook] = []
-    for begin in range(0, len(picture.queues), QUEUES_RANKED):
-        some = [q for q in picture.queues[begin : begin + QUEUES_RANKED] if q.jobs]
-        fullest = nsmallest(FULLEST, [*fullest, *some], key=lambda q: (-q.waiting - q.active, -q.dead, q.name))
-        await trio.lowlevel.checkpoint()
+    fullest, _ = await first(
+        picture.queues, FULLEST, lambda q: q.jobs, lambda q: (-q.waiting - q.active, -q.dead, q.name)
+    )
     minutes = picture.past.minutes[-MINUTES:]
     return Screen(
         "now.html", "Now", "now",

@@ -22,6 +22,7 @@ from bunqueue_trio.ui import charts
 from bunqueue_trio.ui.actions import bind
 from bunqueue_trio.ui.ask import Ask, Screen, Wrong
 from bunqueue_trio.ui.doing import told_of
+from bunqueue_trio.ui.first import first
 
 PAGE = 50
 # Names that are compared with a name of which there is no queue.
@@ -36,19 +37,19 @@ async def index(ask: Ask) -> Screen:
     text, by = ask.query.get("q", "").strip(), ask.query.get("by", "name")
     told, _ = await ask.found()
     picture, past = told.queues, told.past
+    after = None
     if by == "fullest":
-        found = sorted((q for q in picture if text in q.name), key=lambda q: (-q.jobs, q.name))
-        shown, after = found[:PAGE], None
+        shown, found = await first(picture, PAGE, lambda q: text in q.name, lambda q: (-q.jobs, q.name))
     else:
         behind = ask.query.get("after", "")
-        found = sorted((q for q in picture if text in q.name and q.name > behind), key=lambda q: q.name)
-        shown, after = found[:PAGE], found[PAGE - 1].name if len(found) > PAGE else None
+        shown, found = await first(picture, PAGE, lambda q: text in q.name and q.name > behind, lambda q: q.name)
+        after = shown[-1].name if found > PAGE else None
     lines = {q.name: [m.waiting for m in past.queues.get(q.name, ())] for q in shown}
     more = f"/ui/queues?{urlencode({'q': text, 'after': after})}" if after is not None else None
     return Screen(
         "queues.html", "Queues", "queues",
         {
-            "shown": shown, "total": len(picture), "found": len(found), "text": text, "by": by, "more": more,
+            "shown": shown, "total": len(picture), "found": found, "text": text, "by": by, "more": more,
             "lines": {name: line for name, line in lines.items() if len(line) > 1},
             "begins": not ask.query.get("after"),
         },
