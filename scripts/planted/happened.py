@@ -38,6 +38,7 @@ HAPPENED: list[Mutant] = [
     Mutant("runtime/hub.py", '            facts.set(BACK, str(self.last_event_id), b"true")\n', "            pass\n", "after a start with a wrong clock windows of the past are empty"),
     Mutant("runtime/hub.py", "            facts.delete(BACK, str(back))\n", "            pass\n", "each start with a wrong clock is noted for ever"),
     Mutant("engine/course.py", "if abs(at - row[0]) < COURSE_APART_MS", "if at - row[0] < COURSE_APART_MS", "what happens after a start with a clock ahead is counted to come"),
+    Mutant("ui/errands.py", " or left <= 0", "", "an act takes what is pushed after somebody has agreed to it"),
     Mutant("runtime/errands.py", "][:-ERRANDS_KEPT]:", "][:0]:", "all acts that have ended are kept"),
     Mutant("ui/errands.py", "            rest = replace(rest, after=reply.next)\n", "            pass\n", "an act begins anew with each step"),
     Mutant("ui/views/errands.py", "if ask.cannot or not ask.may(c.ActOnJobs):", "if False:", "who only looks stops an act"),

@@ -69,6 +69,19 @@ async def test_the_page_shows_how_far_it_is_until_all_are_done(site: Site, bunqu
     assert actions.said("3,000")
 
 
+@pytest.mark.parametrize("action", ["cancel-found", "discard-found", "move-found"])
+async def test_what_is_pushed_meanwhile_is_none_of_its_business(site: Site, bunqueue: Bunqueue, action: str) -> None:
+    await many(bunqueue)
+    await bunqueue.server.core.execute(c.PullBatch(queue="q", count=5))
+    where = (await begin(site, action, queue="q", to="other", reason="")).headers["location"]
+    for _ in range(300):
+        await bunqueue.server.core.execute(c.Push(queue="q", data=Raw(b"1")))
+        await trio.sleep(0.01)
+    await trio.sleep(10)
+    assert (await site.get(where)).said("2,995 jobs")
+    assert len(bunqueue.server.engine.queues["q"].ready) == 300
+
+
 async def test_it_is_stopped_where_it_is(site: Site, bunqueue: Bunqueue) -> None:
     await many(bunqueue)
     where = (await begin(site)).headers["location"]
