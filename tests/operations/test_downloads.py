@@ -10,6 +10,8 @@ import trio
 from bunqueue_trio.api.downloads import ROOM_WAIT_S, BrokenOff, JobList, event_log, job_list
 from bunqueue_trio.errors import Refused, StoreError
 from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol.commands.find import Filter
+from bunqueue_trio.runtime.slices import DOWNLOADS_MAX, TOLD_S
 from bunqueue_trio.storage.store import Retention
 from bunqueue_trio.testing.server import Bunqueue
 from tests.operations.test_sisters import Shell
@@ -138,7 +140,7 @@ async def test_what_a_download_has_made_counts_from_when_it_is_made(bunqueue: Bu
     server = bunqueue.server
     for n in range(4):
         await push(bunqueue, "a", f'"{n}{"x" * 3 * MIB}"')
-    limit = server.buffers._limit
+    limit = server.buffers._limit = 20 * MIB
     feeds = [await job_list(server, "").begun()]
     each = server.buffers.held
     assert each > 3 * MIB
@@ -150,6 +152,53 @@ async def test_what_a_download_has_made_counts_from_when_it_is_made(bunqueue: Bu
     for feed in feeds:
         await feed.aclose()
     assert server.buffers.held == 0
+
+
+async def test_so_many_go_on_at_once_and_one_that_ends_makes_room(bunqueue: Bunqueue):
+    server = bunqueue.server
+    await push(bunqueue, "a", "1")
+    feeds = [await job_list(server, "").begun() for _ in range(DOWNLOADS_MAX)]
+    with pytest.raises(Refused, match="overloaded"):
+        await event_log(server, "").begun()
+    for _ in range(2):
+        await feeds[0].aclose()
+    feeds[0] = await event_log(server, "").begun()
+    with pytest.raises(Refused, match="overloaded"):
+        await event_log(server, "").begun()
+    for feed in feeds:
+        await feed.aclose()
+    with pytest.raises(Refused, match="must be a name"):
+        await job_list(server, "queue=a%20b").begun()
+    assert server.core.slices.downloads == 0
+
+
+async def test_an_act_waits_for_no_more_than_one_of_many_downloads(
+    bunqueue: Bunqueue, monkeypatch: pytest.MonkeyPatch
+):
+    async def endless(self: JobList) -> bytes | None:
+        await trio.sleep(0.05)
+        return b""
+
+    monkeypatch.setattr(JobList, "part", endless)
+    for _ in range(1500):
+        await push(bunqueue, "a", "1")
+
+    async def read() -> None:
+        feed = await job_list(bunqueue.server, "").begun()
+        async for _ in feed:
+            pass
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(40):
+            nursery.start_soon(read)
+        await trio.sleep(1)
+        begun = trio.current_time()
+        command = c.ActOnJobs(filter=Filter(queue=["a"]), action="discard", limit=1500)
+        told: Any = await bunqueue.server.core.execute(command)
+        assert (told.count, told.next) == (1500, None)
+        # Of its slices each waits for one of theirs, with the rest behind it.
+        assert trio.current_time() - begun <= TOLD_S
+        nursery.cancel_scope.cancel()
 
 
 async def test_who_waits_for_room_for_a_large_part_holds_nothing_and_gets_it_then(bunqueue: Bunqueue):

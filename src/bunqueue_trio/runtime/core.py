@@ -399,12 +399,12 @@ class Core:
         assert isinstance(reply, r.ActReply)
         epoch, command, due = begun.epoch, next_slice(begun.command, reply), trio.current_time()
         until, pause = due + TOLD_S, pause_after(begun.command, reply)
-        async with self.slices.next():
-            await self.journal.wait_committed(epoch)
+        await self.journal.wait_committed(epoch)
+        self.slices.rest(trio.current_time() - due)
         while command is not None and reply.scanned < LOOKED_MAX:
             await trio.sleep_until(due := due + pause)
-            async with self.slices.next():
-                if trio.current_time() >= until or self.stopping:
+            async with self.slices.next(until=until) as is_in_time:
+                if not is_in_time or self.stopping:
                     break
                 try:
                     self.journal.check(fills=brings(command))

@@ -1,5 +1,6 @@
 """How what is done in slices goes on: when the next one may be done, and of a command what it is, and the one answer to all of them."""
 
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -18,28 +19,52 @@ REST, REST_MAX_S = 4, 0.25
 Not longer than 0.25 s: a slower commit says something of the disk, and nothing of others who wait.
 """
 
+DOWNLOADS_MAX = 50
+"""At once: each waits for the parts of all others."""
+
 TOLD_S = 5.0
 """After that a call is answered, however far it has come: its client waits, and asks again."""
 
 
 class Slices:
-    """The line of all that is done in slices: one slice at a time, with a rest behind it, however many clients want some."""
+    """The line of all that is done in slices: one slice at a time, with a rest behind it, however many clients want some.
+
+    Acts and downloads stand in lines of their own, and take turns: who acts does not wait for all who read.
+    """
 
     def __init__(self) -> None:
-        self._line = trio.Lock()
+        self._lines = {True: trio.Lock(), False: trio.Lock()}
+        self._turn = trio.Lock()
         self._rests_until = 0.0
+        self.downloads: int = 0
+        """How many there are now."""
 
     @asynccontextmanager
-    async def next(self) -> AsyncIterator[None]:
-        """Wait for a turn, first come, first served, and do a slice in it; the wait goes by the number of those before."""
-        async with self._line:
-            await trio.sleep_until(self._rests_until)
+    async def next(self, *, acts: bool = True, until: float = math.inf) -> AsyncIterator[bool]:
+        """Wait for a turn, first come, first served, and do a slice in it; without one where it is not there by ``until``: this yields whether it is."""
+        held: list[trio.Lock] = []
+        try:
+            with trio.move_on_at(until) as waiting:
+                for lock in (self._lines[acts], self._turn):
+                    await lock.acquire()
+                    held.append(lock)
+                await trio.sleep_until(self._rests_until)
+            if waiting.cancelled_caught:
+                yield False
+                return
             began = trio.current_time()
             try:
-                yield
+                yield True
             finally:
-                ended = trio.current_time()
-                self._rests_until = ended + min(REST * (ended - began), REST_MAX_S)
+                self.rest(trio.current_time() - began)
+        finally:
+            for lock in held:
+                lock.release()
+
+    def rest(self, took: float) -> None:
+        """Let nobody do a slice for a while after one that took that many seconds."""
+        rests_until = trio.current_time() + min(REST * took, REST_MAX_S)
+        self._rests_until = max(self._rests_until, rests_until)
 
 
 def brings(command: c.Command) -> bool:
