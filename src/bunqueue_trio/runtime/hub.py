@@ -369,7 +369,7 @@ class Hub:
         return low
 
     def _parts(self, low: int, high: int) -> list[int]:
-        """Return the ends of the parts of some events within which times rise, and the begin of the first."""
+        """Return the ends of the parts of some events within which times rise, and the start of the first."""
         return [low, *(back for back in self.backs if low < back < high), high]
 
     async def end_of(self, until: int) -> int:
