@@ -61,8 +61,9 @@ TESTS = {
                 "slow_clients", "gone", "bulk", "bytes", "first_slow_request", "rounds", "stops", "away",
             )
         ),
-        "tests/doors/test_room.py",
+        "tests/doors/test_room.py", "tests/doors/test_local.py", "tests/operations/test_binds.py",
     ],
+    ".": ["tests/operations/test_binds.py", "tests/client/test_failing_for_good.py"],
     "client": [
         f"tests/client/test_{name}.py"
         for name in (
@@ -113,7 +114,7 @@ NEAREST = {
     "wire": ("bytes",),
     "app": ("names",),
     "jobs": ("jobs", "no_cost"),
-    "backend": ("given", "orderly"),
+    "backend": ("given", "orderly", "hostile"),
     "pushing": ("fate", "strangers"),
     "upkeep": ("strangers",),
     "connection": ("middlemen",),
@@ -154,6 +155,10 @@ NEAREST = {
     "standby": ("postgres_leading",),
     "announcer": ("postgres_store", "postgres_leading", "postgres_schema"),
     "leading": ("local",),
+    "run": ("binds",),
+    "sockets": ("binds", "local"),
+    "errors": ("failing_for_good",),
+    "bulk": ("large_reader", "gone", "bulk"),
     "terms": ("postgres_store", "postgres_leading", "postgres_lost_tail", "postgres_inspect", "postgres_schema"),
     "cluster": ("postgres_inspect", "cluster", "cluster_findings"),
     "statistics": ("cluster_findings", "statistics"),
