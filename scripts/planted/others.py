@@ -190,6 +190,7 @@ OTHERS = [
     Mutant("client/worker.py", '            for job_id in cancelled:\n                batch[job_id].call_off(reason if reason != _LOST else _REASONS["cancelling"])\n', "", "a handler does not hear that its job is cancelled"),
     Mutant("client/reports.py", "        # Then to return it is its end.\n        if batch[0].called_off:\n", "        if False:\n", "a handler that was cancelled has failed"),
     Mutant("client/waiting.py", "JobFailed if state.cancelled is None else JobRemoved", "JobFailed", "who waits for a cancelled job hears that it failed"),
+    Mutant("sync/client.py", "            with self._limit.within(timeout + LOOK_S):\n", "            with self._limit.within(timeout + 900):\n", "a wait without a loop takes the time of a command"),
     Mutant("errors.py", "        return __newobj__, (type(self), *self.args), self.__dict__\n", "        return Exception.__reduce__(self)\n", "a pool of processes hangs where a client refuses something"),
     Mutant("protocol/request.py", "        if name not in fields:\n            raise", "        if False:\n            raise", "a queue that is None is a KeyError"),
     Mutant("client/backend.py", "    return anyio.current_effective_deadline() == -math.inf\n", "    return True\n", "a handler's own CancelledError ends its worker"),
