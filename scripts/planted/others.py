@@ -191,6 +191,7 @@ OTHERS = [
     Mutant("client/reports.py", "        # Then to return it is its end.\n        if batch[0].called_off:\n", "        if False:\n", "a handler that was cancelled has failed"),
     Mutant("client/waiting.py", "JobFailed if state.cancelled is None else JobRemoved", "JobFailed", "who waits for a cancelled job hears that it failed"),
     Mutant("sync/client.py", "            with self._limit.within(timeout + LOOK_S):\n", "            with self._limit.within(timeout + 900):\n", "a wait without a loop takes the time of a command"),
+    Mutant("storage/sqlite/inspect.py", "        with suppress(OSError):\n            left.unlink()\n", "        left.unlink(missing_ok=True)\n", "a copy to a read-only file system ends with a traceback"),
     Mutant("errors.py", "        return __newobj__, (type(self), *self.args), self.__dict__\n", "        return Exception.__reduce__(self)\n", "a pool of processes hangs where a client refuses something"),
     Mutant("protocol/request.py", "        if name not in fields:\n            raise", "        if False:\n            raise", "a queue that is None is a KeyError"),
     Mutant("client/backend.py", "    return anyio.current_effective_deadline() == -math.inf\n", "    return True\n", "a handler's own CancelledError ends its worker"),
