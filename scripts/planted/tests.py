@@ -44,6 +44,7 @@ TESTS = {
     "cli": [
         "tests/operations/test_reading.py", "tests/operations/test_one_word.py", "tests/operations/test_sisters.py", "tests/operations/test_findings.py",
         "tests/ui/test_same_in_a_shell.py",
+        "tests/operations/test_binds.py", "tests/client/test_failing_for_good.py",
     ],
     "ui": [
         f"tests/ui/test_{name}.py"
@@ -63,7 +64,6 @@ TESTS = {
         ),
         "tests/doors/test_room.py", "tests/doors/test_local.py", "tests/operations/test_binds.py",
     ],
-    ".": ["tests/operations/test_binds.py", "tests/client/test_failing_for_good.py"],
     "client": [
         f"tests/client/test_{name}.py"
         for name in (
@@ -134,6 +134,7 @@ NEAREST = {
     "tokens": ("spelling",),
     "engine": ("engine", "leases", "series"),
     "dependents": ("dependencies", "engine"),
+    "held": ("held",),
     "opening": ("opening", "opening_twice", "held"),
     "copying": ("copying", "copying_databases"),
     "findings": ("findings",),

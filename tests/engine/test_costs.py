@@ -28,7 +28,7 @@ MORE = 40
 
 
 class Crowd(Bench):
-    """An engine on a file, with so many jobs in each state, workers' jobs, schedules and settings."""
+    """An engine on a file, with ``n`` jobs in each state, workers' jobs, schedules and settings."""
 
     def __init__(self, path: Path, n: int) -> None:
         super().__init__()
