@@ -44,6 +44,7 @@ TESTS = {
     "cli": [
         "tests/operations/test_reading.py", "tests/operations/test_one_word.py", "tests/operations/test_sisters.py", "tests/operations/test_findings.py",
         "tests/ui/test_same_in_a_shell.py",
+        "tests/operations/test_binds.py", "tests/client/test_failing_for_good.py",
     ],
     "ui": [
         f"tests/ui/test_{name}.py"
@@ -61,7 +62,7 @@ TESTS = {
                 "slow_clients", "gone", "bulk", "bytes", "first_slow_request", "rounds", "stops", "away",
             )
         ),
-        "tests/doors/test_room.py",
+        "tests/doors/test_room.py", "tests/doors/test_local.py", "tests/operations/test_binds.py",
     ],
     "client": [
         f"tests/client/test_{name}.py"
@@ -113,7 +114,7 @@ NEAREST = {
     "wire": ("bytes",),
     "app": ("names",),
     "jobs": ("jobs", "no_cost"),
-    "backend": ("given", "orderly"),
+    "backend": ("given", "orderly", "hostile"),
     "pushing": ("fate", "strangers"),
     "upkeep": ("strangers",),
     "connection": ("middlemen",),
@@ -155,6 +156,10 @@ NEAREST = {
     "standby": ("postgres_leading",),
     "announcer": ("postgres_store", "postgres_leading", "postgres_schema"),
     "leading": ("local",),
+    "run": ("binds",),
+    "sockets": ("binds", "local"),
+    "errors": ("failing_for_good",),
+    "bulk": ("large_reader", "gone", "bulk"),
     "terms": ("postgres_store", "postgres_leading", "postgres_lost_tail", "postgres_inspect", "postgres_schema"),
     "cluster": ("postgres_inspect", "cluster", "cluster_findings"),
     "statistics": ("cluster_findings", "statistics"),

@@ -5,7 +5,8 @@ server's, ``ConnectionLost`` nobody's, ``JobFailed`` the job's. The server itsel
 a refusal, for good or for now, has changed nothing, but for ``NOT_COMMITTED``, whose change waits for the disk. A broken invariant of its own is ``InvariantBroken``.
 """
 
-from typing import NamedTuple
+from copyreg import __newobj__  # type: ignore[attr-defined]
+from typing import Any, NamedTuple
 
 
 class Fault(NamedTuple):
@@ -29,6 +30,10 @@ class Fault(NamedTuple):
 
 class BunqueueError(Exception):
     """Anything that a client of a server raises about what was asked."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A pool of processes makes it of this again, without `__init__`, whose arguments are others.
+        return __newobj__, (type(self), *self.args), self.__dict__
 
 
 class Refused(BunqueueError):

@@ -1,9 +1,10 @@
 """What a handler says of its job beyond that it has failed: never again, or when."""
 
 import asyncio
+import copy
 import math
 import pickle
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from datetime import timedelta
 from typing import Any
 
@@ -16,6 +17,8 @@ import bunqueue_trio
 from bunqueue_trio.client import Again, Backoff, GiveUp, Job
 from bunqueue_trio.client.endings import AFTER_MAX_S, ending_of
 from bunqueue_trio.commands import Dlq
+from bunqueue_trio.errors import BunqueueError, ConnectionLost, JobFailed, JobRemoved, Refused, ServerUnavailable
+from bunqueue_trio.sync import SyncClient
 from bunqueue_trio.testing import Bunqueue
 
 Lines = list[MutableMapping[str, Any]]
@@ -222,6 +225,38 @@ def test_again_survives_a_process_pool_and_takes_times_as_they_come():
     for wrong in (math.nan, math.inf, AFTER_MAX_S + 1, "Wed, 21 Oct 2015 07:28:00 GMT"):
         with pytest.raises(ValueError, match="after must "):
             Again(wrong)
+
+
+def raised_kinds() -> list[type[BunqueueError]]:
+    kinds: list[type[BunqueueError]] = [BunqueueError]
+    for kind in kinds:
+        kinds += [each for each in kind.__subclasses__() if each.__module__ == kind.__module__]
+    return kinds
+
+
+RAISED: list[BunqueueError] = [
+    Refused(409, "no", "taken", retry_after=3),
+    ServerUnavailable("later", 2.5, code="standby"),
+    ConnectionLost("sent"),
+    JobFailed("j1", "it broke"),
+    JobRemoved("j2", "gone"),
+    BunqueueError("any"),
+]
+
+
+@pytest.mark.parametrize("error", RAISED, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("again", [lambda error: pickle.loads(pickle.dumps(error)), copy.copy], ids=["pickle", "copy"])
+def test_what_a_client_raises_survives_a_process_pool(error: BunqueueError, again: Callable[[Any], Any]):
+    """Where it did not, the pool would wait for ever for what it cannot read."""
+    error.add_note("job_id='j3'")
+    found = again(error)
+    assert (type(found), str(found), found.args, vars(found)) == (type(error), str(error), error.args, vars(error))
+    assert {type(one) for one in RAISED} == set(raised_kinds())
+
+
+def test_a_name_that_is_none_is_refused_by_its_name():
+    with SyncClient("http://localhost:1") as client, pytest.raises(Refused, match=r"queue is required"):
+        client.push(None, 1)  # type: ignore[arg-type]
 
 
 def test_a_whole_program_has_them_at_hand():

@@ -300,6 +300,21 @@ def test_a_command_without_a_loop_ends_with_its_time(begun: str):
             client.ping()
 
 
+@pytest.mark.parametrize("begun", BEGUN)
+def test_a_wait_without_a_loop_ends_with_its_own_time(begun: str):
+    """Not with that of the client, which is for one command."""
+    late = pytest.raises(TimeoutError, match=r"job x is not known to be done after 0.1 s")
+    with Mute(BEGUN[begun]) as mute, SyncClient(mute.url, timeout=600) as client, late:
+        client.wait("x", timeout=0.1)
+
+
+@pytest.mark.parametrize("begun", DRIPPING)
+def test_a_wait_without_a_loop_ends_with_its_own_time_however_the_answer_drips(begun: str):
+    late = pytest.raises(TimeoutError, match=r"job x is not known to be done after 0.1 s")
+    with Dripping(DRIPPING[begun]) as dripping, SyncClient(dripping.url, timeout=600) as client, late:
+        client.wait("x", timeout=0.1)
+
+
 def test_a_command_without_a_loop_says_how_long_it_has_waited():
     with Mute(b"") as mute, SyncClient(mute.url, timeout=0.2) as client:
         with pytest.raises(ConnectionLost, match=r"GET /ping was sent, and not answered within 0.2 s"):

@@ -1,6 +1,8 @@
 """Copies of a store: whole, of one moment, and never in the way of what is there."""
 
+import errno
 import threading
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -11,7 +13,10 @@ from msgspec import Raw
 from bunqueue_trio.errors import StartupError, StoreError
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.storage.sqlite import inspect
+from bunqueue_trio.storage.sqlite.copying import made
 from bunqueue_trio.storage.sqlite.inspect import copy, examine
+from bunqueue_trio.storage.sqlite.restore import restore
+from bunqueue_trio.storage.sqlite.shrink import shrink
 from tests.operations.processes import bunqueue, serving
 from tests.operations.stores import Writer, ignore, spoil
 
@@ -107,6 +112,33 @@ def test_a_failed_copy_leaves_what_was_there_and_nothing_else(
     monkeypatch.setattr(inspect, "sync_directory", refuse)
     with pytest.raises(StoreError, match=r"copy\.db: cannot be written: Operation not permitted"):
         copy(file, target, ignore, overwrite=True)
+
+
+def begin_file(_: Path, path: Path) -> None:
+    with made(path):
+        pass
+
+
+WRITES: dict[str, Callable[[Path, Path], object]] = {
+    "backup": lambda file, other: copy(file, other, ignore, overwrite=False),
+    "restore": lambda file, other: restore(file, other, ignore, overwrite=False),
+    "shrink": lambda file, _: shrink(file, ignore),
+    "copy": begin_file,
+}
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+def test_a_file_system_that_lets_nothing_be_removed_is_one_clear_error(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path, Path], object]
+):
+    """As one that is read-only: what has gone wrong first is what is said."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(StoreError, match=r"\.db: cannot be (written|restored|shrunk): Read-only file system"):
+        write(file, tmp_path / "new.db")
 
 
 def test_a_copy_that_the_disk_has_spoiled_does_not_get_its_name(file: Path, tmp_path: Path):

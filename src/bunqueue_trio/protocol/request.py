@@ -7,6 +7,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 from msgspec import Raw
 
+from bunqueue_trio.errors import INVALID_FIELD
 from bunqueue_trio.protocol.catalog import SPECS
 from bunqueue_trio.protocol.commands import Command
 from bunqueue_trio.protocol.commands.spec import Path
@@ -70,8 +71,18 @@ def path_of(kind: type[Command]) -> Path | None:
 
 
 def target_of(path: str, fields: dict[str, Any]) -> str:
-    """Return the path with its ``:names`` filled in; these are taken out of ``fields``."""
-    return "/".join(segment_of(_plain(fields.pop(part[1:]))) if part[:1] == ":" else part for part in path.split("/"))
+    """Return the path with its ``:names`` filled in; these are taken out of ``fields``.
+
+    Raises:
+        Refused: one of them is missing.
+    """
+
+    def taken(name: str) -> str:
+        if name not in fields:
+            raise INVALID_FIELD.refuse(name, "is required")
+        return segment_of(_plain(fields.pop(name)))
+
+    return "/".join(taken(part[1:]) if part[:1] == ":" else part for part in path.split("/"))
 
 
 def segment_of(name: str) -> str:

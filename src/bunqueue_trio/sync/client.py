@@ -40,7 +40,7 @@ from bunqueue_trio.protocol.routes import path_of_page
 from bunqueue_trio.protocol.standin import STAND_INS
 from bunqueue_trio.protocol.surrogates import read
 from bunqueue_trio.protocol.times import Time, seconds_of, to_ms
-from bunqueue_trio.sync.answers import reply_of, untrusted_of
+from bunqueue_trio.sync.answers import foreign, raise_end, reply_of, untrusted_of
 from bunqueue_trio.sync.events import SILENCE_S, SyncEventStream, wanted
 from bunqueue_trio.sync.jobs import SyncJob
 from bunqueue_trio.sync.limits import Limit, LimitedTransport
@@ -49,10 +49,8 @@ DEFAULT_URL = "http://localhost:6790"
 TIMEOUT_S = 30.0
 # Between two looks at a job that is waited for.
 LOOK_MIN_S, LOOK_MAX_S = 0.02, 0.5
-# Of a proxy: the server may have had the request, and its answer got lost.
-_PASSED_ON = frozenset({500, 502, 504})
-# Whoever says so did not pass it on.
-_PASSING = frozenset({408, 425, 429, 503})
+# For the last look, at a time-out.
+LOOK_S = 0.5
 _ENDS = frozenset({"completed", "failed", "removed", "retried"})
 
 if TYPE_CHECKING:
@@ -259,9 +257,19 @@ class SyncClient:
             ConnectionLost: it ended and left no record, nor is its last event kept: how is not known. Or an answer was lost.
             Refused: 404, there is no such job.
             ServerUnavailable: not now.
-            TimeoutError: it is not done after ``timeout`` seconds.
+            TimeoutError: it is not done after ``timeout`` seconds, or no server has said so half a second later.
         """
         timeout = timeout if isinstance(timeout, int | float) else seconds_of("timeout", timeout, zero=True)
+        ends = time.monotonic() + timeout + LOOK_S
+        try:
+            with self._limit.within(timeout + LOOK_S):
+                return self._wait(job_id, timeout)
+        except (ConnectionLost, ServerUnavailable) as error:
+            if time.monotonic() < ends:
+                raise
+            raise TimeoutError(f"job {job_id} is not known to be done after {timeout:g} s: {error}") from None
+
+    def _wait(self, job_id: str, timeout: float) -> Any:
         stand_in = STAND_INS.current
         now = time.monotonic if stand_in is None else stand_in.now
         timeout = timeout if stand_in is None else min(timeout, stand_in.wait_max_s)
@@ -275,7 +283,8 @@ class SyncClient:
             except Refused as refused:
                 if refused.code != JOB_NOT_FOUND.code or seen is None:
                     raise
-                return self._end_without_record(job_id, seen, before)
+                self._end_without_record(job_id, seen, before)
+                return None
             if state.state == "failed":
                 raise (JobFailed if state.cancelled is None else JobRemoved)(job_id, state.error or "failed")
             if state.state == "completed":
@@ -342,7 +351,7 @@ class SyncClient:
         with self._limit.within(self._timeout), stream as now:
             return now.after
 
-    def _end_without_record(self, job_id: str, seen: StateReply, after: int) -> Any:
+    def _end_without_record(self, job_id: str, seen: StateReply, after: int) -> None:
         """Tell the end of a job that is not kept, by its last event."""
         newest, last = self._newest_event(), None
         past = SyncEventStream(lambda headers: self._stream(None, headers), wanted(()), self._timeout, after)
@@ -353,13 +362,7 @@ class SyncClient:
                     last = None
                 if message.event is not None and message.event.job_id == job_id and message.event.event_type in _ENDS:
                     last = message.event
-        if last is not None and last.event_type == "completed":
-            return None
-        if last is not None and last.event_type == "failed":
-            raise JobFailed(job_id, str(last.error))
-        if last is not None and last.event_type == "removed":
-            raise JobRemoved(job_id, "cancelled" if seen.ttl is None else "cancelled, or its time to live was over")
-        raise ConnectionLost(f"job {job_id} ended, and no record of it is kept: how is not known")
+        raise_end(job_id, seen, last)
 
     def _ask(self, kind: type[c.Command], **fields: Any) -> dict[str, Any]:
         """Send a command whose fields have their names and units in JSON; None is left out."""
@@ -403,7 +406,7 @@ class SyncClient:
                 with self._telling("GET", path, timeout.read), self._limit.within(self._timeout):
                     response.read()
                 self._read("GET", path, response)
-                raise self._foreign("GET", path, response.status_code)
+                raise foreign(self._http.base_url, "GET", path, response.status_code)
             yield response
         finally:
             response.close()
@@ -431,18 +434,9 @@ class SyncClient:
         if response.status_code == 200 and reply is not None and reply.get("ok") is True:
             return reply
         if reply is None or not isinstance(reply.get("error"), str):
-            raise self._foreign(method, path, response.status_code)
+            raise foreign(self._http.base_url, method, path, response.status_code)
         after = response.headers.get("retry-after", "")
         raise error_of(
             reply["error"], reply.get("code"), status=response.status_code,
             retry_after=float(after) if after.isdigit() else None,
         )  # fmt: skip
-
-    def _foreign(self, method: str, path: str, status: int) -> Exception:
-        """Return the error for an answer that is not this server's: a proxy's, or that of some other program at this address."""
-        what = f"{self._http.base_url}: answered {status}, not as a bunqueue server does"
-        if status in _PASSED_ON:
-            return ConnectionLost(f"{method} {path} was sent, and may have been done: {what}")
-        if status >= 500 or status in _PASSING:
-            return ServerUnavailable(what)
-        return Refused(max(status, 400), f"{what}: is no bunqueue server")

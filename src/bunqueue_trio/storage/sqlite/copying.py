@@ -16,7 +16,7 @@ from bunqueue_trio.config import MIB
 from bunqueue_trio.errors import StoreError
 from bunqueue_trio.storage.copying import TABLES, Table
 from bunqueue_trio.storage.rows import Row
-from bunqueue_trio.storage.sqlite.inspect import beside, snapshot
+from bunqueue_trio.storage.sqlite.inspect import beside, drop_unfinished, snapshot
 from bunqueue_trio.storage.sqlite.opening import (
     APPLICATION_ID,
     UNFINISHED_ID,
@@ -178,8 +178,7 @@ def made(path: Path) -> Iterator[FileTarget]:
         except OSError as error:
             raise StoreError(f"{path}: cannot be written: {error.strerror}") from None
         finally:
-            for left in (*beside(unfinished), unfinished):
-                left.unlink(missing_ok=True)
+            drop_unfinished(unfinished)
 
 
 @contextmanager

@@ -197,8 +197,7 @@ def copy(path: Path, target: Path, on_progress: Callable[[int, int], None], *, o
         except OSError as error:
             raise StoreError(f"{target}: cannot be written: {error.strerror}") from None
         finally:
-            for leftover in (unfinished, *beside(unfinished)):
-                leftover.unlink(missing_ok=True)
+            drop_unfinished(unfinished)
         return target.stat().st_size
 
 
@@ -261,6 +260,13 @@ def _finish(target: Path, mode: int) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def drop_unfinished(path: Path) -> None:
+    """Remove what a copy has left that did not get its name, where that is possible: what has gone wrong before is what is said."""
+    for left in (*beside(path), path):
+        with suppress(OSError):
+            left.unlink()
 
 
 def beside(path: Path) -> list[Path]:

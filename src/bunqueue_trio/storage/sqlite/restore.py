@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bunqueue_trio.errors import StoreError
-from bunqueue_trio.storage.sqlite.inspect import beside, copy
+from bunqueue_trio.storage.sqlite.inspect import beside, copy, drop_unfinished
 from bunqueue_trio.storage.sqlite.opening import lock, real, sync_directory
 
 
@@ -46,7 +46,7 @@ def restore(backup: Path, path: Path, on_progress: Callable[[int, int], None], *
         except OSError as error:
             raise StoreError(f"{path}: cannot be restored: {error.strerror}") from None
         finally:
-            written.unlink(missing_ok=True)
+            drop_unfinished(written)
         return size
     finally:
         held.release()

@@ -12,7 +12,7 @@ import apsw
 
 from bunqueue_trio.config import MIB
 from bunqueue_trio.errors import StoreError
-from bunqueue_trio.storage.sqlite.inspect import beside
+from bunqueue_trio.storage.sqlite.inspect import beside, drop_unfinished
 from bunqueue_trio.storage.sqlite.opening import closing, lock, make_private, real, refuse_foreign, sync_directory
 
 # Of SQLite's machine between two reports of progress: some ms.
@@ -45,8 +45,7 @@ def shrink(path: Path, on_progress: Callable[[int, int], None]) -> tuple[int, in
         except OSError as error:
             raise StoreError(f"{path}: cannot be shrunk: {error.strerror}") from None
         finally:
-            for leftover in (unfinished, *beside(unfinished)):
-                leftover.unlink(missing_ok=True)
+            drop_unfinished(unfinished)
     finally:
         held.release()
 
