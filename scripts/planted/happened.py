@@ -34,7 +34,7 @@ HAPPENED: list[Mutant] = [
     Mutant("runtime/errands.py", "                is_passing = not isinstance(error, Refused) or error.retry_after is not None\n", "                is_passing = False\n", "an act ends at the first moment of overload"),
     Mutant("runtime/history.py", "MINUTE_MS - self._clock.now() % MINUTE_MS", "MINUTE_MS", "minutes end with those of the start, and not of the clock"),
     Mutant("engine/course.py", "if since < row[0] < until + MINUTE_MS:", "if since < row[0] <= until:", "a window of a minute tells of nothing that happened in it"),
-    Mutant("runtime/hub.py", '            facts.set(BACK, str(self.last_event_id), b"")\n', "            pass\n", "after a start with a wrong clock windows of the past are empty"),
+    Mutant("runtime/hub.py", '            facts.set(BACK, str(self.last_event_id), b"true")\n', "            pass\n", "after a start with a wrong clock windows of the past are empty"),
     Mutant("runtime/hub.py", "            facts.delete(BACK, str(back))\n", "            pass\n", "each start with a wrong clock is noted for ever"),
     Mutant("engine/course.py", "if abs(at - row[0]) < COURSE_APART_MS", "if at - row[0] < COURSE_APART_MS", "what happens after a start with a clock ahead is counted to come"),
     Mutant("runtime/errands.py", "][:-ERRANDS_KEPT]:", "][:0]:", "all acts that have ended are kept"),
