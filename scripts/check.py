@@ -330,7 +330,8 @@ def main() -> int:
     mode = arguments.mode
     if arguments.python is not None:
         return under(arguments.python, mode)
-    bootstrap.reexec("core" if mode == "core" else "dev")
+    # The checkout's own has all packages, whatever is run in it.
+    bootstrap.reexec("core" if bootstrap.VENV.name.endswith("-core") else "dev")
 
     start = time.monotonic()
     shutil.rmtree(BUILD, ignore_errors=True)

@@ -140,7 +140,8 @@ def a_copy(mutant: Mutant | None) -> Iterator[Path]:
 
 def area_of(file: str) -> str:
     """Return the directory, of those that have tests of their own, that ``file`` is in."""
-    return max((area for area in TESTS if file.startswith(f"{area}/")), key=len)
+    # What stands in no directory puts all parts together, for a command.
+    return max((area for area in TESTS if file.startswith(f"{area}/")), key=len, default="cli")
 
 
 def without_postgres(mutants: list[Mutant]) -> list[Mutant]:

@@ -421,7 +421,7 @@ ENGINE = [
     Mutant("engine/find.py", "            queue = place = None\n", "", "the next state begins where the last ended"),
     Mutant("engine/find.py", "            place = place_of(job)\n", "", "a page goes on at its first job"),
     Mutant("engine/find.py", "            # It is the first of the next page.\n            self._scanned -= 1", "            pass", "the first of the next page is counted twice"),
-    Mutant("engine/find.py", "            if self._cost >= LOOKS or self._bytes >= REPLAY_BYTES:\n                return self._ended(state, name, place, is_full=False)\n            if self._is_wanted", "            if self._is_wanted", "unfinished jobs are looked at without bound"),
+    Mutant("engine/find.py", "            if self._cost >= LOOKS or self._bytes >= REPLAY_BYTES:\n                return self._ended(state, name, place, is_full=False)\n            if self._is_alone", "            if self._is_alone", "unfinished jobs are looked at without bound"),
     Mutant("engine/find.py", "                if self._cost >= LOOKS:\n                    return", "                if False:\n                    return", "queues are looked at without bound"),
     Mutant("engine/find.py", "now - _begun(job) >= older", "now - _begun(job) > older", "a job of just that age is too young"),
     Mutant("engine/find.py", "now - _begun(job) <= newer", "now - _begun(job) < newer", "a job of just that age is too old"),

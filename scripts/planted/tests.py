@@ -133,6 +133,7 @@ NEAREST = {
     "tokens": ("spelling",),
     "engine": ("engine", "leases", "series"),
     "dependents": ("dependencies", "engine"),
+    "held": ("held",),
     "opening": ("opening", "opening_twice", "held"),
     "copying": ("copying", "copying_databases"),
     "findings": ("findings",),

@@ -339,3 +339,22 @@ def test_to_look_through_long_errors_ends_a_page_early(bench: Bench, wanted: dic
     found = bench.do(c.FindJobs(queue="q", **wanted))
     assert 0 < found.scanned <= most
     assert not found.complete
+
+
+@pytest.mark.parametrize(("has_ended", "pages"), [(False, [[0, 1], [2, 3], [4, 5]]), (True, [[5, 4, 3], [2, 1, 0]])])
+def test_a_payload_of_megabytes_is_looked_through_in_a_step_of_its_own(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, has_ended: bool, pages: list[list[int]]
+):
+    """With little before it, and nothing that is as large."""
+    monkeypatch.setattr(find, "_LARGE_BYTES", 90_000)
+    sizes = (60_000, 60_000, 100_000, 10, 100_000, 10)
+    made = [(done if has_ended else Bench.push)(bench, data=Raw(b'"%s."' % (b"x" * size))) for size in sizes]
+    bench.commit()
+    found, after = list[list[int]](), None
+    while not found or after is not None:
+        page = ask(bench, text="xx.", after=after)
+        found.append([made.index(job.id) for job in page.jobs])
+        after = page.next
+    assert found == pages
+    monkeypatch.setattr(find, "_BEGUN", 0)
+    assert len(ask(bench).jobs) == len(sizes), "where nothing is looked through it does not matter"

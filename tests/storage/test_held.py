@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -60,15 +61,19 @@ def test_a_look_finds_that_a_file_is_gone_and_nothing_is_written_then(
     store: SqliteStore, ledger: Ledger, path: Path, ending: str, what: Callable[[Path], None], look: str
 ):
     ledger.write([make_job(1)])
-    log = Path(f"{path}-wal").stat().st_size
+    log, inode = Path(f"{path}-wal").stat().st_size, path.stat().st_ino
     what(Path(f"{path}{ending}"))
     with pytest.raises(StoreGone, match=f"queue.db{ending}: is not the file any more"):
         LOOKS[look](store)
     with pytest.raises(StoreGone):
         ledger.write([make_job(2)])
     if not ending:
-        assert Path(f"{path}-wal").stat().st_size == log
-        assert path.exists() is (what in (replaced, exchanged))
+        is_there = what in (replaced, exchanged)
+        assert path.exists() is is_there
+        # Beside another file it would be played into that.
+        kept = Path(f"{path}-wal.{inode}") if is_there else Path(f"{path}-wal")
+        assert kept.stat().st_size == log
+        assert Path(f"{path}-wal").exists() is not is_there
 
 
 def test_what_is_put_back_is_written_to_again(store: SqliteStore, ledger: Ledger, path: Path):
@@ -84,6 +89,26 @@ def test_what_is_put_back_is_written_to_again(store: SqliteStore, ledger: Ledger
 
 
 @pytest.mark.parametrize("seen", [True, False])
+@pytest.mark.parametrize("what", [moved, deleted])
+@pytest.mark.parametrize("ending", ["-wal", "-shm"])
+def test_a_stop_without_the_log_saves_all_of_it(
+    store: SqliteStore, ledger: Ledger, path: Path, ending: str, what: Callable[[Path], None], *, seen: bool
+):
+    """It is still open."""
+    ledger.write([make_job(1)])
+    store.checkpoint(restart=True)
+    ledger.write([make_job(2)])
+    what(Path(f"{path}{ending}"))
+    if seen:
+        with pytest.raises(StoreGone, match="or the server is stopped, which saves all"):
+            store.space()
+    store.close()
+    again = SqliteStore(path)
+    assert sorted(loaded(again)) == ["job-1", "job-2"]
+    again.close()
+
+
+@pytest.mark.parametrize("seen", [True, False])
 def test_a_store_that_ends_without_its_file_leaves_the_log(
     store: SqliteStore, ledger: Ledger, path: Path, *, seen: bool
 ):
@@ -91,7 +116,6 @@ def test_a_store_that_ends_without_its_file_leaves_the_log(
     store.checkpoint(restart=True)
     ledger.write([make_job(2)])
     away = path.rename(f"{path}.moved")
-    path.touch()
     if seen:
         with pytest.raises(StoreGone):
             store.space()
@@ -110,3 +134,37 @@ def test_a_store_that_ends_without_its_file_leaves_the_log(
     Path(f"{path}-wal").unlink(missing_ok=True)
     path.unlink()
     SqliteStore(path).close()
+
+
+@pytest.mark.parametrize("end", ["close", "put back", "kill"])
+def test_the_log_of_a_file_that_was_replaced_gets_into_no_other(
+    store: SqliteStore, ledger: Ledger, path: Path, end: str
+):
+    ledger.write([make_job(1)])
+    store.checkpoint(restart=True)
+    other = SqliteStore(path.with_name("other.db"))
+    Ledger(other).write([make_job(7)])
+    other.close()
+    ledger.write([make_job(2)])
+    away = path.rename(f"{path}.moved")
+    other.path.rename(path)
+    with pytest.raises(StoreGone, match=rf"its log is {path}-wal\.\d+$"):
+        store.space()
+    if end == "close":
+        store.close()
+    if end == "put back":
+        away.replace(path)
+        store.space()
+        ledger.write([make_job(3)])
+        store.close()
+    with killed(store) if end == "kill" else nullcontext():
+        again = SqliteStore(path)
+        assert sorted(loaded(again)) == (["job-1", "job-2", "job-3"] if end == "put back" else ["job-7"])
+        again.close()
+
+
+@contextmanager
+def killed(store: SqliteStore) -> Iterator[None]:
+    """The locks of a process end with it; what it has open does no harm."""
+    store._lock.release()
+    yield

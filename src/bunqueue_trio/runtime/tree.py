@@ -123,6 +123,6 @@ def _close(store: Store) -> None:
     try:
         store.checkpoint(restart=True)
     except StoreError as error:
-        _log.warning("the log was not emptied; the next start reads it", error=str(error))
+        _log.warning("the log was not emptied", error=str(error))
     finally:
         store.close()

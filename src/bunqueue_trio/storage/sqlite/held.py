@@ -1,10 +1,13 @@
 """Whether the files that a store has open are still those of their names.
 
-Who moves, deletes or replaces one under a running server parts what is committed from now on from what the next start will read; and SQLite deletes
-a log beside which it finds an empty file. So nothing is written, and no log is moved, until they are back.
+Who moves, deletes or replaces the file under a running server parts what is committed from now on from what the next start will read; and SQLite
+deletes a log beside which it finds an empty file, and plays it into any other. So nothing is written, and no log is moved into a file, until the
+right one is back. The log stays where the file has gone, and is put aside where another one has come; without its name it is still open, and a stop
+moves it into the file.
 """
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from bunqueue_trio.errors import StoreError, StoreGone
@@ -19,8 +22,9 @@ class Held:
     def __init__(self, path: Path) -> None:
         self._names = [str(path), f"{path}-wal", f"{path}-shm"]
         self._opened = [_identity(name) for name in self._names]
+        self._aside = f"{path}-wal.{path.stat().st_ino}"
         self.are_gone: bool = False
-        """As of the last look."""
+        """As of the last look: any of them."""
 
     def look(self) -> None:
         """Look whether they are still there.
@@ -28,11 +32,25 @@ class Held:
         Raises:
             StoreGone: one is not.
         """
-        for name, opened in zip(self._names, self._opened, strict=True):
-            if _identity(name) != opened:
-                self.are_gone = True
+        name, log, _ = self._names
+        file, opened = _identity(name), self._opened
+        self.are_gone = True
+        if file != opened[0]:
+            if file is not None and _identity(log) == opened[1]:
+                with suppress(OSError):
+                    os.rename(log, self._aside)  # noqa: PTH104 - as below
+            aside = f"; its log is {self._aside}" if _identity(self._aside) == opened[1] else ""
+            raise StoreGone(
+                f"{name}: is not the file any more that this server has open: it was moved, deleted or replaced; nothing is written until it is back{aside}"
+            )
+        if _identity(self._aside) == opened[1] and _identity(log) is None:
+            with suppress(OSError):
+                os.rename(self._aside, log)  # noqa: PTH104 - as below
+        for beside, known in zip(self._names[1:], opened[1:], strict=True):
+            if _identity(beside) != known:
                 raise StoreGone(
-                    f"{name}: is not the file any more that this server has open: it was moved, deleted or replaced; nothing is written until it is back"
+                    f"{beside}: is not the file any more that this server has open: it was moved, deleted or replaced; nothing is written until it is back, "
+                    "or the server is stopped, which saves all that was answered, and started"
                 )
         self.are_gone = False
 

@@ -430,11 +430,9 @@ class SqliteStore(Audited):
         """Release the file; see :class:`Store`."""
         try:
             if self._held is not None and self._connections:
+                # SQLite moves no log into a file that was moved; but it leaves it where it is.
                 with suppress(StoreGone):
                     self._held.look()
-                if self._held.are_gone:
-                    # Who puts the file back wants it.
-                    self._writer.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             while self._connections:
                 self._connections.pop().close()
         finally:
