@@ -20,6 +20,7 @@ from bunqueue_trio.engine.queue import Queue
 from bunqueue_trio.engine.reruns import RERUN
 from bunqueue_trio.engine.timers import Timers
 from bunqueue_trio.engine.workers import QUIET
+from bunqueue_trio.runtime.hub import BACK, BACKS_KEPT
 from tests.engine.model import Record
 from tests.engine.model_commands import Model
 from tests.engine.model_schedules import Schedule
@@ -260,9 +261,10 @@ def check_empty(engine: Engine) -> None:
     """Nothing is kept of jobs that are gone and committed."""
     assert engine.jobs == {}
     assert (dict(engine.gates), engine.gates.due, engine.gates._ends) == ({}, None, [])
-    # What went on is shown for a week, whatever is left of it, and how the last reruns fared.
+    # What went on is shown for a week, whatever is left of it, how the last reruns fared, and where a clock went back.
     bounds = {
         RERUN: RERUNS_KEPT,
+        BACK: BACKS_KEPT,
         MINUTE: FIGURES_ROWS_MAX,
         HOUR: FIGURES_HOURS,
         COURSE: FIGURES_HOURS,

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from bunqueue_trio.engine.trails import ACTIONS, ATTEMPTS, LOG
+from bunqueue_trio.storage.readable import unreadable_facts
 from tests.engine.model import Record, Snapshot
 from tests.engine.model_past import is_hidden
 from tests.sim.sim_disk import Platter
@@ -12,6 +13,8 @@ from tests.sim.sim_disk import Platter
 
 def differences(platter: Platter, committed: Snapshot) -> Iterator[str]:
     """Say each thing that is not on the disk as it was committed."""
+    for fact in unreadable_facts((kind, key, value) for (kind, key), value in platter.facts().items()):
+        yield f"no server could read the fact {fact}"
     yield from _differing("fact", dict(_facts(platter)), dict(_expected_facts(committed)))
     records = [job for job in (*committed.jobs, *committed.ended) if not is_hidden(job)]
     expected = {(job.id, kind): lines for job in records for kind, lines in _lines(job) if lines}
