@@ -58,7 +58,7 @@ OTHERS = [
     Mutant("api/bulk.py", "self._in_line(len(message), math.inf, is_gone)", "self._in_line(len(message), TURN_S, is_gone)", "a message of a WebSocket is refused, and nobody knows which"),
     Mutant("api/bulk.py", "                async with self._turn:\n", "                async with trio.Lock():\n", "large commands of three sizes are read in one round"),
     Mutant("api/bulk.py", "if has_waited and is_gone", "if is_gone", "who says no more while nobody is before it is refused"),
-    Mutant("transports/express.py", "self.address, self._wire.has_ended\n", "self.address\n", "a large command is read whose client is gone"),
+    Mutant("transports/express.py", "self.address, self._wire.is_broken\n", "self.address\n", "a large command is read whose client is gone"),
     Mutant("api/session.py", "read_message(message, self.is_gone, ", "read_message(message, None, ", "a large message is read whose peer is gone"),
     Mutant("protocol/parts.py", "            small[field.encode_name] = _short(shape, raw)\n", "            small[field.encode_name] = raw\n", "a name of megabytes is read whole"),
     Mutant("api/gateway.py", "            command, size = body\n", "            command, size = body.command, 0\n", "a large command costs the journal nothing", open=True),

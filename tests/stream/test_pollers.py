@@ -52,6 +52,7 @@ async def test_a_poller_tells_of_who_is_watched_and_can_be_read(kind: type[Real]
     side.put(b"ab")
     with trio.fail_after(60):
         await poller.wait()
+        await poller.wait_for(number)
     assert poller.ready(9) == poller.ready(9) == [number]
     assert (poller.readv(number, [buffer]), bytes(buffer[:2])) == (2, b"ab")
     assert poller.write(number, b"x") == 1

@@ -69,6 +69,19 @@ async def test_the_page_shows_how_far_it_is_until_all_are_done(site: Site, bunqu
     assert actions.said("3,000")
 
 
+@pytest.mark.parametrize("action", ["cancel-found", "discard-found", "move-found"])
+async def test_what_is_pushed_meanwhile_is_none_of_its_business(site: Site, bunqueue: Bunqueue, action: str) -> None:
+    await many(bunqueue)
+    await bunqueue.server.core.execute(c.PullBatch(queue="q", count=5))
+    where = (await begin(site, action, queue="q", to="other", reason="")).headers["location"]
+    for _ in range(300):
+        await bunqueue.server.core.execute(c.Push(queue="q", data=Raw(b"1")))
+        await trio.sleep(0.01)
+    await trio.sleep(10)
+    assert (await site.get(where)).said("2,995 jobs")
+    assert len(bunqueue.server.engine.queues["q"].ready) == 300
+
+
 async def test_it_is_stopped_where_it_is(site: Site, bunqueue: Bunqueue) -> None:
     await many(bunqueue)
     where = (await begin(site)).headers["location"]
@@ -82,7 +95,8 @@ async def test_it_is_stopped_where_it_is(site: Site, bunqueue: Bunqueue) -> None
 
 
 FULL = Refused(503, "Server is overloaded", "overloaded", retry_after=1)
-DOWN = StoreError("no disk")
+DOWN = Refused(503, "Storage unavailable", "storage-down", retry_after=2)
+UNKNOWN = Refused(503, "This change is not committed, and may still be", "not-committed", retry_after=2)
 
 
 @pytest.mark.parametrize("refusal", [FULL, DOWN])
@@ -110,9 +124,11 @@ async def test_what_passes_is_waited_for_but_not_for_ever(
     assert not page.said("It waits")
 
 
-@pytest.mark.parametrize("refusal", [FULL, Refused(403, "This may not be", "forbidden")])
+@pytest.mark.parametrize(
+    "refusal", [FULL, Refused(403, "This may not be", "forbidden"), UNKNOWN, StoreError("no disk")]
+)
 async def test_what_is_stopped_or_refused_for_good_waits_no_longer(
-    site: Site, bunqueue: Bunqueue, monkeypatch: pytest.MonkeyPatch, refusal: Refused
+    site: Site, bunqueue: Bunqueue, monkeypatch: pytest.MonkeyPatch, refusal: Exception
 ) -> None:
     await many(bunqueue)
     where = (await begin(site)).headers["location"]
@@ -126,7 +142,7 @@ async def test_what_is_stopped_or_refused_for_good_waits_no_longer(
         page = await site.get(where)
         await site.post(where, {"csrf": page.csrf})
         await trio.sleep(2)
-    why = "somebody stopped it" if refusal is FULL else "This may not be"
+    why = "somebody stopped it" if refusal is FULL else str(refusal)
     assert (await site.get(where)).said(f"It has ended before its end: {why}.")
 
 

@@ -57,6 +57,10 @@ class Page(NamedTuple):
     after: str | None
 
 
+# Groups that are looked up at once where those are passed over that jobs are tried again after, too.
+_PASSED = 2000
+
+
 def groups_page(engine: Engine, queue: str | None, after: str | None, limit: int, *, retrying: bool = False) -> Page:
     """Return groups of the dead letters of a queue, of None all, largest first; as of the last commit.
 
@@ -76,7 +80,8 @@ def groups_page(engine: Engine, queue: str | None, after: str | None, limit: int
     # One more, for whether there is one. To sort all of very many groups would take long.
     both = ((-n - dead.size(queue, key), key) for key, n in tried.items())
     again = nsmallest(limit + 1, (rank for rank in both if rank > place))
-    only_dead = (rank for rank in dead.ranks(queue, place, limit + 1) if rank[1] not in tried)
+    some = limit + 1 + min(len(tried), _PASSED)
+    only_dead = (rank for rank in dead.ranks(queue, place, some) if rank[1] not in tried)
     order = list(islice(merge(only_dead, again), limit + 1))
     told: list[ErrorGroup] = []
     looks = 0

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from heapq import nsmallest
 from typing import Any
 
 Rank = tuple[int, str]
@@ -61,7 +62,8 @@ class Ranking:
             shelf, last = self._shelves[size], place[1] if -size == place[0] else ""
             for begin in sorted(shelf):
                 if begin >= last[:_PREFIX]:
-                    found += [(-size, key) for key in sorted(shelf[begin]) if key > last]
+                    # Who likes makes texts of one beginning: of very many only the first are sorted.
+                    found += [(-size, key) for key in nsmallest(some, (key for key in shelf[begin] if key > last))]
                     if len(found) >= some:
                         return found[:some]
         return found

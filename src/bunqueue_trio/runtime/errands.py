@@ -10,7 +10,7 @@ import trio
 from msgspec import Struct, field
 
 from bunqueue_trio.config import ERRANDS_KEPT, ERRANDS_MAX
-from bunqueue_trio.errors import OVERLOADED, Fault, Refused, StoreError
+from bunqueue_trio.errors import NOT_COMMITTED, OVERLOADED, Fault, Refused, StoreError
 from bunqueue_trio.runtime.clock import Clock
 
 TOO_MANY_ACTS = Fault(503, "{} large acts are under way: wait until one has ended, or stop one", OVERLOADED.code)
@@ -110,6 +110,8 @@ class Errands:
     async def _patiently(self, errand: Errand, step: Does) -> Step:
         """Do a step, again and again while it is refused for now; not for ever, and not when somebody stops it.
 
+        One that is done and not committed is not done again: it may be committed yet, and nobody would have counted it.
+
         Raises:
             Refused: it is refused for good, or for too long.
             StoreError: the same of the disk.
@@ -119,7 +121,9 @@ class Errands:
             try:
                 told = await step()
             except (Refused, StoreError) as error:
-                is_passing = not isinstance(error, Refused) or error.retry_after is not None
+                is_passing = (
+                    isinstance(error, Refused) and error.retry_after is not None and error.code != NOT_COMMITTED.code
+                )
                 if not is_passing or trio.current_time() >= deadline:
                     raise
                 errand.trouble = str(error)

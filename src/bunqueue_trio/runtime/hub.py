@@ -257,7 +257,7 @@ class Hub:
     def begin(self, facts: Facts, now: int) -> None:
         """Take up where the times of events go back, and note whether they do so with this start."""
         if now < self._store.last_event_at():
-            facts.set(BACK, str(self.last_event_id), b"")
+            facts.set(BACK, str(self.last_event_id), b"true")
         backs = sorted(map(int, facts.of(BACK)))
         for back in backs[:-BACKS_KEPT]:
             facts.delete(BACK, str(back))

@@ -21,7 +21,7 @@ from typing import Protocol
 import structlog
 import trio
 
-from bunqueue_trio.errors import StartupError, StoreError, StoreGone
+from bunqueue_trio.errors import StartupError, StoreError
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.runtime.supervisor import breaks_invariant, is_taken_over, supervise
 from bunqueue_trio.storage.store import Store
@@ -123,7 +123,6 @@ def _close(store: Store) -> None:
     try:
         store.checkpoint(restart=True)
     except StoreError as error:
-        is_there = not isinstance(error, StoreGone)
-        _log.warning(f"the log was not emptied{'; the next start reads it' if is_there else ''}", error=str(error))
+        _log.warning("the log was not emptied", error=str(error))
     finally:
         store.close()

@@ -214,7 +214,7 @@ class ExpressConnection:
         waiting = partial(self._wait, call if keep and body is not None else None)
         try:
             response = await self._shared.gateway.respond(
-                call, read_body if body is None else body, waiting, self.address, self._wire.has_ended
+                call, read_body if body is None else body, waiting, self.address, self._wire.is_broken
             )
         except _Handed as handed:
             return await self._send_last(handed)

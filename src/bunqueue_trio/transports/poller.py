@@ -5,7 +5,7 @@ A test gives it sockets that are none (``tests/sim/wire.py``).
 
 import os
 import select
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 import trio
@@ -18,6 +18,8 @@ class Poller(Protocol):
     """As ``os.readv``: ``BlockingIOError`` when there is nothing, 0 at the end."""
     write: Callable[[int, bytes], int]
     """As ``os.write``: ``BlockingIOError`` when the client takes nothing now."""
+    wait_for: Callable[[int], Awaitable[None]]
+    """As ``trio.lowlevel.wait_readable``, of one that need not be watched."""
 
     def descriptor_of(self, stream: trio.abc.Stream) -> int:
         """Return the descriptor behind ``stream``; -1 where its bytes are not the stream's, or it is closed."""
@@ -43,10 +45,6 @@ class Poller(Protocol):
         """Wait until there is one, and let others run in any case."""
         ...
 
-    async def wait_for(self, descriptor: int) -> None:
-        """Wait until this one has something to read, watched or not, and let others run in any case; raise ``trio.ClosedResourceError`` when it is closed."""
-        ...
-
     def close(self) -> None:
         """Close the poller: no descriptor is watched any more."""
         ...
@@ -59,6 +57,7 @@ class Epoll:
         self._epoll = select.epoll()
         self.readv: Callable[[int, Sequence[memoryview]], int] = os.readv
         self.write: Callable[[int, bytes], int] = os.write
+        self.wait_for: Callable[[int], Awaitable[None]] = trio.lowlevel.wait_readable
 
     def descriptor_of(self, stream: trio.abc.Stream) -> int:
         """Return the descriptor of a socket without TLS; see :class:`Poller`."""
@@ -87,10 +86,6 @@ class Epoll:
     async def wait(self) -> None:
         """Wait until there is one; see :class:`Poller`."""
         await trio.lowlevel.wait_readable(self._epoll.fileno())
-
-    async def wait_for(self, descriptor: int) -> None:
-        """Wait for this one; see :class:`Poller`."""
-        await trio.lowlevel.wait_readable(descriptor)
 
     def close(self) -> None:
         """Look at none any more; see :class:`Poller`."""

@@ -115,6 +115,10 @@ class Wire:
         """Return whether the other side has said that it sends no more, read or not; False where nobody can tell."""
         return self._found() & ~select.POLLIN != 0
 
+    def is_broken(self) -> bool:
+        """Return whether the connection is broken, so that no answer arrives; False where nobody can tell."""
+        return self._found() & (select.POLLHUP | select.POLLERR) != 0
+
     def is_readable(self) -> bool:
         """Return whether there is something to read, an end at least; False where nobody can tell."""
         return self._found() != 0

@@ -5,6 +5,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from bunqueue_trio.config import NO_LIMIT
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.pages.words import count, done_to
 from bunqueue_trio.protocol import commands as c
@@ -28,14 +29,16 @@ async def begin_if_large(ask: Ask, command: c.ActOnJobs, title: str, done: str) 
     tried: Any = await core.execute(replace(command, dry_run=True), by=by)
     if tried.count <= LARGE and tried.next is None:
         return None
-    rest = replace(command, limit=STEP)
+    # What is pushed meanwhile stands behind what was there, and nobody has agreed to it. Where there were too many to count there is no end to that.
+    rest, left = command, tried.count + sum(tried.refused.values()) if tried.next is None else NO_LIMIT
 
     async def step() -> Step:
-        nonlocal rest
-        reply: Any = await core.execute(rest, by=by)
+        nonlocal rest, left
+        reply: Any = await core.execute(replace(rest, limit=min(STEP, left)), by=by)
+        left -= reply.count + sum(reply.refused.values())
         if reply.next is not None:
             rest = replace(rest, after=reply.next)
-        return Step(reply.count, reply.refused, reply.next is None, reply.ending)
+        return Step(reply.count, reply.refused, reply.next is None or left <= 0, reply.ending)
 
     return begin(ask, title, done, tried.count, step, is_more=tried.next is not None)
 

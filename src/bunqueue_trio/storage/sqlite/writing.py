@@ -51,7 +51,8 @@ def write_rows(
     The records that they replace are taken from ``ended`` and ``grouped``.
     """
     write = cursor.executemany
-    for ids in _slices(batch.reused_ids):
+    # All but one of these are empty in most batches.
+    for ids in _slices(batch.reused_ids) if batch.reused_ids else ():
         for queue, state, key in write(_REUSE, ids):
             ended[str(queue), str(state)] -= 1
             if key is not None:
@@ -61,18 +62,17 @@ def write_rows(
         (_INSERT, batch.new), (_UPDATE, batch.changed), (_REWRITE, batch.rewritten), (_END, batch.ended)
     )  # fmt: skip
     for statement, rows in jobs:
-        # Three of the four are empty in most batches.
         for some in _slices(rows) if rows else ():
             write(statement, some)
             yield
-    for finished in _slices(batch.finished):
+    for finished in _slices(batch.finished) if batch.finished else ():
         write(_FINISH, [(fin, *row) for fin, row in enumerate(finished, fin + 1)])
         fin += len(finished)
         yield
-    for facts in _slices(batch.facts):
+    for facts in _slices(batch.facts) if batch.facts else ():
         _write_facts(cursor, facts)
         yield
-    for changes in _slices(batch.trails, _LINES):
+    for changes in _slices(batch.trails, _LINES) if batch.trails else ():
         trails.write(cursor.connection, changes)
         yield
     for last_id, events in event_rows(batch):
