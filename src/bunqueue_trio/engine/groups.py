@@ -25,7 +25,7 @@ from bunqueue_trio.protocol.groups import ErrorGroup, GroupExample, InCommon
 # Records read for a page, about 10 µs each; the group that passes it is the last.
 _LOOKS = 400
 # Of the µs that it takes at most to tell what an error is, which nearly none does.
-_SHAPED = 50
+_SHAPED = 30
 # The newest records of a group in one queue that are read.
 _SAMPLE = 10
 # Queues that are looked into and named of a group, those with most dead letters of it first.
