@@ -154,7 +154,7 @@ async def test_what_a_download_has_made_counts_from_when_it_is_made(bunqueue: Bu
     assert server.buffers.held == 0
 
 
-async def test_so_many_go_on_at_once_and_one_that_ends_makes_room(bunqueue: Bunqueue):
+async def test_fifty_go_on_at_once_and_one_that_ends_makes_room(bunqueue: Bunqueue):
     server = bunqueue.server
     await push(bunqueue, "a", "1")
     feeds = [await job_list(server, "").begun() for _ in range(DOWNLOADS_MAX)]
