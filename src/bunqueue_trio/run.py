@@ -108,7 +108,8 @@ async def _open(
             return await open_store(settings)
         except StartupError:
             if opened is not None:
-                await opened.close()
+                with trio.move_on_after(1, shield=True):
+                    await opened.close()
             raise
     store: Store | None = None
     opening = trio.CancelScope()

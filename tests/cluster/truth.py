@@ -10,8 +10,8 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-from bunqueue_trio.storage.postgres.reads import RS
 from bunqueue_trio.storage.rows import JobRow
+from bunqueue_trio.storage.store import RS
 from tests.cluster.database import Committed, Leader
 from tests.sim.sim_disk import UNTOLD, Platter
 

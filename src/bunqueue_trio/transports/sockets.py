@@ -150,7 +150,8 @@ async def open_listeners(settings: Settings, doors: int = 0) -> Opened:
                     listeners.append(wrapped(tcp, context))
         except (OSError, UnicodeError) as error:
             # UnicodeError: a host name that cannot be one.
-            await opened.close()
+            with trio.move_on_after(1, shield=True):
+                await opened.close()
             reason = getattr(error, "strerror", None) or error
             # The neighbour's link, as like as not: nobody has set that port anywhere.
             is_taken = bind.path is None and getattr(error, "errno", None) == errno.EADDRINUSE

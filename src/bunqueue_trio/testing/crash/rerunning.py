@@ -64,20 +64,20 @@ async def retry(peer: Peer, book: Retried, rng: random.Random) -> None:
         {"id": job_id, "token": token, "error": BEFORE} for job_id, token in zip(book.ids, taken["tokens"], strict=True)
     ]
     book.died = Deed("rerun", "FAILB", None, time.monotonic())
-    await _done(book, book.died, await peer.call("FAILB", failures=failures))
+    _done(book, book.died, await peer.call("FAILB", failures=failures))
     book.begun = Deed("rerun", "RerunDlq", None, time.monotonic())
     how = {"count": FIRST, "rate": RATE, "stopAt": rng.choice((0, 50, 100)), "force": True}
-    await _done(book, book.begun, await peer.call("RerunDlq", filter={"queue": book.queue}, **how))
+    _done(book, book.begun, await peer.call("RerunDlq", filter={"queue": book.queue}, **how))
     while True:
         taken = await peer.call("PULLB", queue=book.queue, count=TAKEN, timeout=POLL_MS, lockTtl=LEASE_MS)
         for job, token in zip(taken["jobs"], taken["tokens"], strict=True):
             command, more = ("FAIL", {"error": AGAIN}) if rng.random() < 0.1 else ("ACK", {})
             deed = Deed("rerun", command, job["id"], time.monotonic())
             book.ends.append(deed)
-            await _done(book, deed, await peer.call(command, id=job["id"], token=token, **more))
+            _done(book, deed, await peer.call(command, id=job["id"], token=token, **more))
 
 
-async def _done(book: Retried, deed: Deed, answer: Body) -> None:
+def _done(book: Retried, deed: Deed, answer: Body) -> None:
     if answer["ok"]:
         deed.answered = time.monotonic()
     else:
