@@ -68,3 +68,8 @@ def test_a_slip_in_the_query_of_a_command_that_knows_its_fields_is_refused():
 def test_what_is_null_is_not_in_a_query():
     """Before the first page there is no place to go on from."""
     assert request_of(c.ListWorkers, {"limit": 2, "after": None}).target == "/workers?limit=2"
+
+
+def test_a_request_that_lacks_what_stands_in_its_path_says_which_field():
+    with pytest.raises(Refused, match="queue is required"):
+        request_of(c.Push, {"data": 1})
