@@ -78,7 +78,7 @@ HANDS = [
     Mutant("client/handlers.py", "        signature.bind(None)\n", "        pass\n", "a handler that takes no job is taken"),
     Mutant("protocol/faults.py", "    if fault is errors.INVALID_FIELD:\n", "    if False:\n", "a refusal calls a field what nobody calls it in Python"),
     Mutant("run.py", "waiting.kept = await open_first(settings)", "waiting.kept = None", "a start that finds its port taken leaves a file"),
-    Mutant("run.py", "            if opened is not None:\n                await opened.close()\n", "", "a start without a file leaves a socket"),
+    Mutant("run.py", "                    await opened.close()\n", "                    pass\n", "a start without a file leaves a socket"),
     Mutant("transports/sockets.py", "await open_listeners(settings, settings.doors)", "await open_listeners(settings)", "a new server with doors accepts by itself"),
     Mutant("transports/sockets.py", "return None if _is_there(settings.data_path) else await", "return await", "a server is not started while another one of its file ends"),
     Mutant("transports/sockets.py", "if family == socket.AF_INET6 and error.errno in _NOT_HERE:", "if False:", "a server on `localhost` does not start without IPv6"),

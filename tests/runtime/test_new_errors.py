@@ -2,12 +2,14 @@
 
 import pytest
 
+from bunqueue_trio.config import MINUTE_MS
 from bunqueue_trio.engine.fingerprint import Fingerprint, fingerprint, work_of
 from bunqueue_trio.engine.retrying import Retrying
 from bunqueue_trio.runtime import new_errors
-from bunqueue_trio.runtime.new_errors import SEEN_MAX, SHAPED_US, NewErrors
+from bunqueue_trio.runtime.new_errors import NEW_MS, SEEN_MAX, SHAPED_US, NewErrors
 from tests.engine.make import make_job
 
+NOW = 2000
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -38,7 +40,7 @@ def test_each_look_tells_of_some_slow_errors_the_newest_first(monkeypatch: pytes
     errors = NewErrors()
     seen = list[str]()
     for _ in slow:
-        errors.note_tried(groups)
+        errors.note_tried(groups, NOW)
         # As much as it may, and one that begins before the end.
         assert sum(map(work_of, made[:-1])) < SHAPED_US
         seen += made
@@ -54,14 +56,22 @@ def test_each_look_tells_of_some_slow_errors_the_newest_first(monkeypatch: pytes
 
 def test_a_look_tells_of_many_short_errors_at_once():
     errors = NewErrors()
-    errors.note_tried(retrying(*(f"no {word(n)}" for n in range(30))))
+    errors.note_tried(retrying(*(f"no {word(n)}" for n in range(30))), NOW)
     assert len(errors.told(())) == 30
 
 
 def test_of_very_many_it_tells_of_the_newest():
     groups, errors = retrying(*(f"no {word(n)}" for n in range(SEEN_MAX + 100))), NewErrors()
     for _ in range(40):
-        errors.note_tried(groups)
+        errors.note_tried(groups, NOW)
     told = errors.told(())
     assert len(told) == SEEN_MAX
     assert min(each.since for each in told) == 1100
+
+
+def test_an_error_is_as_new_as_its_failure_however_long_the_attempt_took():
+    errors = NewErrors()
+    errors.note_tried(retrying("too late"), 1000 + 3 * NEW_MS)
+    errors.forget(1000 + 3 * NEW_MS)
+    [told] = errors.told(())
+    assert told.since == 1000 + 3 * NEW_MS - MINUTE_MS

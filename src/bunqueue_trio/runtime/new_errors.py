@@ -7,6 +7,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec import Struct
 
+from bunqueue_trio.config import MINUTE_MS
 from bunqueue_trio.engine.edits import DISCARDED
 from bunqueue_trio.engine.fingerprint import CANCELLED, fingerprint, work_of
 from bunqueue_trio.engine.retrying import RetryGroup
@@ -81,7 +82,7 @@ class NewErrors:
                 queues[row.queue] = queues.get(row.queue, 0) + 1
             self._seen[key] = seen._replace(last=row.finished_at, died=seen.died + 1, queues=queues)
 
-    def note_tried(self, groups: dict[str, RetryGroup]) -> None:
+    def note_tried(self, groups: dict[str, RetryGroup], now: int) -> None:
         """See which jobs are tried again now, of the newest errors; of very many new ones at once only some, until it is called again."""
         before, self._tried, left = self._tried, {}, SHAPED_US
         for key in islice(reversed(groups), SEEN_MAX):
@@ -92,7 +93,8 @@ class NewErrors:
             known, error = before.get(key), first.noted().error or ""
             if known is None and left > 0:
                 left -= work_of(error)
-                known = NewError(key, fingerprint(error).shape, group.since, 0, 0, {})
+                # The attempt may have begun long ago: the error is as new as its failure, and there is a look each minute.
+                known = NewError(key, fingerprint(error).shape, max(group.since, now - MINUTE_MS), 0, 0, {})
             if known is not None:
                 # It may have gone and come back: the first time counts.
                 queues = dict(islice(group.queues.items(), QUEUES_MAX))

@@ -334,7 +334,7 @@ class Server:
 
     def past(self) -> Past:
         """Return what happened in the last hours, minute by minute."""
-        self.history.errors.note_tried(self.engine.retrying)
+        self.history.errors.note_tried(self.engine.retrying, self.clock.now())
         return self.history.past(self.engine.figures.died, self.engine.figures.failed, self.engine.marks)
 
     def new_id(self) -> str:

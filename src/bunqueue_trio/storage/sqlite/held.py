@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from bunqueue_trio.errors import StoreError, StoreGone
+from bunqueue_trio.storage.sqlite.opening import Lock, aside
 
 _Identity = tuple[int, int] | None
 """Device and inode; None: there is no such file."""
@@ -19,10 +20,10 @@ _Identity = tuple[int, int] | None
 class Held:
     """The file ``path``, its log and the index of that, as they are now."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, lock: Lock) -> None:
+        self._path, self._lock = path, lock
         self._names = [str(path), f"{path}-wal", f"{path}-shm"]
         self._opened = [_identity(name) for name in self._names]
-        self._aside = f"{path}-wal.{path.stat().st_ino}"
         self.are_gone: bool = False
         """As of the last look: any of them."""
 
@@ -34,18 +35,19 @@ class Held:
         """
         name, log, _ = self._names
         file, opened = _identity(name), self._opened
+        kept = str(aside(self._path, self._lock.file()))
         self.are_gone = True
         if file != opened[0]:
             if file is not None and _identity(log) == opened[1]:
                 with suppress(OSError):
-                    os.rename(log, self._aside)  # noqa: PTH104 - as below
-            aside = f"; its log is {self._aside}" if _identity(self._aside) == opened[1] else ""
+                    os.rename(log, kept)  # noqa: PTH104 - as below
+            where = f"; its log is {kept}" if _identity(kept) == opened[1] else ""
             raise StoreGone(
-                f"{name}: is not the file any more that this server has open: it was moved, deleted or replaced; nothing is written until it is back{aside}"
+                f"{name}: is not the file any more that this server has open: it was moved, deleted or replaced; nothing is written until it is back{where}"
             )
-        if _identity(self._aside) == opened[1] and _identity(log) is None:
+        if _identity(kept) == opened[1] and _identity(log) is None:
             with suppress(OSError):
-                os.rename(self._aside, log)  # noqa: PTH104 - as below
+                os.rename(kept, log)  # noqa: PTH104 - as below
         for beside, known in zip(self._names[1:], opened[1:], strict=True):
             if _identity(beside) != known:
                 raise StoreGone(

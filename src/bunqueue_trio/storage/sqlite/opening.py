@@ -93,6 +93,10 @@ class Lock:
             left -= 1
             time.sleep(_LOOK_S)
 
+    def file(self) -> os.stat_result:
+        """Return what is known of the file, whatever its name is by now."""
+        return os.fstat(self._descriptors[1])
+
     def release(self) -> None:
         """Let others have the store; however often it is called."""
         while self._descriptors:
@@ -174,6 +178,20 @@ def has_log(path: Path) -> bool:
     """Return whether a write-ahead log with something in it lies beside ``path``."""
     log = Path(f"{path}-wal")
     return log.exists() and log.stat().st_size > 0
+
+
+def aside(path: Path, file: os.stat_result) -> Path:
+    """Return how the log of ``file`` is called where another file has come in its place, beside which ``path`` is.
+
+    An inode may come again. The time of the last change cannot: nobody writes to the file while its log is kept.
+    """
+    return Path(f"{path}-wal.{file.st_ino}-{file.st_mtime_ns}")
+
+
+def take_back_log(path: Path) -> None:
+    """Give the log of a file back its name, if it was put aside and the file has come back."""
+    if path.exists() and not has_log(path) and (kept := aside(path, path.stat())).exists():
+        kept.rename(f"{path}-wal")
 
 
 def refuse_foreign(path: Path) -> None:

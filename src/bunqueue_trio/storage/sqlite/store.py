@@ -45,6 +45,7 @@ from bunqueue_trio.storage.sqlite.opening import (
     real,
     refuse_foreign,
     sync_directory,
+    take_back_log,
 )
 from bunqueue_trio.storage.sqlite.retention import Pruner, sample
 from bunqueue_trio.storage.sqlite.writing import counts, write_rows
@@ -103,6 +104,7 @@ class SqliteStore(Audited):
             raise StartupError(said) from None
 
     def _open(self) -> None:
+        take_back_log(self.path)
         refuse_foreign(self.path)
         make_private(self.path)
         # If it was not there before.
@@ -149,7 +151,7 @@ class SqliteStore(Audited):
         self._last_fin = self._one("SELECT coalesce(max(fin), 0) FROM finished")
         self._shrinks = self._one("PRAGMA auto_vacuum") == _INCREMENTAL
         sync_directory(self.path.parent)
-        self._held = Held(self.path)
+        self._held = Held(self.path, self._lock)
 
     def _connect(self, flags: int) -> apsw.Connection:
         # Absolute: no name, not even ":memory:", means anything but a file.
