@@ -61,7 +61,7 @@ HANDS = [
     Mutant("api/downloads.py", "                self._place, size, part = place, len(part), None\n", "                size, part = len(part), None\n", "a download leaves out what there was no room for"),
     Mutant("api/downloads.py", "        if first and not self._hold.fit(len(first)):\n", "        if first is None and not self._hold.fit(len(first)):\n", "each download that nobody reads holds a large job more"),
     Mutant("runtime/slices.py", "self._lines[acts], self._turn", "self._turn", "an act stands behind all downloads"),
-    Mutant("api/downloads.py", "        if self._slices.downloads >= DOWNLOADS_MAX:\n", "        if False:\n", "each download waits for all the others"),
+    Mutant("api/downloads.py", "        if self._slices.downloads_waiting >= DOWNLOADS_WAITING_MAX:\n", "        if False:\n", "each download waits for all the others"),
     Mutant("runtime/slices.py", "for lock in (self._lines[acts], self._turn):", "for lock in ():", "downloads that search take all of the loop, the more of them the more"),
     Mutant("api/downloads.py", "        if await hub.first_kept_id() - 1 > place:\n", "        if False:\n", "a download that has lost its rest says that it is whole"),
     Mutant("storage/store.py", "body.split(RS, begin + room)", "body.split(RS, begin + room - 1)", "the last event of a page has those behind it in it"),

@@ -355,7 +355,7 @@ OTHERS = [
     Mutant("storage/sqlite/retention.py", "Counter({(queue, key): -n", "Counter({(queue, key): 0 * n", "what retention deletes counts in its group"),
     Mutant("engine/ranking.py", "        elif before:\n            del self.sizes[key]\n", "", "groups of none stay"),
     Mutant("runtime/core.py", "reply.scanned < LOOKED_MAX", "True", "a call that finds nothing looks at everything"),
-    Mutant("runtime/slices.py", "            await trio.sleep_until(self._rests_until)\n", "", "nobody is served between two slices"),
+    Mutant("runtime/slices.py", "await trio.sleep_until(self._rests_until)", "pass", "nobody is served between two slices"),
     Mutant("runtime/slices.py", "min(REST * took, REST_MAX_S)", "REST * took", "who acts on many jobs waits for four times as long as a slow disk"),
     Mutant("runtime/core.py", "due := due + pause", "due", "an act knows of no rate"),
     Mutant("runtime/core.py", " and type(begun.command) not in SLICED:", ":", "who takes back a pull takes back what is half done"),

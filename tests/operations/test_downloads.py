@@ -11,7 +11,7 @@ from bunqueue_trio.api.downloads import ROOM_WAIT_S, BrokenOff, JobList, event_l
 from bunqueue_trio.errors import Refused, StoreError
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.commands.find import Filter
-from bunqueue_trio.runtime.slices import DOWNLOADS_MAX, TOLD_S
+from bunqueue_trio.runtime.slices import DOWNLOADS_WAITING_MAX, TOLD_S
 from bunqueue_trio.storage.store import Retention
 from bunqueue_trio.testing.server import Bunqueue
 from tests.operations.test_sisters import Shell
@@ -154,22 +154,29 @@ async def test_what_a_download_has_made_counts_from_when_it_is_made(bunqueue: Bu
     assert server.buffers.held == 0
 
 
-async def test_fifty_go_on_at_once_and_one_that_ends_makes_room(bunqueue: Bunqueue):
+async def test_none_begins_while_many_wait_for_a_part_and_who_does_not_read_waits_for_none(
+    bunqueue: Bunqueue, monkeypatch: pytest.MonkeyPatch
+):
     server = bunqueue.server
     await push(bunqueue, "a", "1")
-    feeds = [await job_list(server, "").begun() for _ in range(DOWNLOADS_MAX)]
-    with pytest.raises(Refused, match="overloaded"):
-        await event_log(server, "").begun()
-    for _ in range(2):
-        await feeds[0].aclose()
-    feeds[0] = await event_log(server, "").begun()
-    with pytest.raises(Refused, match="overloaded"):
-        await event_log(server, "").begun()
-    for feed in feeds:
+    idle = [await job_list(server, "").begun() for _ in range(2 * DOWNLOADS_WAITING_MAX)]
+    made = JobList.part
+
+    async def slow(self: JobList) -> bytes | None:
+        await trio.sleep(1)
+        return await made(self)
+
+    monkeypatch.setattr(JobList, "part", slow)
+    async with trio.open_nursery() as nursery:
+        for _ in range(DOWNLOADS_WAITING_MAX + 1):
+            nursery.start_soon(job_list(server, "").begun)
+        await trio.sleep(0.5)
+        with pytest.raises(Refused, match="overloaded"):
+            await event_log(server, "").begun()
+        await trio.sleep(2)
+        assert await anext(await event_log(server, "").begun())
+    for feed in idle:
         await feed.aclose()
-    with pytest.raises(Refused, match="invalid characters"):
-        await job_list(server, "queue=a%20b").begun()
-    assert server.core.slices.downloads == 0
 
 
 async def test_an_act_waits_for_no_more_than_one_of_many_downloads(bunqueue: Bunqueue, monkeypatch: pytest.MonkeyPatch):

@@ -21,7 +21,7 @@ from bunqueue_trio.protocol.events import EVENT_TYPES, Event
 from bunqueue_trio.protocol.routes import NOT_EXPORTED, query_object
 from bunqueue_trio.protocol.surrogates import read
 from bunqueue_trio.runtime.server import Server
-from bunqueue_trio.runtime.slices import DOWNLOADS_MAX
+from bunqueue_trio.runtime.slices import DOWNLOADS_WAITING_MAX
 
 JSON_LINES = "application/x-ndjson"
 ROOM_WAIT_S = 30.0
@@ -44,7 +44,6 @@ class Download(AsyncIterator[bytes]):
     def __init__(self, server: Server) -> None:
         self._server = server
         self._slices = server.core.slices
-        self._counts = False
         self._hold = server.buffers.hold()
         """Of the part that is being sent."""
         self._first: bytes | None = None
@@ -61,18 +60,13 @@ class Download(AsyncIterator[bytes]):
         Raises:
             Refused: it is not to be had, or there is no room for it.
         """
-        if self._slices.downloads >= DOWNLOADS_MAX:
+        if self._slices.downloads_waiting >= DOWNLOADS_WAITING_MAX:
             raise errors.BUFFERS_FULL.refuse(retry_after=1)
         self._server.buffers.check(REPLAY_BYTES)
-        self._count(1)
-        try:
-            async with self._slices.next(acts=False):
-                first = await self.part()
-            if first and not self._hold.fit(len(first)):
-                raise errors.BUFFERS_FULL.refuse(retry_after=1)
-        except BaseException:
-            self._count(-1)
-            raise
+        async with self._slices.next(acts=False):
+            first = await self.part()
+        if first and not self._hold.fit(len(first)):
+            raise errors.BUFFERS_FULL.refuse(retry_after=1)
         self._first = first
         return self
 
@@ -102,10 +96,6 @@ class Download(AsyncIterator[bytes]):
                 self._hold.release()
             await trio.lowlevel.checkpoint()
 
-    def _count(self, more: int) -> None:
-        self._slices.downloads += more
-        self._counts = more > 0
-
     async def _wait_room(self, size: int) -> None:
         """Wait until others have been sent what they hold; who does not read theirs is cut off meanwhile."""
         deadline = trio.current_time() + ROOM_WAIT_S
@@ -117,8 +107,6 @@ class Download(AsyncIterator[bytes]):
     async def aclose(self) -> None:
         """Hold nothing any more."""
         self._hold.release()
-        if self._counts:
-            self._count(-1)
         await trio.lowlevel.checkpoint()
 
 

@@ -19,8 +19,8 @@ REST, REST_MAX_S = 4, 0.25
 Not longer than 0.25 s: a slower commit says something of the disk, and nothing of others who wait.
 """
 
-DOWNLOADS_MAX = 50
-"""At once: each waits for the parts of all others."""
+DOWNLOADS_WAITING_MAX = 50
+"""Downloads that wait for a part, from which on no other begins: each waits for those of all others. Who does not read waits for none."""
 
 TOLD_S = 5.0
 """After that a call is answered, however far it has come: its client waits, and asks again."""
@@ -36,8 +36,6 @@ class Slices:
         self._lines = {True: trio.Lock(), False: trio.Lock()}
         self._turn = trio.Lock()
         self._rests_until = 0.0
-        self.downloads: int = 0
-        """How many there are now."""
 
     @asynccontextmanager
     async def next(self, *, acts: bool = True, until: float = math.inf) -> AsyncIterator[bool]:
@@ -60,6 +58,11 @@ class Slices:
         finally:
             for lock in held:
                 lock.release()
+
+    @property
+    def downloads_waiting(self) -> int:
+        """How many downloads wait for a turn."""
+        return self._lines[False].statistics().tasks_waiting
 
     def rest(self, took: float) -> None:
         """Let nobody do a slice for a while after one that took that many seconds."""
