@@ -367,3 +367,13 @@ def test_equal_backoffs_are_kept_once(bench: Bench):
     ids = [bench.push(backoff=c.Backoff(type="fixed", delay=5, jitter=0.5)) for _ in range(2)]
     one, other = (bench.engine.jobs[job_id].options for job_id in ids)
     assert one is other
+
+
+def test_what_is_counted_waits_and_is_in_nobodys_hands(bench: Bench):
+    assert bench.do(c.CountJobs(queue="q")).count == 0
+    for _ in range(3):
+        bench.push()
+    bench.push(delay=1000)
+    bench.push("other")
+    assert bench.pull_id() is not None
+    assert bench.do(c.CountJobs(queue="q")).count == 3

@@ -165,7 +165,7 @@ def test_the_body_that_is_sent_to_a_waiting_pull_is_not_kept(tmp_path: Path, que
         assert _rss_mib(server) - before < 20
         for sock in polls:
             sock.sendall(b"0\r\n\r\n")
-            assert raw.raw.read_response(sock).json() == {"ok": True, "job": None, "token": None}
+            assert raw.read_response(sock).json() == {"ok": True, "job": None, "token": None}
 
 
 REFUSED = {
@@ -192,10 +192,10 @@ def test_what_is_no_request_is_refused_in_the_documented_words(small: Server) ->
             with raw.connected(small.address) as sock:
                 sock.sendall(before)
                 if before:
-                    assert raw.raw.read_response(sock).status_code == 200
+                    assert raw.read_response(sock).status_code == 200
                 with suppress(ConnectionError):  # it is refused before it has been sent
                     sock.sendall(sent)
-                answer = raw.raw.read_response(sock)
+                answer = raw.read_response(sock)
             assert (answer.status_code, answer.json()) == (status, {"ok": False, "error": error, "code": code}), sent[
                 :60
             ]
@@ -211,7 +211,7 @@ def test_a_client_that_has_left_holds_no_descriptor(small: Server, reset: bool) 
             sock = held.enter_context(raw.connected(small.address))
             sock.sendall(raw.request_bytes("GET", "/ping"))
             if not reset:
-                raw.raw.read_response(sock)  # else the unread answer makes the kernel say it rudely
+                raw.read_response(sock)  # else the unread answer makes the kernel say it rudely
         until(lambda: descriptors(small) >= before + 15)  # one of them may be that of the probe
     until(lambda: descriptors(small) <= before + 2)
 
@@ -232,7 +232,7 @@ def test_idle_connections_make_room_for_new_ones(tmp_path: Path) -> None:
         idle = [held.enter_context(raw.connected(server.address)) for _ in range(36)]
         for sock in idle:
             sock.sendall(raw.request_bytes("GET", "/ping"))
-            assert raw.raw.read_response(sock).status_code == 200
+            assert raw.read_response(sock).status_code == 200
         young = raw.request(server.address, "GET", "/ping")
         assert (young.status_code, young.json()["error"]) == (503, "Too many connections")
         until(lambda: raw.request(server.address, "GET", "/ping").status_code == 200)
