@@ -71,8 +71,8 @@ class Verdict(NamedTuple):
 
     @property
     def unclear(self) -> bool:
-        """Whether the tests did not get to judge."""
-        return self.said.startswith("pytest ended")
+        """Whether the tests did not get to judge. What a failed test raised may be more than pytest can show: that is a judgement."""
+        return self.said.startswith("pytest ended") and "INTERNALERROR> " not in self.said
 
 
 def run(mutant: Mutant) -> Verdict:

@@ -55,6 +55,7 @@ TESTS = {
     ]
     + ["tests/operations/test_findings.py"],
     "transports": [
+        "tests/operations/test_opened_first.py",
         *(
             f"tests/stream/test_{name}.py"
             for name in (
@@ -86,7 +87,7 @@ NEAREST = {
     "asking": ("versions", "again", "frames", "frame_ends", "frame_streams", "idle_pulls"),
     "lane": ("frames", "frame_ends", "room"),
     "door": ("room",),
-    "remote": ("remote", "hanging"),
+    "remote": ("remote", "hanging", "leader_gone"),
     "moves": ("engine", "leases", "series", "dead", "attempts", "logs", "cancel"),
     "holding": ("engine", "leases", "dead", "handlers", "attempts"),
     "push": ("engine", "handlers", "dependencies", "bulk", "bounds", "bulk_dependencies", "jobs"),
@@ -157,7 +158,7 @@ NEAREST = {
     "announcer": ("postgres_store", "postgres_leading", "postgres_schema"),
     "leading": ("local",),
     "run": ("binds",),
-    "sockets": ("binds", "local"),
+    "sockets": ("binds", "opened_first", "local"),
     "errors": ("failing_for_good",),
     "bulk": ("large_reader", "gone", "bulk"),
     "terms": ("postgres_store", "postgres_leading", "postgres_lost_tail", "postgres_inspect", "postgres_schema"),

@@ -175,9 +175,10 @@ def test_a_large_heap_is_swept_by_and_by_and_fires_in_order_all_the_while(monkey
     for job in jobs:
         timers.arm(job, rng.randrange(1000))
         due[job] = job.due or 0
-    swept = 0
+    swept = ended = 0
     while due:
         looked.append(0)
+        was_swept = bool(timers._old)
         job = rng.choice(jobs)
         if rng.random() < 0.8:
             timers.disarm(job)
@@ -193,7 +194,12 @@ def test_a_large_heap_is_swept_by_and_by_and_fires_in_order_all_the_while(monkey
             del due[first]
         swept += bool(timers._old)
         assert len(timers) == len(due)
+        if was_swept and not timers._old:
+            ended += 1
+            # However often it has moved meanwhile, each job has one entry.
+            assert sum(valid(timers, each[0], each[2]) for each in timers._heap) == len(due)
     assert swept > 100
+    assert ended > 1
     assert max(looked) < 300
     assert (timers.next_due(), len(timers)) == (None, 0)
 
