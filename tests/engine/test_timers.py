@@ -219,3 +219,28 @@ def test_what_fires_while_a_heap_is_swept_is_what_is_due_first(monkeypatch: pyte
     assert fired(timers, 30_020) == [f"job-{seq}" for seq in range(2001, 3003)]
     assert len(timers) == 6000 - 3003
     check_timers(timers, jobs)
+
+
+@pytest.mark.parametrize("extra", range(4))
+def test_what_a_sweep_has_moved_is_there_after_the_next_one(monkeypatch: pytest.MonkeyPatch, extra: int):
+    """Also where the first one ended because all that was left of the old heap has fired."""
+    monkeypatch.setattr(module, "_SWEPT_AT_ONCE", 100)
+    monkeypatch.setattr(module, "_SWEEP_MIN", 10)
+    monkeypatch.setattr(module, "_SWEPT", 1)
+    timers = Timers(active=False)
+    jobs = [make_job(seq) for seq in range(1000 + extra)]
+    later = [make_job(seq) for seq in range(2000, 2600)]
+    for job in jobs:
+        timers.arm(job, 10 + job.seq)
+    for job in jobs[300:]:
+        if not timers._old:
+            timers.disarm(job)
+    assert timers._old
+    for job in later:
+        timers.arm(job, 10_000 + job.seq)
+    while timers._old:
+        assert timers.pop_due(9000) is not None
+    fired(timers, 9000)
+    for job in later[:400]:
+        timers.disarm(job)
+    assert fired(timers, 20_000) == [f"job-{job.seq}" for job in later[400:]]
