@@ -9,7 +9,7 @@ import pytest
 from tests.programs import run_to_its_end
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "overload.py"
-ATTACKS = ("slow-bodies", "descriptors", "unread-answers", "slow-disk", "dependents")
+ATTACKS = ("slow-bodies", "unread-answers", "slow-disk")
 """One of each kind: about 4 s each."""
 # Other tests run on the same cores meanwhile: here bounds and recovery are judged, latency by who runs the script alone.
 P99_MS = "5000"

@@ -182,8 +182,8 @@ async def chaos_behind(proxy: Proxy, fresh: Server, chaos: Chaos) -> None:
 
         async with Client(url) as client:
             async with anyio.create_task_group() as disturbed:
-                disturbed.start_soon(chaos.produce, client, "q", 40)
-                disturbed.start_soon(chaos.disturb, 8, proxy.cut, crash)
+                disturbed.start_soon(chaos.produce, client, "q", 25)
+                disturbed.start_soon(chaos.disturb, 5, proxy.cut, crash)
             await chaos.check(client, workers, "q")
             stats = await client.stats()
         for worker in workers:

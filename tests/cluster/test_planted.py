@@ -208,11 +208,11 @@ def serves_the_last_poll_first(patch: pytest.MonkeyPatch) -> None:
 
 
 QUICKLY_FOUND: list[Plant] = [
-    fences_without_the_number_of_the_batch, delivers_before_the_commit, answers_before_the_commit,
+    delivers_before_the_commit, answers_before_the_commit,
     answers_doors_before_the_commit, publishes_before_the_commit, tells_events_twice_after_a_failover,
 ]  # fmt: skip
 PLANTED: list[Plant] = [
-    fences_nobody, accepts_a_term_that_is_over, looks_at_the_fence_before_the_transaction, takes_a_lease_that_is_not_over,
+    fences_without_the_number_of_the_batch, fences_nobody, accepts_a_term_that_is_over, looks_at_the_fence_before_the_transaction, takes_a_lease_that_is_not_over,
     forgets_the_tail, leaves_out_the_first_of_a_lost_tail, goes_by_its_own_clock, serves_the_last_poll_first,
     gives_the_ids_of_lost_events_to_others, lets_an_idle_leader_sleep_over_a_loss,
     takes_over_before_the_leader_can_write_again, answers_from_memory_without_its_lease,
