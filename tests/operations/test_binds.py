@@ -216,6 +216,7 @@ async def begin(settings: Settings) -> tuple[Store, Opened | None]:
     return store, waiting.kept
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("doors", [0, 2])
 @pytest.mark.parametrize("places", UNUSABLE.values(), ids=UNUSABLE)
 async def test_a_start_that_cannot_listen_makes_no_file(tmp_path: Path, short: Path, places: str, doors: int):

@@ -314,6 +314,7 @@ def test_who_publishes_makes_nothing_for_readers_and_who_reads_some_at_a_time():
     assert took(of_queue)[0] == list(range(1, 3001))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("wrong_s", [-600, -1, 120, 7200])
 async def test_windows_are_found_over_starts_with_a_wrong_clock(autojump_clock: MockClock, wrong_s: int) -> None:
     """Each push in exactly one of the windows that it is in, whatever the clocks of the lives were."""
