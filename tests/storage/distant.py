@@ -15,7 +15,8 @@ from tests.storage.faulty import Fault, FaultyStore
 class DistantStore(FaultyStore):
     """A :class:`FaultyStore` that only knows awaited commits, of which each takes ``away_s`` there and the same back.
 
-    A batch whose answer nobody has waited for is not written again: it is known by its epoch.
+    A batch whose answer nobody has waited for is not written again: it is known by its epoch. Once a server uses it, nothing can be read
+    of it on the spot: whoever asks then stops all others for as long as the answer takes.
     """
 
     def __init__(self, inner: Store, commits: Iterable[Fault] = (), away_s: float = 0.01) -> None:
@@ -35,10 +36,20 @@ class DistantStore(FaultyStore):
         """How it leads, where a test wants something else."""
         self.seen: Cluster | None = None
         """What its watcher sees."""
+        self._serves = self._is_awaited = False
         self._unheard: int | None = None
         """The epoch of the last commit, until its answer has arrived."""
 
+    def _readable(self) -> None:
+        assert self._is_awaited or not self._serves, "the archive is asked inside of a step"
+        super()._readable()
+
+    def last_event_at(self) -> int:
+        self._readable()
+        return super().last_event_at()
+
     async def write(self, batch: Batch, *, quick: bool) -> None:
+        self._serves = True
         await trio.sleep(self.away_s)
         if batch.epoch == self._unheard:
             self.repeated += 1
@@ -52,6 +63,7 @@ class DistantStore(FaultyStore):
         return 1_600_000_000_000
 
     def leads(self) -> bool:
+        self._serves = True
         return self.is_led
 
     def leading(self) -> Leading:
@@ -64,9 +76,14 @@ class DistantStore(FaultyStore):
         await trio.sleep(self.away_s)
 
     async def look_up(self, question: Question) -> Any:
+        self._serves = True
         await trio.sleep(self.look_s)
         self.asked.append(question.kind)
-        answer = question.ask(self)
+        self._is_awaited = True
+        try:
+            answer = question.ask(self)
+        finally:
+            self._is_awaited = False
         await trio.sleep(self.look_s)
         return answer
 

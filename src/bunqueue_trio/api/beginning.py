@@ -9,7 +9,7 @@ from bunqueue_trio.api.call import Call, Response
 from bunqueue_trio.api.gateway import Gateway
 from bunqueue_trio.config import SMALL_BODY_BYTES
 from bunqueue_trio.errors import Refused, StoreError
-from bunqueue_trio.protocol.catalog import ACTS, FILLS, REVIVES, TAKES
+from bunqueue_trio.protocol.catalog import ACTS, FILLS, TAKES
 from bunqueue_trio.protocol.codec import decode
 from bunqueue_trio.protocol.routes import Match
 from bunqueue_trio.runtime.begun import Begun
@@ -26,7 +26,7 @@ def beginner(server: Server, gateway: Gateway, call: Call) -> Begin:
     is_let_in = not server.limiter.enabled and call.is_admitted and call.lacks is None
     if route is None or not isinstance(match, Match) or not is_let_in or route.method == "GET" or call.query:
         return partial(gateway.begin, call)
-    if kind in ACTS or kind in TAKES or kind in REVIVES:
+    if kind in ACTS or kind in TAKES:
         return partial(gateway.begin, call)
     check, fills, values, is_optional = core.journal.check, kind in FILLS, match.values, route.optional_body
 

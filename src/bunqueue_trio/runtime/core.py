@@ -17,13 +17,13 @@ from bunqueue_trio import errors
 from bunqueue_trio.config import BULK_SLICE
 from bunqueue_trio.engine.commands import run
 from bunqueue_trio.engine.engine import Engine
-from bunqueue_trio.engine.job import State
-from bunqueue_trio.errors import InvariantBroken, Refused
+from bunqueue_trio.errors import InvariantBroken, Refused, StoreError
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.caller import SERVER, By
 from bunqueue_trio.protocol.catalog import AWAITS, FILLS, LISTS, READS, SLICED, SPECS, TAKES
 from bunqueue_trio.runtime.alarm import Alarm
+from bunqueue_trio.runtime.allowed import run_allowed
 from bunqueue_trio.runtime.begun import Begun
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.ends import Ends
@@ -101,7 +101,7 @@ class Core:
             if sliced and kind in BULKS and work_of(command) > BULK_SLICE and self.journal.half.admits(command):
                 return self._begin_bulk(command, owner, size, at)
             epoch, added, now = self._engine.epoch, self._engine.added_bytes, self.clock.epoch_ms(at)
-            reply = self._apply(now, run, self._engine, command, now, owner, by, durable=is_durable(command))
+            reply = self._apply(now, run_allowed, self._engine, command, now, owner, by, durable=is_durable(command))
             # No step commits, so what this one did is in the batch that gathered before it.
             assert epoch == self._engine.epoch
             gathering = self.journal.gathering
@@ -127,7 +127,7 @@ class Core:
             self.note_answered(begun)
         return begun
 
-    def peek(self, command: c.Command) -> r.Reply:
+    async def peek(self, command: c.Command) -> r.Reply:
         """Return what a command that changes nothing finds now, committed or not; for people who look, also while the disk is down.
 
         Raises:
@@ -135,8 +135,7 @@ class Core:
             StoreError: what is on the disk only cannot be read.
         """
         assert type(command) in READS, command
-        now = self.clock.now()
-        return self._apply(now, run, self._engine, command, now, None, SERVER)
+        return await self.knowing(partial(self._run_now, command, None, SERVER))
 
     async def finish(self, begun: "Begun") -> r.Reply:
         """Wait until the reply may be sent: its batch is committed, or a waiting pull has a job or no time left.
@@ -229,11 +228,6 @@ class Core:
         waiter.served.set()
         return True
 
-    def is_dead(self, job_id: str) -> bool:
-        """Return whether a job is a dead letter now."""
-        job = self._apply(self.clock.now(), self._engine.find, job_id)
-        return job is not None and job.state is State.FAILED
-
     def check_queue(self, name: str) -> None:
         """Raise ``Refused`` when ``name`` cannot be a queue's."""
         self._engine.queues.check(name)
@@ -260,11 +254,17 @@ class Core:
             change(*args, now)
         except AssertionError as error:
             raise self._break(error) from error
-        self._settle(now)
+        finally:
+            self._settle(now)
 
-    async def step_knowing(self, change: Callable[..., None], *args: Any) -> None:
-        """Do the same with a change that asks the archive, before it changes anything."""
-        self.step(change, *args)
+    async def knowing(self, attempt: Callable[[], T]) -> T:
+        """Return what ``attempt`` returns, a step that may ask the archive before it changes anything.
+
+        Raises:
+            StoreError: it cannot be read.
+            Refused: what it tells changed again and again.
+        """
+        return attempt()
 
     def note_address(self, owner: str, address: str) -> None:
         """Note from where a connection is, until it is released."""
@@ -331,6 +331,10 @@ class Core:
             self._check_pollers()
             self.ends.join(begun)
         return begun
+
+    def _run_now(self, command: c.Command, owner: str | None, by: By) -> r.Reply:
+        now = self.clock.now()
+        return self._apply(now, run_allowed, self._engine, command, now, owner, by)
 
     def _check_pollers(self) -> None:
         if self.pulls_waiting + self.ends.waiting >= self._pollers_max:
@@ -408,10 +412,10 @@ class Core:
                     break
                 try:
                     self.journal.check(fills=brings(command))
-                except Refused:
+                    slice_ = await self.knowing(partial(self._run_now, command, begun.owner, begun.by))
+                except (Refused, StoreError):
                     break
-                epoch, now = self._engine.epoch, self.clock.now()
-                slice_ = self._apply(now, run, self._engine, command, now, begun.owner, begun.by)
+                epoch = self._engine.epoch
                 if self.journal.gathering:
                     await self.journal.wait_committed(epoch)
             reply, pause = joined(reply, slice_), pause_after(command, slice_)

@@ -47,6 +47,7 @@ from bunqueue_trio.runtime.services import (
     Rates,
     RerunRunner,
     RetentionSweeper,
+    Schedules,
     Shrinker,
     WorkerSweep,
     looped,
@@ -182,6 +183,8 @@ class Server:
             Child("worker sweep", looped(WorkerSweep(core))),
             Child("errands", self.errands.run),
         ]
+        if isinstance(core, AwaitingCore):
+            self.services.append(Child("schedules", looped(Schedules(core, self.engine, core.schedules))))
         if self.cluster is not None:
             self.services += [
                 Child("lease keeper", looped(LeaseKeeper(journal, cast("AwaitedStore", store)))),

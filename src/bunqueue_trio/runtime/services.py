@@ -89,6 +89,29 @@ class Deadlines:
         self._core.advance()
 
 
+class Schedules:
+    """Lets schedules bring their jobs, where the archive that knows which of these have been there is a network away."""
+
+    def __init__(self, core: Core, engine: Engine, alarm: Alarm) -> None:
+        self._core = core
+        self._engine = engine
+        self._alarm = alarm
+
+    async def wait_due(self) -> None:
+        """Sleep until schedules are due."""
+        await self._alarm.wait_due(self._core.clock)
+
+    async def step(self) -> None:
+        """Let some of them run, as of now, however long the archive takes to answer; without an answer they stay due."""
+        core = self._core
+        await core.journal.wait_room()
+        try:
+            await core.knowing(partial(core.step, self._engine.fire_schedules, core.clock.now()))
+        except (Refused, StoreError) as error:
+            _log.warning("schedules wait for an answer of the store", error=str(error))
+            await trio.sleep(SECOND_MS / 1000)
+
+
 class _Periodic:
     """Base of services that do something periodically."""
 
@@ -194,12 +217,22 @@ class RerunRunner(_Disk):
                 self._reruns.refused = str(refused)
                 return
             before = one.retried, one.after
-            self._core.step(partial(rerun_slice, self._engine, one, left))
+            try:
+                await self._core.knowing(partial(self._core.step, self._slice, one, left))
+            except Refused as refused:
+                self._reruns.refused = str(refused)
+                return
             await trio.lowlevel.checkpoint()
             if (one.retried, one.after) == before:
                 # Its queue is paused.
                 return
             left = min(left - (one.retried - before[0]), one.allowance())
+
+
+    def _slice(self, one: Rerun, left: int, now: int) -> None:
+        # Somebody may have stopped it while the archive was asked.
+        if (most := min(left, one.allowance())) > 0:
+            rerun_slice(self._engine, one, most, now)
 
 
 class AutoRetrier(_Disk):
@@ -231,7 +264,7 @@ class AutoRetrier(_Disk):
                     if core.stopping or not core.is_sure:
                         return
                     self._journal.check(fills=True)
-                    await core.step_knowing(auto_slice, self._engine, name)
+                    await core.knowing(partial(core.step, auto_slice, self._engine, name))
                     is_done = True
                 finally:
                     if not is_done:

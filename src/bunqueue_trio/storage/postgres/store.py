@@ -69,8 +69,6 @@ class PostgresStore(Audited):
         self._reader = DatabaseLink(place.conninfo)
         self._reading = trio.Lock()
         self._auditor = DatabaseLink(place.conninfo)
-        self._looker = DatabaseLink(place.conninfo)
-        """For those few in the event loop who cannot wait."""
         self._reads = Reads(place.qualified)
         self._leader = (0, "")
         self._batch = 0
@@ -324,7 +322,7 @@ class PostgresStore(Audited):
 
     def load_facts(self) -> Iterable[FactRow]:
         """Return every fact; see :class:`Store`."""
-        return self._answer(self._reads.load_facts(), self._writer)
+        return self._answer(self._reads.load_facts())
 
     async def look_up(self, question: Question) -> Any:
         """Return what the read of that name returns; see :class:`AwaitedStore`."""
@@ -426,12 +424,13 @@ class PostgresStore(Audited):
             # It can when the lease is over.
             pass
         finally:
-            for link in (self._writer, self._reader, self._auditor, self._looker):
+            for link in (self._writer, self._reader, self._auditor):
                 link.close()
 
     def _answer(self, read: Read[T], link: DatabaseLink | None = None) -> T:
+        """Return the answer while everything else waits, as at a start; a server that runs has :meth:`look_up`, or a thread and a ``link`` of it."""
         led = self._reads.as_left(read, Left(*self._leader, self._batch))
-        return led.answer((link or self._looker).ask(led.query))
+        return led.answer((link or self._writer).ask(led.query))
 
     def _ask(self, text: str, *values: int | str) -> list[Row]:
         return self._writer.ask(self._here(Query(text, values)))
