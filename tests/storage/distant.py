@@ -1,15 +1,20 @@
 """A store that is a network away: each commit is awaited, there and back, and may be cancelled in between."""
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 import trio
 
+from bunqueue_trio.engine.audit import Stored
+from bunqueue_trio.engine.audit_kept import Kept
 from bunqueue_trio.errors import StoreError
 from bunqueue_trio.storage.awaited import Leading, Question
 from bunqueue_trio.storage.cluster import Cluster
-from bunqueue_trio.storage.store import Batch, Store
+from bunqueue_trio.storage.rows import FactRow
+from bunqueue_trio.storage.store import Batch, Sampled, Space, Store
 from tests.storage.faulty import Fault, FaultyStore
+
+T = TypeVar("T")
 
 
 class DistantStore(FaultyStore):
@@ -48,6 +53,29 @@ class DistantStore(FaultyStore):
         self._readable()
         return super().last_event_at()
 
+    def _beside(self, read: Callable[..., T], *args: Any) -> T:
+        # The self-audit and the sweepers have a thread.
+        before, self._is_awaited = self._is_awaited, True
+        try:
+            return read(*args)
+        finally:
+            self._is_awaited = before
+
+    def stored(self, after: int, upto: int, limit: int) -> list[Stored]:
+        return self._beside(super().stored, after, upto, limit)
+
+    def stored_facts(self, after: tuple[str, str], limit: int) -> list[FactRow]:
+        return self._beside(super().stored_facts, after, limit)
+
+    def stored_kept(self, queue: str) -> Kept:
+        return self._beside(super().stored_kept, queue)
+
+    def sample(self, points: int) -> list[Sampled]:
+        return self._beside(super().sample, points)
+
+    def space(self) -> Space:
+        return self._beside(super().space)
+
     async def write(self, batch: Batch, *, quick: bool) -> None:
         self._serves = True
         await trio.sleep(self.away_s)
@@ -79,11 +107,7 @@ class DistantStore(FaultyStore):
         self._serves = True
         await trio.sleep(self.look_s)
         self.asked.append(question.kind)
-        self._is_awaited = True
-        try:
-            answer = question.ask(self)
-        finally:
-            self._is_awaited = False
+        answer = self._beside(question.ask, self)
         await trio.sleep(self.look_s)
         return answer
 

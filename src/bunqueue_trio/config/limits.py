@@ -137,8 +137,10 @@ EMPTYING_TIMES = 10
 PENDING_UNKNOWN = 0.1
 # Jobs that may always wait.
 PENDING_JOBS_MIN = 2000
-# How often one command asks a store that is a network away; its answers rarely change meanwhile.
-LOOKS_MAX = 12
+# Questions of one command to a store that is a network away, of which the page of a list has about 40, and how often their answers may
+# have become old before all are there: that is rare.
+LOOKS_MAX = 500
+REPEATS_MAX = 12
 # How long a connection to a database may take; then it is tried again.
 STORE_CONNECT_S = 5
 # How long a database may take for an answer; then the connection is given up, and the question asked again.

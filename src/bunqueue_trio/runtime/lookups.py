@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import trio
 
 from bunqueue_trio import errors
-from bunqueue_trio.config import LOOKS_MAX
+from bunqueue_trio.config import LOOKS_MAX, REPEATS_MAX
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.job import UNFINISHED, Job, Records, State, Trace
 from bunqueue_trio.engine.ranking import DeadGroups
@@ -280,11 +280,15 @@ class AwaitingCore(Core):
             Refused: what it tells changed again and again.
         """
         looks: list[_Look] = []
+        left, repeats_left = LOOKS_MAX, REPEATS_MAX
         try:
-            for _ in range(LOOKS_MAX):
+            while left > 0 and repeats_left > 0:
                 if question is not None:
+                    left -= 1
                     looks.append(await self._lookups.ask(question))
-                    self._lookups.close([look for look in looks if not look.is_fresh])
+                    old = [look for look in looks if not look.is_fresh]
+                    repeats_left -= bool(old)
+                    self._lookups.close(old)
                     looks = [look for look in looks if look.is_fresh]
                 try:
                     with self._lookups.knowing(looks):

@@ -228,7 +228,6 @@ class RerunRunner(_Disk):
                 return
             left = min(left - (one.retried - before[0]), one.allowance())
 
-
     def _slice(self, one: Rerun, left: int, now: int) -> None:
         # Somebody may have stopped it while the archive was asked.
         if (most := min(left, one.allowance())) > 0:
