@@ -94,7 +94,7 @@ LATE_MS = 60 * SECOND_MS
 # Deadlines that a slot costs as much as: 20 to 150 µs to find the next slot and to make the job.
 SLOT_CHORES = 30
 # Schedules that one look at an archive that is a network away is for: as many as a step can let run.
-FIRED_TOGETHER = 60
+FIRED_TOGETHER = ADVANCE_MAX // SLOT_CHORES
 # The newest jobs of a schedule that it knows by itself, ended or not.
 SLOT_JOBS_KEPT = 10
 # Entries of slots left out that are kept of each schedule; slots in a row for one reason are one entry.
