@@ -94,6 +94,6 @@ SCHEDULES = [
     Mutant(_FIRING, "        if engine.left <= 0:\n            break\n", "", "a step lets all schedules run that were asked for"),
     Mutant("engine/engine.py", "and self.archive.at_once else due", "else due", "the scheduler does not sleep while a store that is a network away is asked"),
     Mutant("runtime/lookups.py", "        self.schedules.set(self._engine.planner.due)\n", "", "with a store that is a network away no schedule runs"),
-    Mutant("runtime/services.py", "self._engine.fire_schedules, core.clock.now())", "self._engine.fire_schedules, 10**14)", "a schedule of a store that is a network away runs all that is to come"),
+    Mutant("runtime/schedules.py", "self._engine.fire_schedules, core.clock.now())", "self._engine.fire_schedules, 10**14)", "a schedule of a store that is a network away runs all that is to come"),
     Mutant("runtime/core.py", "                tell(engine.planner.take_notices())\n", "                engine.planner.take_notices()\n", "the log says nothing of schedules"),
 ]  # fmt: skip

@@ -136,8 +136,7 @@ class Shell:
         return await trio.to_thread.run_sync(partial(CliRunner().invoke, main, [*words]))
 
     def acts(self) -> int:
-        reply: Any = look(self.bunqueue.server.core, c.Actions(limit=1))
-        return int(reply.total)
+        return int(look(self.bunqueue.server.core, c.Actions(limit=1)).total)
 
 
 @pytest.fixture

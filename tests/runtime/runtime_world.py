@@ -18,7 +18,8 @@ from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.core import Core
 from bunqueue_trio.runtime.journal import Journal
 from bunqueue_trio.runtime.lookups import AwaitingCore, Lookups
-from bunqueue_trio.runtime.services import Deadlines, Schedules, looped
+from bunqueue_trio.runtime.schedules import Schedules
+from bunqueue_trio.runtime.services import Deadlines, looped
 from bunqueue_trio.runtime.supervisor import Child, supervise
 from bunqueue_trio.storage.memory import MemoryStore
 from bunqueue_trio.storage.store import Store

@@ -258,12 +258,7 @@ class Core:
             self._settle(now)
 
     async def knowing(self, attempt: Callable[[], T]) -> T:
-        """Return what ``attempt`` returns, a step that may ask the archive before it changes anything.
-
-        Raises:
-            StoreError: it cannot be read.
-            Refused: what it tells changed again and again.
-        """
+        """Return what ``attempt`` returns, a step that may ask the archive before it changes anything; raises StoreError where that cannot be read."""
         return attempt()
 
     def note_address(self, owner: str, address: str) -> None:

@@ -37,6 +37,7 @@ from bunqueue_trio.runtime.lookups import AwaitingCore, Lookups
 from bunqueue_trio.runtime.memory import Memory
 from bunqueue_trio.runtime.meters import LoopLag
 from bunqueue_trio.runtime.picture import QUIETED_LOOKED, QueueLook, WorkerLook, look, look_at_workers, weigh
+from bunqueue_trio.runtime.schedules import Schedules
 from bunqueue_trio.runtime.services import (
     AgeSampler,
     AutoRetrier,
@@ -47,7 +48,6 @@ from bunqueue_trio.runtime.services import (
     Rates,
     RerunRunner,
     RetentionSweeper,
-    Schedules,
     Shrinker,
     WorkerSweep,
     looped,

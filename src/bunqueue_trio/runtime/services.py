@@ -89,29 +89,6 @@ class Deadlines:
         self._core.advance()
 
 
-class Schedules:
-    """Lets schedules bring their jobs, where the archive that knows which of these have been there is a network away."""
-
-    def __init__(self, core: Core, engine: Engine, alarm: Alarm) -> None:
-        self._core = core
-        self._engine = engine
-        self._alarm = alarm
-
-    async def wait_due(self) -> None:
-        """Sleep until schedules are due."""
-        await self._alarm.wait_due(self._core.clock)
-
-    async def step(self) -> None:
-        """Let some of them run, as of now, however long the archive takes to answer; without an answer they stay due."""
-        core = self._core
-        await core.journal.wait_room()
-        try:
-            await core.knowing(partial(core.step, self._engine.fire_schedules, core.clock.now()))
-        except (Refused, StoreError) as error:
-            _log.warning("schedules wait for an answer of the store", error=str(error))
-            await trio.sleep(SECOND_MS / 1000)
-
-
 class _Periodic:
     """Base of services that do something periodically."""
 
