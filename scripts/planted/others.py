@@ -3,7 +3,7 @@
 from planted.row import Mutant
 
 OTHERS = [
-    Mutant("storage/sqlite/retention.py", "self._tally.kept_of(queue)[1] - most", "self._tally.kept_of(queue)[0] - most", "a queue's bound of dead letters is that of its completed jobs"),
+    Mutant("storage/bounded.py", "tally.kept_of(name)[1] - most", "tally.kept_of(name)[0] - most", "a queue's bound of dead letters is that of its completed jobs"),
     Mutant("storage/rows.py", "            auto_retries=retries, discarded_by", "            discarded_by", "a record forgets how often its queue has retried it"),
     Mutant("storage/rows.py", "        and not retries\n", "", "a record without a text forgets how often its queue has retried it"),
     Mutant("storage/making.py", "    batch.finished.sort(key=_FINISHED_AT)\n", "", "what ends in one commit is kept in the order of the first changes"),

@@ -112,6 +112,8 @@ POSTGRES = [
     Mutant("runtime/services.py", "        if (most := min(left, one.allowance())) > 0:\n", "        if most := left:\n", "a rerun that was stopped while the archive was asked retries some more"),
     Mutant("runtime/core.py", "slice_ = await self.knowing(partial(self._run_now, command, begun.owner, begun.by))", "slice_ = self._run_now(command, begun.owner, begun.by)", "the slices of an act ask a store that is a network away inside of a step"),
     Mutant("runtime/core.py", "return await self.knowing(partial(self._run_now, command, None, SERVER))", "return self._run_now(command, None, SERVER)", "pages ask a store that is a network away inside of a step"),
+    Mutant("storage/bounded.py", "begin = bisect_right(names, self._seen)", "begin = 0", "of many queues with bounds the first alone lose what is too old"),
+    Mutant("storage/bounded.py", "names[begin : begin + QUEUES_PRUNED]", "names[begin:]", "thousands of queues with bounds hold up commits and the lease"),
     Mutant("runtime/lookups.py", "        if not self._lookups.leads():\n", "        if False:\n", "who may have been taken over answers from memory"),
     Mutant("runtime/services.py", "        await trio.sleep(self._store.lease_s / BEATS_A_LEASE)", "        await trio.sleep(self._store.lease_s)", "a lease ends before it is renewed"),
     Mutant("runtime/services.py", "                self._journal.note_failure(error)\n            else:", "                pass\n            else:", "an idle server is ready without its database"),

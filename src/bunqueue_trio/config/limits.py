@@ -231,6 +231,8 @@ SAMPLE_MS = 60 * SECOND_MS
 PRUNE_MS = 2 * SECOND_MS
 # Bytes of payloads deleted in one transaction: 5 ms; a larger record goes alone.
 PRUNE_BYTES = 4 * MIB
+# Queues with bounds of their own that one step looks into for dead letters: with a database a round trip each, for which commits and the lease wait.
+QUEUES_PRUNED = 20
 # Rows deleted in one transaction, which commits wait for: 0.7 ms measured.
 PRUNE_ROWS = 500
 # How often the event loop's lateness is sampled: 60 values a minute cost nothing.
