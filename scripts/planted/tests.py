@@ -44,7 +44,7 @@ TESTS = {
     "cli": [
         "tests/operations/test_reading.py", "tests/operations/test_one_word.py", "tests/operations/test_sisters.py", "tests/operations/test_findings.py",
         "tests/ui/test_same_in_a_shell.py",
-        "tests/operations/test_binds.py", "tests/client/test_failing_for_good.py",
+        "tests/operations/test_binds.py", "tests/client/test_failing_for_good.py", "tests/operations/test_downloads.py", "tests/operations/test_other_servers.py",
     ],
     "ui": [
         f"tests/ui/test_{name}.py"
