@@ -400,7 +400,7 @@ def replays_the_events_of_all_queues(patch: pytest.MonkeyPatch) -> None:
 
 def renews_the_lease_of_anybody(patch: pytest.MonkeyPatch) -> None:
     def heartbeat(engine: Engine, command: Any, now: int, owner: str | None) -> Any:
-        engine.renew(report.held(engine, command.id, None, now), now, command.duration, owner)
+        engine.renew(report.held(engine, command.id, None, now), now, command.duration, owner, proven=True)
         return r.DataReply(data={"ok": True, "count": 1})
 
     patch.setitem(HANDLERS, c.Heartbeat, heartbeat)
