@@ -70,7 +70,7 @@ TESTS = {
         for name in (
             "taken_back", "kit", "kit_asyncio", "orderly", "cancelling", "known_workers", "waiting", "says", "says_many", "traces",
             "failures", "sizes", "idle_pulls", "given", "names", "fate", "payloads", "run", "outcomes",
-            "no_cost", "hostile", "strangers", "mute", "own_job", "middlemen", "failing_for_good",
+            "no_cost", "hostile", "strangers", "mute", "half_open", "own_job", "middlemen", "failing_for_good",
         )
     ],
     "sync": ["tests/client/test_kit.py", "tests/client/test_strangers.py", "tests/client/test_mute.py"],
@@ -120,7 +120,7 @@ NEAREST = {
     "upkeep": ("strangers",),
     "connection": ("middlemen",),
     "endings": ("hostile", "failing_for_good"),
-    "link": ("taken_back", "sizes", "payloads", "postgres_store", "local"),
+    "link": ("half_open", "taken_back", "sizes", "payloads", "postgres_store", "local"),
     "options": ("engine", "handlers", "job", "said"),
     "report": ("handlers", "bulk"),
     "find": ("find", "many"),

@@ -31,7 +31,7 @@ from tests.operations.processes import environment
 from tests.wire.server import NO_TLS, Server
 
 NOTICED_S = PING_S * (PINGS_MISSED_MAX + 1)
-"""After so long without a word the server gives a connection up."""
+"""The server gives a connection up that has said nothing in these seconds."""
 SPOKEN_S = 15.0
 """As often as a worker with jobs says something."""
 
