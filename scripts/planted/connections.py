@@ -1,4 +1,4 @@
-"""Faults planted in how connections are accepted, take turns, and end with the server."""
+"""Faults planted in how connections are accepted, take turns, hang, and end with the server; and in where they lead."""
 
 from planted.row import Mutant
 
@@ -33,4 +33,10 @@ CONNECTIONS = [
     Mutant("engine/holding.py", "        self._owned.setdefault(owner, {})[job] = None\n        self.workers.claim(job, owner, now)\n", "        self._owned.setdefault(owner, {})[job] = None\n", "who claims a job is not known to have it"),
     Mutant("engine/commands/report.py", "self._owner, proven=token is not None)", "self._owner, proven=False)", "a worker whose connection hangs loses its jobs though it beats for all of them over another one"),
     Mutant("client/link.py", "ANSWER_S = 10.0", "ANSWER_S = 20.0", "a worker whose connection hangs is there over another one when the server has given it up"),
+    Mutant("protocol/address.py", '    if "@" in rest:\n', "    if False:\n", "a password in an address goes nowhere, or to whoever stands there"),
+    Mutant("protocol/address.py", "    if _ODD.search(url):\n", "    if False:\n", "a space in an address is left out without a word"),
+    Mutant("protocol/address.py", 'if path.strip("/") not in ("", "ws"):', "if False:", "a path in an address leads clients to different places"),
+    Mutant("protocol/address.py", "and 0 < int(port) <= PORT_MAX", "and int(port) <= PORT_MAX", "port 0 is one"),
+    Mutant("protocol/address.py", '_SECRET.sub("…", rest)', "rest", "an error shows a password"),
+    Mutant("client/app.py", "        given_url(url, DEFAULT_URL)\n", "", "an app takes any address"),
 ]  # fmt: skip

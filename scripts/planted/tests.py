@@ -70,7 +70,7 @@ TESTS = {
         for name in (
             "taken_back", "kit", "kit_asyncio", "orderly", "cancelling", "known_workers", "waiting", "says", "says_many", "traces",
             "failures", "sizes", "idle_pulls", "given", "names", "fate", "payloads", "run", "outcomes",
-            "no_cost", "hostile", "strangers", "mute", "half_open", "own_job", "middlemen", "failing_for_good",
+            "no_cost", "hostile", "strangers", "mute", "half_open", "spelled_addresses", "own_job", "middlemen", "failing_for_good",
         )
     ],
     "sync": ["tests/client/test_kit.py", "tests/client/test_strangers.py", "tests/client/test_mute.py"],
@@ -113,7 +113,8 @@ NEAREST = {
     "client": ("idle_pulls", "names", "no_cost"),
     "replies": ("faults", "tables"),
     "wire": ("bytes",),
-    "app": ("names",),
+    "app": ("names", "spelled_addresses"),
+    "address": ("spelled_addresses",),
     "jobs": ("jobs", "no_cost"),
     "backend": ("given", "orderly", "hostile"),
     "pushing": ("fate", "strangers"),
