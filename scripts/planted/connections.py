@@ -39,4 +39,5 @@ CONNECTIONS = [
     Mutant("protocol/address.py", "and 0 < int(port) <= PORT_MAX", "and int(port) <= PORT_MAX", "port 0 is one"),
     Mutant("protocol/address.py", '_SECRET.sub("…", rest)', "rest", "an error shows a password"),
     Mutant("client/app.py", "        given_url(url, DEFAULT_URL)\n", "", "an app takes any address"),
+    Mutant("protocol/request.py", "return all(failure.token", "return any(failure.token", "failures of a worker are repeated of which one has no token"),
 ]  # fmt: skip
