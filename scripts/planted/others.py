@@ -130,7 +130,7 @@ OTHERS = [
     Mutant("engine/moves.py", "            self.queues.recount.moved(job, before, to)\n        self.changed[job] = None", "            self.queues.recount.moved(job, before, to)\n        self.changed.setdefault(job, None)", "a row that was made before its job changed is written"),
     Mutant("runtime/journal.py", "        if self.half.is_there or len(self._engine.changed)", "        if len(self._engine.changed)", "half of a bulk push is committed with what somebody else does alone"),
     Mutant("engine/commands/report.py", "            if work > count and len(self._run_at) > begin:\n", "            if len(self._run_at) - begin >= count:\n", "a step of failures is as long as one of as many acks"),
-    Mutant("protocol/request.py", "return all(failure", "return any(failure", "failures are repeated of which one has no token"),
+    Mutant("protocol/request.py", "return all(failure.get", "return any(failure.get", "failures are repeated of which one has no token"),
     Mutant("runtime/half.py", "    c.HeartbeatBatch: _Work(Heartbeats, lambda command: len(command.ids)),\n", "", "ten thousand heartbeats are one step"),
     Mutant("runtime/core.py", "else self.journal.last_epoch\n                self", "else self._engine.epoch\n                self", "acks of nothing wait for ever"),
     Mutant("runtime/core.py", "                begun.epoch = 0 if begun.refused else self.journal.last_epoch\n                self", "                self", "acks are answered when the first of them are committed"),

@@ -20,12 +20,13 @@ from msgspec import Raw
 from rich.console import Console
 from rich.table import Table
 
+from bunqueue_trio.cli.place import Url
 from bunqueue_trio.config import parse_typed_ms
 from bunqueue_trio.errors import STORAGE_DOWN, STORAGE_FULL, WRONG_TOKEN, reason_of
 from bunqueue_trio.logs.printable import printable, printable_json
 from bunqueue_trio.pages.words import count, span
 from bunqueue_trio.protocol import commands as c
-from bunqueue_trio.protocol.address import http_url, masked
+from bunqueue_trio.protocol.address import http_url
 from bunqueue_trio.protocol.catalog import SPECS
 from bunqueue_trio.protocol.commands import Command
 from bunqueue_trio.protocol.numbers import integer
@@ -113,7 +114,7 @@ def with_server(command: Callable[..., Any]) -> Callable[..., Any]:
         help="Bearer token. Better set the variable: other users of this machine can see a flag.  [env BUNQUEUE_TOKEN]",
     )(checked)
     return click.option(
-        "--url", envvar="BUNQUEUE_URL", default=DEFAULT_URL, metavar="URL",
+        "--url", envvar="BUNQUEUE_URL", default=DEFAULT_URL, metavar="URL", type=Url(),
         help=f"The server, host:port, http(s)://host:port, ws(s)://host:port or unix:/path.  [env BUNQUEUE_URL; default {DEFAULT_URL}]",
     )(with_token)  # fmt: skip
 
@@ -213,7 +214,7 @@ def connection(url: str, token: str | None) -> Iterator[Ask]:
             except (ValueError, RecursionError) as error:
                 raise click.ClickException(
                     printable(
-                        f"{masked(url)}: its answer to {SPECS[kind].tag} cannot be read: {error}; is it of another version?"
+                        f"{url}: its answer to {SPECS[kind].tag} cannot be read: {error}; is it of another version?"
                     )
                 ) from None
 
@@ -291,7 +292,7 @@ def unreachable(url: str, error: Exception) -> click.ClickException:
     hint = next((hint for part, hint in _HINTS.items() if part in said), "")
     if isinstance(error, httpx.RemoteProtocolError) and http_url(url).startswith("http:"):
         hint = "; if that port takes TLS, say https://"
-    return click.ClickException(f"{masked(url)}: {_ERRNO.sub('', said)}{hint}")
+    return click.ClickException(f"{url}: {_ERRNO.sub('', said)}{hint}")
 
 
 def accepted(url: str, response: httpx.Response, content: bytes) -> Any:
@@ -313,8 +314,8 @@ def accepted(url: str, response: httpx.Response, content: bytes) -> Any:
         after = response.headers.get("retry-after", "")
         again = f"; it passes in {span(1000 * int(after))}" if status == 429 and after.isdecimal() else ""
         hint = WRONG_TOKEN if status == 401 else _HELPS.get(said, again)
-        raise Refusal(f"{masked(url)}: {said} ({status}){hint}", status)
-    raise click.ClickException(f"{masked(url)}: is no bunqueue server ({status})")
+        raise Refusal(f"{url}: {said} ({status}){hint}", status)
+    raise click.ClickException(f"{url}: is no bunqueue server ({status})")
 
 
 def refuse_other(url: str, response: httpx.Response, kind: str) -> None:
@@ -335,13 +336,13 @@ def live_audit(url: str, token: str | None, *, wait: bool) -> list[str]:
     """
     audit = page_of(url, token, "audit")["audit"]
     if not audit["jobsPerSecond"]:
-        raise click.ClickException(f"{masked(url)}: the self-audit is off (AUDIT_JOBS_PER_SECOND is 0)")
+        raise click.ClickException(f"{url}: the self-audit is off (AUDIT_JOBS_PER_SECOND is 0)")
     wanted = audit["passesBegun"] + 1 if wait else 1
     while audit["passesDone"] < wanted:
         time.sleep(_POLL_S)
         audit = page_of(url, token, "audit")["audit"]
     click.echo(
-        f"{masked(url)}: {count(audit['checked'], 'job or entry', 'jobs and entries')} looked at in {count(audit['passesDone'], 'pass', 'passes')}; "
+        f"{url}: {count(audit['checked'], 'job or entry', 'jobs and entries')} looked at in {count(audit['passesDone'], 'pass', 'passes')}; "
         f"the last took {span(audit['lastMs'])}"
     )
     return [
