@@ -155,7 +155,8 @@ def _row(group: ErrorGroup, names: Sequence[str], died: Letters, now: int) -> Ro
     said = f"deaths a minute within the last hour, {number} in all"
     if len(letters) < number:
         said += f", of the newest {len(letters)}"
-    chart = charts.area(_per_minute(letters, now), said, "bad") if number else ""
+    # Without a letter that was looked at it would show that none had died.
+    chart = charts.area(_per_minute(letters, now), said, "bad") if letters else ""
     is_known = group.fingerprint == CANCELLED or group.mark is not None or not number
     where = ", ".join(names[:QUEUES_NAMED])
     if len(names) > QUEUES_NAMED:

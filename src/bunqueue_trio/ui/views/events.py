@@ -121,7 +121,7 @@ async def export(ask: Ask) -> Saves:
     look = _look(ask)
     types = frozenset({look.kind}) & EVENT_TYPES if look.kind else EVENT_TYPES
     wanted = Wanted(look.window.since, look.window.end, look.queue or None, types, look.job or None)
-    return Saves("events.jsonl", await EventLog(ask.server, wanted).begun())
+    return Saves("events.jsonl", await EventLog(ask.server, wanted, ask.hides).begun())
 
 
 def _look(ask: Ask) -> Look:

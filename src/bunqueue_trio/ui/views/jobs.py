@@ -77,7 +77,7 @@ async def export(ask: Ask) -> Saves:
     """Return all jobs that a filter describes as a file, a job a line."""
     try:
         wanted: Any = make(c.FindJobs, filters.wanted(filters.said(ask.query)))
-        return Saves("jobs.jsonl", await JobList(ask.server, wanted).begun())
+        return Saves("jobs.jsonl", await JobList(ask.server, wanted, ask.hides).begun())
     except Refused as refused:
         raise Wrong(str(refused), refused.status) from None
 
