@@ -14,6 +14,7 @@ from bunqueue_trio.protocol.commands import Command
 from bunqueue_trio.protocol.commands.spec import Role
 from bunqueue_trio.protocol.replies import Reply
 from bunqueue_trio.runtime.server import Server
+from bunqueue_trio.ui.beside import Beside
 from bunqueue_trio.ui.payload import hidden
 
 R = TypeVar("R", bound=Reply)
@@ -48,6 +49,8 @@ class Ask(NamedTuple):
     now: int
     found: Callable[[], Awaitable[tuple[Picture, list[Finding]]]]
     """Returns the picture of the server and the findings, as of the last two seconds."""
+    beside: Callable[[], Awaitable[Beside]]
+    """Returns what stands beside them on the first page, as of then, too."""
 
     @property
     def queue(self) -> str:
