@@ -91,6 +91,8 @@ CASES = (
     Case("unmark-group", GROUP, (c.MarkGroup(fingerprint=GROUP["fingerprint"], mark="muted"),)),
     Case("retry", {"queue": "q", "id": "bad-3"}),
     Case("purge", {"queue": "q", "id": "bad-3"}),
+    Case("retry-changed", {"queue": "q", "id": "bad-3", "data": '{"to": "ana", "n": 1.0}'}),
+    Case("payload", {"queue": "q", "id": "w-1", "data": " -7 "}),
     Case("cancel", {"queue": "q", "id": "w-1"}),
     Case("cancel", {"queue": "q", "id": "held-0", "reason": " wrong month ", "grace": " 30s "}),
     Case("cancel-found", {"queue": "q", "idPrefix": "w-"}),
@@ -187,7 +189,7 @@ def seen(bunqueue: Bunqueue) -> dict[str, Any]:
         while True:
             page = look(c.GetJobs(queue="q", state=state, limit=1000, after=after))
             states |= {
-                f"job-{len(states)}" if len(job.id) > 30 else job.id: (state, job.priority, job.run_at)
+                f"job-{len(states)}" if len(job.id) > 30 else job.id: (state, job.priority, job.run_at, bytes(job.data))
                 for job in page.jobs
             }
             after = page.next
