@@ -19,6 +19,8 @@ HAPPENED: list[Mutant] = [
     Mutant("runtime/tree.py", "    server.note_end()\n", "", "a stop in order looks like a crash"),
     Mutant("runtime/server.py", "            if minutes:\n                figures.lives", "            if True:\n                figures.lives", "an idle server writes to the disk"),
     Mutant("runtime/happened.py", "for name, minute in period.items():\n                if queue is None or name == queue:", "for name, minute in period.items():\n                if True:", "the page of one queue tells of all"),
+    Mutant("ui/editing.py", "and shown.text == show(data, (), EDITED_CHARS).text", "", "a form shows dots in the place of what is hidden, and sends them back"),
+    Mutant("ui/editing.py", 'else {"delay": backoff}', "else {}", "a copy in a shell waits as long as others between attempts"),
     Mutant("ui/ask.py", "if self.viewer.role is not Role.READ or not self.mask:", "if True:", "who only looks saves what is hidden from him"),
     Mutant("ui/beside.py", " if act.at > since]", "]", "an act of yesterday was done within the hour"),
     Mutant("ui/views/now.py", '    "clean": ("clean",),\n', "", "what fills the disk has no button"),

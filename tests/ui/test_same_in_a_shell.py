@@ -49,6 +49,17 @@ class Case(NamedTuple):
     before: tuple[c.Command, ...] = ()
 
 
+_RICH = c.Push(
+    queue="q", data=Raw(b"[1.0]"), job_id="rich", name="--name", priority=-3, max_attempts=7, backoff=2500, ttl=86_400_000, timeout=61_000,
+    tags=["--yes", "b c"], group_id="-g", unique_key="k", lifo=True,
+)  # fmt: skip
+_SHAPED = c.Push(
+    queue="q",
+    data=Raw(b'"-"'),
+    job_id="shaped",
+    backoff=c.Backoff(type="fixed", delay=1500, max_delay=90_000, jitter=0.5),
+)
+
 CASES = (
     Case("pause", {"queue": "q"}),
     Case("pause", {"queue": "q", "reason": " the mail server is down ", "until": " 2h "}),
@@ -93,6 +104,9 @@ CASES = (
     Case("purge", {"queue": "q", "id": "bad-3"}),
     Case("retry-changed", {"queue": "q", "id": "bad-3", "data": '{"to": "ana", "n": 1.0}'}),
     Case("payload", {"queue": "q", "id": "w-1", "data": " -7 "}),
+    Case("copy", {"queue": "q", "id": "w-1"}),
+    Case("copy", {"queue": "q", "id": "rich"}, (_RICH,)),
+    Case("copy", {"queue": "q", "id": "shaped"}, (_SHAPED,)),
     Case("cancel", {"queue": "q", "id": "w-1"}),
     Case("cancel", {"queue": "q", "id": "held-0", "reason": " wrong month ", "grace": " 30s "}),
     Case("cancel-found", {"queue": "q", "idPrefix": "w-"}),

@@ -41,7 +41,7 @@ class Field(NamedTuple):
     label: str
     hint: str = ""
     kind: str = "text"
-    """text, number, choice, or json: several lines."""
+    """text, number, choice, json: several lines; or hidden: filled by the page."""
     default: str = ""
     choices: tuple[str, ...] = ()
     is_needed: bool = False

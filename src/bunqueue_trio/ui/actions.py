@@ -45,7 +45,7 @@ def as_said(ask: Ask, action: Action, given: Form) -> dict[str, str]:
         Wrong: what it is to be done to is not there, where its form depends on that.
     """
     form = defaults(action) | {name: given.get(name, "") for name in action.about}
-    if action.fill is not None and not any(field.name in given for field in action.fields):
+    if action.fill is not None and any(field.name not in given for field in action.fields):
         form |= action.fill(ask, form)
     for field in action.fields:
         if field.name in given:
@@ -343,6 +343,11 @@ _ROWS = (
         editing.change, lambda f: ("change", f["id"], "--data", Given(editing.text(f))),
         doing.of_job, doing.once("{id} has another payload."), about=("queue", "id"), goes_back="job",
         fields=(_PAYLOAD,), fill=editing.fill, note="It keeps its place in line.",
+    ),
+    Action(
+        "copy", "Push a copy", lambda f: f"Push a copy of the job {f['id']}", c.Push, editing.copy, editing.copy_words,
+        doing.of_job, editing.push_copy, about=("queue", "id"), goes_back="job", fields=(_PAYLOAD, Field("as", "", kind="hidden")),
+        fill=editing.fill_copy, note="It has an id of its own, and the same options, but for keys, what it waits for, and repeats. The job itself stays as it is.",
     ),
     Action(
         "purge", "Delete", lambda f: f"Delete the dead letter {f['id']}", c.PurgeDlq,

@@ -141,8 +141,9 @@ async def one(ask: Ask) -> Screen:
         ) from None
     with_token = bool(ask.server.settings.auth_tokens)
     acts, edit, edit_line = [*_ACTS.get(state.state, ())], *_edit(state.state, job.queue, job_id)
-    if edit and editing.editable(job.data, ask.mask):
-        acts.insert(1, edit)
+    if editing.editable(job.data, ask.mask):
+        acts[1:1] = [edit] if edit else []
+        acts.append("copy")
     return Screen(
         "job.html", job_id, "jobs",
         {
