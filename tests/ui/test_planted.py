@@ -224,6 +224,15 @@ async def a_queue_is_drained_by_mistake(bunqueue: Bunqueue) -> None:
     await bunqueue.server.core.execute(c.SetConcurrency(queue="mail", concurrency=1), by=By("ben", "10.0.0.9"))
 
 
+async def a_new_version_fails(bunqueue: Bunqueue) -> None:
+    for version in ("2.4.0", "2.4.1"):
+        for n in range(60):
+            hired = c.RegisterWorker(name="mail", worker_id=f"{version}-{n}", queues=["mail"], version=version)
+            await bunqueue.server.core.execute(hired)
+        await minutes(bunqueue, 3)
+    await one_tenant_fails(bunqueue)
+
+
 async def an_error_is_back(bunqueue: Bunqueue) -> None:
     await one_tenant_fails(bunqueue)
     key = fingerprint("card service answered 503 for order 7").key
@@ -268,9 +277,11 @@ INCIDENTS = (
     Incident(one_tenant_fails, f"/ui/errors/mail?fingerprint={GROUP}", ("Dead letters 12", "tag checkout", "attempts 1"), "/ui/act/rerun-group?queue=mail"),
     Incident(attempts_fail, "/ui/errors", ("15 SMTP said …", "15 jobs tried again", "tried again after it"), "/ui/errors/mail?fingerprint="),
     Incident(an_error_is_back, f"/ui/errors/mail?fingerprint={GROUP}", ("Marked as fixed", "and it is back"), "/ui/act/fix-group?queue=mail"),
+    Incident(a_new_version_fails, f"/ui/errors/mail?fingerprint={GROUP}", ("Version of its workers 2.4.1 came 3 min before the first",)),
     # Workers
     Incident(a_worker_of_many_jobs_hangs, "/ui/workers", ("mail-3 active web-1 4711 mail 3 of",), "/ui/workers/w3"),
     Incident(a_worker_of_many_jobs_hangs, "/ui/workers/w3", ("× longer than usual", "11 min"), "/ui/act/release?id=w3"),
+    Incident(a_job_hangs, "/ui/workers/w3", ("odd mail 40 min", "bunqueue-trio cancel odd"), "/ui/act/cancel?queue=mail&id=odd"),
     # Schedules
     Incident(a_schedule_is_paused, "/ui/schedules", ("nightly paused",), "/ui/schedules/nightly"),
     Incident(a_schedule_is_paused, "/ui/schedules/nightly", ("Paused 2 h ago: its slots until it is resumed are left out.",), "/ui/act/resume-schedule?name=nightly"),
@@ -295,6 +306,10 @@ INCIDENTS = (
     Incident(a_job_has_a_wrong_payload, "/ui/jobs?text=null", ("1 job",), "/ui/jobs/odd"),
     Incident(a_worker_hangs, "/ui/jobs?owner=mail-3", ("1 job", "active"), "/ui/act/cancel-found"),
     Incident(a_worker_hangs, "/ui/workers/w3", ("longer than",)),
+    Incident(one_tenant_fails, "/ui/queues/mail", ("Died within the hour 12",), "/ui/act/retry-all?queue=mail"),
+    Incident(nobody_asks, "/ui/queues?by=oldest", ("mail 19",), "/ui/queues/mail"),
+
+    Incident(one_tenant_fails, "/ui/events", ("Attempts failed 12", "From there on as a stream: curl -N 'http://queue.example:6790/events?since=900000'",)),
     Incident(one_tenant_fails, "/ui/events?type=failed", ("Attempts failed 12", "card service answered 503"), "/ui/queues/mail"),
     Incident(jobs_are_discarded_by_mistake, "/ui/events", ("discard", "by ben"), "/ui/export/events?"),
     Incident(a_pause_is_forgotten, "/ui/events?since=14h&type=act", ("pause mail by ana",), "/ui/queues/mail"),

@@ -81,7 +81,7 @@ def copy_words(form: Form) -> tuple[object, ...]:
     """Return the words of the command line that push it."""
     options = _options(form)
     backoff = options.get("backoff")
-    shape = backoff if isinstance(backoff, Mapping) else {} if backoff is None else {"delay": backoff}
+    shape = dict(backoff) if isinstance(backoff, Mapping) else {} if backoff is None else {"delay": backoff}
     said: list[object] = ["push", Given(form["queue"]), Given(text(form))]
     for name, value in (options | shape).items():
         if name in _FLAGS:
