@@ -39,7 +39,7 @@ JUDGE = r"""(() => {
     const large = parseFloat(style.fontSize) >= 24 || (parseFloat(style.fontSize) >= 18.66 && style.fontWeight >= 700);
     if (ratio < (large ? 3 : 4.5)) faults.push(`contrast ${ratio.toFixed(2)}: ${walk.currentNode.nodeValue.trim().slice(0, 40)} (${e.className})`);
   }
-  for (const e of main.querySelectorAll("a, button, input:not([type=hidden]), select, summary")) {
+  for (const e of main.querySelectorAll("a, button, input:not([type=hidden]), select, textarea, summary")) {
     const box = e.getBoundingClientRect();
     if (!box.width || e.closest(".skip")) continue;
     const inline = e.nodeName === "A" && e.closest("p, td, th, li, dd, .crumbs");
@@ -177,7 +177,7 @@ def screens(job: str) -> tuple[str, ...]:
     """Every screen, with something on it."""
     return (
         "/ui", "/ui/queues", "/ui/queues/orders", "/ui/jobs", "/ui/queues/orders/jobs?state=failed", "/ui/queues/strange/jobs?state=waiting",
-        job, job + "/data", "/ui/errors", f"/ui/errors/orders?fingerprint={fingerprint('PaymentError: order 17 refused').key}",
+        job, job + "/data", "/ui/jobs/later-1", "/ui/act/copy?queue=later&id=later-1", "/ui/errors", f"/ui/errors/orders?fingerprint={fingerprint('PaymentError: order 17 refused').key}",
         "/ui/events", "/ui/events?type=failed", "/ui/schedules", "/ui/schedules/nightly", "/ui/workers", "/ui/workers/w-1", "/ui/actions", "/ui/actions?of=nowhere",
         "/ui/act/release?id=w-1", f"/ui/act/rerun-group?queue=orders&fingerprint={fingerprint('PaymentError: order 17 refused').key}", "/ui/act/delete-schedule?name=nightly", "/ui/storage", "/ui/server", "/ui/cluster", "/ui/act/pause?queue=orders", "/ui/act/clean?queue=orders", "/ui/jobs/nobody",
     )  # fmt: skip
@@ -226,7 +226,7 @@ def test_a_thumb_hits_what_it_means(browser: Browser, server: Server) -> None:
     for path in screens(job):
         show(browser, server, path)
         found[path] = browser.run(
-            "[...document.querySelectorAll('.btn, main input:not([type=hidden]), select, nav a')].filter((e) => "
+            "[...document.querySelectorAll('.btn, main input:not([type=hidden]), select, textarea, nav a')].filter((e) => "
             "{ const box = e.getBoundingClientRect(); return box.width && box.height < 43.5; }).map((e) => e.outerHTML.slice(0, 80))"
         )
     assert {path: faults for path, faults in found.items() if faults} == {}

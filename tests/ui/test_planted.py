@@ -12,6 +12,7 @@ from bunqueue_trio.engine.planner import LATE, Notice
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.caller import By
 from bunqueue_trio.runtime.audit import Finding
+from bunqueue_trio.runtime.limiter import RateLimiter
 from bunqueue_trio.storage.store import Sampled, Space
 from bunqueue_trio.testing.server import Bunqueue
 from tests.ui.night import fail, hold, push, take, work
@@ -195,6 +196,13 @@ async def jobs_stall(bunqueue: Bunqueue) -> None:
         await minutes(bunqueue, 6)
 
 
+async def a_client_asks_too_often(bunqueue: Bunqueue) -> None:
+    bunqueue.server.limiter = RateLimiter(60_000, 50)
+    for _ in range(57):
+        bunqueue.server.limiter.retry_after_ms("10.0.0.66", bunqueue.server.clock.now())
+    await trio.sleep(5)
+
+
 async def one_job_waits_for_another(bunqueue: Bunqueue) -> None:
     await push(bunqueue, "mail", job_id="parent", delay=3_600_000)
     await push(bunqueue, "mail", job_id="odd", depends_on=["parent"])
@@ -290,6 +298,7 @@ INCIDENTS = (
     Incident(a_queue_is_drained_by_mistake, "/ui/actions", ("ben 10.0.0.9 drain mail", "5"), "/ui/act/unlimit?queue=mail"),
     Incident(a_pause_is_forgotten, "/ui/actions", ("ana 10.0.0.7 pause mail reason disk is full",), "/ui/act/resume?queue=mail"),
     # Server
+    Incident(a_client_asks_too_often, "/ui/server", ("Asked too often 7 last 10.0.0.66, 5 s ago",)),
     Incident(the_loop_is_late, "/ui/server", ("The server is late: its event loop lags", "Late by at most")),
     # Storage, queues, jobs, what happened
     Incident(disk_fills, "/ui/storage", ("At the rate of the last hour it is full in", "an hour")),

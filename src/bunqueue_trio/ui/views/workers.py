@@ -13,7 +13,6 @@ from bunqueue_trio.ui.ask import Ask, Screen, Wrong
 from bunqueue_trio.ui.doing import worker_of
 
 PAGE = 50
-JOBS_SHOWN = 100
 # Jobs with a button of their own, those that it has had for longest; the others have theirs on their pages.
 CANCELS_SHOWN = 10
 QUEUES_COMPARED = 10
