@@ -83,7 +83,7 @@ NEAREST = {
     "beginning": ("by_number",),
     "known": ("versions", "by_number"),
     "frames": ("versions", "frames", "frame_streams", "frame_ends", "short_texts"),
-    "answering": ("broken", "versions", "frames", "frame_ends", "frame_streams"),
+    "answering": ("sent_at_once", "broken", "versions", "frames", "frame_ends", "frame_streams"),
     "asking": ("versions", "again", "frames", "frame_ends", "frame_streams", "idle_pulls"),
     "lane": ("frames", "frame_ends", "room"),
     "door": ("room",),
@@ -167,7 +167,7 @@ NEAREST = {
     "tail": ("postgres_lost_tail",),
     "prometheus": ("cluster",),
     "0001_initial": ("postgres_store", "postgres_leading"),
-    "arrays": ("postgres_schema",),
+    "arrays": ("columns", "postgres_schema"),
     "schema": ("postgres_schema",),
     "place": ("postgres_schema",),
 }
