@@ -39,7 +39,7 @@ class Narrow:
 
 @asynccontextmanager
 async def narrow(world: World, jobs: int, data: bytes = LARGE) -> AsyncIterator[Narrow]:
-    """A leader with so many jobs, and such a door."""
+    """A leader with this many jobs, and such a door."""
     for _ in range(jobs):
         await world.server.core.execute(c.Push(queue="q", data=c.Raw(data)))
     made = Narrow(world)
