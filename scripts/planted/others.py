@@ -16,7 +16,7 @@ OTHERS = [
     Mutant("runtime/services.py", "            pause = spent * AUTO_RETRY_MS\n", "            pause = 0\n", "any number a second comes back by itself"),
     Mutant("runtime/services.py", "        core.journal.on_commit.append(self._committed)\n", "", "a record that is there wakes nobody"),
     Mutant("runtime/core.py", "            self.auto_retrier.set(engine.auto_retries.due)\n", "", "a start wakes nobody whose dead letters come back by themselves"),
-    Mutant("runtime/lookups.py", "                with self._lookups.knowing(looks):\n                    self.step(", "                if True:\n                    self.step(", "everybody stands still while records are asked for"),
+    Mutant("runtime/lookups.py", "            self._lookups.know(looks)\n            try:\n                self.step(", "            try:\n                self.step(", "everybody stands still while records are asked for"),
     Mutant("api/gateway.py", "        check_role(self._core, command, call.grant.role)\n", "", "who works revives dead letters over HTTP"),
     Mutant("api/session.py", "            check_role(self._core, command, self._grant.role)\n", "", "who works revives dead letters over WebSocket"),
     Mutant("runtime/ends.py", "            await journal.wait_committed(end.epoch)\n", "            pass\n", "an end is answered before it is committed"),

@@ -23,7 +23,7 @@ TESTS = {
         "tests/storage/test_postgres_store.py", "tests/storage/test_postgres_leading.py",
         "tests/storage/test_postgres_lost_tail.py", "tests/storage/test_postgres_schema.py",
         "tests/storage/test_postgres_inspect.py", "tests/storage/test_copying.py", "tests/storage/test_copying_databases.py",
-        "tests/storage/test_postgres.py",
+        "tests/storage/test_postgres.py", "tests/storage/test_postgres_columns.py",
     ],
     "api": [
         "tests/stream/test_sessions.py", "tests/stream/test_event_streams.py", "tests/stream/test_undelivered.py",
@@ -83,7 +83,7 @@ NEAREST = {
     "beginning": ("by_number",),
     "known": ("versions", "by_number"),
     "frames": ("versions", "frames", "frame_streams", "frame_ends", "short_texts"),
-    "answering": ("broken", "versions", "frames", "frame_ends", "frame_streams"),
+    "answering": ("sent_at_once", "broken", "versions", "frames", "frame_ends", "frame_streams"),
     "asking": ("versions", "again", "frames", "frame_ends", "frame_streams", "idle_pulls"),
     "lane": ("frames", "frame_ends", "room"),
     "door": ("room",),
@@ -168,7 +168,7 @@ NEAREST = {
     "tail": ("postgres_lost_tail",),
     "prometheus": ("cluster",),
     "0001_initial": ("postgres_store", "postgres_leading"),
-    "arrays": ("postgres_schema",),
+    "arrays": ("postgres_columns", "postgres_schema"),
     "schema": ("postgres_schema",),
     "place": ("postgres_schema",),
 }

@@ -36,7 +36,8 @@ def beginner(server: Server, gateway: Gateway, call: Call) -> Begin:
             return gateway.begin(call, body, address)
         try:
             check(fills=fills)
-            return core.begin(decode(kind, body, is_optional, **values), size=size, sliced=True)
+            # None of those that are done in slices, of which only who has read it knows what it brings: they are acts.
+            return core.begin(decode(kind, body, is_optional, **values), size=size, sliced=True, is_checked=True)
         except (Refused, StoreError) as error:
             return gateway.refusal(call, error)
 

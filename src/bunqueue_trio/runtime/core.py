@@ -82,12 +82,12 @@ class Core:
         return await self.finish(begun) if begun.waits or begun.epoch else begun.reply
 
     def begin(
-        self, command: c.Command, owner: str | None = None, *, size: int = 0, by: By = SERVER, sliced: bool = False
-    ) -> "Begun":
+        self, command: c.Command, owner: str | None = None, *, size: int = 0, by: By = SERVER, sliced: bool = False, is_checked: bool = False,
+    ) -> "Begun":  # fmt: skip
         """Run ``command`` without waiting for anything; the rest is :meth:`finish`.
 
-        ``size`` is that of its request: what it makes the journal hold. ``by`` is who did it, if it is an act. With
-        ``sliced`` a bulk command may be left half done; :meth:`finish` or :meth:`add_rest` is to follow then, without waiting.
+        ``size``: of its request, which the journal is to hold. ``by``: who did it, if it is an act. ``is_checked``: in this step the journal has said that
+        there is room. With ``sliced`` a bulk command may be left half done; :meth:`finish` or :meth:`add_rest` is to follow then, without waiting.
 
         Raises:
             Refused: as :meth:`execute`.
@@ -95,7 +95,8 @@ class Core:
         kind = type(command)
         if kind in READS:
             return self._look(command, owner)
-        self.journal.check(size, fills=kind in FILLS or (kind in SLICED and brings(command)))
+        if not is_checked:
+            self.journal.check(size, fills=kind in FILLS or (kind in SLICED and brings(command)))
         at = self.clock.time()
         if kind not in TAKES:
             if sliced and kind in BULKS and work_of(command) > BULK_SLICE and self.journal.half.admits(command):
@@ -104,8 +105,7 @@ class Core:
             reply = self._apply(now, run, self._engine, command, now, owner, by, durable=is_durable(command))
             # No step commits, so what this one did is in the batch that gathered before it.
             assert epoch == self._engine.epoch
-            gathering = self.journal.gathering
-            if gathering:
+            if gathering := self.journal.gathering:
                 # A small request may bring large jobs: it retries dead letters, or ends a run of a series.
                 self.journal.note_size(max(size, self._engine.added_bytes - added))
             begun = Begun(command, owner, reply, epoch if gathering else 0, at=at)
