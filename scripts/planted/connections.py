@@ -25,4 +25,8 @@ CONNECTIONS = [
     Mutant("transports/listener.py", "            if not self._connections:\n                self._all_gone.set()\n", "", "nobody tells a stop that all connections have ended"),
     Mutant("transports/express.py", "                self._watching.scope.cancel()\n            self._hold.release()\n", "                self._watching.scope.cancel()\n", "the bytes of a request that a stop has ended count for ever"),
     Mutant("pages/docs.py", '    package = find_spec("flask_swagger_ui")\n', '    package = __import__("flask_swagger_ui").__spec__\n', "files of the documentation import a web framework"),
+    Mutant("transports/brisk.py", "        if len(data) <= _SMALL_BYTES:\n", "        if True:\n", "a large download over TLS lets nobody run"),
+    Mutant("transports/brisk.py", "            data = memoryview(data)[sent:]\n", "", "what the kernel did not take at once is sent twice over TLS"),
+    Mutant("transports/brisk.py", "bytes(buffer[: os.readv(self._descriptor(), (buffer,))])", "buffer[: os.readv(self._descriptor(), (buffer,))]", "connections with TLS read what others have been sent"),
+    Mutant("transports/brisk.py", "trio.SocketStream | Brisk) else", "trio.SocketStream) else", "nobody knows who is at the other end of TLS"),
 ]  # fmt: skip

@@ -28,7 +28,7 @@ from trials.lib.raw_ws import WebSocket, push_message
 from trials.lib.servers import BenchError, Server, ours
 
 CONNECTIONS = 32
-# A worker that waits is a connection; so many jobs are under way at once.
+# Workers that wait, each on a connection of its own, and jobs that are under way at once.
 WAITING, UNDER_WAY = 200, 16
 BATCH = 10
 QUEUES = {1_000: 1.15, 100_000: 1.4}
