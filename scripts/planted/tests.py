@@ -60,7 +60,7 @@ TESTS = {
             f"tests/stream/test_{name}.py"
             for name in (
                 "hot", "hot_ends", "alone", "pollers", "heads", "short_texts", "sessions", "event_streams", "undelivered",
-                "slow_clients", "gone", "bulk", "bytes", "first_slow_request", "rounds", "stops", "away",
+                "slow_clients", "gone", "bulk", "bytes", "brisk", "first_slow_request", "rounds", "stops", "away",
             )
         ),
         "tests/doors/test_room.py", "tests/doors/test_local.py", "tests/operations/test_binds.py",
@@ -80,7 +80,7 @@ TESTS = {
 """Which tests notice a fault, by the directory it is in: those that are looked at first."""
 
 NEAREST = {
-    "beginning": ("by_number",),
+    "beginning": ("by_number", "heads"),
     "known": ("versions", "by_number"),
     "frames": ("versions", "frames", "frame_streams", "frame_ends", "short_texts"),
     "answering": ("sent_at_once", "broken", "versions", "frames", "frame_ends", "frame_streams"),
@@ -91,11 +91,12 @@ NEAREST = {
     "moves": ("engine", "leases", "series", "dead", "attempts", "logs", "cancel"),
     "holding": ("engine", "leases", "dead", "handlers", "attempts"),
     "push": ("engine", "handlers", "dependencies", "bulk", "bounds", "bulk_dependencies", "jobs"),
-    "journal": ("bulk", "bulk_reports", "pressure", "reads", "journal_alone"),
-    "turn": ("bulk", "journal_alone"),
+    "journal": ("bulk", "bulk_reports", "pressure", "reads", "journal_alone", "lingering"),
+    "summons": ("lingering",),
+    "turn": ("bulk", "journal_alone", "lingering", "distant"),
     "hub": ("hub", "reported"),
     "session": ("bulk", "weight", "roles", "reported", "sessions", "undelivered"),
-    "core": ("core", "waiting_pulls", "bulk", "bulk_reports", "bulk_dependencies"),
+    "core": ("core", "lingering", "waiting_pulls", "bulk", "bulk_reports", "bulk_dependencies"),
     "half": ("bulk", "bulk_dependencies"),
     "memory": ("memory", "memory_figures"),
     "new_errors": ("history", "new_errors"),

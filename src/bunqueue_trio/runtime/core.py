@@ -118,7 +118,7 @@ class Core:
                 nothing = r.EMPTY_PULL if kind is c.Pull else r.PullBatchReply(jobs=[], tokens=[])
                 return Begun(command, owner, nothing, waits=True, at=at)
             self._engine.handed, now = 0, self.clock.epoch_ms(at)
-            reply = self._apply(now, run, self._engine, command, now, owner, by)
+            reply = self._apply(now, run, self._engine, command, now, owner, by, is_awaited=False)
             handed = self._engine.handed
             if not self.waiting.note_deliveries(reply) and command.timeout and not self.stopping:  # type: ignore[attr-defined]
                 return Begun(command, owner, reply, waits=True, at=at)
@@ -336,7 +336,7 @@ class Core:
         if self.pulls_waiting + self.ends.waiting >= self._pollers_max:
             raise errors.TOO_MANY_WAITS.refuse(retry_after=1)
 
-    def _apply(self, now: int, do: Callable[..., T], *args: Any, durable: bool = False) -> T:
+    def _apply(self, now: int, do: Callable[..., T], *args: Any, durable: bool = False, is_awaited: bool = True) -> T:
         """Do what is due at ``now``, then run ``do`` and return its answer."""
         engine = self._engine
         try:
@@ -350,7 +350,7 @@ class Core:
             raise self._break(error) from error
         finally:
             # A refused command may have let deadlines pass before it was refused.
-            self._settle(now, durable=durable)
+            self._settle(now, durable=durable, is_awaited=is_awaited)
 
     def _break(self, error: AssertionError) -> InvariantBroken:
         """Return what ends the process. Nothing that the engine holds is written any more: it is not to be trusted."""
@@ -361,7 +361,7 @@ class Core:
             self.broken.set()
         return self._broken_by
 
-    def _settle(self, now: int, *, durable: bool = False) -> None:
+    def _settle(self, now: int, *, durable: bool = False, is_awaited: bool = True) -> None:
         """Serve the waiters, wake the flusher and set the alarms after a step of the engine."""
         engine = self._engine
         try:
@@ -375,7 +375,7 @@ class Core:
                 tell(engine.planner.take_notices())
             if not self.journal.in_turn:
                 if self.journal.gathering:
-                    self.journal.note(durable=durable)
+                    self.journal.note(durable=durable, is_awaited=is_awaited)
                 self._set_alarms()
             elif durable and self.journal.gathering:
                 # The rest is done at the end of the turn, for all of its commands.
