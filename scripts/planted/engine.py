@@ -437,7 +437,6 @@ ENGINE = [
     Mutant("engine/many.py", "        show(job)\n", "", "no examples"),
     Mutant("engine/many.py", "return job.priority == doing.command.priority", "return False", "what has its priority is written again"),
     Mutant("engine/many.py", "reversed(selection.jobs) if retries else", "selection.jobs if retries else", "the last to die is retried first"),
-    Mutant("engine/many.py", "if command.dry_run else min(command.limit, SLICE, command.rate or SLICE)", "if True else 0", "all in one step"),
     Mutant("engine/commands/find.py", "        raise c.EMPTY_FILTER.refuse()\n", "        pass\n", "to say nothing is to mean all"),
     Mutant("engine/jobs.py", "SHARDS = 1024", "SHARDS = 1", "one dictionary for all jobs stops everybody when it grows"),
     Mutant("engine/jobs.py", "_SHIFT = 20", "_SHIFT = 0", "all jobs of a shard are looked for at one place"),

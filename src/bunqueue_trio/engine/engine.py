@@ -335,6 +335,11 @@ class Engine(Edits):
         """
         return job_id in self._reused_ids or job_id in self._reused_in_flight
 
+    @property
+    def is_reusing(self) -> bool:
+        """Whether ids of ended jobs were freed since the last :meth:`take`."""
+        return bool(self._reused_ids)
+
     def is_removed(self, job_id: str) -> bool:
         """Return whether a job of this id was removed since the last :meth:`take`."""
         return job_id in self._removed

@@ -168,7 +168,7 @@ class Server:
                 "rate-limit cleaner",
                 looped(RateLimitCleaner(self.limiter, clock, settings.rate_limit_cleanup_ms)),
             ),
-            Child("invariants", core.wait_broken),
+            Child("invariants", core.broken.wait),
             Child("checkpointer", looped(Checkpointer(journal, store))),
             Child("retention", looped(RetentionSweeper(journal, store, clock, settings, self.engine.configs))),
             Child("age sampler", looped(self.sampler)),
