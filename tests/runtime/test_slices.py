@@ -1,4 +1,4 @@
-"""Every command that is done to many jobs is done in slices, one as the other: with others in between, its answer after all of them, and what was told stands."""
+"""Every command that is done to many jobs is done in slices, one as the other: with others in between, its answer after all of them, and what was answered stands."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -151,7 +151,7 @@ async def test_no_step_is_larger_and_others_are_served_in_between(
 
 
 @cases
-async def test_what_is_told_is_on_the_disk(
+async def test_what_is_answered_is_on_the_disk(
     nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, fill: Fill, command: Any
 ):
     """A crash at the moment of the answer takes nothing of it; one in the middle leaves whole slices."""
