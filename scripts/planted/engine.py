@@ -390,7 +390,6 @@ ENGINE = [
     Mutant("engine/fingerprint.py", "(?<!Mon|Tue|Wed|Thu|Fri|Sat|Sun|{_MONTHS})[:,;]?(?:", "[:,;]?(?:", "a date in words is a part of the fault"),
     Mutant("engine/fingerprint.py", "_CODE.sub(lambda found: _put_by(codes, found[0]), line)", "line", "each status of HTTP is the same"),
     Mutant("engine/fingerprint.py", "    line = _DIFFERS.sub(_blank, line)\n", "", "each path, host and id is a group"),
-    Mutant("engine/groups.py", "if rank > place", "if rank >= place", "the last group of a page is listed twice"),
     Mutant("engine/groups.py", "if i == limit or looks >= _LOOKS:", "if i == limit:", "a page of groups without bound"),
     Mutant("engine/groups.py", "first_seen=min(first", "first_seen=max(first", "a group began in the queue that came last"),
     Mutant("engine/groups.py", "newest = max(sample", "newest = min(sample", "the example is an old one"),

@@ -170,7 +170,14 @@ class Server:
             ),
             Child("invariants", core.broken.wait),
             Child("checkpointer", looped(Checkpointer(journal, store))),
-            Child("retention", looped(RetentionSweeper(journal, store, clock, settings, self.engine.configs))),
+            Child(
+                "retention",
+                looped(
+                    RetentionSweeper(
+                        journal, store, clock, settings, self.engine.configs, self.engine.retrying.rank_some
+                    )
+                ),
+            ),
             Child("age sampler", looped(self.sampler)),
             Child("shrinker", looped(self.shrinker)),
             Child("clock watch", looped(self.clock_watch)),
