@@ -1,6 +1,5 @@
 """Dead letters that wait again by themselves, exactly at their times, a bounded number a second, and as long as new work is welcome."""
 
-from functools import partial
 from typing import Any
 
 import pytest
@@ -290,7 +289,7 @@ async def test_a_step_that_is_never_known_well_enough_is_refused(distant: World)
         distant.engine.archive.find(f"job-{next(asked)}")
 
     with pytest.raises(Refused, match="verloaded"):
-        await core.knowing(partial(core.step, ask))
+        await core.step_knowing(ask)
     distant.store.blind = True
     with pytest.raises(StoreError):
-        await core.knowing(partial(core.step, ask))
+        await core.step_knowing(ask)

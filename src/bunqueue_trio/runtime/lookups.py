@@ -10,8 +10,7 @@ What has ended, was deleted or replaced, and has left memory meanwhile would be 
 since its question have touched, and one that tells of any of that is taken again.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -32,18 +31,10 @@ from bunqueue_trio.runtime.begun import Begun
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.core import Core
 from bunqueue_trio.runtime.journal import Journal
-from bunqueue_trio.storage.awaited import AwaitedStore, Question
+from bunqueue_trio.storage.awaited import AwaitedStore, Question, Unread
 from bunqueue_trio.storage.store import Batch
 
 T = TypeVar("T")
-
-
-class Unread(Exception):
-    """A command needs an answer of the archive that nobody has asked for yet."""
-
-    def __init__(self, question: Question) -> None:
-        super().__init__(question)
-        self.question = question
 
 
 class _Look:
@@ -74,14 +65,9 @@ class Lookups:
         """The answers that what runs now may use; none while nothing runs that could be run anew."""
         self._looks: dict[_Look, None] = {}
 
-    @contextmanager
-    def knowing(self, looks: Sequence[_Look]) -> Iterator[None]:
-        """Let what runs inside know the answers in ``looks``, and nothing else of the archive."""
+    def know(self, looks: Sequence[_Look]) -> None:
+        """Let what runs now know the answers in ``looks``, and nothing else of the archive, until it knows ``()``."""
         self._known = {look.question: look.answer for look in looks}
-        try:
-            yield
-        finally:
-            self._known = {}
 
     async def ask(self, question: Question) -> _Look:
         """Return the answer to ``question``; :meth:`close` is to follow.
@@ -211,15 +197,16 @@ class AwaitingCore(Core):
         journal.on_commit.append(lookups.committed)
 
     def begin(
-        self, command: c.Command, owner: str | None = None, *, size: int = 0, by: By = SERVER, sliced: bool = False
-    ) -> Begun:
+        self, command: c.Command, owner: str | None = None, *, size: int = 0, by: By = SERVER, sliced: bool = False,
+        is_checked: bool = False,
+    ) -> Begun:  # fmt: skip
         """Run ``command``, or say that it is to wait; see :class:`Core`.
 
         Raises:
             Refused: as there; or another server may lead already, and know better.
         """
         try:
-            return self._begin(command, owner, size, by, sliced=sliced)
+            return self._begin(command, owner, size, by, sliced=sliced, is_checked=is_checked)
         except Unread as unread:
             return _Asking(
                 command,
@@ -253,27 +240,29 @@ class AwaitingCore(Core):
         """Let a waiting pull end empty; see :class:`Core`. One that waits for an answer of the store is no such pull."""
         return not isinstance(begun, _Asking) and super().stop_poll(begun)
 
-    async def knowing(self, attempt: Callable[[], T]) -> T:
-        """Return what ``attempt`` returns, once all that it asks is known; see :class:`Core`.
+    async def knowing(self, do: Callable[[], T]) -> T:
+        """Do a step, and return what it does, once all that it asks is known; see :class:`Core`.
 
         Raises:
             StoreError: the store did not answer.
             Refused: what it tells changed again and again.
         """
-        return await self._learn(attempt, None)
+        return await self._learn(do, None)
 
-    def _begin(self, command: c.Command, owner: str | None, size: int, by: By, *, sliced: bool) -> Begun:
+    def _begin(
+        self, command: c.Command, owner: str | None, size: int, by: By, *, sliced: bool, is_checked: bool = False
+    ) -> Begun:
         """Run ``command``, unless another server may lead meanwhile."""
         if not self._lookups.leads():
             raise errors.STORAGE_DOWN.refuse(retry_after=2)
-        return super().begin(command, owner, size=size, by=by, sliced=sliced)
+        return super().begin(command, owner, size=size, by=by, sliced=sliced, is_checked=is_checked)
 
     def _set_alarms(self) -> None:
         super()._set_alarms()
         self.schedules.set(self._engine.planner.due)
 
-    async def _learn(self, attempt: Callable[[], T], question: Question | None) -> T:
-        """Return what ``attempt`` returns, once it and ``question`` ask for nothing more.
+    async def _learn(self, do: Callable[[], T], question: Question | None) -> T:
+        """Return what ``do`` returns, once it and ``question`` ask for nothing more.
 
         Raises:
             StoreError: the store did not answer.
@@ -290,11 +279,13 @@ class AwaitingCore(Core):
                     repeats_left -= bool(old)
                     self._lookups.close(old)
                     looks = [look for look in looks if look.is_fresh]
+                self._lookups.know(looks)
                 try:
-                    with self._lookups.knowing(looks):
-                        return attempt()
+                    return do()
                 except Unread as unread:
                     question = unread.question
+                finally:
+                    self._lookups.know(())
         finally:
             self._lookups.close(looks)
         raise errors.OVERLOADED.refuse(retry_after=1)

@@ -1,7 +1,5 @@
 """The service that lets schedules run where the store is a network away; elsewhere the scheduler does, on the spot."""
 
-from functools import partial
-
 import structlog
 import trio
 
@@ -33,7 +31,7 @@ class Schedules:
         core = self._core
         await core.journal.wait_room()
         try:
-            await core.knowing(partial(core.step, self._engine.fire_schedules, core.clock.now()))
+            await core.step_knowing(self._engine.fire_schedules, core.clock.now())
             self._waits = False
         except (Refused, StoreError) as error:
             if not self._waits:

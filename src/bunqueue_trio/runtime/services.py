@@ -195,7 +195,7 @@ class RerunRunner(_Disk):
                 return
             before = one.retried, one.after
             try:
-                await self._core.knowing(partial(self._core.step, self._slice, one, left))
+                await self._core.step_knowing(self._slice, one, left)
             except Refused as refused:
                 self._reruns.refused = str(refused)
                 return
@@ -240,7 +240,7 @@ class AutoRetrier(_Disk):
                     if core.stopping or not core.is_sure:
                         return
                     self._journal.check(fills=True)
-                    await core.knowing(partial(core.step, auto_slice, self._engine, name))
+                    await core.step_knowing(auto_slice, self._engine, name)
                     is_done = True
                 finally:
                     if not is_done:
@@ -298,9 +298,11 @@ class RetentionSweeper(_Disk):
     """Deletes finished jobs, events and acts that are not to be kept any longer."""
 
     def __init__(
-        self, journal: Journal, store: Store, clock: Clock, settings: Settings, configs: Configs | None = None
-    ) -> None:
+        self, journal: Journal, store: Store, clock: Clock, settings: Settings, configs: Configs | None = None,
+        rank_some: Callable[[], bool] = lambda: True,
+    ) -> None:  # fmt: skip
         super().__init__(journal, store, PRUNE_MS)
+        self._rank_some = rank_some
         self._clock = clock
         self._settings = settings
         self._configs = configs
@@ -319,6 +321,9 @@ class RetentionSweeper(_Disk):
             async with self._journal.disk:
                 if not await self._run(self._store.prune, keep):
                     return
+            # Of thousands of errors there may be no dead letter any more.
+            while not self._rank_some():
+                await trio.lowlevel.checkpoint()
 
 
 class AgeSampler(_Disk):
