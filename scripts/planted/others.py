@@ -300,7 +300,7 @@ OTHERS = [
     Mutant("pages/findings.py", "waits.waiting > (0 if most is None else most.completed)", "waits.waiting", "jobs that wait are taken for what fills the disk"),
     Mutant("runtime/waiting.py", "            worker.asked = waiter.command.queue\n", "            pass\n", "a quiet worker that named no queue works on none"),
     Mutant("runtime/begun.py", "if type(self.command) in READS else refused", "if False else refused", "who waits for a job hears that he has changed something"),
-    Mutant("ui/undo.py", 'if ask.look(c.Why(id=job.id)).code == "cancelled" else None', "", "a job that died by itself is offered as cancelled"),
+    Mutant("ui/undo.py", 'if (await ask.look(c.Why(id=job.id))).code == "cancelled" else None', "", "a job that died by itself is offered as cancelled"),
     Mutant("pages/queue_findings.py", "died_now.get(queue.name, 0) + sum(minute.died for minute in lately)", "queue.died - lately[0].dead if lately else 0", "jobs that die are counted by what is kept of them"),
     Mutant("pages/queue_findings.py", "told = _present(minutes, now) if until is None else bad", "told = bad", "attempts that fail are shown with the rate of a quarter of an hour"),
     Mutant("pages/queue_findings.py", "died within {span(end - since)}", "died within {span(now - since)}", "the time in which jobs died grows with the clock"),
