@@ -31,10 +31,12 @@ _PRIVILEGE, _IS_PREPARED, _NOT_PREPARED = "42501", "42P05", "26000"
 _READ_ONLY = "25006"
 """So a session is from its beginning; a new one may not be, or reach another machine."""
 
-# A retry has to see what the transaction has done that it waited for. Nothing is set where that is so anyway: a pooler shares sessions.
-_ISOLATION = (
-    "SELECT set_config(name, 'read committed', false) FROM pg_settings "
-    "WHERE name = 'default_transaction_isolation' AND setting <> 'read committed'"
+# A retry has to see what the transaction has done that it waited for. A statement that waits for a lock, whose connection was given up, is to end:
+# each try would leave another one behind, until no session is left for anybody. Nothing is set where that is so anyway: a pooler shares sessions.
+_SETTINGS = (
+    "SELECT set_config(name, CASE name WHEN 'client_connection_check_interval' THEN '5s' ELSE 'read committed' END, false) FROM pg_settings "
+    "WHERE (name = 'default_transaction_isolation' AND setting <> 'read committed') "
+    "OR (name = 'client_connection_check_interval' AND setting = '0' AND version() ~ 'linux')"
 )
 
 Row = tuple[Any, ...]
@@ -106,7 +108,7 @@ class DatabaseLink:
             raise StoreError(one_line(error)) from None
         self._connection = connection
         try:
-            self.ask(Query(_ISOLATION))
+            self.ask(Query(_SETTINGS))
             if self._prepared is not None:
                 done = connection.pgconn.prepare(self._prepared.name.encode(), self._prepared.text.encode())
                 if done.status != pq.ExecStatus.COMMAND_OK and _code(done) != _IS_PREPARED:
