@@ -115,6 +115,7 @@ POSTGRES = [
     Mutant("storage/postgres/looker.py", "            if not was_open or link.is_open:\n", "            if True:\n", "a read is refused because its connection has ended while nobody used it"),
     Mutant("storage/postgres/looker.py", "with trio.move_on_after(STORE_ANSWER_S) as patience", "with trio.move_on_after(1000) as patience", "a read waits for all before it, however slow the database is"),
     Mutant(_LINK, "        if code == _READ_ONLY:\n            self.close()\n", "", "a session that began read-only refuses for ever"),
+    Mutant(_LINK, "THEN '5s' ELSE", "THEN '0' ELSE", "sessions that wait for a lock pile up in the database"),
     Mutant("storage/postgres/place.py", "urlencode(words, quote_via=quote)", "urlencode(words)", "a blank in a word of the URL is another word for libpq"),
     Mutant("storage/postgres/place.py", 'url.replace("#", "%23")', "url", "a password ends at a #"),
     Mutant("config/spelling.py", "not in unquote(word.partition", "not in str(word.partition", "a password is shown whose name is spelt otherwise"),

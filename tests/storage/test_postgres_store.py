@@ -2,6 +2,7 @@
 
 import os
 import socket
+from contextlib import closing
 from functools import partial
 from typing import Any
 
@@ -298,6 +299,13 @@ def test_a_session_that_began_while_the_database_was_read_only_is_made_anew(plac
     with pytest.raises(StoreError, match="read-only"):
         link.ask(Query("CREATE TABLE never ()"))
     assert not link.is_open
+
+
+def test_the_database_looks_whether_somebody_waits_for_the_answer(place: Place):
+    """Else a session that waits for a lock outlives each try that is given up."""
+    asked = Query("SELECT setting FROM pg_settings WHERE name = 'client_connection_check_interval'")
+    with closing(DatabaseLink(place.conninfo)) as link:
+        assert link.ask(asked) == [("5000",)]
 
 
 def test_a_row_that_cannot_be_read_stops_the_start_and_not_the_audit(store: PostgresStore, sql: Any):
