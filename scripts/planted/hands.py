@@ -85,4 +85,8 @@ HANDS = [
     Mutant("transports/sockets.py", "family == socket.AF_INET6 and error.errno in _NOT_HERE", "error.errno in _NOT_HERE", "an address of another machine is left out"),
     Mutant("transports/sockets.py", "for family, place in dict.fromkeys((family, place) for family, _, _, _, place in found):", "for family, _, _, _, place in found:", "a name that has an address twice cannot be listened on"),
     Mutant("transports/sockets.py", "        if takes_both:\n            return", "        if False:\n            return", "a server at all addresses does not start without IPv6"),
+    Mutant("cli/remote.py", '    if not response.headers.get("content-type", "").startswith(kind):\n', "    if False:\n", "a page to sign in is taken for jobs"),
+    Mutant("cli/downloads.py", '    if not part.endswith(b"\\n"):\n', "    if False:\n", "an export that ends in the middle of a line is whole"),
+    Mutant("logs/printable.py", ' if found[0] > "\\x1f" else " "', "", "a tab between tokens makes an export none"),
+    Mutant("cli/remote.py", "    return printable_json(msgspec.json.encode(reply).decode())\n", "    return json.dumps(plain(reply))\n", "a number beyond a double is printed as Infinity"),
 ]  # fmt: skip

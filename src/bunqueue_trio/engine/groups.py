@@ -25,6 +25,8 @@ from bunqueue_trio.protocol.groups import ErrorGroup, GroupExample, InCommon
 _LOOKS = 400
 # Of the µs that it takes at most to tell what an error is, which nearly none does.
 _SHAPED = 30
+# Of a queue that is looked into: what is found there is read twice.
+_A_QUEUE = 4
 # The newest records of a group in one queue that are read.
 _SAMPLE = 10
 # Queues that are looked into and named of a group, those with most dead letters of it first.
@@ -108,7 +110,7 @@ def _group(engine: Engine, key: str, dead: Mapping[str, int], tried_in: str | No
     is_dead = bool(sample)
     if not is_dead:
         sample = list(islice(engine.retrying.of(key, tried_in), _SAMPLE))
-    cost = len(sample) + len(largest) + sum(map(weight, sample)) // _LARGE
+    cost = len(sample) + _A_QUEUE * len(largest) + sum(map(weight, sample)) // _LARGE
     if not sample:
         return None, cost
     newest = max(sample, key=_ended_at) if is_dead else sample[0]

@@ -79,23 +79,23 @@ class Core:
         return await self.finish(begun) if begun.waits or begun.epoch else begun.reply
 
     def begin(
-        self, command: c.Command, owner: str | None = None, *, size: int = 0, by: By = SERVER, sliced: bool = False
-    ) -> "Begun":
+        self, command: c.Command, owner: str | None = None, *, size: int = 0, by: By = SERVER, sliced: bool = False, is_checked: bool = False,
+    ) -> "Begun":  # fmt: skip
         """Run ``command`` without waiting for anything; the rest is :meth:`finish`.
 
-        ``size`` is that of its request: what it makes the journal hold. ``by`` is who did it, if it is an act. With
-        ``sliced`` a bulk command may be left half done; :meth:`finish` or :meth:`add_rest` is to follow then, without waiting.
+        ``size``: of its request, which the journal is to hold. ``by``: who did it, if it is an act. ``is_checked``: in this step the journal has said that
+        there is room. With ``sliced`` a bulk command may be left half done; :meth:`finish` or :meth:`add_rest` is to follow then, without waiting.
 
         Raises:
             Refused: as :meth:`execute`.
         """
         kind = type(command)
         if kind in READS:
-            if is_search(command):
-                # It is done when it has its turn.
-                return Begun(command, owner, r.EMPTY_PULL, waits=True, at=self.clock.time())
-            return self._look(command, owner)
-        self.journal.check(size, fills=kind in FILLS or (kind in SLICED and brings(command)))
+            # A search is done when it has its turn.
+            waiting = is_search(command) and Begun(command, owner, r.EMPTY_PULL, waits=True, at=self.clock.time())
+            return waiting or self._look(command, owner)
+        if not is_checked:
+            self.journal.check(size, fills=kind in FILLS or (kind in SLICED and brings(command)))
         at = self.clock.time()
         if kind not in TAKES:
             if sliced and kind in BULKS and work_of(command) > BULK_SLICE and self.journal.half.admits(command):
@@ -105,8 +105,7 @@ class Core:
             reply = self._apply(now, run, self._engine, slice_, now, owner, by, durable=is_durable(command))
             # No step commits, so what this one did is in the batch that gathered before it.
             assert epoch == self._engine.epoch
-            gathering = self.journal.gathering
-            if gathering:
+            if gathering := self.journal.gathering:
                 # A small request may bring large jobs: it retries dead letters, or ends a run of a series.
                 self.journal.note_size(max(size, self._engine.added_bytes - added))
             begun = Begun(command, owner, reply, epoch if gathering else 0, at=at)
@@ -120,7 +119,7 @@ class Core:
                 nothing = r.EMPTY_PULL if kind is c.Pull else r.PullBatchReply(jobs=[], tokens=[])
                 return Begun(command, owner, nothing, waits=True, at=at)
             self._engine.handed, now = 0, self.clock.epoch_ms(at)
-            reply = self._apply(now, run, self._engine, command, now, owner, by)
+            reply = self._apply(now, run, self._engine, command, now, owner, by, is_awaited=False)
             handed = self._engine.handed
             if not self.waiting.note_deliveries(reply) and command.timeout and not self.stopping:  # type: ignore[attr-defined]
                 return Begun(command, owner, reply, waits=True, at=at)
@@ -347,7 +346,9 @@ class Core:
         if self.pulls_waiting + self.ends.waiting >= self._pollers_max:
             raise errors.TOO_MANY_WAITS.refuse(retry_after=1)
 
-    def _apply(self, now: int, do: Callable[..., T], *args: Any, durable: bool = False, is_whole: bool = True) -> T:
+    def _apply(
+        self, now: int, do: Callable[..., T], *args: Any, durable: bool = False, is_awaited: bool = True, is_whole: bool = True,
+    ) -> T:  # fmt: skip
         """Do what is due at ``now``, then run ``do`` and return its answer; ``is_whole``: it does all of its work, or nothing."""
         engine, mark = self._engine, None
         try:
@@ -358,16 +359,15 @@ class Core:
                 engine.handed = 0
             mark = (len(engine.changed), len(engine.events)) if is_whole else None
             return do(*args)
-        except Refused:
-            raise
         except Exception as error:
-            self.broken.judge(error, mark)
+            if not isinstance(error, Refused):
+                self.broken.judge(error, mark)
             raise
         finally:
             # A refused command may have let deadlines pass before it was refused.
-            self._settle(now, durable=durable)
+            self._settle(now, durable=durable, is_awaited=is_awaited)
 
-    def _settle(self, now: int, *, durable: bool = False) -> None:
+    def _settle(self, now: int, *, durable: bool = False, is_awaited: bool = True) -> None:
         """Serve the waiters, wake the flusher and set the alarms after a step of the engine."""
         engine = self._engine
         try:
@@ -381,7 +381,7 @@ class Core:
                 tell(engine.planner.take_notices())
             if not self.journal.in_turn:
                 if self.journal.gathering:
-                    self.journal.note(durable=durable)
+                    self.journal.note(durable=durable, is_awaited=is_awaited)
                 self._set_alarms()
             elif durable and self.journal.gathering:
                 # The rest is done at the end of the turn, for all of its commands.

@@ -254,6 +254,7 @@ class Server:
                 for each in self.engine.workers.quieted()[:QUIETED_LOOKED] if is_there(each, self.clock.now())
             ),
             connections=replace(self.connections),
+            limited=self.limiter.limited,
             doors=replace(self.doors),
             leading=Leading() if self.store.at_once else cast("AwaitedStore", self.store).leading(),
             cluster=ClusterFigures() if self.cluster is None else self.cluster.figures,
