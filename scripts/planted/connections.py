@@ -40,4 +40,8 @@ CONNECTIONS = [
     Mutant("protocol/address.py", '_SECRET.sub("…", rest)', "rest", "an error shows a password"),
     Mutant("client/app.py", "        given_url(url, DEFAULT_URL)\n", "", "an app takes any address"),
     Mutant("protocol/request.py", "return all(failure.token", "return any(failure.token", "failures of a worker are repeated of which one has no token"),
+    Mutant("transports/brisk.py", "        if len(data) <= _SMALL_BYTES:\n", "        if True:\n", "a large download over TLS lets nobody run"),
+    Mutant("transports/brisk.py", "            data = memoryview(data)[sent:]\n", "", "what the kernel did not take at once is sent twice over TLS"),
+    Mutant("transports/brisk.py", "bytes(buffer[: os.readv(self._descriptor(), (buffer,))])", "buffer[: os.readv(self._descriptor(), (buffer,))]", "connections with TLS read what others have been sent"),
+    Mutant("transports/brisk.py", "trio.SocketStream | Brisk) else", "trio.SocketStream) else", "nobody knows who is at the other end of TLS"),
 ]  # fmt: skip

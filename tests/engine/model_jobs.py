@@ -67,6 +67,11 @@ class Jobs(Past, Schedules):
         found = Counter(job.state for job in self.jobs if queue in (None, job.queue))
         return {state: found[state] for state in UNFINISHED}
 
+    def is_held(self, dead: Record) -> bool:
+        """Whether a dead letter cannot wait again: its key, or its id, is another's."""
+        ids = self.reserved[1] if self.reserved and self.reserved[0] != dead.queue else []
+        return dead.id in ids or any(dead.key and (job.queue, job.key) == (dead.queue, dead.key) for job in self.jobs)
+
     # --- the commands -------------------------------------------------------------------------------
 
     def check(self, spec: c.JobSpec, queue: str, earlier: Iterable[str]) -> None:

@@ -289,7 +289,7 @@ class World(trio.abc.Instrument):
                 self.fail("a reply waits in a WebSocket's line, and nothing is in its way")
         if self.poller.waits and (ready := self.poller.left_out()):
             self.fail(f"the hot loop waits, and these connections have something for it: {ready}")
-        writing = server.journal.dirty and server.journal.failing is None
+        writing = server.journal.dirty and server.journal.failing is None and not server.journal.summons.lingers
         if writing and not server.journal.disk.locked() and self._flusher_sleeps(server):
             self.fail("changes wait for the disk, and the flusher sleeps")
         if self.lockstep.steps != self._checked:

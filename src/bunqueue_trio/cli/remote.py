@@ -23,7 +23,7 @@ from rich.table import Table
 from bunqueue_trio.cli.place import Url
 from bunqueue_trio.config import parse_typed_ms
 from bunqueue_trio.errors import STORAGE_DOWN, STORAGE_FULL, WRONG_TOKEN, reason_of
-from bunqueue_trio.logs.printable import printable
+from bunqueue_trio.logs.printable import printable, printable_json
 from bunqueue_trio.pages.words import count, span
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.address import http_url
@@ -59,8 +59,6 @@ class Paged(Protocol):
 
 DEFAULT_URL = "http://127.0.0.1:6790"
 TIMEOUT_S = 10.0
-# A server that looks through millions of jobs of which it sends none says nothing for some seconds.
-PARTS_S = 120.0
 # What was probably meant as a string.
 _WORDS = re.compile(r"[\w .,:;!?@/-]+")
 _ERRNO = re.compile(r"^\[Errno -?\d+\] ")
@@ -147,7 +145,12 @@ def say(text: str, reply: Any, *, as_json: bool) -> None:
 
 def json_of(reply: Any) -> str:
     """Return what a server has answered, or a part of it, as a line of JSON."""
-    return json.dumps(plain(reply))
+    return printable_json(msgspec.json.encode(reply).decode())
+
+
+def fields_of(reply: msgspec.Struct) -> dict[str, Any]:
+    """Return the fields of an answer by their names in JSON, each as the server wrote it."""
+    return msgspec.json.decode(msgspec.json.encode(reply), type=dict[str, Raw])
 
 
 def plain(reply: Any) -> Any:
@@ -252,18 +255,6 @@ def page_of(url: str, token: str | None, name: str) -> Any:
         return json.loads(_sent(client, url, Request("GET", path_of_page(name), None)), parse_int=integer)
 
 
-def parts_of(url: str, token: str | None, path: str) -> Iterator[bytes]:
-    """Yield what a server sends as it makes it; raises as :func:`answer`, also where it breaks off in the middle."""
-    with connect(url, token, PARTS_S) as client:
-        try:
-            with client.stream("GET", path) as response:
-                if response.status_code != 200:
-                    accepted(url, response, response.read())
-                yield from response.iter_bytes()
-        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
-            raise unreachable(url, error) from None
-
-
 def pages(url: str, token: str | None, kind: type[Command[R]], /, **fields: object) -> Iterator[R]:
     """Yield the answers to a command, page by page."""
     while True:
@@ -325,6 +316,14 @@ def accepted(url: str, response: httpx.Response, content: bytes) -> Any:
         hint = WRONG_TOKEN if status == 401 else _HELPS.get(said, again)
         raise Refusal(f"{url}: {said} ({status}){hint}", status)
     raise click.ClickException(f"{url}: is no bunqueue server ({status})")
+
+
+def refuse_other(url: str, response: httpx.Response, kind: str) -> None:
+    """Raise as :func:`accepted` when a response is no stream of ``kind``: a proxy may answer 200 and a page to sign in."""
+    if response.status_code != 200:
+        accepted(url, response, response.read())
+    if not response.headers.get("content-type", "").startswith(kind):
+        raise click.ClickException(f"{url}: is no bunqueue server ({response.status_code})")
 
 
 def live_audit(url: str, token: str | None, *, wait: bool) -> list[str]:

@@ -151,6 +151,8 @@ CLUSTER_LOOK_S = 5
 COPY_LEASE_S = 30
 # Jobs that a start reads from a database at once.
 STORE_PAGE_ROWS = 5000
+# Rows of a batch that are made in the event loop for a database: 0.5 ms; for more a thread does it.
+STORE_INLINE_ROWS_MAX = 500
 # Bytes of the newest batches that are remembered: a database may come back without them.
 STORE_TAIL_BYTES = 32 * MIB
 # How often within its lease a server says that it is alive.
@@ -201,6 +203,8 @@ HANDED_MAX = 16
 SERVED_MAX = 500
 # Commits of one task before it lets others run: about 1 ms.
 COMMITS_IN_A_ROW_MAX = 32
+# How long the commit of deliveries, which are answered already, lingers for one that somebody waits for.
+COMMIT_LINGER_S = 0.002
 # The first wait before a refused commit is tried again: a full disk rarely heals sooner, and a try is nearly free.
 COMMIT_RETRY_MIN_MS = 50
 # The longest wait: how long after the disk is back the server may lag.
