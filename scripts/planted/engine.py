@@ -119,7 +119,7 @@ ENGINE = [
         "a job with timeout is leased as well",
     ),
     Mutant("engine/holding.py", ", owner is not None)", ", False)", "a restart forgets who was connected"),
-    Mutant("engine/moves.py", "        if not owned:\n            del self._owned[owner]\n", "", "owners leak"),
+    Mutant("engine/workers.py", "        if not jobs:\n            del self[connection]\n", "", "owners leak"),
     Mutant("engine/moves.py", "            del queue.keys[job.options.unique_key]", "            pass", "a key is never free"),
     Mutant("engine/moves.py", "            queue.ready.take(job)\n", "            pass\n", "a cancelled job is counted as ready"),
     Mutant("engine/moves.py", "            self.counts[before] -= 1\n", "", "counts only grow"),
