@@ -15,7 +15,6 @@ from bunqueue_trio.cli.slips import tell_if_unknown
 from bunqueue_trio.cli.watch import show_event
 from bunqueue_trio.logs.printable import printable_json
 from bunqueue_trio.pages.moments import HELP, past_moment
-from bunqueue_trio.protocol.address import masked
 from bunqueue_trio.protocol.events import EVENT_TYPES
 from bunqueue_trio.protocol.numbers import integer
 from bunqueue_trio.protocol.routes import path_of_page
@@ -110,7 +109,7 @@ def _parts(url: str, token: str | None, page: str, asked: dict[str, Any]) -> Ite
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
             raise unreachable(url, error) from None
     if not part.endswith(b"\n"):
-        raise click.ClickException(f"{masked(url)}: broke off in the middle of a line")
+        raise click.ClickException(f"{url}: broke off in the middle of a line")
 
 
 def _lines(parts: Iterator[bytes]) -> Iterator[str]:

@@ -323,7 +323,7 @@ def refuse_other(url: str, response: httpx.Response, kind: str) -> None:
     if response.status_code != 200:
         accepted(url, response, response.read())
     if not response.headers.get("content-type", "").startswith(kind):
-        raise click.ClickException(f"{masked(url)}: is no bunqueue server ({response.status_code})")
+        raise click.ClickException(f"{url}: is no bunqueue server ({response.status_code})")
 
 
 def live_audit(url: str, token: str | None, *, wait: bool) -> list[str]:
