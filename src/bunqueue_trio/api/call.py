@@ -10,7 +10,7 @@ from bunqueue_trio.api.event_stream import EventFeed
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol.caller import By
 from bunqueue_trio.protocol.catalog import REVIVES
-from bunqueue_trio.protocol.commands import Command
+from bunqueue_trio.protocol.commands import Command, Pull, PullBatch
 from bunqueue_trio.protocol.commands.spec import Role
 from bunqueue_trio.protocol.replies import Reply
 from bunqueue_trio.protocol.routes import Match, Route
@@ -54,6 +54,17 @@ class Call(NamedTuple):
     """Of a browser that has signed in, where it may stand for a token."""
     csrf: str = ""
     """What shows that a page of ours asks with it."""
+
+    def to(self, match: Match) -> "Call":
+        """Return the same call with other values in its path."""
+        return Call._make((self.method, match, *self[2:]))
+
+    def name_taker(self, command: Pull | PullBatch, peer: str) -> None:
+        """Let the pull of a worker that says nothing of itself be of its address."""
+        if command.owner is None:
+            address = peer if self.client == UNKNOWN else self.client
+            if address != UNKNOWN:
+                command.owner = f"@{address}"
 
     @property
     def target(self) -> object:

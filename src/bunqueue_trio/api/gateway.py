@@ -61,7 +61,7 @@ class Gateway:
         """
         access = self.access
         path, _, query = target.partition("?")
-        match = self._match(path, "GET" if method == "HEAD" else method)
+        match = self.find(path, "GET" if method == "HEAD" else method)
         if (
             path == "/"
             and method in _DOOR_METHODS
@@ -280,11 +280,8 @@ class Gateway:
             command = decode(
                 kind, body or (b"{}" if route.optional_body else b""), route.optional_body, most, **match.values
             )
-        if kind in TAKES and command.owner is None:
-            address = call.client if call.client != UNKNOWN else peer
-            if address != UNKNOWN:
-                # A worker that says nothing of itself.
-                command.owner = f"@{address}"
+        if kind in TAKES:
+            call.name_taker(command, peer)
         check_role(self._core, command, call.grant.role)
         return self._core.begin(command, size=size, by=by, sliced=True)
 
@@ -319,7 +316,7 @@ class Gateway:
         headers = self._headers("text/event-stream", call.origin)
         return Response(200, (*headers, *_STREAM), EventFeed(self._server, queue, after, types, since))
 
-    def _match(self, path: str, method: str) -> Match | Refused | None:
+    def find(self, path: str, method: str) -> Match | Refused | None:
         """Return where ``path`` leads. It has one reading, whoever asks: nobody else looks at a path.
 
         A refusal is returned, not raised: rate limit and authentication come first.

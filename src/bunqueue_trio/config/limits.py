@@ -203,6 +203,8 @@ HANDED_MAX = 16
 SERVED_MAX = 500
 # Commits of one task before it lets others run: about 1 ms.
 COMMITS_IN_A_ROW_MAX = 32
+# How long the commit of deliveries, which are answered already, lingers for one that somebody waits for.
+COMMIT_LINGER_S = 0.002
 # The first wait before a refused commit is tried again: a full disk rarely heals sooner, and a try is nearly free.
 COMMIT_RETRY_MIN_MS = 50
 # The longest wait: how long after the disk is back the server may lag.

@@ -83,13 +83,12 @@ class Answering:
     def __init__(self, server: Server, shared: ExpressShared, stream: trio.abc.Stream, door: str = "") -> None:
         self._server = server
         self._core, self._journal = server.core, server.core.journal
-        self._shared = shared
-        self._gateway = shared.gateway
+        self._shared, self._gateway = shared, shared.gateway
         self._wire = Wire(stream, shared.buffer)
         self._unpacker = Unpacker(ASKS_MAX)
         self._version = 1
         """Which the door understands, too."""
-        self._requests = RequestsByNumber(server, shared)
+        self._requests = RequestsByNumber(shared)
         self._shapes = ShapesByNumber(shared)
         self._uncommitted: list[_Uncommitted] = []
         self._waiting: dict[int, trio.CancelScope] = {}
@@ -219,7 +218,7 @@ class Answering:
     def _call(self, number: int, head: int, body: bytes, address: str, nursery: trio.Nursery) -> None:
         known = self._requests.find(head)
         if known is not None and known.length == len(body):
-            self._go_on(number, known.call, known.begin(body, address), nursery)
+            self._go_on(number, known.call, known.begin(known.call, body, address), nursery)
         else:
             self._say(number, SPLICE)
 
@@ -230,7 +229,7 @@ class Answering:
             self._say(number, SPLICE)
         else:
             call = request.call
-            self._go_on(number, call, self._gateway.begin(call, data[end:], address), nursery)
+            self._go_on(number, call, request.begin(call, data[end:], address), nursery)
 
     def _go_on(self, number: int, call: Call, begun: Begun | Response | None, nursery: trio.Nursery) -> None:
         if begun is None:
@@ -243,6 +242,7 @@ class Answering:
                 self._say(number, WAITS)
             nursery.start_soon(self._finish, number, call, begun, scope)
         elif begun.epoch:
+            self._journal.hurry()
             self._uncommitted.append((number, call, begun))
         else:
             self._answer(number, self._gateway.finish_nowait(call, begun))

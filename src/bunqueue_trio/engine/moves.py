@@ -329,11 +329,15 @@ class Moves(Telling):
         if self.workers and (worker := self.workers.get(lease.worker or lease.owner or "")) is not None:
             worker.jobs.pop(job, None)
         if lease.owner is not None:
-            owned = self._owned[lease.owner]
-            del owned[job]
-            if not owned:
-                del self._owned[lease.owner]
+            self._disown(job, lease.owner)
         job.lease = None
+
+    def _disown(self, job: Job, owner: str) -> None:
+        """Take an active job from the list of the connection that holds it."""
+        owned = self._owned[owner]
+        del owned[job]
+        if not owned:
+            del self._owned[owner]
 
     def _end(self, job: Job, state: State, now: int) -> None:
         """Take ``job`` out of everything that holds unfinished jobs, and into its last state."""

@@ -19,6 +19,7 @@ from bunqueue_trio.runtime.audit import Finding
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.cluster import ClusterFigures
 from bunqueue_trio.runtime.history import Past
+from bunqueue_trio.runtime.limiter import Limited
 from bunqueue_trio.runtime.memory import Memory
 from bunqueue_trio.runtime.meters import HistogramFigures
 from bunqueue_trio.runtime.picture import Heap, QueueLook, WorkerLook
@@ -231,6 +232,8 @@ class Statistics(Struct, frozen=True, kw_only=True):
     workers_quiet: tuple[QuietLook, ...] = ()
     """Workers that are there, and get no jobs; some."""
     connections: Connections
+    limited: Limited = Limited()
+    """Requests of clients that ask too often."""
     doors: Doors
     leading: Leading = Leading()
     """All zero with a file: nobody else can open that."""

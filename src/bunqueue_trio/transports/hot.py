@@ -236,10 +236,7 @@ class HotLoop:
         if request is None or request.length != count - end:
             self._leave(parked, partial(connection.go_on, data))
             return
-        if request.begin is not None:
-            begun = request.begin(data[end:], connection.address)
-        else:
-            begun = self._shared.gateway.begin(request.call, data[end:], connection.address)
+        begun = request.begin(request.call, data[end:], connection.address)
         if begun is None:
             self._leave(parked, partial(connection.go_on, data))
         elif isinstance(begun, Response):
@@ -253,6 +250,7 @@ class HotLoop:
             self._leave(parked, partial(connection.finish, call, begun))
         elif begun.epoch:
             connection.idle, connection.deadline = False, inf
+            self._journal.hurry()
             parked.call, parked.begun = call, begun
             self._uncommitted.append(parked)
         else:
