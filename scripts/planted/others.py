@@ -121,7 +121,7 @@ OTHERS = [
     Mutant("runtime/journal.py", "        if self.half.is_there:\n            await self.half.wait()\n            # Others have run meanwhile, and may have taken a batch: whoever calls looks anew at what is to be done.\n            return", "        if False:\n            return", "half of a bulk push is committed"),
     Mutant("runtime/journal.py", "        self._making.make_some(self._engine, MADE_AT_ONCE)\n", "", "the rows of a bulk push are made in one step"),
     Mutant("runtime/journal.py", "            if self._making.make_some(self._engine, MADE_WHEN_TAKEN):", "            if False:", "the rows of a large batch are made in one step"),
-    Mutant("engine/commands/report.py", "                        work += DEATH_ACKS\n", "                        pass\n", "what many died of is found out in one step"),
+    Mutant("engine/commands/report.py", '                        work += max(DEATH_ACKS, work_of(failure.error or "") // _DEATH_US)\n', "                        pass\n", "what many died of is found out in one step"),
     Mutant("runtime/half.py", "sum(map(most_acks_of, command.failures))", "len(command.failures)", "a hundred failures are one step, whatever they say"),
     Mutant("api/gateway.py", "_ = body if isinstance(body, bytes) else await body(self._body_max)", "_ = body", "a pull takes a job while its client still sends"),
     Mutant("storage/sqlite/store.py", "self._reader.execute(_FIND[data, result]", "self._reader.execute(_FIND[True, True]", "a look at a job reads megabytes that it does not show"),

@@ -57,7 +57,8 @@ def timeline(engine: Engine, job_id: str, after: str | None, now: int) -> tr.Tim
     place = None if after is None else _SLOT.fullmatch(after)
     if after is not None and place is None:
         raise c.NOT_A_PLACE.refuse()
-    job = engine.find(job_id)
+    # Its payload and its result may be large, and are none of this.
+    job = engine.find(job_id, data=False, result=False)
     kept = _Kept([], set()) if job is None else _kept(engine, job)
     if place is None:
         start, gap = _start(engine, _born(job_id, job, now), now)
