@@ -408,7 +408,7 @@ class Core:
             return None
         self.journal.check(fills=brings(slice_))
         epoch, now = self._engine.epoch, self.clock.now()
-        reply = self._apply(now, run, self._engine, slice_, now, begun.owner, begun.by)
+        reply = self._apply(now, run, self._engine, slice_, now, begun.owner, begun.by, begun.command)
         return reply, epoch if self.journal.gathering else 0
 
     async def _search(self, begun: "Begun") -> r.Reply:
