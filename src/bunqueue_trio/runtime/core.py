@@ -102,7 +102,7 @@ class Core:
                 return self._begin_bulk(command, owner, size, at)
             epoch, added, now = self._engine.epoch, self._engine.added_bytes, self.clock.epoch_ms(at)
             slice_ = first_slice(command) if kind in SLICED else command
-            reply = self._apply(now, run, self._engine, slice_, now, owner, by, durable=is_durable(command))
+            reply = self._apply(now, run, self._engine, slice_, now, owner, by, command, durable=is_durable(command))
             # No step commits, so what this one did is in the batch that gathered before it.
             assert epoch == self._engine.epoch
             if gathering := self.journal.gathering:
@@ -408,7 +408,7 @@ class Core:
             return None
         self.journal.check(fills=brings(slice_))
         epoch, now = self._engine.epoch, self.clock.now()
-        reply = self._apply(now, run, self._engine, slice_, now, begun.owner, begun.by)
+        reply = self._apply(now, run, self._engine, slice_, now, begun.owner, begun.by, begun.command)
         return reply, epoch if self.journal.gathering else 0
 
     async def _search(self, begun: "Begun") -> r.Reply:
