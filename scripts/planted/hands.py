@@ -66,7 +66,7 @@ HANDS = [
     Mutant("api/downloads.py", "        if await hub.first_kept_id() - 1 > place:\n", "        if False:\n", "a download that has lost its rest says that it is whole"),
     Mutant("storage/store.py", "body.split(RS, begin + room)", "body.split(RS, begin + room - 1)", "the last event of a page has those behind it in it"),
     Mutant("protocol/request.py", "    return {name: value for name, value in said.items() if value is not None}\n", "    return said\n", "what is not said is said to be None"),
-    Mutant("engine/timeline.py", "    if begins >= since:\n        return low, low > 0\n", "    if begins >= since:\n        return low, False\n", "a timeline does not say that something is missing"),
+    Mutant("engine/timeline.py", "    if begins >= since:\n        return low, low > 0, first if", "    if begins >= since:\n        return low, False, first if", "a timeline does not say that something is missing"),
     Mutant("engine/timeline.py", '{"act": 0, "pushed": 1', '{"act": 9, "pushed": 1', "what came of an act stands before it"),
     Mutant("engine/timeline.py", '"promoted": 2, ', "", "a delivery stands before what made its job ready"),
     Mutant("engine/timeline.py", 'moment.what == "delayed" and moment.at == born', "False", "a job is ready before its time, and then waits"),
