@@ -113,7 +113,7 @@ POSTGRES = [
     Mutant("runtime/services.py", "                self._journal.note_answer()\n", "                pass\n", "an idle server is never ready again"),
     Mutant("runtime/supervisor.py", "            if is_taken_over(error):\n", "            if False:\n", "who was taken over tries again"),
     Mutant("runtime/tree.py", "breaks_invariant(error) or is_taken_over(error)", "breaks_invariant(error)", "who was taken over writes what is left"),
-    Mutant("doors/answering.py", "        self._asks_on = True\n        self._count(1)\n", "        self._asks_on = True\n        self._count(0)\n", "a leader that stops does not wait for the last word of its doors"),
+    Mutant("doors/answering.py", "        self._asks_on = True\n        self._queue.requests += 1\n", "        self._asks_on = True\n", "a leader that stops does not wait for the last word of its doors"),
     Mutant("doors/asking.py", "            self._later = []\n", "            pass\n", "a leader that stops is asked still"),
     Mutant("doors/asking.py", "for each in [*self._out, *later] if", "for each in self._out if", "what is for the next leader is nobody's"),
     Mutant("doors/handshake.py", "said[:_NONCE] + certificate\n", "said[:_NONCE]\n", "a door does not mind which certificate its leader shows"),

@@ -23,7 +23,7 @@ TESTS = {
         "tests/storage/test_postgres_store.py", "tests/storage/test_postgres_leading.py",
         "tests/storage/test_postgres_lost_tail.py", "tests/storage/test_postgres_schema.py",
         "tests/storage/test_postgres_inspect.py", "tests/storage/test_copying.py", "tests/storage/test_copying_databases.py",
-        "tests/storage/test_postgres.py",
+        "tests/storage/test_postgres.py", "tests/storage/test_postgres_columns.py",
     ],
     "api": [
         "tests/stream/test_sessions.py", "tests/stream/test_event_streams.py", "tests/stream/test_undelivered.py",
@@ -44,7 +44,7 @@ TESTS = {
     "cli": [
         "tests/operations/test_reading.py", "tests/operations/test_one_word.py", "tests/operations/test_sisters.py", "tests/operations/test_findings.py",
         "tests/ui/test_same_in_a_shell.py",
-        "tests/operations/test_binds.py", "tests/client/test_failing_for_good.py",
+        "tests/operations/test_binds.py", "tests/client/test_failing_for_good.py", "tests/operations/test_downloads.py", "tests/operations/test_other_servers.py",
     ],
     "ui": [
         f"tests/ui/test_{name}.py"
@@ -70,7 +70,7 @@ TESTS = {
         for name in (
             "taken_back", "kit", "kit_asyncio", "orderly", "cancelling", "known_workers", "waiting", "says", "says_many", "traces",
             "failures", "sizes", "idle_pulls", "given", "names", "fate", "payloads", "run", "outcomes",
-            "no_cost", "hostile", "strangers", "mute", "own_job", "middlemen", "failing_for_good",
+            "no_cost", "hostile", "strangers", "mute", "half_open", "spelled_addresses", "own_job", "middlemen", "failing_for_good",
         )
     ],
     "sync": ["tests/client/test_kit.py", "tests/client/test_strangers.py", "tests/client/test_mute.py"],
@@ -83,7 +83,7 @@ NEAREST = {
     "beginning": ("by_number", "heads"),
     "known": ("versions", "by_number"),
     "frames": ("versions", "frames", "frame_streams", "frame_ends", "short_texts"),
-    "answering": ("broken", "versions", "frames", "frame_ends", "frame_streams"),
+    "answering": ("sent_at_once", "broken", "versions", "frames", "frame_ends", "frame_streams"),
     "asking": ("versions", "again", "frames", "frame_ends", "frame_streams", "idle_pulls"),
     "lane": ("frames", "frame_ends", "room"),
     "door": ("room",),
@@ -114,14 +114,15 @@ NEAREST = {
     "client": ("idle_pulls", "names", "no_cost"),
     "replies": ("faults", "tables"),
     "wire": ("bytes",),
-    "app": ("names",),
+    "app": ("names", "spelled_addresses"),
+    "address": ("spelled_addresses",),
     "jobs": ("jobs", "no_cost"),
     "backend": ("given", "orderly", "hostile"),
     "pushing": ("fate", "strangers"),
     "upkeep": ("strangers",),
     "connection": ("middlemen",),
     "endings": ("hostile", "failing_for_good"),
-    "link": ("taken_back", "sizes", "payloads", "postgres_store", "local"),
+    "link": ("half_open", "taken_back", "sizes", "payloads", "postgres_store", "local"),
     "options": ("engine", "handlers", "job", "said"),
     "report": ("handlers", "bulk"),
     "find": ("find", "many"),
@@ -168,7 +169,7 @@ NEAREST = {
     "tail": ("postgres_lost_tail",),
     "prometheus": ("cluster",),
     "0001_initial": ("postgres_store", "postgres_leading"),
-    "arrays": ("postgres_schema",),
+    "arrays": ("postgres_columns", "postgres_schema"),
     "schema": ("postgres_schema",),
     "place": ("postgres_schema",),
 }

@@ -13,7 +13,7 @@ import trio.testing
 
 from bunqueue_trio import commands as c
 from bunqueue_trio.client import Client, Job, Worker
-from bunqueue_trio.errors import NOT_COMMITTED, OVERLOADED, STORAGE_DOWN
+from bunqueue_trio.errors import NOT_COMMITTED, OVERLOADED, STORAGE_DOWN, BunqueueError, ServerUnavailable
 from bunqueue_trio.runtime.core import Core
 from bunqueue_trio.testing import Bunqueue
 from bunqueue_trio.testing.lives import Pipe
@@ -92,7 +92,7 @@ async def test_several_stops_during_many_jobs_do_none_twice(start_server: StartS
     assert set(runs) == set(ids)
 
 
-@pytest.mark.parametrize("down_s", [0, 5, 25])
+@pytest.mark.parametrize("down_s", [0, 5, 10, 25])
 async def test_worker_goes_on_over_a_stop(bunqueue: Bunqueue, down_s: float):
     worker = bunqueue.worker("q", concurrency=5)
     runs: list[str] = []
@@ -114,6 +114,45 @@ async def test_worker_goes_on_over_a_stop(bunqueue: Bunqueue, down_s: float):
     for job_id in ids:
         assert await bunqueue.client.wait(job_id, 100) == pytest.approx(60, abs=0.5)
     assert sorted(runs) == sorted(ids)
+
+
+async def test_a_restart_of_ten_seconds_is_waited_out_and_told_as_it_is(bunqueue: Bunqueue, nursery: trio.Nursery):
+    """Workers go on, and a job in hand is done once; a client that is patient hears nothing of it, and one that is not what is known."""
+    worker, runs = bunqueue.worker("q"), list[str]()
+
+    @worker.handler
+    async def handle(job: Job) -> str:
+        runs.append(job.id)
+        await trio.sleep(20)
+        return job.id
+
+    bunqueue.start(worker)
+    first = await bunqueue.client.push("q")
+    told: dict[str, BaseException | str] = {}
+
+    async def ask(name: str, patience: float) -> None:
+        async with bunqueue.connect(patience=patience) as client:
+            await client.ping()
+            await trio.sleep(5)
+            try:
+                told[name] = await client.push("q")
+            except BunqueueError as error:
+                told[name] = error
+
+    nursery.start_soon(ask, "patient", 30)
+    nursery.start_soon(ask, "impatient", 3)
+    await trio.sleep(4)
+    await bunqueue.stop()
+    await trio.sleep(10)
+    await bunqueue.recover()
+    await trio.sleep(60)
+    assert isinstance(told["impatient"], ServerUnavailable), "nothing was changed, and it says so"
+    assert "no connection for 3 s" in str(told["impatient"])
+    assert runs == [first, told["patient"]]
+    for job_id in runs:
+        assert (await bunqueue.client.look(job_id)).state == "completed"
+        assert (await bunqueue.client.look(job_id)).stalls == 0
+    nursery.cancel_scope.cancel()
 
 
 class NoReports:

@@ -102,6 +102,8 @@ class Database:
         self.on_commit: Callable[[Committed, bool], None] = lambda batch, is_new: None
         """Called with each batch that is there now; it may have been before."""
         self.on_take: Callable[[Leader, Leader], None] = lambda before, after: None
+        self.before_take: Callable[[], None] = lambda: None
+        """Called when somebody wants to take over: what comes in this moment is before it."""
         with self.disk.transaction(float("-inf")) as tx:
             tx.put("leader", True, Leader())
             tx.put("link", True, (key,))
@@ -169,6 +171,7 @@ class Database:
         ]
 
     def _take(self, holder: str, lease_s: str, _version: str, _serves: str, last_word: str) -> list[Row]:
+        self.before_take()
         before, now = self.leader, self._clock()
         if before.beat + before.lease_s >= now and f"{before.life} {before.beat!r}" != last_word:
             return []

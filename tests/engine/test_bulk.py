@@ -1,5 +1,7 @@
 """Bulk commands in several steps: what was found possible in the first stays so, whatever others do before the last."""
 
+from contextlib import suppress
+
 import pytest
 from msgspec import Raw
 
@@ -19,6 +21,30 @@ def begun(bench: Bench, *specs: c.JobSpec) -> Bulk:
 
 def spec(**fields: object) -> c.JobSpec:
     return c.JobSpec(data=Raw(b"1"), **fields)
+
+
+RETRIES: dict[str, c.Command] = {
+    "one": c.RetryDlq(queue="other", job_id="a"),
+    "any": c.RetryDlq(queue="other"),
+    "moved": c.MoveToWait(id="a"),
+    "found": c.ActOnJobs(filter=c.Filter(queue="other", state=["failed"]), action="retry"),
+}
+
+
+@pytest.mark.parametrize("command", RETRIES.values(), ids=RETRIES)
+def test_a_dead_letter_of_another_queue_that_has_one_of_its_ids_does_not_wait_again_meanwhile(
+    bench: Bench, command: c.Command
+):
+    bench.push("other", job_id="a", max_attempts=1)
+    bench.pull_id("other")
+    bench.fail("a")
+    bench.commit()
+    bulk = begun(bench, spec(), spec(job_id="a"))
+    with suppress(Refused):
+        bench.do(command)
+    while not bulk.add(1, bench.now):
+        pass
+    assert bench.engine.jobs["a"].queue == "q"
 
 
 def test_its_jobs_come_in_order_and_the_last_step_says_so(bench: Bench):

@@ -4,6 +4,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 
@@ -95,6 +96,31 @@ async def test_all_jobs_of_a_filter_are_written_a_line_each(shell: Shell, bunque
     odd = (await shell("export", "--tag", "odd")).stdout
     assert r"\u009b31m\u202ehi" in odd
     assert json.loads(odd)["data"] == "\x9b31m\u202ehi"
+
+
+SAID = {
+    "what stands between tokens": ('{\n\t"to":\r\n\t"x"\n}', '{"to":"x"}'),
+    "beyond a double": ('{"n":1e999,"m":12345678901234567.25}', None),
+    "an integer of many digits": (f'{{"n":{"9" * 5000}}}', None),
+}
+"""What is pushed, and what a program reads of it: to the byte of each number, but for what stands between tokens."""
+
+
+@pytest.mark.parametrize(("pushed", "read"), SAID.values(), ids=SAID)
+async def test_programs_read_each_payload_as_it_was_pushed(shell: Shell, bunqueue: Bunqueue, pushed: str, read: str):
+    job_id = await push(bunqueue, "a", pushed)
+    now, since = clock(bunqueue, -1), clock(bunqueue, 60)
+    shown = {
+        "export": await shell("export"),
+        "events": await shell("events", "--since", since, "--until", now, "--type", "pushed", "--json"),
+        "jobs": await shell("jobs", "a", "--json"),
+        "job": await shell("job", job_id, "--json"),
+    }
+    for command, done in shown.items():
+        assert done.stdout.count("\n") == 1, command
+        json.loads(done.stdout, parse_int=str, parse_constant=pytest.fail)
+        data = msgspec.json.decode(done.stdout, type=dict[str, msgspec.Raw])["data"]
+        assert bytes(data).decode().replace(" ", "") == (read or pushed), command
 
 
 async def test_jobs_are_moved_from_a_shell(shell: Shell, bunqueue: Bunqueue):

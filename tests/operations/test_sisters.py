@@ -12,7 +12,7 @@ import pytest
 import trio
 from click.testing import CliRunner, Result
 
-from bunqueue_trio.cli import main, remote
+from bunqueue_trio.cli import downloads, main, remote
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.replies import PushReply
 from bunqueue_trio.testing.server import Bunqueue
@@ -127,9 +127,10 @@ class Shell:
 
     def __init__(self, bunqueue: Bunqueue, monkeypatch: pytest.MonkeyPatch) -> None:
         self.bunqueue = bunqueue
-        monkeypatch.setattr(
-            remote, "connect", lambda *_: httpx.Client(base_url="http://q:1", transport=bunqueue._place.http)
-        )
+        for module in (remote, downloads):
+            monkeypatch.setattr(
+                module, "connect", lambda *_: httpx.Client(base_url="http://q:1", transport=bunqueue._place.http)
+            )
 
     async def __call__(self, *words: str) -> Result:
         return await trio.to_thread.run_sync(partial(CliRunner().invoke, main, [*words]))

@@ -35,7 +35,7 @@ from bunqueue_trio.transports import slow_lane  # noqa: F401 - else a thread rea
 from bunqueue_trio.transports.listener import Http
 from bunqueue_trio.transports.websocket import WebSocket
 from tests.engine.checks import check_empty
-from tests.sim.actors import Actor, Producer, Worker
+from tests.sim.actors import Actor, Nomad, Producer, Worker
 from tests.sim.clerks import Clerk
 from tests.sim.lockstep import Lockstep, what_was_asserted
 from tests.sim.meddlers import Meddler, Operator
@@ -118,8 +118,7 @@ class World(trio.abc.Instrument):
         self.poller = Poller()
         self.kill_switches: dict[str, trio.CancelScope] = {}
         self.lives = 0
-        self._life = trio.CancelScope()
-        self._scope = trio.CancelScope()
+        self._life, self._scope = trio.CancelScope(), trio.CancelScope()
         self._ids = count(1)
         self._first_token = ""
         """No lease of the server that runs has a smaller one, unless it was loaded."""
@@ -135,6 +134,7 @@ class World(trio.abc.Instrument):
             *(Operator(self, f"operator-{i}") for i in range(rng.randint(0, 1))),
             *(Planner(self, f"planner-{i}") for i in range(rng.randint(0, 1))),
             Clerk(self, "clerk-0"),
+            *(Nomad(self, f"nomad-{i}") for i in range(self.rng("nomads").randint(0, 1))),
         ]
 
     # --- what everybody uses --------------------------------------------------------------------------

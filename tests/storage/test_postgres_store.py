@@ -76,10 +76,28 @@ def test_a_batch_whose_answer_was_lost_is_there_once(
     assert open_().finished_counts == {("q", "completed"): 2}
 
 
+@pytest.mark.parametrize(("size", "hops"), [(10, 0), (300_000, 2)])
+async def test_large_values_are_made_and_copied_beside_the_event_loop(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch, size: int, hops: int
+):
+    """However slow the database is: that is waited for anyway."""
+    ledger, threads, run = Ledger(store), list[object](), trio.to_thread.run_sync
+
+    async def counted(what: Any, *args: Any) -> Any:
+        threads.append(what)
+        return await run(what, *args)
+
+    monkeypatch.setattr(trio.to_thread, "run_sync", counted)
+    await store.write(ledger.batch([make_job(1, data=b"x" * size)]), quick=False)
+    assert len(threads) == hops
+    assert len(loaded(store)) == 1
+
+
 async def test_a_batch_whose_writer_was_cancelled_is_there_once(store: PostgresStore):
     ledger = Ledger(store)
     for seq, patience in enumerate((0, 0.0005, 0.002, 0, 0.0005, 0.002), 1):
-        batch = ledger.batch([make_job(seq)])
+        # The large ones are made beside the event loop.
+        batch = ledger.batch([make_job(seq, data=b"1" if seq <= 3 else b"x" * 300_000)])
         with trio.move_on_after(patience):
             await store.write(batch, quick=seq <= 3)
             continue

@@ -6,6 +6,7 @@ from trio.testing import MockClock
 from bunqueue_trio.api.access import ANYBODY
 from bunqueue_trio.config import Settings
 from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol.caller import By
 from bunqueue_trio.testing.server import Bunqueue
 from tests.ui.night import fail, hold, push, take, work
 from tests.ui.site import Site, minutes
@@ -137,3 +138,17 @@ async def test_workers_that_vanish_are_reported_with_their_queue(site: Site, bun
     page = await site.get("/ui")
     assert page.said("Workers take jobs and are not heard of again")
     assert page.said("Most of them in video.")
+
+
+async def test_what_others_have_done_within_the_hour_is_seen(site: Site, bunqueue: Bunqueue) -> None:
+    assert not (await site.get("/ui")).said("Done within the hour")
+    await bunqueue.server.core.execute(c.Pause(queue="mail"), by=By("ana", "10.0.0.7"))
+    for _ in range(3):
+        await trio.sleep(60)
+        await bunqueue.server.core.execute(c.SetConcurrency(queue="sms", concurrency=2), by=By("ben", "10.0.0.9"))
+        await bunqueue.server.core.execute(c.ClearConcurrency(queue="sms"), by=By("ben", "10.0.0.9"))
+    page = await site.get("/ui")
+    assert page.text.count("ben limit sms") == 3
+    assert not page.said("ana pause mail"), "three are enough"
+    await trio.sleep(3600)
+    assert not (await site.get("/ui")).said("Done within the hour")

@@ -49,6 +49,17 @@ class Case(NamedTuple):
     before: tuple[c.Command, ...] = ()
 
 
+_RICH = c.Push(
+    queue="q", data=Raw(b"[1.0]"), job_id="rich", name="--name", priority=-3, max_attempts=7, backoff=2500, ttl=86_400_000, timeout=61_000,
+    tags=["--yes", "b c"], group_id="-g", unique_key="k", lifo=True,
+)  # fmt: skip
+_SHAPED = c.Push(
+    queue="q",
+    data=Raw(b'"-"'),
+    job_id="shaped",
+    backoff=c.Backoff(type="fixed", delay=1500, max_delay=90_000, jitter=0.5),
+)
+
 CASES = (
     Case("pause", {"queue": "q"}),
     Case("pause", {"queue": "q", "reason": " the mail server is down ", "until": " 2h "}),
@@ -91,6 +102,11 @@ CASES = (
     Case("unmark-group", GROUP, (c.MarkGroup(fingerprint=GROUP["fingerprint"], mark="muted"),)),
     Case("retry", {"queue": "q", "id": "bad-3"}),
     Case("purge", {"queue": "q", "id": "bad-3"}),
+    Case("retry-changed", {"queue": "q", "id": "bad-3", "data": '{"to": "ana", "n": 1.0}'}),
+    Case("payload", {"queue": "q", "id": "w-1", "data": " -7 "}),
+    Case("copy", {"queue": "q", "id": "w-1"}),
+    Case("copy", {"queue": "q", "id": "rich"}, (_RICH,)),
+    Case("copy", {"queue": "q", "id": "shaped"}, (_SHAPED,)),
     Case("cancel", {"queue": "q", "id": "w-1"}),
     Case("cancel", {"queue": "q", "id": "held-0", "reason": " wrong month ", "grace": " 30s "}),
     Case("cancel-found", {"queue": "q", "idPrefix": "w-"}),
@@ -187,7 +203,7 @@ def seen(bunqueue: Bunqueue) -> dict[str, Any]:
         while True:
             page = look(c.GetJobs(queue="q", state=state, limit=1000, after=after))
             states |= {
-                f"job-{len(states)}" if len(job.id) > 30 else job.id: (state, job.priority, job.run_at)
+                f"job-{len(states)}" if len(job.id) > 30 else job.id: (state, job.priority, job.run_at, bytes(job.data))
                 for job in page.jobs
             }
             after = page.next

@@ -133,6 +133,9 @@ async def test_every_screen_has_its_landmarks(site: Site, bunqueue: Bunqueue) ->
         for part in ('<html lang="en">', '<main id="main"', "<nav ", 'name="viewport"', "<h1", "Skip to content"):
             assert page.html.count(part) >= 1, (path, part)
         assert page.html.count("<h1") == 1, path
+        assert [" defer" in script for script in re.findall("<script[^>]*>", page.html)] == [True], (
+            "it is painted before"
+        )
         assert page.headers["cache-control"] == "no-store"
         assert "unsafe" not in page.headers["content-security-policy"]
         assert not re.search(r"<[^>]* (style|on\w+)=", page.html), path

@@ -47,7 +47,8 @@ def beginner(server: Server, gateway: Gateway, like: Call) -> Begin:
             command = decode(kind, body, is_optional, **values)
             if takes:
                 call.name_taker(command, address)
-            return core.begin(command, size=len(body), sliced=True)
+            # None of those that are done in slices, of which only who has read it knows what it brings: they are acts.
+            return core.begin(command, size=len(body), sliced=True, is_checked=asked is None)
         except (Refused, StoreError) as error:
             return gateway.refusal(call, error)
 

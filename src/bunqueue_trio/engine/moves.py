@@ -171,6 +171,10 @@ class Moves(Telling):
 
     # --- moves ------------------------------------------------------------------------------------
 
+    def is_reserved(self, job_id: str, queue: str) -> bool:
+        """Return whether a bulk push to another queue, half of which is in, has this id."""
+        return self.reserved is not None and job_id in self.reserved[1] and queue != self.reserved[0]
+
     def add(
         self, job_id: str, queue: Queue, data: bytes, options: Options, *, priority: int, run_at: int,
         waiting_on: set[str], now: int,
@@ -329,11 +333,15 @@ class Moves(Telling):
         if self.workers and (worker := self.workers.get(lease.worker or lease.owner or "")) is not None:
             worker.jobs.pop(job, None)
         if lease.owner is not None:
-            owned = self._owned[lease.owner]
-            del owned[job]
-            if not owned:
-                del self._owned[lease.owner]
+            self._disown(job, lease.owner)
         job.lease = None
+
+    def _disown(self, job: Job, owner: str) -> None:
+        """Take an active job from the list of the connection that holds it."""
+        owned = self._owned[owner]
+        del owned[job]
+        if not owned:
+            del self._owned[owner]
 
     def _end(self, job: Job, state: State, now: int) -> None:
         """Take ``job`` out of everything that holds unfinished jobs, and into its last state."""

@@ -217,8 +217,12 @@ class Workers(dict[str, Worker]):
         worker = self.get(worker_id or "")
         return worker is not None and worker.quiet_since is not None
 
+    def is_of_holder(self, connection: str, lease: Lease) -> bool:
+        """Return whether a connection is another one of the worker that has a job over a connection."""
+        return connection != lease.owner and self.by_connection.get(connection) == (lease.worker or lease.owner)
+
     def claim(self, job: Job, connection: str, now: int) -> None:
-        """Note who goes on with a job whose connection is gone."""
+        """Note who goes on with a job over a connection that did not hold it before."""
         lease = job.lease
         assert lease is not None
         before, worker = self.of(lease), self.heard(connection, None, now)

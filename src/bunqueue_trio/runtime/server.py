@@ -168,9 +168,16 @@ class Server:
                 "rate-limit cleaner",
                 looped(RateLimitCleaner(self.limiter, clock, settings.rate_limit_cleanup_ms)),
             ),
-            Child("invariants", core.wait_broken),
+            Child("invariants", core.broken.wait),
             Child("checkpointer", looped(Checkpointer(journal, store))),
-            Child("retention", looped(RetentionSweeper(journal, store, clock, settings, self.engine.configs))),
+            Child(
+                "retention",
+                looped(
+                    RetentionSweeper(
+                        journal, store, clock, settings, self.engine.configs, self.engine.retrying.rank_some
+                    )
+                ),
+            ),
             Child("age sampler", looped(self.sampler)),
             Child("shrinker", looped(self.shrinker)),
             Child("clock watch", looped(self.clock_watch)),
@@ -247,6 +254,7 @@ class Server:
                 for each in self.engine.workers.quieted()[:QUIETED_LOOKED] if is_there(each, self.clock.now())
             ),
             connections=replace(self.connections),
+            limited=self.limiter.limited,
             doors=replace(self.doors),
             leading=Leading() if self.store.at_once else cast("AwaitedStore", self.store).leading(),
             cluster=ClusterFigures() if self.cluster is None else self.cluster.figures,

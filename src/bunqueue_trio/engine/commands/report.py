@@ -196,7 +196,7 @@ def _charge(engine: Engine, failure: c.Fail | c.Failure, now: int) -> int | None
 
 def _heartbeat(engine: Engine, command: c.Heartbeat, now: int, owner: Owner) -> r.Reply:
     job = held(engine, command.id, command.token, now)
-    engine.renew(job, now, command.duration, owner)
+    engine.renew(job, now, command.duration, owner, proven=command.token is not None)
     data: dict[str, object] = {"ok": True, "count": 1}
     cancelled = job.lease.cancelled if job.lease else None
     if cancelled is not None:
@@ -250,7 +250,7 @@ class Heartbeats:
                 continue
             try:
                 job = held(self._engine, job_id, token, now)
-                self._engine.renew(job, now, None, self._owner)
+                self._engine.renew(job, now, None, self._owner, proven=token is not None)
             except errors.Refused:
                 self._lost[job_id] = None
             else:
@@ -262,7 +262,8 @@ class Heartbeats:
 
 
 def _extend_lock(engine: Engine, command: c.ExtendLock, now: int, owner: Owner) -> r.Reply:
-    engine.renew(held(engine, command.id, command.token, now), now, command.duration, owner)
+    job = held(engine, command.id, command.token, now)
+    engine.renew(job, now, command.duration, owner, proven=True)
     return r.OK
 
 
@@ -278,7 +279,7 @@ def _progress(engine: Engine, command: c.Progress, now: int, owner: Owner) -> r.
     note.progressed_at = now
     if command.message is not None:
         note.message = command.message
-    engine.renew(job, now, None, owner)
+    engine.renew(job, now, None, owner, proven=command.token is not None)
     engine.emit("progress", job, now).progress = command.progress
     return r.OK
 

@@ -223,7 +223,8 @@ class PostgresStore(Audited):
 
     async def write(self, batch: Batch, *, quick: bool) -> None:
         """Write ``batch``; see :class:`Store`."""
-        # Making and copying large values would stop the event loop for longer than a thread hop takes.
+        # To make and copy large values would stop the event loop for longer than a thread hop takes; a slow database is waited for anyway.
+        quick = quick or batch.is_brief()
         make = partial(values_of, batch, self._last_fin)
         values = make() if quick else await trio.to_thread.run_sync(make)
         number, sent_at = self._batch + 1, _now()

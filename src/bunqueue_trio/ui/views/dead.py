@@ -11,7 +11,7 @@ import trio
 from bunqueue_trio.config import MINUTE_MS
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.pages.acts import which
-from bunqueue_trio.pages.words import count
+from bunqueue_trio.pages.words import count, span
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.groups import ErrorGroup
 from bunqueue_trio.protocol.replies import DeadLetter
@@ -20,7 +20,7 @@ from bunqueue_trio.protocol.rerun_replies import RerunView
 from bunqueue_trio.ui import charts
 from bunqueue_trio.ui.actions import STOP_AT, Bound, bind
 from bunqueue_trio.ui.ask import Ask, Screen
-from bunqueue_trio.ui.doing import dead_letters
+from bunqueue_trio.ui.doing import WORKERS_PAGE, dead_letters
 from bunqueue_trio.ui.first import first
 from bunqueue_trio.ui.payload import common, show
 from bunqueue_trio.ui.render import clock_time
@@ -42,6 +42,8 @@ SHOWN, SHOWN_MORE = 20, 200
 FINGERPRINT_MAX = 100
 WATCHED = 20
 RERUNS_SHOWN = 10
+# For the versions of those that work on a queue.
+WORKERS_LOOKS = 4
 CANCELLED = "cancelled"
 """The group of those that were cancelled: no error, and nothing that a retry of all takes along."""
 
@@ -155,7 +157,8 @@ def _row(group: ErrorGroup, names: Sequence[str], died: Letters, now: int) -> Ro
     said = f"deaths a minute within the last hour, {number} in all"
     if len(letters) < number:
         said += f", of the newest {len(letters)}"
-    chart = charts.area(_per_minute(letters, now), said, "bad") if number else ""
+    # Without a letter that was looked at it would show that none had died.
+    chart = charts.area(_per_minute(letters, now), said, "bad") if letters else ""
     is_known = group.fingerprint == CANCELLED or group.mark is not None or not number
     where = ", ".join(names[:QUEUES_NAMED])
     if len(names) > QUEUES_NAMED:
@@ -186,6 +189,7 @@ async def one(ask: Ask) -> Screen:
     said = group.shape if group else (letters[0].error or "").partition("\n")[0][:200] if letters else ""
     shown = SHOWN_MORE if ask.query.get("show") == "more" else SHOWN
     about, watched = {"queue": view.name, "fingerprint": fingerprint}, _watched(ask)
+    first_at = group.first_seen if group else letters[-1].entered_at if letters else None
     await trio.lowlevel.checkpoint()
     return Screen(
         "group.html", said or "An error", "errors",
@@ -193,7 +197,7 @@ async def one(ask: Ask) -> Screen:
             "queue": view, "reason": letters[0].reason if letters else "", "shape": said, "letters": letters,
             "number": group.queues.get(view.name, group.count) if group else len(letters),
             "is_cut": group is None and len(letters) >= GROUP_LOOKED,
-            "first": group.first_seen if group else letters[-1].entered_at if letters else None,
+            "first": first_at, "version": await _version(ask, view.name, first_at),
             "common": _common(ask, letters),
             "shown": [(letter, show(letter.job.data, ask.mask, 160)) for letter in letters[:shown]],
             "more": f"/ui/errors/{segment_of(view.name)}?{urlencode({'fingerprint': fingerprint, 'show': 'more'})}" if len(letters) > shown == SHOWN else None,
@@ -207,6 +211,26 @@ async def one(ask: Ask) -> Screen:
         },
         live_s=5,
     )  # fmt: skip
+
+
+async def _version(ask: Ask, queue: str, first_at: int | None) -> tuple[str, str] | None:
+    """Return the newest version of the workers of a queue, and when it came, beside the first death of an error; None where none says one."""
+    since: dict[str, int] = {}
+    after = None
+    for _ in range(WORKERS_LOOKS):
+        page = ask.look(c.ListWorkers(limit=WORKERS_PAGE, after=after)).data
+        for each in page.workers:
+            if each.version and queue in each.queues:
+                since[each.version] = min(each.registered_at, since.get(each.version, each.registered_at))
+        await trio.lowlevel.checkpoint()
+        after = page.next
+        if after is None:
+            break
+    if not since or first_at is None:
+        return None
+    newest = max(since, key=lambda version: since[version])
+    early = first_at - since[newest]
+    return newest, f"came {span(abs(early))} {'before' if early >= 0 else 'after'} the first"
 
 
 def _actions(ask: Ask, about: dict[str, str], mark: str | None) -> list[Any]:

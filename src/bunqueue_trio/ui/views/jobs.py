@@ -15,7 +15,7 @@ from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.commands import Command
 from bunqueue_trio.protocol.lines import Moment
 from bunqueue_trio.protocol.request import segment_of
-from bunqueue_trio.ui import filters
+from bunqueue_trio.ui import editing, filters
 from bunqueue_trio.ui.actions import bind
 from bunqueue_trio.ui.ask import Ask, Leads, Saves, Screen, Wrong
 from bunqueue_trio.ui.commands import curl, make
@@ -77,7 +77,7 @@ async def export(ask: Ask) -> Saves:
     """Return all jobs that a filter describes as a file, a job a line."""
     try:
         wanted: Any = make(c.FindJobs, filters.wanted(filters.said(ask.query)))
-        return Saves("jobs.jsonl", await JobList(ask.server, wanted).begun())
+        return Saves("jobs.jsonl", await JobList(ask.server, wanted, ask.hides).begun())
     except Refused as refused:
         raise Wrong(str(refused), refused.status) from None
 
@@ -140,17 +140,30 @@ async def one(ask: Ask) -> Screen:
             404,
         ) from None
     with_token = bool(ask.server.settings.auth_tokens)
+    acts, edit, edit_line = [*_ACTS.get(state.state, ())], *_edit(state.state, job.queue, job_id)
+    if editing.editable(job.data, ask.mask):
+        acts[1:1] = [edit] if edit else []
+        acts.append("copy")
     return Screen(
         "job.html", job_id, "jobs",
         {
             "job": job, "state": state, "why": why, "data": show(job.data, ask.mask), "result": result,
             "past": past, "attempts": attempts[::-1], "logs": logs.logs[-LOG_SHOWN:], "log_count": logs.count, "log_line": words.line("logs", words.Given(job_id)),
             "repeat": None if bytes(state.repeat) == b"null" else show(state.repeat, ask.mask).text,
-            "actions": [bind(ask, name, queue=job.queue, id=job_id) for name in _ACTS.get(state.state, ())],
+            "actions": [bind(ask, name, queue=job.queue, id=job_id) for name in acts], "edit_line": "" if edit in acts else edit_line,
             "curl": curl(ask.base, c.GetJob, {"id": job_id}, with_token=with_token),
         },
         live_s=3,
     )  # fmt: skip
+
+
+def _edit(state: str, queue: str, job_id: str) -> tuple[str, str]:
+    """Return the action that gives a job another payload, and the line that does so from a file; both empty where nothing does."""
+    given = words.Given(job_id)
+    if state == "failed":
+        return "retry-changed", words.line("retry", words.Given(queue), "--id", given, "--data", "@payload.json")
+    is_open = state in ("waiting", "delayed", "waiting-children")
+    return ("payload", words.line("change", given, "--data", "@payload.json")) if is_open else ("", "")
 
 
 class Past(NamedTuple):

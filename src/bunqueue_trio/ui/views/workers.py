@@ -13,7 +13,8 @@ from bunqueue_trio.ui.ask import Ask, Screen, Wrong
 from bunqueue_trio.ui.doing import worker_of
 
 PAGE = 50
-JOBS_SHOWN = 100
+# Jobs with a button of their own, those that it has had for longest; the others have theirs on their pages.
+CANCELS_SHOWN = 10
 QUEUES_COMPARED = 10
 # Times what 95 % of the jobs of a queue did not exceed.
 LONGER = 2
@@ -78,6 +79,6 @@ async def one(ask: Ask) -> Screen:
         await trio.lowlevel.checkpoint()
     return Screen(
         "worker.html", each.name or worker_id, "workers",
-        {"each": each, "state_of_it": state_of(each), "longer": {job.id: _times(job, usual.get(job.queue), ask.now) for job in each.jobs}, "actions": acts, "hidden": max(0, each.active_jobs - len(each.jobs))},
+        {"cancels": {job.id: bind(ask, "cancel", queue=job.queue, id=job.id) for job in each.jobs[:CANCELS_SHOWN]}, "each": each, "state_of_it": state_of(each), "longer": {job.id: _times(job, usual.get(job.queue), ask.now) for job in each.jobs}, "actions": acts, "hidden": max(0, each.active_jobs - len(each.jobs))},
         live_s=3,
     )  # fmt: skip
