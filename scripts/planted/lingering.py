@@ -83,11 +83,6 @@ LINGERING = [
         "who hangs up while it waits is waited for",
     ),
     Mutant(
-        "transports/hot.py",
-        "                self.ignore_end(descriptor)\n                on_end()\n",
-        "                on_end()\n                break\n",
-    ),
-    Mutant(
         "transports/poller.py",
         "select.EPOLLRDHUP)",
         "select.EPOLLIN)",
