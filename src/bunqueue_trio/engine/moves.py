@@ -171,10 +171,6 @@ class Moves(Telling):
 
     # --- moves ------------------------------------------------------------------------------------
 
-    def is_reserved(self, job_id: str, queue: str) -> bool:
-        """Return whether a bulk push to another queue, half of which is in, has this id."""
-        return self.reserved is not None and job_id in self.reserved[1] and queue != self.reserved[0]
-
     def add(
         self, job_id: str, queue: Queue, data: bytes, options: Options, *, priority: int, run_at: int,
         waiting_on: set[str], now: int,

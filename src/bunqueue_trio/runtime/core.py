@@ -92,9 +92,7 @@ class Core:
         kind = type(command)
         if kind in READS:
             # A search is done when it has its turn.
-            waiting = (
-                Begun(command, owner, r.EMPTY_PULL, waits=True, at=self.clock.time()) if is_search(command) else None
-            )
+            waiting = is_search(command) and Begun(command, owner, r.EMPTY_PULL, waits=True, at=self.clock.time())
             return waiting or self._look(command, owner)
         if not is_checked:
             self.journal.check(size, fills=kind in FILLS or (kind in SLICED and brings(command)))
@@ -349,14 +347,8 @@ class Core:
             raise errors.TOO_MANY_WAITS.refuse(retry_after=1)
 
     def _apply(
-        self,
-        now: int,
-        do: Callable[..., T],
-        *args: Any,
-        durable: bool = False,
-        is_awaited: bool = True,
-        is_whole: bool = True,
-    ) -> T:
+        self, now: int, do: Callable[..., T], *args: Any, durable: bool = False, is_awaited: bool = True, is_whole: bool = True,
+    ) -> T:  # fmt: skip
         """Do what is due at ``now``, then run ``do`` and return its answer; ``is_whole``: it does all of its work, or nothing."""
         engine, mark = self._engine, None
         try:
@@ -367,10 +359,9 @@ class Core:
                 engine.handed = 0
             mark = (len(engine.changed), len(engine.events)) if is_whole else None
             return do(*args)
-        except Refused:
-            raise
         except Exception as error:
-            self.broken.judge(error, mark)
+            if not isinstance(error, Refused):
+                self.broken.judge(error, mark)
             raise
         finally:
             # A refused command may have let deadlines pass before it was refused.
