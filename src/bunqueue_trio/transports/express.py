@@ -73,7 +73,7 @@ class ExpressShared:
         self.server = server
         self.gateway = gateway
         self.watchers: trio.Nursery = watchers
-        """For what looks whether a client that waits hangs up. A job handed to it goes out at once: the end of a
+        """For what looks whether a client that waits hangs up, where the hot loop cannot. A job handed to it goes out at once: the end of a
         nursery of its own would take two switches of tasks first, a quarter of the whole hand-over."""
         self.heads: ResponseHeads = ResponseHeads(server.clock)
         self.requests: RequestHeads = RequestHeads(server, gateway)
