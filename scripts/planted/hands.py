@@ -85,4 +85,6 @@ HANDS = [
     Mutant("transports/sockets.py", "family == socket.AF_INET6 and error.errno in _NOT_HERE", "error.errno in _NOT_HERE", "an address of another machine is left out"),
     Mutant("transports/sockets.py", "for family, place in dict.fromkeys((family, place) for family, _, _, _, place in found):", "for family, _, _, _, place in found:", "a name that has an address twice cannot be listened on"),
     Mutant("transports/sockets.py", "        if takes_both:\n            return", "        if False:\n            return", "a server at all addresses does not start without IPv6"),
+    Mutant("config/spelling.py", 'with reaching_files(f"DATA_PATH={text!r}"):', "if True:", "a server whose directory may not be entered is started again and again"),
+    Mutant("cli/files.py", "            with reaching_files():\n                yield", "            if True:\n                yield", "a copy into a directory that may not be entered is a traceback"),
 ]  # fmt: skip
