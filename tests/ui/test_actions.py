@@ -20,7 +20,6 @@ from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.commands.spec import Role
 from bunqueue_trio.testing.server import Bunqueue
 from bunqueue_trio.ui.actions import ACTIONS
-from bunqueue_trio.ui.doing import SLICE
 from tests.ui.night import fail, push, take, work
 from tests.ui.site import Site
 
@@ -58,7 +57,7 @@ async def test_before_it_is_done_it_says_what_would_be_done(site: Site, bunqueue
 
 
 async def test_draining_goes_on_over_slices(site: Site, bunqueue: Bunqueue) -> None:
-    for n in range(2 * SLICE + 30):
+    for n in range(430):
         await push(bunqueue, "q", str(n))
     await push(bunqueue, "q", delay=10_000)
     page = await site.do("drain", queue="q")
@@ -67,7 +66,7 @@ async def test_draining_goes_on_over_slices(site: Site, bunqueue: Bunqueue) -> N
 
 
 async def test_cleaning_up_takes_only_what_is_old(site: Site, bunqueue: Bunqueue) -> None:
-    for n in range(SLICE + 10):
+    for n in range(210):
         await push(bunqueue, "q", str(n))
     await work(bunqueue, "q", 100)
     await trio.sleep(7200)
@@ -83,14 +82,14 @@ async def test_cleaning_up_takes_only_what_is_old(site: Site, bunqueue: Bunqueue
 
 
 async def test_all_dead_letters_are_retried_or_deleted(site: Site, bunqueue: Bunqueue) -> None:
-    for n in range(SLICE + 5):
+    for n in range(205):
         await push(bunqueue, "q", str(n))
-    await fail(bunqueue, "q", SLICE + 5, "no")
+    await fail(bunqueue, "q", 205, "no")
     page = await site.do("retry-all", queue="q")
     assert page.said("q: 205 of 205 dead letters retried.")
     assert (await site.get("/ui/actions")).said("the steps of one act are one")
     assert counts(bunqueue)["waiting"] == 205
-    await fail(bunqueue, "q", SLICE + 5, "no")
+    await fail(bunqueue, "q", 205, "no")
     page = await site.do("purge-all", queue="q")
     assert page.said("q: 205 of 205 dead letters deleted.")
     assert counts(bunqueue)["failed"] == 0

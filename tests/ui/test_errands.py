@@ -277,14 +277,14 @@ async def test_a_drain_that_is_cut_short_says_how_far_it_came(
     steps = iter(range(10))
 
     async def refuses(command: c.Command, **more: object) -> object:
-        if isinstance(command, c.Drain) and next(steps) == 2:
+        if isinstance(command, c.Drain) and next(steps) == 1:
             raise Refused(503, "Storage unavailable", "storage-down")
         return await execute(command, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(core, "execute", refuses)
     page = await begin(site, "drain")
-    assert page.said("Storage unavailable; 400 jobs were done before")
-    assert waiting(bunqueue) == 600
+    assert page.said("Storage unavailable; 500 jobs were done before")
+    assert waiting(bunqueue) == 500
 
 
 async def test_what_is_not_known_is_said(site: Site) -> None:

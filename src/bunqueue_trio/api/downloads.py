@@ -63,7 +63,7 @@ class Download(AsyncIterator[bytes]):
         if self._slices.downloads_waiting >= DOWNLOADS_WAITING_MAX:
             raise errors.BUFFERS_FULL.refuse(retry_after=1)
         self._server.buffers.check(REPLAY_BYTES)
-        async with self._slices.next(acts=False):
+        async with self._slices.next("downloads"):
             first = await self.part()
         if first and not self._hold.fit(len(first)):
             raise errors.BUFFERS_FULL.refuse(retry_after=1)
@@ -82,7 +82,7 @@ class Download(AsyncIterator[bytes]):
             await self._wait_room(size)
             place = self._place
             try:
-                async with self._slices.next(acts=False):
+                async with self._slices.next("downloads"):
                     part = await self.part()
             except (Refused, StoreError) as error:
                 raise BrokenOff(str(error)) from None
@@ -121,7 +121,7 @@ class JobList(Download):
         """Return the next of them."""
         if self._place is None:
             return None
-        found: Any = await self._server.core.execute(self._place)
+        found: Any = await self._server.core.look_up(self._place)
         self._place = None if found.next is None else replace(self._place, after=found.next)
         return b"".join(_line(encode(job)) for job in found.jobs)
 

@@ -316,6 +316,9 @@ class Session:
             timed = begun if begun.epoch or type(command) in TAKES else None
             self._note_reported(begun)
             self._reply(begun.epoch, begun.answer(), command.req_id, timed)
+        elif self._polls >= SESSION_POLLS_MAX and begun.rest is not None:
+            # Its first slice is done, and its answer says what is left.
+            self._reply(begun.epoch, begun.answer(), command.req_id, begun)
         elif self._polls >= SESSION_POLLS_MAX:
             self._core.stop_poll(begun)
             raise errors.TOO_MANY_WAITS.refuse()

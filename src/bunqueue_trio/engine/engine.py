@@ -74,6 +74,7 @@ class Engine(Edits):
             self.counts[state] = sum(queue.counts[state] for queue in self.queues.values())
         self.planner.load(now)
         self.reruns.load()
+        self.retrying.with_dead(self.archive.dead_groups)
         self.auto_retries.load(self.archive)
         self.figures.load(now)
 
@@ -224,7 +225,7 @@ class Engine(Edits):
             # An entry left behind in a heap must not keep a payload alive. Whoever keeps a job beyond its commit must not want that.
             job.data = b""
             job.note = None
-        return len(some) < FORGET_SLICE
+        return self.retrying.rank_some() and len(some) < FORGET_SLICE
 
     def release_owner(self, owner: str, now: int, *, dropped: bool) -> None:
         """Return every job of a connection that is gone to its previous position, at no attempt.
@@ -334,6 +335,11 @@ class Engine(Edits):
         ids count as replaced.
         """
         return job_id in self._reused_ids or job_id in self._reused_in_flight
+
+    @property
+    def is_reusing(self) -> bool:
+        """Whether ids of ended jobs were freed since the last :meth:`take`."""
+        return bool(self._reused_ids)
 
     def is_removed(self, job_id: str) -> bool:
         """Return whether a job of this id was removed since the last :meth:`take`."""

@@ -6,7 +6,6 @@ Counts are kept by the archive, those of jobs that are tried again by the engine
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import reduce
-from heapq import merge, nsmallest
 from itertools import islice
 from operator import and_
 from typing import NamedTuple
@@ -57,10 +56,6 @@ class Page(NamedTuple):
     after: str | None
 
 
-# Groups that are looked up at once where those are passed over that jobs are tried again after, too.
-_PASSED = 2000
-
-
 def groups_page(engine: Engine, queue: str | None, after: str | None, limit: int, *, retrying: bool = False) -> Page:
     """Return groups of the dead letters of a queue, of None all, largest first; as of the last commit.
 
@@ -75,14 +70,10 @@ def groups_page(engine: Engine, queue: str | None, after: str | None, limit: int
         if found is None:
             raise c.NOT_A_PLACE.refuse()
         place = (-int(found[1]), found[2])
-    dead, tried = engine.archive.dead_groups, engine.retrying.sizes(queue) if retrying else {}
-    total = dead.count(queue) + sum(not dead.size(queue, key) for key in tried)
-    # One more, for whether there is one. To sort all of very many groups would take long.
-    both = ((-n - dead.size(queue, key), key) for key, n in tried.items())
-    again = nsmallest(limit + 1, (rank for rank in both if rank > place))
-    some = limit + 1 + min(len(tried), _PASSED)
-    only_dead = (rank for rank in dead.ranks(queue, place, some) if rank[1] not in tried)
-    order = list(islice(merge(only_dead, again), limit + 1))
+    dead = engine.archive.dead_groups
+    groups = engine.retrying.with_dead(dead) if retrying else dead
+    # One more, for whether there is one.
+    total, order = groups.count(queue), groups.behind(queue, place, limit + 1)
     told: list[ErrorGroup] = []
     looks = 0
     for i, (_, key) in enumerate(order):

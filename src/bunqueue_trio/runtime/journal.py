@@ -12,17 +12,14 @@ Theory of operation. The engine marks each step with its *epoch*, the number of 
 Who waits for an epoch waits for the event of the place where it is, and finds it committed, or gets an error after GIVE_UP_S: it may never be committed. A batch
 given up for its waiters is still tried: the engine holds its changes.
 
-There are two ways to the disk. The flusher takes everything and awaits the store, which lets others run meanwhile when the batch is large or durable,
-or the disk slow; it may be a network away. A lone client's change is committed in its own step (``commit_alone``), which spares two switches of
-tasks; never while the disk fails, which may take long to say so. Both hold ``disk``, as does retention.
+There are two ways to the disk. The flusher takes everything and awaits the store, which lets others run meanwhile when the batch is large or durable, or the
+disk slow; it may be a network away. A lone client's change is committed in its own step (``commit_alone``), which spares two switches of tasks; never while the
+disk fails, which may take long to say so. Both hold ``disk``, as does retention. A bulk push of many jobs takes several steps (``core.py``), and is one batch all
+the same: while it is half in (``half.py``) none is taken. The rows of a large batch are made before it is, some in each step (``making.py``).
 
-A bulk push of many jobs takes several steps (``core.py``), and is one batch all the same: while it is half in (``half.py``) none is taken. The rows of a
-large batch are made before it is, some in each step (``making.py``).
-
-A read of one job waits only for the batch that holds its last change (``epoch_of``); a list for all of them, but not while the disk ``is_stuck``. New
-work is refused by ``check`` when too much gathers (``pressure.py``); what empties the queues is refused only at twice that. What happens by itself
-(the dependents of a job that has ended, deadlines that pass together) is never refused: it waits in ``wait_room`` for a batch of its own, none so
-large that it holds others up.
+A read of one job waits only for the batch that holds its last change (``epoch_of``); a list for all of them, but not while the disk ``is_stuck``. New work is
+refused by ``check`` when too much gathers (``pressure.py``); what empties the queues only at twice that. What happens by itself (the dependents of a job that
+has ended, deadlines that pass together) is never refused: it waits in ``wait_room`` for a batch of its own, none so large that it holds others up.
 """
 
 from collections.abc import Callable, Collection
@@ -312,6 +309,7 @@ class Journal:
             if not (self._store.inline or batch.is_small()):
                 return False
             self._store.commit(batch)
+            self._finish(batch, done, self._clock.time() - begun)
         except StoreError as error:
             # Where it only has to be waited for, the flusher does so in a thread.
             if not isinstance(error, StoreBusy):
@@ -321,7 +319,6 @@ class Journal:
             # This is no trouble of the client whose request it is: the flusher fails because of it.
             self._not_mine = error
             return False  # noqa: ASYNC104
-        self._finish(batch, done, self._clock.time() - begun)
         return True
 
     async def run(self) -> None:
@@ -386,7 +383,7 @@ class Journal:
             hear()
 
     def _finish(self, batch: Batch, done: trio.Event, seconds: float) -> None:
-        """Let the world know of a committed batch. One step: the batch is finished, whole."""
+        """Let the world know of a committed batch. One step: the batch is finished, whole, or the process ends."""
         self._writing = None
         self.note_answer()
         self._pressure.last_s = seconds
@@ -396,12 +393,15 @@ class Journal:
         self.committed = batch.epoch
         self.commits += 1
         self.durable_commits += batch.durable
-        self._engine.forget(batch.jobs)
-        done.set()
-        if self._bells:
-            self._ring_bells()
-        for hear in self.on_commit:
-            hear(batch, seconds)
+        try:
+            self._engine.forget(batch.jobs)
+            done.set()
+            if self._bells:
+                self._ring_bells()
+            for hear in self.on_commit:
+                hear(batch, seconds)
+        except Exception as error:
+            raise InvariantBroken("a batch is committed, and not everybody has heard of it") from error
 
     def _make_room(self) -> None:
         if self._room is not None:

@@ -12,7 +12,7 @@ since its question have touched, and one that tells of any of that is taken agai
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import trio
 
@@ -30,16 +30,10 @@ from bunqueue_trio.runtime.begun import Begun
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.core import Core
 from bunqueue_trio.runtime.journal import Journal
-from bunqueue_trio.storage.awaited import AwaitedStore, Question
+from bunqueue_trio.storage.awaited import AwaitedStore, Question, Unread
 from bunqueue_trio.storage.store import Batch
 
-
-class Unread(Exception):
-    """A command needs an answer of the archive that nobody has asked for yet."""
-
-    def __init__(self, question: Question) -> None:
-        super().__init__(question)
-        self.question = question
+T = TypeVar("T")
 
 
 class _Look:
@@ -266,22 +260,25 @@ class AwaitingCore(Core):
                 sliced=sliced,
             )
 
-    async def step_knowing(self, change: Callable[..., None], *args: Any) -> None:
+    async def knowing(self, do: Callable[[], T]) -> T:
         """Do a step once all that it needs is known; see :class:`Core`.
 
         Raises:
             Refused: as :meth:`_learn`.
         """
 
+        told: list[T] = []
+
         def attempt(looks: Sequence[_Look]) -> Question | None:
             try:
                 with self._lookups.knowing(looks):
-                    self.step(change, *args)
+                    told.append(do())
             except Unread as unread:
                 return unread.question
             return None
 
         await self._learn(None, attempt)
+        return told[0]
 
     async def _find_out(self, begun: _Asking) -> Begun:
         """Run the command once all that it needs is known.

@@ -168,9 +168,16 @@ class Server:
                 "rate-limit cleaner",
                 looped(RateLimitCleaner(self.limiter, clock, settings.rate_limit_cleanup_ms)),
             ),
-            Child("invariants", core.wait_broken),
+            Child("invariants", core.broken.wait),
             Child("checkpointer", looped(Checkpointer(journal, store))),
-            Child("retention", looped(RetentionSweeper(journal, store, clock, settings, self.engine.configs))),
+            Child(
+                "retention",
+                looped(
+                    RetentionSweeper(
+                        journal, store, clock, settings, self.engine.configs, self.engine.retrying.rank_some
+                    )
+                ),
+            ),
             Child("age sampler", looped(self.sampler)),
             Child("shrinker", looped(self.shrinker)),
             Child("clock watch", looped(self.clock_watch)),

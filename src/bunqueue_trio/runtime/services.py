@@ -289,9 +289,11 @@ class RetentionSweeper(_Disk):
     """Deletes finished jobs, events and acts that are not to be kept any longer."""
 
     def __init__(
-        self, journal: Journal, store: Store, clock: Clock, settings: Settings, configs: Configs | None = None
-    ) -> None:
+        self, journal: Journal, store: Store, clock: Clock, settings: Settings, configs: Configs | None = None,
+        rank_some: Callable[[], bool] = lambda: True,
+    ) -> None:  # fmt: skip
         super().__init__(journal, store, PRUNE_MS)
+        self._rank_some = rank_some
         self._clock = clock
         self._settings = settings
         self._configs = configs
@@ -310,6 +312,9 @@ class RetentionSweeper(_Disk):
             async with self._journal.disk:
                 if not await self._run(self._store.prune, keep):
                     return
+            # Of thousands of errors there may be no dead letter any more.
+            while not self._rank_some():
+                await trio.lowlevel.checkpoint()
 
 
 class AgeSampler(_Disk):

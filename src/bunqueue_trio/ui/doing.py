@@ -18,10 +18,8 @@ from bunqueue_trio.runtime.errands import Step
 from bunqueue_trio.ui.action import Action, Does, Done, Form, Looks, Preview
 from bunqueue_trio.ui.ask import Ask, Wrong
 from bunqueue_trio.ui.commands import make
-from bunqueue_trio.ui.errands import LARGE, all_of, begin, begin_if_large
+from bunqueue_trio.ui.errands import LARGE, STEP, all_of, begin, begin_if_large
 
-# Jobs in one step of the engine: about a ms.
-SLICE = 200
 # Jobs in one go; the rest by doing it again.
 ACT_MAX = 10_000
 BY_CURL = (
@@ -319,12 +317,11 @@ async def release(ask: Ask, action: Action, form: Form) -> Done:
 async def drain(ask: Ask, action: Action, form: Form) -> Done:
     """Remove waiting jobs, as many as there are now; very many of them go on by themselves."""
     queue, by, core, total, removed, left = form["queue"], ask.by, ask.server.core, _in_line(ask, form), 0, 0
-    command = make(action.command, action.fields_of(form, ask.now) | {"limit": SLICE})
+    command: Any = make(action.command, action.fields_of(form, ask.now))
 
     async def step() -> Step:
         nonlocal removed, left
-        async with core.slices.next():
-            reply: Any = await core.execute(command, by=by)
+        reply: Any = await core.execute(replace(command, limit=max(1, min(STEP, total - removed))), by=by)
         removed, left = removed + reply.count, reply.left
         return Step(reply.count, {}, is_last=removed >= total or not (reply.count and left))
 
@@ -337,12 +334,11 @@ async def drain(ask: Ask, action: Action, form: Form) -> Done:
 async def clean(ask: Ask, action: Action, form: Form) -> Done:
     """Remove old jobs; very many of them, or of very many, go on by themselves."""
     old, by, core, looked = await _old(ask, form), ask.by, ask.server.core, 0
-    command: Any = make(action.command, action.fields_of(form, ask.now) | {"limit": SLICE})
+    command: Any = make(action.command, action.fields_of(form, ask.now) | {"limit": STEP})
 
     async def step() -> Step:
         nonlocal command, looked
-        async with core.slices.next():
-            reply: Any = await core.execute(command, by=by)
+        reply: Any = await core.execute(command, by=by)
         looked += reply.scanned
         if reply.next is not None:
             command = replace(command, after=reply.next)
