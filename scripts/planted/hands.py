@@ -87,4 +87,8 @@ HANDS = [
     Mutant("transports/sockets.py", "        if takes_both:\n            return", "        if False:\n            return", "a server at all addresses does not start without IPv6"),
     Mutant("config/spelling.py", 'with reaching_files(f"DATA_PATH={text!r}"):', "if True:", "a server whose directory may not be entered is started again and again"),
     Mutant("cli/files.py", "            with reaching_files():\n                yield", "            if True:\n                yield", "a copy into a directory that may not be entered is a traceback"),
+    Mutant("runtime/slices.py", "grace=slice_.grace + since)", "grace=slice_.grace)", "a clean-up takes what is pushed between its slices"),
+    Mutant("ui/doing.py", "core.clock.now() - ask.now)", "0)", "a clean-up takes what is pushed between its steps"),
+    Mutant("cli/clear.py", "_SOME if total is None else min(_SOME, total)", "_SOME", "a drain in a shell takes what is pushed between its requests"),
+    Mutant("cli/clear.py", "min(grace + int(", "min(grace + 0 * int(", "a clean-up in a shell takes what is pushed between its requests"),
 ]  # fmt: skip
