@@ -91,4 +91,6 @@ HANDS = [
     Mutant("ui/doing.py", "core.clock.now() - ask.now)", "0)", "a clean-up takes what is pushed between its steps"),
     Mutant("cli/clear.py", "_SOME if total is None else min(_SOME, total)", "_SOME", "a drain in a shell takes what is pushed between its requests"),
     Mutant("cli/clear.py", "min(grace + int(", "min(grace + 0 * int(", "a clean-up in a shell takes what is pushed between its requests"),
+    Mutant("engine/figures.py", "late < _LATE_MS and 0 < self.noted_at < now - late", "False", "a minute is a part of the next one"),
+    Mutant("engine/figures.py", "late < _LATE_MS and 0 < self.noted_at < now - late", "late < _LATE_MS", "a minute takes the place of the one before"),
 ]  # fmt: skip
