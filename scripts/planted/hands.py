@@ -93,4 +93,6 @@ HANDS = [
     Mutant("cli/clear.py", "min(grace + int(", "min(grace + 0 * int(", "a clean-up in a shell takes what is pushed between its requests"),
     Mutant("engine/figures.py", "late < _LATE_MS and 0 < self.noted_at < now - late", "False", "a minute is a part of the next one"),
     Mutant("engine/figures.py", "late < _LATE_MS and 0 < self.noted_at < now - late", "late < _LATE_MS", "a minute takes the place of the one before"),
+    Mutant("sync/events.py", "with self._limit.within(self._patience_s):", "if True:", "a stream of events that says nothing is waited for longer than the client waits"),
+    Mutant("sync/events.py", "min(time.monotonic() + self._patience_s, self._limit.ends), 0.0", "time.monotonic() + self._patience_s, 0.0", "a wait for a job without a record ends with the time of the client"),
 ]  # fmt: skip
