@@ -50,7 +50,7 @@ ENGINE = [
     Mutant("engine/reruns.py", "one.died += state is State.FAILED and note.cancelled is None", "one.died += state is State.FAILED", "who was cancelled has died again"),
     Mutant("engine/reruns.py", "self.died * 100 > self.stop_at * judged", "self.died * 100 >= self.stop_at * judged", "a rerun stops too soon"),
     Mutant("engine/reruns.py", " - self.open)", ")", "a rerun has retried all before it can be stopped"),
-    Mutant("engine/rerunning.py", "if (job.noted().finished_at or 0) <= one.started_at", "if True", "what dies again is retried again"),
+    Mutant("engine/rerunning.py", "replace(one.filter, older=0)", "one.filter", "what dies again is retried again"),
     Mutant("engine/rerunning.py", "for job in reversed(jobs)", "for job in jobs", "a rerun turns the order of deaths around"),
     Mutant("engine/rerunning.py", "[*islice(one.open_in, QUEUES_LOOKED)] if waits", "[] if waits", "a rerun does not say that what it waits for is in a paused queue"),
     Mutant("engine/rerunning.py", "if now - since < RERUN_HELD_MS:", "if False:", "a rerun that has just begun is said to stand still"),

@@ -31,7 +31,7 @@ from bunqueue_trio.runtime.half import BULKS, added_by, begin_bulk, done_by, is_
 from bunqueue_trio.runtime.journal import Journal
 from bunqueue_trio.runtime.meters import Meters
 from bunqueue_trio.runtime.notices import tell
-from bunqueue_trio.runtime.slices import TOLD_S, Slices, brings, first_slice, go_on, is_search, rest_of
+from bunqueue_trio.runtime.slices import TOLD_S, Slices, as_of_begin, brings, first_slice, go_on, is_search, rest_of
 from bunqueue_trio.runtime.turn import Turns
 from bunqueue_trio.runtime.waiting import Waiter, WaitingPulls, jobs_of
 
@@ -407,8 +407,8 @@ class Core:
         if self.stopping:
             return None
         self.journal.check(fills=brings(slice_))
-        epoch, now = self._engine.epoch, self.clock.now()
-        reply = self._apply(now, run, self._engine, slice_, now, begun.owner, begun.by, begun.command)
+        epoch, now, began = self._engine.epoch, self.clock.now(), self.clock.epoch_ms(begun.at)
+        reply = self._apply(now, run, self._engine, as_of_begin(slice_, now - began), now, begun.owner, begun.by)
         return reply, epoch if self.journal.gathering else 0
 
     async def _search(self, begun: "Begun") -> r.Reply:
