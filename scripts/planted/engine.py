@@ -137,7 +137,7 @@ ENGINE = [
     Mutant("engine/chores.py", "            # A chore has made others: they are in line.\n            return\n", "            pass\n", "chores within chores"),
     Mutant("engine/holding.py", "            self._next_run(job, now, expired=True)\n", "", "a series ends with an expired run"),
     Mutant("engine/moves.py", "        self._removed.add(job.id)\n", "", "a removal is answered before its commit"),
-    Mutant("engine/engine.py", "        self._take_up_outcomes()\n", "", "a crash between two steps leaves dependents behind"),
+    Mutant("engine/engine.py", "        self._take_up_outcomes(archive)\n", "", "a crash between two steps leaves dependents behind"),
     Mutant("engine/engine.py", "outcomes.get(dependency) is COMPLETED", "True", "a dependency that was cancelled counts as completed"),
     Mutant("engine/commands/deliver.py", "    while (job := queue.ready.peek()) is not None and job.due is not None and job.due <= now:", "    while (job := queue.ready.peek()) is not None and False:", "what has expired is delivered"),
     Mutant("engine/lookup.py", "    if job is not None and job.due is not None and job.due <= now:", "    if False and job is not None:", "a lease that is over is acked"),

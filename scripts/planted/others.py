@@ -3,7 +3,7 @@
 from planted.row import Mutant
 
 OTHERS = [
-    Mutant("storage/sqlite/retention.py", "self._tally.kept_of(queue)[1] - most", "self._tally.kept_of(queue)[0] - most", "a queue's bound of dead letters is that of its completed jobs"),
+    Mutant("storage/bounded.py", "tally.kept_of(name)[1] - most", "tally.kept_of(name)[0] - most", "a queue's bound of dead letters is that of its completed jobs"),
     Mutant("storage/rows.py", "            auto_retries=retries, discarded_by", "            discarded_by", "a record forgets how often its queue has retried it"),
     Mutant("storage/rows.py", "        and not retries\n", "", "a record without a text forgets how often its queue has retried it"),
     Mutant("storage/making.py", "    batch.finished.sort(key=_FINISHED_AT)\n", "", "what ends in one commit is kept in the order of the first changes"),
@@ -16,9 +16,9 @@ OTHERS = [
     Mutant("runtime/services.py", "            pause = spent * AUTO_RETRY_MS\n", "            pause = 0\n", "any number a second comes back by itself"),
     Mutant("runtime/services.py", "        core.journal.on_commit.append(self._committed)\n", "", "a record that is there wakes nobody"),
     Mutant("runtime/core.py", "            self.auto_retrier.set(engine.auto_retries.due)\n", "", "a start wakes nobody whose dead letters come back by themselves"),
-    Mutant("runtime/lookups.py", "            self._lookups.know(looks)\n            try:\n                told.append(", "            try:\n                told.append(", "everybody stands still while records are asked for"),
-    Mutant("api/gateway.py", "        check_role(self._core, command, call.grant.role)\n", "", "who works revives dead letters over HTTP"),
-    Mutant("api/session.py", "            check_role(self._core, command, self._grant.role)\n", "", "who works revives dead letters over WebSocket"),
+    Mutant("api/call.py", "address, address, call.grant.role)", "address, address)", "who works revives dead letters over HTTP"),
+    Mutant("api/session.py", "address, address, grant.role)", "address, address)", "who works revives dead letters over WebSocket"),
+    Mutant("ui/ask.py", '"dashboard", self.viewer.role)', '"dashboard")', "who works revives dead letters by a button"),
     Mutant("runtime/ends.py", "            await journal.wait_committed(end.epoch)\n", "            pass\n", "an end is answered before it is committed"),
     Mutant("runtime/ends.py", "        finally:\n            self.leave(awaited)", "        finally:\n            pass", "who has gone is waited for"),
     Mutant("runtime/core.py", "        self.ends.end_all()\n", "", "a stop does not end who waits for a job"),
@@ -299,7 +299,7 @@ OTHERS = [
     Mutant("pages/findings.py", "waits.waiting > (0 if most is None else most.completed)", "waits.waiting", "jobs that wait are taken for what fills the disk"),
     Mutant("runtime/waiting.py", "            worker.asked = waiter.command.queue\n", "            pass\n", "a quiet worker that named no queue works on none"),
     Mutant("runtime/begun.py", "if type(self.command) in READS else refused", "if False else refused", "who waits for a job hears that he has changed something"),
-    Mutant("ui/undo.py", 'if ask.look(c.Why(id=job.id)).code == "cancelled" else None', "", "a job that died by itself is offered as cancelled"),
+    Mutant("ui/undo.py", 'if (await ask.look(c.Why(id=job.id))).code == "cancelled" else None', "", "a job that died by itself is offered as cancelled"),
     Mutant("pages/queue_findings.py", "died_now.get(queue.name, 0) + sum(minute.died for minute in lately)", "queue.died - lately[0].dead if lately else 0", "jobs that die are counted by what is kept of them"),
     Mutant("pages/queue_findings.py", "told = _present(minutes, now) if until is None else bad", "told = bad", "attempts that fail are shown with the rate of a quarter of an hour"),
     Mutant("pages/queue_findings.py", "died within {span(end - since)}", "died within {span(now - since)}", "the time in which jobs died grows with the clock"),
