@@ -142,7 +142,7 @@ def clean(
     def steps() -> Iterator[int]:
         page = None
         while page is None or page.next is not None:
-            # Those that were old enough at the begin, of which somebody may have been asked: what is pushed meanwhile stays.
+            # Those that were old enough at the start, of which somebody may have been asked: what is pushed meanwhile stays.
             since = max(grace, min(grace + int((time.monotonic() - began) * 1000), _OLDEST_MS))
             page = answer(url, token, c.Clean, **wanted, grace=since, after=page and page.next)
             yield page.count
