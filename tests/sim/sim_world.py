@@ -134,7 +134,7 @@ class World(trio.abc.Instrument):
             *(Operator(self, f"operator-{i}") for i in range(rng.randint(0, 1))),
             *(Planner(self, f"planner-{i}") for i in range(rng.randint(0, 1))),
             Clerk(self, "clerk-0"),
-            *(Nomad(self, f"nomad-{i}") for i in range(self.rng("nomads").randint(0, 1))),
+            *(Nomad(self, f"nomad-{i}") for i in range(self.rng("who wanders").randint(0, 1))),
         ]
 
     # --- what everybody uses --------------------------------------------------------------------------
