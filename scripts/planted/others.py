@@ -427,7 +427,7 @@ OTHERS = [
     Mutant("pages/act_findings.py", 'lambda queue: (line("resume", Given(queue)),)', 'lambda queue: (line("pause", Given(queue)),)', "what helps a rerun that stands still is the wrong thing"),
     Mutant("pages/act_findings.py", "told.now - each.since >= FORGOTTEN_MS", "True", "a worker that has just become quiet is forgotten"),
     Mutant("pages/acts.py", "            # It stays as it is.\n            del was[name]\n", "            pass\n", "a change of a schedule gives up what it left alone"),
-    Mutant("pages/acts.py", "            and _key(held) == _key(act)\n", "", "steps of one act are counted to another"),
+    Mutant("pages/acts.py", "held is not None and _key(held) == _key(act) and", "held is not None and", "steps of one act are counted to another"),
     Mutant("pages/acts.py", "held.at - act.at <= _APART_MS", "True", "all drains of a queue are one"),
     Mutant("pages/acts.py", " or act.command in _AGAIN else None", " else None", "each step of a drain is a row"),
     Mutant("engine/before.py", "name in reply.set else None", "True else None", "what was as everywhere is said to have been set"),
