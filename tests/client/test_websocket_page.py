@@ -226,4 +226,5 @@ async def test_what_is_said_to_have_no_event_has_none(bunqueue: Bunqueue):
     await trio.sleep(2)
     assert stream.take()[0] == []
     await client.pull("q")
+    await trio.sleep(1)
     assert [json.loads(event.body)["eventType"] for event in stream.take()[0]] == ["pulled", "drained"]

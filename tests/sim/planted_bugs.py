@@ -427,7 +427,7 @@ def begins_schedules_anew_at_a_start(patch: pytest.MonkeyPatch) -> None:
 def makes_the_job_of_a_slot_twice(patch: pytest.MonkeyPatch) -> None:
     """A slot that is late is not left behind, as a scheduler does that counts from the time of its last run."""
     patch.setattr(Planner, "settle", lambda self, name, slot: None)
-    patch.setattr(firing, "_was_there", lambda engine, job_id: job_id in engine.jobs)
+    patch.setattr(firing, "_there_already", lambda engine, turns: ())
 
 
 def commits_half_of_a_bulk_push(patch: pytest.MonkeyPatch) -> None:
