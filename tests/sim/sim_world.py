@@ -320,8 +320,8 @@ class World(trio.abc.Instrument):
 
     def _is_done(self) -> bool:
         server = self.server
-        # What a queue retries by itself would still come.
-        brings = server is None or server.engine.jobs or server.engine.auto_retries
+        # What is retried, by its queue itself or some a second, would still come.
+        brings = server is None or server.engine.jobs or server.engine.auto_retries or server.engine.reruns.under_way()
         return server is not None and not brings and not server.journal.dirty
 
     async def wait_end(self) -> None:
