@@ -158,7 +158,7 @@ class Model(Jobs):
         dead = next((job for job in self.ended if job.id == command.job_id), None)
         if dead is None or dead.state != "failed" or dead.queue != command.queue:
             raise No(404, "No dead letter of this id in this queue")
-        if dead.key is not None and any((job.queue, job.key) == (dead.queue, dead.key) for job in self.jobs):
+        if self.is_held(dead):
             raise No(400, "Another unfinished job has the uniqueKey of this one")
         self.ended.remove(dead)
         waits = frozenset(job_id for job_id in dead.depends if self.unfinished(job_id))

@@ -150,7 +150,7 @@ def go_on(self: Any, rerun_id: str, most: int, now: int) -> None:
 def forbidden(self: Any, job: Record) -> str | None:
     if job.cause == "cancelled":
         return "job-cancelled"
-    if job.key is not None and any((other.queue, other.key) == (job.queue, job.key) for other in self.jobs):
+    if self.is_held(job):
         return "key-held"
     is_dead = any(other.id in job.depends and other.state == "failed" for other in self.ended)
     return "dependency-dead" if is_dead else None

@@ -7,12 +7,15 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from bunqueue_trio.api.access import Grant
 from bunqueue_trio.api.downloads import Download
-from bunqueue_trio.config import DAY_MS, MINUTE_MS
+from bunqueue_trio.config import DAY_MS, MINUTE_MS, Settings
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.caller import By
+from bunqueue_trio.protocol.commands.spec import Role
 from bunqueue_trio.storage.store import Retention
 from bunqueue_trio.testing.server import Bunqueue
+from bunqueue_trio.ui.payload import MASK, WHOLE_BYTES
 from bunqueue_trio.ui.views import events
 from tests.ui.night import fail, push, work
 from tests.ui.site import Site, minutes
@@ -333,3 +336,22 @@ async def test_jobs_of_a_filter_are_saved_as_a_file_a_line_each(site: Site, fill
     assert (await site.get("/ui/export/jobs?queue=no%20queue")).status == 400
     _, none = await body_of(site, "/ui/export/jobs?queue=nobody")
     assert none == []
+
+
+@pytest.mark.parametrize("path", ["/ui/export/jobs?queue=q", "/ui/export/events?type=pushed"])
+async def test_who_may_only_look_saves_no_more_than_is_shown(autojump_clock: MockClock, path: str) -> None:
+    """For others a file is whole, to be used again."""
+    async with Bunqueue(Settings(auth_tokens=("secret",))) as bunqueue:
+        small, large = '{"n": 1.0, "a": [{"Token": {"x": 1}}], "password": "hunter2"}', f'"{"x" * WHOLE_BYTES}"'
+        for data in (small, large):
+            await push(bunqueue, "q", data)
+        site = Site(bunqueue)
+        for role, shown in (
+            (Role.READ, [b'"data":{"n":1.0,"a":[{"Token":"%s"}],"password":"%s"}' % ((MASK.encode(),) * 2), b'"data":"%s"' % MASK.encode()]),
+            (Role.ADMIN, [b'"data":' + data.encode() for data in (small, large)]),
+        ):  # fmt: skip
+            login = site.gateway.logins.sign_in(Grant(role, "eve"), bunqueue.server.clock.now())
+            site.cookie = f"{site.gateway.cookie}={login}"
+            _, parts = await body_of(site, path)
+            lines = sorted(b"".join(parts).splitlines(), key=len, reverse=role is Role.READ)
+            assert [data in line for data, line in zip(shown, lines, strict=True)] == [True, True], lines

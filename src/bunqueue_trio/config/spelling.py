@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from decimal import ROUND_CEILING, Decimal
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from bunqueue_trio.errors import StartupError, reaching_files
 
@@ -220,10 +220,14 @@ def parse_store(text: str) -> str:
 
 def without_password(url: str) -> str:
     """Return the URL of a database as it may be shown."""
-    parts = urlsplit(url)
-    user, at, hosts = parts.netloc.rpartition("@")
-    words = "&".join(word for word in parts.query.split("&") if "password" not in word)
-    return f"{parts.scheme}://{user.partition(':')[0]}{at}{hosts}{parts.path}{'?' if words else ''}{words}"
+    scheme, _, rest = url.partition("://")
+    where, at, behind = rest.rpartition("@")
+    # Up to the last @ all may be of a password in which / ? or # was not escaped; an @ behind a place without one may be of a word.
+    if at and ":" not in re.split("[/?#]", where, maxsplit=1)[0] and re.search("[/?#]", where):
+        where, at, behind = "", "", rest
+    path, _, query = behind.partition("?")
+    words = "&".join(word for word in query.split("&") if "password" not in unquote(word.partition("=")[0]))
+    return f"{scheme}://{where.partition(':')[0]}{at}{path}{'?' if words else ''}{words}"
 
 
 def check_data_path(text: str) -> Path:

@@ -23,8 +23,12 @@ from bunqueue_trio.protocol.groups import ErrorGroup, GroupExample, InCommon
 
 # Records read for a page, about 10 µs each; the group that passes it is the last.
 _LOOKS = 400
+# The same where two questions to a store that is a network away are asked of it.
+_FAR = 20
 # Of the µs that it takes at most to tell what an error is, which nearly none does.
 _SHAPED = 30
+# Of a queue that is looked into: what is found there is read twice.
+_A_QUEUE = 4
 # The newest records of a group in one queue that are read.
 _SAMPLE = 10
 # Queues that are looked into and named of a group, those with most dead letters of it first.
@@ -108,7 +112,9 @@ def _group(engine: Engine, key: str, dead: Mapping[str, int], tried_in: str | No
     is_dead = bool(sample)
     if not is_dead:
         sample = list(islice(engine.retrying.of(key, tried_in), _SAMPLE))
-    cost = len(sample) + len(largest) + sum(map(weight, sample)) // _LARGE
+    cost = (
+        len(sample) + (_A_QUEUE if engine.archive.at_once else _FAR) * len(largest) + sum(map(weight, sample)) // _LARGE
+    )
     if not sample:
         return None, cost
     newest = max(sample, key=_ended_at) if is_dead else sample[0]

@@ -16,13 +16,13 @@ from bunqueue_trio import errors
 from bunqueue_trio.config import BULK_SLICE
 from bunqueue_trio.engine.commands import run
 from bunqueue_trio.engine.engine import Engine
-from bunqueue_trio.engine.job import State
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.caller import SERVER, By
 from bunqueue_trio.protocol.catalog import AWAITS, FILLS, LISTS, READS, SLICED, SPECS, TAKES
 from bunqueue_trio.runtime.alarm import Alarm
+from bunqueue_trio.runtime.allowed import run_allowed
 from bunqueue_trio.runtime.begun import Begun
 from bunqueue_trio.runtime.broken import Broken
 from bunqueue_trio.runtime.clock import Clock
@@ -79,34 +79,35 @@ class Core:
         return await self.finish(begun) if begun.waits or begun.epoch else begun.reply
 
     def begin(
-        self, command: c.Command, owner: str | None = None, *, size: int = 0, by: By = SERVER, sliced: bool = False
-    ) -> "Begun":
+        self, command: c.Command, owner: str | None = None, *, size: int = 0, by: By = SERVER, sliced: bool = False, is_checked: bool = False,
+    ) -> "Begun":  # fmt: skip
         """Run ``command`` without waiting for anything; the rest is :meth:`finish`.
 
-        ``size`` is that of its request: what it makes the journal hold. ``by`` is who did it, if it is an act. With
-        ``sliced`` a bulk command may be left half done; :meth:`finish` or :meth:`add_rest` is to follow then, without waiting.
+        ``size``: of its request, which the journal is to hold. ``by``: who did it, if it is an act. ``is_checked``: in this step the journal has said that
+        there is room. With ``sliced`` a bulk command may be left half done; :meth:`finish` or :meth:`add_rest` is to follow then, without waiting.
 
         Raises:
             Refused: as :meth:`execute`.
         """
         kind = type(command)
         if kind in READS:
-            if is_search(command):
-                # It is done when it has its turn.
-                return Begun(command, owner, r.EMPTY_PULL, waits=True, at=self.clock.time())
-            return self._look(command, owner)
-        self.journal.check(size, fills=kind in FILLS or (kind in SLICED and brings(command)))
+            # A search is done when it has its turn.
+            waiting = is_search(command) and Begun(command, owner, r.EMPTY_PULL, waits=True, at=self.clock.time())
+            return waiting or self._look(command, owner)
+        if not is_checked:
+            self.journal.check(size, fills=kind in FILLS or (kind in SLICED and brings(command)))
         at = self.clock.time()
         if kind not in TAKES:
             if sliced and kind in BULKS and work_of(command) > BULK_SLICE and self.journal.half.admits(command):
                 return self._begin_bulk(command, owner, size, at)
             epoch, added, now = self._engine.epoch, self._engine.added_bytes, self.clock.epoch_ms(at)
             slice_ = first_slice(command) if kind in SLICED else command
-            reply = self._apply(now, run, self._engine, slice_, now, owner, by, durable=is_durable(command))
+            reply = self._apply(
+                now, run_allowed, self._engine, slice_, now, owner, by, command, durable=is_durable(command)
+            )
             # No step commits, so what this one did is in the batch that gathered before it.
             assert epoch == self._engine.epoch
-            gathering = self.journal.gathering
-            if gathering:
+            if gathering := self.journal.gathering:
                 # A small request may bring large jobs: it retries dead letters, or ends a run of a series.
                 self.journal.note_size(max(size, self._engine.added_bytes - added))
             begun = Begun(command, owner, reply, epoch if gathering else 0, at=at)
@@ -120,7 +121,7 @@ class Core:
                 nothing = r.EMPTY_PULL if kind is c.Pull else r.PullBatchReply(jobs=[], tokens=[])
                 return Begun(command, owner, nothing, waits=True, at=at)
             self._engine.handed, now = 0, self.clock.epoch_ms(at)
-            reply = self._apply(now, run, self._engine, command, now, owner, by)
+            reply = self._apply(now, run, self._engine, command, now, owner, by, is_awaited=False)
             handed = self._engine.handed
             if not self.waiting.note_deliveries(reply) and command.timeout and not self.stopping:  # type: ignore[attr-defined]
                 return Begun(command, owner, reply, waits=True, at=at)
@@ -129,7 +130,7 @@ class Core:
             self.note_answered(begun)
         return begun
 
-    def peek(self, command: c.Command) -> r.Reply:
+    async def peek(self, command: c.Command) -> r.Reply:
         """Return what a command that changes nothing finds now, committed or not; for people who look, also while the disk is down.
 
         Raises:
@@ -137,8 +138,7 @@ class Core:
             StoreError: what is on the disk only cannot be read.
         """
         assert type(command) in READS, command
-        now = self.clock.now()
-        return self._apply(now, run, self._engine, command, now, None, SERVER)
+        return await self.knowing(partial(self._run_now, command))
 
     async def finish(self, begun: "Begun") -> r.Reply:
         """Wait until the reply may be sent: its batch is committed, or a waiting pull has a job or no time left.
@@ -233,11 +233,6 @@ class Core:
         waiter.served.set()
         return True
 
-    def is_dead(self, job_id: str) -> bool:
-        """Return whether a job is a dead letter now."""
-        job = self._apply(self.clock.now(), self._engine.find, job_id)
-        return job is not None and job.state is State.FAILED
-
     def check_queue(self, name: str) -> None:
         """Raise ``Refused`` when ``name`` cannot be a queue's."""
         self._engine.queues.check(name)
@@ -259,22 +254,19 @@ class Core:
         except Exception as error:
             self.broken.judge(error, None)
             raise
-        self._settle(now)
+        finally:
+            self._settle(now)
 
     async def step_knowing(self, change: Callable[..., None], *args: Any) -> None:
-        """Do the same with a change that asks the archive, before it changes anything."""
+        """Do the same with a change that asks the archive, before it changes anything; raises what :meth:`knowing` does."""
         await self.knowing(partial(self.step, change, *args))
 
     async def knowing(self, do: Callable[[], T]) -> T:
-        """Do a step that asks the archive, and return what it does."""
+        """Do a step that asks the archive, and return what it does; raises StoreError where that cannot be read."""
         return do()
 
     async def look_up(self, command: c.Command, owner: str | None = None) -> r.Reply:
-        """Return what a command that changes nothing finds, as :meth:`execute` does; a search without a turn of its own.
-
-        Raises:
-            Refused: as :meth:`execute`.
-        """
+        """Return what a command that changes nothing finds, as :meth:`execute` does; a search without a turn of its own."""
         return await self.finish(await self.knowing(partial(self._look, command, owner)))
 
     def note_address(self, owner: str, address: str) -> None:
@@ -322,6 +314,10 @@ class Core:
                 self.journal.forget_size()
             self.journal.note_part()
 
+    def _run_now(self, command: c.Command) -> r.Reply:
+        now = self.clock.now()
+        return self._apply(now, run, self._engine, command, now, None, SERVER)
+
     def _look(self, command: Any, owner: str | None) -> Begun:
         """Run a command that changes nothing; it is answered when what it saw is committed."""
         begun, now = Begun(command, owner, r.EMPTY_PULL), self.clock.now()
@@ -347,7 +343,9 @@ class Core:
         if self.pulls_waiting + self.ends.waiting >= self._pollers_max:
             raise errors.TOO_MANY_WAITS.refuse(retry_after=1)
 
-    def _apply(self, now: int, do: Callable[..., T], *args: Any, durable: bool = False, is_whole: bool = True) -> T:
+    def _apply(
+        self, now: int, do: Callable[..., T], *args: Any, durable: bool = False, is_awaited: bool = True, is_whole: bool = True
+    ) -> T:  # fmt: skip
         """Do what is due at ``now``, then run ``do`` and return its answer; ``is_whole``: it does all of its work, or nothing."""
         engine, mark = self._engine, None
         try:
@@ -358,16 +356,15 @@ class Core:
                 engine.handed = 0
             mark = (len(engine.changed), len(engine.events)) if is_whole else None
             return do(*args)
-        except Refused:
-            raise
         except Exception as error:
-            self.broken.judge(error, mark)
+            if not isinstance(error, Refused):
+                self.broken.judge(error, mark)
             raise
         finally:
             # A refused command may have let deadlines pass before it was refused.
-            self._settle(now, durable=durable)
+            self._settle(now, durable=durable, is_awaited=is_awaited)
 
-    def _settle(self, now: int, *, durable: bool = False) -> None:
+    def _settle(self, now: int, *, durable: bool = False, is_awaited: bool = True) -> None:
         """Serve the waiters, wake the flusher and set the alarms after a step of the engine."""
         engine = self._engine
         try:
@@ -381,7 +378,7 @@ class Core:
                 tell(engine.planner.take_notices())
             if not self.journal.in_turn:
                 if self.journal.gathering:
-                    self.journal.note(durable=durable)
+                    self.journal.note(durable=durable, is_awaited=is_awaited)
                 self._set_alarms()
             elif durable and self.journal.gathering:
                 # The rest is done at the end of the turn, for all of its commands.
@@ -408,7 +405,9 @@ class Core:
             return None
         self.journal.check(fills=brings(slice_))
         epoch, now, began = self._engine.epoch, self.clock.now(), self.clock.epoch_ms(begun.at)
-        reply = self._apply(now, run, self._engine, as_of_begin(slice_, now - began), now, begun.owner, begun.by)
+        reply = self._apply(
+            now, run_allowed, self._engine, as_of_begin(slice_, now - began), now, begun.owner, begun.by
+        )
         return reply, epoch if self.journal.gathering else 0
 
     async def _search(self, begun: "Begun") -> r.Reply:

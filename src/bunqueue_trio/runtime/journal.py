@@ -5,7 +5,8 @@ order, one at a time; while one is written the next gathers. An answer is releas
 
 Theory of operation. The engine marks each step with its *epoch*, the number of the batch that will hold it. A batch is in one of three places:
 
-- gathering: in the engine, as changed jobs and events. ``note`` wakes the flusher, once.
+- gathering: in the engine, as changed jobs and events. ``note`` wakes the flusher, once. While there are only deliveries, which are answered
+  already, it lingers (``summons.py``); who waits lets it ``hurry``.
 - being written: ``_writing``, at most one: rows made by ``_take``, which moves the engine on. It is tried until it is taken.
 - committed: ``_finish`` sets ``committed``, lets the engine forget what has ended, releases who waited and publishes the events, in one step.
 
@@ -51,6 +52,7 @@ from bunqueue_trio.runtime.bell import Bell
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.half import Half
 from bunqueue_trio.runtime.pressure import Pressure
+from bunqueue_trio.runtime.summons import Summons
 from bunqueue_trio.storage.making import MADE_AT_ONCE, MADE_WHEN_TAKEN, Making, make_batch
 from bunqueue_trio.storage.store import Batch, Store
 
@@ -73,15 +75,12 @@ class Journal:
         self._pressure = Pressure(pending_max, pending_max_bytes)
         self._bytes = self._bytes_taken = 0
         """Of the requests whose changes gather now, and of those whose changes are being written."""
-        self._room: trio.Event | None = None
-        """Set when the batch that gathers now is taken, or the disk fails; None: nobody waits for that."""
         self._gathered = trio.Event()
         self._making = Making()
         self._writing: tuple[Batch, trio.Event] | None = None
         self.half: Half = Half()
-        self._wake, self._woken = trio.open_memory_channel[None](1)
-        self._told = False
-        """The flusher has been woken, or is about to look anyway."""
+        self.summons: Summons = Summons()
+        """Of the flusher."""
         self.in_turn: bool = False
         """A step of many commands is under way, which commits at its end."""
         self.disk: trio.Lock = trio.Lock()
@@ -156,7 +155,7 @@ class Journal:
             _log.error("commit failed", error=str(error), jobs=len(self.writing))
             self.failing_since = self._clock.now()
         self.failing = str(error)
-        self._make_room()
+        self._pressure.ease()
 
     def note_answer(self) -> None:
         """Note that something can be written, unless a batch has still to show it."""
@@ -182,7 +181,7 @@ class Journal:
                     if done is None:
                         if has_let_pass or not self.gathering:
                             break
-                        has_let_pass, done = True, self._taken()
+                        has_let_pass, done = True, self._pressure.eased()
                     await done.wait()
 
     async def wait_room(self) -> None:
@@ -192,13 +191,7 @@ class Journal:
         """
         with trio.move_on_after(ROOM_S):
             while self._engine.is_full and self.failing is None:
-                await self._taken().wait()
-
-    def _taken(self) -> trio.Event:
-        """Return the event that is set when the batch that gathers now is taken, or the disk fails."""
-        if self._room is None:
-            self._room = trio.Event()
-        return self._room
+                await self._pressure.eased().wait()
 
     def _in_the_way(self) -> trio.Event | None:
         """Return the end of the commit that a large request has to wait for, if there is one."""
@@ -240,12 +233,19 @@ class Journal:
         if not self.gathering:
             self._bytes = 0
 
-    def note(self, *, durable: bool = False) -> None:
-        """Let what the engine just did be committed; fsynced if it is ``durable``."""
+    def note(self, *, durable: bool = False, is_awaited: bool = True) -> None:
+        """Let what the engine just did be committed; fsynced if it is ``durable``, and soon if it ``is_awaited``."""
         self._making.durable = self._making.durable or durable
-        if not self._told and not self.in_turn:
-            self._told = True
-            self._wake.send_nowait(None)
+        if is_awaited:
+            self.hurry()
+        if not self.in_turn:
+            self.summons.send()
+
+    def hurry(self) -> None:
+        """Let what gathers be committed soon: somebody waits for it."""
+        self.summons.is_awaited = True
+        if not self.in_turn:
+            self.summons.hurry()
 
     def note_part(self) -> None:
         """Do so after a part of a bulk command, and make some rows of the batch."""
@@ -255,6 +255,7 @@ class Journal:
     def ring_on_commit(self, bell: Bell) -> None:
         """Ring ``bell`` after the next commit."""
         self._bells[bell] = None
+        self.hurry()
 
     async def wait_committed(self, epoch: int) -> None:
         """Wait until the batch ``epoch``, and with it every earlier one, is committed.
@@ -268,6 +269,7 @@ class Journal:
                 await trio.lowlevel.checkpoint()
             return
         writing = self._writing
+        self.hurry()
         await (writing[1] if writing is not None and epoch == writing[0].epoch else self._gathered).wait()
         self.check_committed(epoch)
 
@@ -325,8 +327,9 @@ class Journal:
         """Commit batch after batch, for ever. This is the persistence flusher."""
         while True:
             if not self.dirty:
-                await self._woken.receive()
-                self._told = False
+                await self.summons.wait()
+                if self.gathering and not self.summons.is_awaited:
+                    await self.summons.linger()
             if self._not_mine is not None:
                 error, self._not_mine = self._not_mine, None
                 raise error
@@ -403,11 +406,6 @@ class Journal:
         except Exception as error:
             raise InvariantBroken("a batch is committed, and not everybody has heard of it") from error
 
-    def _make_room(self) -> None:
-        if self._room is not None:
-            self._room.set()
-            self._room = None
-
     def _ring_bells(self) -> None:
         bells, self._bells = self._bells, {}
         for bell in bells:
@@ -426,8 +424,9 @@ class Journal:
             # The engine has let go of these changes, so there is no going on.
             raise InvariantBroken("the engine holds what no store can") from error
         done, self._gathered = self._gathered, trio.Event()
+        self.summons.is_awaited = False
         self.half.note_written(done, len(batch.jobs))
-        self._make_room()
+        self._pressure.ease()
         self._bytes, self._bytes_taken = 0, self._bytes
         return batch, done
 

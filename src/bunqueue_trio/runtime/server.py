@@ -37,6 +37,7 @@ from bunqueue_trio.runtime.lookups import AwaitingCore, Lookups
 from bunqueue_trio.runtime.memory import Memory
 from bunqueue_trio.runtime.meters import LoopLag
 from bunqueue_trio.runtime.picture import QUIETED_LOOKED, QueueLook, WorkerLook, look, look_at_workers, weigh
+from bunqueue_trio.runtime.schedules import Schedules
 from bunqueue_trio.runtime.services import (
     AgeSampler,
     AutoRetrier,
@@ -189,6 +190,8 @@ class Server:
             Child("worker sweep", looped(WorkerSweep(core))),
             Child("errands", self.errands.run),
         ]
+        if isinstance(core, AwaitingCore):
+            self.services.append(Child("schedules", looped(Schedules(core, self.engine, core.schedules))))
         if self.cluster is not None:
             self.services += [
                 Child("lease keeper", looped(LeaseKeeper(journal, cast("AwaitedStore", store)))),
@@ -254,6 +257,7 @@ class Server:
                 for each in self.engine.workers.quieted()[:QUIETED_LOOKED] if is_there(each, self.clock.now())
             ),
             connections=replace(self.connections),
+            limited=self.limiter.limited,
             doors=replace(self.doors),
             leading=Leading() if self.store.at_once else cast("AwaitedStore", self.store).leading(),
             cluster=ClusterFigures() if self.cluster is None else self.cluster.figures,

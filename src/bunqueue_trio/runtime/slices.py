@@ -9,7 +9,7 @@ from typing import Any, Literal
 import trio
 from msgspec.structs import replace
 
-from bunqueue_trio.errors import Refused
+from bunqueue_trio.errors import Refused, StoreError
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.catalog import FILLS
@@ -162,7 +162,7 @@ async def go_on(begun: Begun, slices: Slices, journal: Journal, do: Do) -> r.Rep
         async with slices.next("acts", until=until) as is_in_time:
             try:
                 told = await do(slice_) if is_in_time else None
-            except Refused:
+            except (Refused, StoreError):
                 # So would be what comes next, and this much is done.
                 told = None
             if told is None:

@@ -21,7 +21,7 @@ from bunqueue_trio.errors import (
     ServerUnavailable,
 )
 from bunqueue_trio.protocol import commands as c
-from bunqueue_trio.protocol.address import check_url, given_token, given_url, http_url, this_process
+from bunqueue_trio.protocol.address import given_token, given_url, http_url, this_process
 from bunqueue_trio.protocol.catalog import AWAITS, SPECS, TAKES
 from bunqueue_trio.protocol.events import EVENT_TYPES
 from bunqueue_trio.protocol.faults import error_of
@@ -77,8 +77,6 @@ class SyncClient:
         timeout: Time = TIMEOUT_S, transport: httpx.BaseTransport | None = None,
     ) -> None:  # fmt: skip
         url, token = http_url(given_url(url, DEFAULT_URL)), given_token(token)
-        if transport is None:
-            check_url(url)
         self._is_own_way = transport is not None
         path, url = (url.removeprefix("unix:"), "http://localhost") if url.startswith("unix:") else (None, url)
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}

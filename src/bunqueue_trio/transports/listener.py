@@ -25,6 +25,7 @@ from bunqueue_trio.config import (
 )
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.runtime.supervisor import Child, supervise
+from bunqueue_trio.transports.brisk import socket_of
 from bunqueue_trio.transports.express import ExpressConnection, ExpressShared
 from bunqueue_trio.transports.heads import Handover
 from bunqueue_trio.transports.msgpack import is_msgpack, refusal_in_msgpack
@@ -322,10 +323,8 @@ class Http:
 
 def _close_now(stream: trio.abc.Stream) -> None:
     """Close the socket below ``stream``, in this very step."""
-    if isinstance(stream, trio.SSLStream):
-        stream = stream.transport_stream
-    if isinstance(stream, trio.SocketStream):
-        stream.socket.close()
+    if (bare := socket_of(stream)) is not None:
+        bare.close()
 
 
 async def _read_slow_lane(is_read: trio.Event) -> None:

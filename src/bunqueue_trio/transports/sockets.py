@@ -15,7 +15,9 @@ import trio
 
 from bunqueue_trio.config import BACKLOG, DESCRIPTORS_KEPT, DOORS_END_S, Bind, Settings, check_data_path
 from bunqueue_trio.errors import StartupError
+from bunqueue_trio.transports.brisk import BriskListener
 from bunqueue_trio.transports.newcomers import Eager
+from bunqueue_trio.transports.wire import make_buffer
 
 Listener: TypeAlias = "trio.abc.Listener[trio.SocketStream] | trio.abc.Listener[trio.SSLStream[trio.SocketStream]]"
 
@@ -163,7 +165,11 @@ async def open_listeners(settings: Settings, doors: int = 0) -> Opened:
 def wrapped(listener: trio.SocketListener, context: ssl.SSLContext | None) -> Listener:
     """Return the listener for TLS, where there is a ``context``."""
     eager = Eager(listener)
-    return eager if context is None else trio.SSLListener(eager, context, https_compatible=True)
+    if context is None:
+        return eager
+    # It takes any stream.
+    brisk: Any = BriskListener(eager, make_buffer())
+    return trio.SSLListener(brisk, context, https_compatible=True)
 
 
 def close_all(sockets: list[socket.socket]) -> None:
