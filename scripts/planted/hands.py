@@ -99,4 +99,5 @@ HANDS = [
     Mutant("engine/figures.py", "late < _LATE_MS and 0 < self.noted_at < now - late", "late < _LATE_MS", "a minute takes the place of the one before"),
     Mutant("sync/events.py", "with self._limit.within(self._patience_s):", "if True:", "a stream of events that says nothing is waited for longer than the client waits"),
     Mutant("sync/events.py", "min(time.monotonic() + self._patience_s, self._limit.ends), 0.0", "time.monotonic() + self._patience_s, 0.0", "a wait for a job without a record ends with the time of the client"),
+    Mutant("cli/queue.py", "        _refuse_wrong(queue, commands)\n", "", "a dry run of settings promises what the server refuses"),
 ]  # fmt: skip
