@@ -124,4 +124,7 @@ BOUNDS = [
     Mutant("runtime/core.py", "                raise errors.BUFFERS_FULL.refuse(retry_after=1)\n            found", "                await trio.sleep_forever()\n            found", "who searches waits for ever"),
     Mutant("runtime/core.py", "lambda slice_: self.knowing(partial(do, slice_))", "lambda slice_: Core.knowing(self, partial(do, slice_))", "everybody stands still while a slice asks for records"),
     Mutant("api/session.py", "self._polls >= SESSION_POLLS_MAX and begun.rest is not None:", "False:", "a drain of too many on a connection is refused, and half done"),
+    Mutant("engine/commands/report.py", 'work += max(DEATH_ACKS, work_of(failure.error or "") // _DEATH_US)', "work += DEATH_ACKS", "of errors made to be slow the groups of half a dozen are found in a step"),
+    Mutant("engine/commands/report.py", "    while not failures.add(", "    if not failures.add(", "of failures of long texts some are forgotten"),
+    Mutant("engine/timeline.py", "first if len(first[0][1]) >= REPLAY_BYTES else None", "None", "the payload of a large event is read twice for the timeline of its job"),
 ]  # fmt: skip

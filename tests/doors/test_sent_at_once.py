@@ -4,6 +4,7 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+import pytest
 import trio
 import trio.testing
 
@@ -49,22 +50,32 @@ async def narrow(world: World, jobs: int, data: bytes = LARGE) -> AsyncIterator[
     await made.over.wait()
 
 
+def put_to(answering: Answering, world: World) -> None:
+    """Answer a pull in this very step, as far as its stream takes it."""
+    begun, shared = world.server.core.begin(c.Pull(queue="q")), world.http.shared
+    call = shared.requests.parse(PULL, len(PULL)).call  # type: ignore[union-attr]
+    answering._answer(1, shared.gateway.finish_nowait(call, begun))
+    answering._send_nowait()
+
+
 async def until(condition: Callable[[], bool]) -> None:
     with trio.fail_after(60):
         while not condition():
             await trio.lowlevel.checkpoint()
 
 
-async def test_what_the_kernel_does_not_take_at_once_follows_in_order(world: World):
-    async with narrow(world, 3) as door:
-        for number in (1, 2, 3):
+@pytest.mark.parametrize("jobs", [1, 3])
+async def test_what_the_kernel_does_not_take_at_once_follows_in_order(world: World, jobs: int):
+    numbers = [*range(1, jobs + 1)]
+    async with narrow(world, jobs) as door:
+        for number in numbers:
             await door.pull(number)
-        await until(lambda: world.counts() == (0, 3))
+        await until(lambda: world.counts() == (0, jobs))
         unpacker, heard = Unpacker(1 << 30), list[Message]()
         with trio.fail_after(60):
-            while len(heard) < 3:
+            while len(heard) < jobs:
                 heard += [Message(*each) for each in unpacker.feed(bytes(await door.door.receive_some(3000)))]
-        assert [(each.number, each.kind) for each in heard] == [(1, ANSWER), (2, ANSWER), (3, ANSWER)]
+        assert [(each.number, each.kind) for each in heard] == [(number, ANSWER) for number in numbers]
         assert all(each.data.count(LARGE) == 1 for each in heard)
 
 
@@ -82,14 +93,26 @@ async def test_of_what_was_handed_over_in_part_nobody_knows_and_the_rest_returns
     assert world.server.doors.requests == 0
 
 
+async def test_what_was_handed_over_in_part_does_not_return_when_the_door_ends_at_once(world: World):
+    """Before the writer has begun with the rest."""
+    await world.server.core.execute(c.Push(queue="q", data=c.Raw(LARGE)))
+    door = Narrow(world)
+    put_to(door.answering, world)
+    assert door.answering._left is not None
+    assert len(door.answering._left[0]) < len(LARGE)
+    await door.door.aclose()
+    with pytest.raises(trio.BrokenResourceError):
+        await door.answering._send_some()
+    assert world.counts() == (0, 1)
+    await door.its.aclose()
+
+
 async def test_what_there_was_no_room_for_returns_with_the_end_of_its_door(world: World):
     """The door is gone before the writer has begun with it."""
     await world.server.core.execute(c.Push(queue="q", data=c.Raw(b"1")))
     ours, its = trio.testing.memory_stream_pair()
-    answering, begun = Answering(world.server, world.http.shared, its), world.server.core.begin(c.Pull(queue="q"))
-    call = world.http.shared.requests.parse(PULL, len(PULL)).call  # type: ignore[union-attr]
-    answering._answer(1, world.http.shared.gateway.finish_nowait(call, begun))
-    answering._send_nowait()
+    answering = Answering(world.server, world.http.shared, its)
+    put_to(answering, world)
     assert (world.counts(), answering._left is None) == ((0, 1), False), (
         "a stream without a socket takes nothing at once"
     )

@@ -5,6 +5,7 @@ from contextlib import suppress
 import pytest
 from msgspec import Raw
 
+from bunqueue_trio.config import BULK_SLICE
 from bunqueue_trio.engine.commands.push import Bulk, pushes_of
 from bunqueue_trio.engine.commands.report import ACK_CHARACTERS, DEATH_ACKS, FAILURE_ACKS, Failures, acks_of
 from bunqueue_trio.engine.job import State
@@ -188,7 +189,7 @@ def test_a_step_has_fewer_failures_the_longer_their_texts_are(bench: Bench):
     failures = Failures(bench.engine, c.FailBatch(failures=told))
     done = []
     for is_last in (False, False, False, True):
-        assert failures.add(370, bench.now) is is_last
+        assert failures.add(680, bench.now) is is_last
         done.append(sum(bench.state(job_id).state == "failed" for job_id in ids))
     assert done == [2, 4, 5, 6]
 
@@ -206,6 +207,19 @@ def test_failures_that_jobs_die_of_are_more_work(bench: Bench):
     assert died == [3, 6, 9]
 
 
+def test_texts_that_may_take_long_to_tell_from_others_are_fewer_to_a_step(bench: Bench):
+    """Whoever likes makes each of them take 2 ms."""
+    for _ in range(10):
+        bench.do(c.Push(queue="q", data=Raw(b"1")))
+    jobs = bench.do(c.PullBatch(queue="q", count=10)).jobs
+    dying = [c.Failure(id=job.id, error=f"{job.id} " + "a-" * 190, unrecoverable=True) for job in jobs]
+    batch = c.FailBatch(failures=dying)
+    failures = Failures(bench.engine, batch)
+    assert failures.add(BULK_SLICE, bench.now) is False
+    assert len(failures.done) == 3
+    assert bench.do(batch).data.ignored_ids == [job.id for job in jobs[:3]], "not in slices it is all of them at once"
+
+
 def test_failures_of_which_each_says_something_else_are_the_work_to_find_their_groups(bench: Bench):
     """All of these are tried again; of a text that comes once more the group is known."""
     ids = [bench.push(max_attempts=5) for _ in range(6)]
@@ -219,7 +233,7 @@ def test_failures_of_which_each_says_something_else_are_the_work_to_find_their_g
     assert done == [3, 5]
 
 
-@pytest.mark.parametrize(("text", "steps"), [("one text", [9]), ("x" * 1200, [2, 4, 6, 8, 9])])
+@pytest.mark.parametrize(("text", "steps"), [("one text", [9]), ("x" * 1200, [1, 2, 3, 4, 5, 6, 7, 8, 9])])
 def test_of_a_text_that_many_die_of_the_group_is_found_once_unless_it_is_long(
     bench: Bench, text: str, steps: list[int]
 ):

@@ -128,9 +128,9 @@ class Shell:
 
     def __init__(self, bunqueue: Bunqueue, monkeypatch: pytest.MonkeyPatch) -> None:
         self.bunqueue = bunqueue
+        connected = partial(httpx.Client, base_url="http://q:1", transport=bunqueue._place.http)
         for module in (remote, downloads):
-            there = bunqueue._place.http
-            monkeypatch.setattr(module, "connect", lambda *_: httpx.Client(base_url="http://q:1", transport=there))
+            monkeypatch.setattr(module, "connect", lambda *_: connected())
 
     async def __call__(self, *words: str) -> Result:
         return await trio.to_thread.run_sync(partial(CliRunner().invoke, main, [*words]))

@@ -279,8 +279,8 @@ def ignores_a_whole_batch_for_one_token(patch: pytest.MonkeyPatch) -> None:
 def forgets_to_sync_durable_pushes(patch: pytest.MonkeyPatch) -> None:
     note = Journal.note
 
-    def as_any_other(self: Journal, *, durable: bool = False) -> None:
-        note(self)
+    def as_any_other(self: Journal, *, durable: bool = False, **how: Any) -> None:
+        note(self, **how)
 
     patch.setattr(Journal, "note", as_any_other)
 

@@ -179,7 +179,7 @@ def test_the_log_of_a_file_that_was_replaced_gets_into_no_other(
 
 @pytest.mark.parametrize("how", ["copied", "touched", "beside another log"])
 def test_a_log_that_was_put_aside_is_passed_over_by_nobody(store: SqliteStore, ledger: Ledger, path: Path, how: str):
-    """Its file is back, and can be told by nothing any more."""
+    """Its file is back, and nothing says that it is that."""
     ledger.write([make_job(1)])
     store.checkpoint(restart=True)
     other = another(path)

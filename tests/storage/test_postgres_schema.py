@@ -1,6 +1,7 @@
 """The tables of a store in PostgreSQL: made once, never in the way of anything else, and not used by who does not know them."""
 
 import contextlib
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -120,6 +121,32 @@ def test_a_step_that_fails_leaves_nothing_behind(fresh: Place, monkeypatch: pyte
         StartupError, match=f"its schema is of version {known[-1][0]}, this one needs {known[-1][0] + 1}"
     ):
         opened(fresh)
+
+
+def test_nothing_is_dropped_by_a_migration(fresh: Place, monkeypatch: pytest.MonkeyPatch):
+    """A server of the version before may still lead: a step only adds."""
+    known = schema.migrations()
+    for version, text in known[1:]:
+        bare = "\n".join(line.partition("--")[0] for line in text.splitlines())
+        found = re.findall(r"\b(?:DROP|TRUNCATE|DELETE|RENAME|ALTER COLUMN)\b", bare, re.IGNORECASE)
+        assert found == [], f"step {version}"
+    monkeypatch.setattr(schema, "migrations", lambda: known[:1])
+    schema.migrate(fresh)
+    for text in (
+        "INSERT INTO bq.job VALUES (1, 'a', 'q', '1', NULL, 0, 1, 1, 'waiting', 1, 0, 0, '0')",
+        "INSERT INTO bq.finished VALUES (1, 'b', 'q', 'completed', 1, '1', NULL, 0, 1, 1, 0, 0, '0')",
+        "INSERT INTO bq.event_batch VALUES (1, 1, 1, '{}', 1)",
+        "INSERT INTO bq.fact VALUES ('pause', 'q', '1')",
+        "INSERT INTO bq.trail (key, kind, first, next, size) VALUES ('b', 'log', 1, 2, 1)",
+        "INSERT INTO bq.trail_line SELECT id, 1, 1, '1' FROM bq.trail",
+    ):
+        ask(fresh, text)
+    tables = ("job", "finished", "event_batch", "fact", "trail", "trail_line")
+    before = [ask(fresh, f"SELECT * FROM bq.{table} ORDER BY 1") for table in tables]
+    assert [len(rows) for rows in before] == [1] * len(tables)
+    monkeypatch.undo()
+    assert schema.migrate(fresh) == (1, known[-1][0])
+    assert [ask(fresh, f"SELECT * FROM bq.{table} ORDER BY 1") for table in tables] == before
 
 
 def test_a_migration_leaves_no_lock_in_its_session(fresh: Place, monkeypatch: pytest.MonkeyPatch):

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 import httpx
+import msgspec
 import pytest
 import trio
 from click.testing import CliRunner
@@ -203,7 +204,17 @@ def seen(bunqueue: Bunqueue) -> dict[str, Any]:
         while True:
             page = look(core, c.GetJobs(queue="q", state=state, limit=1000, after=after))
             states |= {
-                f"job-{len(states)}" if len(job.id) > 30 else job.id: (state, job.priority, job.run_at, bytes(job.data))
+                f"job-{len(states)}" if len(job.id) > 30 else job.id: (
+                    state,
+                    job.priority,
+                    job.run_at,
+                    bytes(job.data),
+                    job.max_attempts,
+                    msgspec.to_builtins(job.backoff),
+                    job.tags,
+                    job.name,
+                    job.lifo,
+                )
                 for job in page.jobs
             }
             after = page.next

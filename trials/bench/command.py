@@ -292,7 +292,9 @@ def _parser() -> argparse.ArgumentParser:
     readers.set_defaults(run=lambda options: idle.run(options.connections, options.seconds))
 
     more = commands.add_parser(
-        "cluster", parents=[common, load], help="CPU of a leader with doors, and through PostgreSQL; checked"
+        "cluster",
+        parents=[common, load],
+        help="CPU of a leader with doors, and PostgreSQL beside the original there; checked",
     )
     more.add_argument("--rounds", type=_positive, default=PEER_ROUNDS, help="turns, of which medians are taken")
     more.set_defaults(run=run_cluster)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from bunqueue_trio.errors import StartupError
+from bunqueue_trio.errors import StartupError, reaching_files
 
 # Bytes of a socket's path: the kernel's sun_path without its end.
 UNIX_PATH_MAX = 107
@@ -237,20 +237,21 @@ def check_data_path(text: str) -> Path:
         StartupError: it is hardly what was meant; says what to write instead.
     """
     path = Path(text)
-    if text == ":memory:":
-        reason = "there is no store in memory; write the path of a file, such as bunqueue.db"
-    elif text.startswith("file:"):
-        reason = "is no place for a URI; write the path alone, such as /var/lib/bunqueue/queue.db"
-    elif text.startswith("~"):
-        reason = f"~ is not expanded; write the whole path, such as {path.home() / 'queue.db'}"
-    elif text.startswith("$"):
-        reason = f"variables are not expanded; write the whole path, such as {path.home() / 'queue.db'}"
-    elif path.is_dir():
-        reason = f"is a directory; write the name of a file in it, such as {path / 'queue.db'}"
-    elif path.is_symlink() and not path.exists():
-        reason = "is a symbolic link to nothing; make its target or remove it"
-    elif not path.parent.is_dir():
-        reason = f"there is no directory {path.parent}; make it first"
-    else:
-        return path
+    with reaching_files(f"DATA_PATH={text!r}"):
+        if text == ":memory:":
+            reason = "there is no store in memory; write the path of a file, such as bunqueue.db"
+        elif text.startswith("file:"):
+            reason = "is no place for a URI; write the path alone, such as /var/lib/bunqueue/queue.db"
+        elif text.startswith("~"):
+            reason = f"~ is not expanded; write the whole path, such as {path.home() / 'queue.db'}"
+        elif text.startswith("$"):
+            reason = f"variables are not expanded; write the whole path, such as {path.home() / 'queue.db'}"
+        elif path.is_dir():
+            reason = f"is a directory; write the name of a file in it, such as {path / 'queue.db'}"
+        elif path.is_symlink() and not path.exists():
+            reason = "is a symbolic link to nothing; make its target or remove it"
+        elif not path.parent.is_dir():
+            reason = f"there is no directory {path.parent}; make it first"
+        else:
+            return path
     raise StartupError(f"DATA_PATH={text!r}: {reason}")

@@ -83,8 +83,7 @@ class Answering:
     def __init__(self, server: Server, shared: ExpressShared, stream: trio.abc.Stream, door: str = "") -> None:
         self._server = server
         self._core, self._journal = server.core, server.core.journal
-        self._shared = shared
-        self._gateway = shared.gateway
+        self._shared, self._gateway = shared, shared.gateway
         self._wire = Wire(stream, shared.buffer)
         self._unpacker = Unpacker(ASKS_MAX)
         self._version = 1

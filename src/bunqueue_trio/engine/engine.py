@@ -354,6 +354,10 @@ class Engine(Edits):
         """Whether ids of ended jobs were freed since the last :meth:`take`."""
         return bool(self._reused_ids)
 
+    def is_reserved(self, job_id: str, queue: str) -> bool:
+        """Return whether a bulk push to another queue, half of which is in, has this id."""
+        return self.reserved is not None and job_id in self.reserved[1] and queue != self.reserved[0]
+
     def is_removed(self, job_id: str) -> bool:
         """Return whether a job of this id was removed since the last :meth:`take`."""
         return job_id in self._removed

@@ -17,7 +17,9 @@ def missing_role(role: Role, has: Role) -> Refused:
     return errors.MISSING_ROLE.refuse(role.name.lower(), has.name.lower())
 
 
-def run_allowed(engine: Engine, command: c.Command, now: int, owner: str | None, by: By) -> r.Reply:
+def run_allowed(
+    engine: Engine, command: c.Command, now: int, owner: str | None, by: By, said: c.Command | None = None,
+) -> r.Reply:  # fmt: skip
     """Run ``command`` as ``run`` does, unless it would let a dead letter wait again, and ``by`` may not do that.
 
     Raises:
@@ -27,4 +29,4 @@ def run_allowed(engine: Engine, command: c.Command, now: int, owner: str | None,
         job = engine.find(command.id)  # type: ignore[attr-defined]
         if job is not None and job.state is State.FAILED:
             raise missing_role(wanted, by.role)
-    return run(engine, command, now, owner, by)
+    return run(engine, command, now, owner, by, said)

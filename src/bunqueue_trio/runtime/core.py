@@ -31,7 +31,7 @@ from bunqueue_trio.runtime.half import BULKS, added_by, begin_bulk, done_by, is_
 from bunqueue_trio.runtime.journal import Journal
 from bunqueue_trio.runtime.meters import Meters
 from bunqueue_trio.runtime.notices import tell
-from bunqueue_trio.runtime.slices import TOLD_S, Slices, brings, first_slice, go_on, is_search, rest_of
+from bunqueue_trio.runtime.slices import TOLD_S, Slices, as_of_begin, brings, first_slice, go_on, is_search, rest_of
 from bunqueue_trio.runtime.turn import Turns
 from bunqueue_trio.runtime.waiting import Waiter, WaitingPulls, jobs_of
 
@@ -92,9 +92,7 @@ class Core:
         kind = type(command)
         if kind in READS:
             # A search is done when it has its turn.
-            waiting = (
-                Begun(command, owner, r.EMPTY_PULL, waits=True, at=self.clock.time()) if is_search(command) else None
-            )
+            waiting = is_search(command) and Begun(command, owner, r.EMPTY_PULL, waits=True, at=self.clock.time())
             return waiting or self._look(command, owner)
         if not is_checked:
             self.journal.check(size, fills=kind in FILLS or (kind in SLICED and brings(command)))
@@ -104,7 +102,9 @@ class Core:
                 return self._begin_bulk(command, owner, size, at)
             epoch, added, now = self._engine.epoch, self._engine.added_bytes, self.clock.epoch_ms(at)
             slice_ = first_slice(command) if kind in SLICED else command
-            reply = self._apply(now, run_allowed, self._engine, slice_, now, owner, by, durable=is_durable(command))
+            reply = self._apply(
+                now, run_allowed, self._engine, slice_, now, owner, by, command, durable=is_durable(command)
+            )
             # No step commits, so what this one did is in the batch that gathered before it.
             assert epoch == self._engine.epoch
             if gathering := self.journal.gathering:
@@ -356,10 +356,9 @@ class Core:
                 engine.handed = 0
             mark = (len(engine.changed), len(engine.events)) if is_whole else None
             return do(*args)
-        except Refused:
-            raise
         except Exception as error:
-            self.broken.judge(error, mark)
+            if not isinstance(error, Refused):
+                self.broken.judge(error, mark)
             raise
         finally:
             # A refused command may have let deadlines pass before it was refused.
@@ -405,8 +404,10 @@ class Core:
         if self.stopping:
             return None
         self.journal.check(fills=brings(slice_))
-        epoch, now = self._engine.epoch, self.clock.now()
-        reply = self._apply(now, run_allowed, self._engine, slice_, now, begun.owner, begun.by)
+        epoch, now, began = self._engine.epoch, self.clock.now(), self.clock.epoch_ms(begun.at)
+        reply = self._apply(
+            now, run_allowed, self._engine, as_of_begin(slice_, now - began), now, begun.owner, begun.by
+        )
         return reply, epoch if self.journal.gathering else 0
 
     async def _search(self, begun: "Begun") -> r.Reply:

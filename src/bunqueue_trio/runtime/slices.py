@@ -105,6 +105,11 @@ def first_slice(command: Any) -> c.Command:
     return command if is_one or size == limit else replace(command, **{name: size})
 
 
+def as_of_begin(slice_: c.Command, since: int) -> c.Command:
+    """Return the slice that takes what its command would have taken ``since`` ms ago, when it began: what comes meanwhile is not old enough."""
+    return replace(slice_, grace=slice_.grace + since) if isinstance(slice_, c.Clean) else slice_
+
+
 def rest_of(command: Any, slice_: Any, reply: Any) -> c.Command | None:
     """Return the command that does what is left of ``command`` after a slice of it, and the answer to that; None: it is done."""
     name = _limit_of(command)

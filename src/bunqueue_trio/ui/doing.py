@@ -15,6 +15,7 @@ from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.replies import DeadLetter
 from bunqueue_trio.protocol.worker_replies import WorkerView
 from bunqueue_trio.runtime.errands import Step
+from bunqueue_trio.runtime.slices import as_of_begin
 from bunqueue_trio.ui.action import Action, Does, Done, Form, Looks, Preview
 from bunqueue_trio.ui.ask import Ask, Wrong
 from bunqueue_trio.ui.commands import make
@@ -338,7 +339,8 @@ async def clean(ask: Ask, action: Action, form: Form) -> Done:
 
     async def step() -> Step:
         nonlocal command, looked
-        reply: Any = await core.execute(command, by=by)
+        # What is pushed meanwhile was not there when somebody wanted that.
+        reply: Any = await core.execute(as_of_begin(command, core.clock.now() - ask.now), by=by)
         looked += reply.scanned
         if reply.next is not None:
             command = replace(command, after=reply.next)

@@ -7,7 +7,7 @@ import msgspec
 
 from bunqueue_trio import errors
 from bunqueue_trio.engine.engine import Engine
-from bunqueue_trio.engine.fingerprint import fingerprint, is_remembered
+from bunqueue_trio.engine.fingerprint import fingerprint, is_remembered, work_of
 from bunqueue_trio.engine.handler import Handlers, Owner
 from bunqueue_trio.engine.job import UNFINISHED, State
 from bunqueue_trio.engine.lookup import held
@@ -21,6 +21,8 @@ ACK_CHARACTERS = 512
 
 DEATH_ACKS = 80
 """How much more it is to find out what a job died of: 100 µs of most texts, 2 ms of one made to be slow."""
+# Of the µs that it may take at most, of which a long text takes a tenth unless it is made to be slow, as much as an ack.
+_DEATH_US = 8
 
 
 def _ack(engine: Engine, command: c.Ack, now: int, owner: Owner) -> r.Reply:
@@ -99,7 +101,9 @@ def _fail(engine: Engine, command: c.Fail, now: int, owner: Owner) -> r.Reply:
 
 def _fail_batch(engine: Engine, command: c.FailBatch, now: int, owner: Owner) -> r.Reply:
     failures = Failures(engine, command)
-    failures.add(sum(map(most_acks_of, command.failures)), now)
+    while not failures.add(sum(map(most_acks_of, command.failures)), now):
+        # They were more work than it looked.
+        pass
     return failures.reply
 
 
@@ -164,7 +168,7 @@ class Failures:
                     failed.add(failure.id)
                     if failure.error != self._last or not is_remembered(failure.error or ""):
                         # The group of its error is found; one text after the other is mostly the same.
-                        work += DEATH_ACKS
+                        work += max(DEATH_ACKS, work_of(failure.error or "") // _DEATH_US)
                     self._last = failure.error
                     # A worker that got a job back holds it by two tokens, of which one counts.
                     ignored.pop(failure.id, None)
