@@ -22,6 +22,7 @@ HAPPENED: list[Mutant] = [
     Mutant("ui/editing.py", "and shown.text == show(data, (), EDITED_CHARS).text", "", "a form shows dots in the place of what is hidden, and sends them back"),
     Mutant("ui/editing.py", 'else {"delay": backoff}', "else {}", "a copy in a shell waits as long as others between attempts"),
     Mutant("ui/ask.py", "if self.viewer.role is not Role.READ or not self.mask:", "if True:", "who only looks saves what is hidden from him"),
+    Mutant("ui/beside.py", "except (Refused, StoreError):", "except Refused:", "what is wrong is not to be seen while the disk cannot be read"),
     Mutant("ui/beside.py", " if act.at > since]", "]", "an act of yesterday was done within the hour"),
     Mutant("ui/views/now.py", '    "clean": ("clean",),\n', "", "what fills the disk has no button"),
     Mutant("ui/window.py", "-(-self.end // 1000) * 1000", "self.until // 1000 * 1000", "the link to a window leaves out its last second"),

@@ -1,4 +1,4 @@
-"""Faults planted in when deliveries are committed, and in heads of requests that are like another one."""
+"""Faults planted in when deliveries are committed, in heads of requests that are like another one, and in who looks for the end of a client that waits."""
 
 from planted.row import Mutant
 
@@ -75,5 +75,23 @@ LINGERING = [
         "            self._journal.hurry()\n",
         "",
         "changes through a door linger although somebody waits",
+    ),
+    Mutant(
+        "transports/hot.py",
+        "                self.ignore_end(descriptor)\n                on_end()\n",
+        "                self.ignore_end(descriptor)\n",
+        "who hangs up while it waits is waited for",
+    ),
+    Mutant(
+        "transports/poller.py",
+        "select.EPOLLRDHUP)",
+        "select.EPOLLIN)",
+        "what a client sends while it waits ends its pull",
+    ),
+    Mutant(
+        "transports/express.py",
+        "            if descriptor < 0:\n",
+        "            if True:\n",
+        "each waiting pull has a task that looks for the end of its client",
     ),
 ]

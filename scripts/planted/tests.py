@@ -33,7 +33,7 @@ TESTS = {
         "tests/operations/test_downloads.py", "tests/ui/test_events.py",
         "tests/runtime/test_bulk.py", "tests/runtime/test_large_reader.py", "tests/stream/test_gone.py", "tests/doors/test_by_number.py", "tests/stream/test_rounds.py",
     ],
-    "config": ["tests/operations/test_spelling.py", "tests/operations/test_config.py"],
+    "config": ["tests/operations/test_spelling.py", "tests/operations/test_config.py", "tests/operations/test_unreachable_files.py"],
     "doors": ["tests/doors"],
     "pages": [
         "tests/ui/test_cluster.py", "tests/ui/test_cluster_findings.py", "tests/ui/test_findings.py",
@@ -43,7 +43,7 @@ TESTS = {
     ],
     "cli": [
         "tests/operations/test_reading.py", "tests/operations/test_one_word.py", "tests/operations/test_sisters.py", "tests/operations/test_findings.py",
-        "tests/ui/test_same_in_a_shell.py",
+        "tests/ui/test_same_in_a_shell.py", "tests/operations/test_unreachable_files.py",
         "tests/operations/test_binds.py", "tests/client/test_failing_for_good.py", "tests/operations/test_downloads.py", "tests/operations/test_other_servers.py",
     ],
     "ui": [

@@ -94,8 +94,8 @@ VERSIONS = [
     ),
     Mutant(
         "api/beginning.py",
-        "kind in ACTS or kind in REVIVES",
-        "kind in REVIVES",
+        "kind in ACTS",
+        "False",
         "nobody knows who did what through a door",
     ),
     Mutant(

@@ -124,8 +124,10 @@ def test_the_worker_in_javascript_takes_its_jobs_over_from_a_dead_socket(fresh: 
                     assert client.wait(job_id, 150)
                 assert {client.run(c.GetState(id=job_id)).stalls for job_id in ids} == {0}
                 assert sorted((tmp_path / "runs").read_text().split()) == ids
-                process.terminate()
-                assert (process.wait(60), process.communicate()[0]) == (0, "")
+                # A page has no end for which a dead socket would have to be waited for.
+                if kind == "ws":
+                    process.terminate()
+                    assert (process.wait(60), process.communicate()[0]) == (0, "")
             finally:
                 process.kill()
 

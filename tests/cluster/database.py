@@ -114,7 +114,7 @@ class Database:
             terms.LET_GO: self._let_go, p.COMMIT: self._commit, terms.TELL: self._tell, terms.LOOK: self._look,
             terms.STARTED: lambda *_: [], terms.WAIT + terms.LOOK: lambda *_: self._look(), terms.WAITS_NO_MORE: lambda *_: [],
             retention._PRUNE: self._prune_finished, retention._PRUNE_EVENTS: self._prune_events,
-            retention._PRUNE_ACTIONS: self._prune_actions, link._ISOLATION: list,
+            retention._PRUNE_ACTIONS: self._prune_actions, link._SETTINGS: list,
             cluster._LEADER: self._look_at_leader, cluster._OLDEST: lambda: [(None,)], cluster._TABLES: lambda _: [],
             **dict.fromkeys((cluster._TERMS, cluster._WAITING, cluster._REPLICAS), list), "SELECT 1": lambda: [(1,)],
             schema._ABOUT: lambda *_: [(150018, "15.18", "UTF8", True, len(self.tables))],

@@ -15,6 +15,7 @@ from bunqueue_trio.protocol.commands.find import Filter
 from bunqueue_trio.runtime.slices import DOWNLOADS_WAITING_MAX, TOLD_S
 from bunqueue_trio.storage.store import Retention
 from bunqueue_trio.testing.server import Bunqueue
+from tests.looks import look
 from tests.operations.test_sisters import Shell
 from tests.ui.night import fail, push
 
@@ -131,8 +132,8 @@ async def test_jobs_are_moved_from_a_shell(shell: Shell, bunqueue: Bunqueue):
     assert "1 job would be moved (not key-held: 1)" in tried.stdout
     done = await shell("change", "--queue", "a", "--move-to", "b", "--yes")
     assert "1 job moved (not key-held: 1)" in done.stdout
-    told = bunqueue.server.core.peek(c.GetQueue(queue="b"))
-    assert told.queue.counts["waiting"] == 2  # type: ignore[attr-defined]
+    told = look(bunqueue.server.core, c.GetQueue(queue="b"))
+    assert told.queue.counts["waiting"] == 2
     acts = await shell("actions")
     assert "change --move-to" in acts.stdout
     for words in (("--move-to", "b", "x"), ("--queue", "a", "--move-to", "b", "--priority", "3")):

@@ -16,6 +16,7 @@ from bunqueue_trio.cli import downloads, main, remote
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.replies import PushReply
 from bunqueue_trio.testing.server import Bunqueue
+from tests.looks import look
 from tests.ui.night import fail, push
 
 ERROR = "PaymentError: order {}"
@@ -135,8 +136,7 @@ class Shell:
         return await trio.to_thread.run_sync(partial(CliRunner().invoke, main, [*words]))
 
     def acts(self) -> int:
-        reply: Any = self.bunqueue.server.core.peek(c.Actions(limit=1))
-        return int(reply.total)
+        return int(look(self.bunqueue.server.core, c.Actions(limit=1)).total)
 
 
 @pytest.fixture

@@ -279,8 +279,8 @@ def ignores_a_whole_batch_for_one_token(patch: pytest.MonkeyPatch) -> None:
 def forgets_to_sync_durable_pushes(patch: pytest.MonkeyPatch) -> None:
     note = Journal.note
 
-    def as_any_other(self: Journal, *, durable: bool = False) -> None:
-        note(self)
+    def as_any_other(self: Journal, *, durable: bool = False, **how: Any) -> None:
+        note(self, **how)
 
     patch.setattr(Journal, "note", as_any_other)
 
@@ -427,7 +427,7 @@ def begins_schedules_anew_at_a_start(patch: pytest.MonkeyPatch) -> None:
 def makes_the_job_of_a_slot_twice(patch: pytest.MonkeyPatch) -> None:
     """A slot that is late is not left behind, as a scheduler does that counts from the time of its last run."""
     patch.setattr(Planner, "settle", lambda self, name, slot: None)
-    patch.setattr(firing, "_was_there", lambda engine, job_id: job_id in engine.jobs)
+    patch.setattr(firing, "_there_already", lambda engine, turns: ())
 
 
 def commits_half_of_a_bulk_push(patch: pytest.MonkeyPatch) -> None:

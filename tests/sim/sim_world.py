@@ -134,7 +134,7 @@ class World(trio.abc.Instrument):
             *(Operator(self, f"operator-{i}") for i in range(rng.randint(0, 1))),
             *(Planner(self, f"planner-{i}") for i in range(rng.randint(0, 1))),
             Clerk(self, "clerk-0"),
-            *(Nomad(self, f"nomad-{i}") for i in range(self.rng("nomads").randint(0, 1))),
+            *(Nomad(self, f"nomad-{i}") for i in range(self.rng("who wanders").randint(0, 1))),
         ]
 
     # --- what everybody uses --------------------------------------------------------------------------
@@ -320,8 +320,8 @@ class World(trio.abc.Instrument):
 
     def _is_done(self) -> bool:
         server = self.server
-        # What a queue retries by itself would still come.
-        brings = server is None or server.engine.jobs or server.engine.auto_retries
+        # What is retried, by its queue itself or some a second, would still come.
+        brings = server is None or server.engine.jobs or server.engine.auto_retries or server.engine.reruns.under_way()
         return server is not None and not brings and not server.journal.dirty
 
     async def wait_end(self) -> None:

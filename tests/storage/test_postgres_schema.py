@@ -196,9 +196,27 @@ def test_the_place_is_a_url_with_a_schema():
     assert place.qualified("SELECT bq.x FROM bq.y, abq.z") == "SELECT other.x FROM other.y, abq.z"
     assert parse_place("postgresql:///queue")[:2] == ("postgresql:///queue", "bunqueue")
     assert without_password("postgres:///queue?user=me&password=pw") == "postgres:///queue?user=me"
+    for secret in ("se/cret", "se?cret", "se#cret", "se@cret", "se:cret"):
+        assert (
+            without_password(f"postgres://me:{secret}@host/queue?sslmode=require")
+            == "postgres://me@host/queue?sslmode=require"
+        )
+    assert without_password("postgres:///queue?pass%77ord=pw&user=me") == "postgres:///queue?user=me"
+    assert (
+        without_password("postgres://host/queue?application_name=a@b") == "postgres://host/queue?application_name=a@b"
+    )
     for name in ("", "Other", "a b", "pg_mine", "x" * 50, "a;b"):
         with pytest.raises(StartupError, match="schema="):
             parse_place(f"postgres:///queue?schema={name}")
+
+
+def test_words_of_the_url_are_passed_on_as_they_are():
+    place = parse_place(
+        "postgres://me:p%23w#x@host/queue?options=-c%20statement_timeout%3D5s&sslrootcert=/a%20b/ca.pem"
+    )
+    assert place.conninfo == (
+        "postgresql://me:p%23w%23x@host/queue?options=-c%20statement_timeout%3D5s&sslrootcert=%2Fa%20b%2Fca.pem"
+    )
 
 
 def test_words_that_no_database_understands_are_named():

@@ -2,6 +2,7 @@
 
 import os
 import socket
+from contextlib import closing
 from functools import partial
 from typing import Any
 
@@ -19,6 +20,7 @@ pytest.importorskip("psycopg", reason="psycopg is not installed")
 import psycopg
 
 from bunqueue_trio.storage.postgres import link as links
+from bunqueue_trio.storage.postgres import looker
 from bunqueue_trio.storage.postgres.link import DatabaseLink, Query
 from bunqueue_trio.storage.postgres.place import Place
 from bunqueue_trio.storage.postgres.store import PostgresStore
@@ -265,6 +267,45 @@ async def test_what_is_awaited_is_what_is_read_at_once(store: PostgresStore):
     ):  # fmt: skip
         assert repr(await store.look_up(question)) == repr(question.ask(store)), question
     assert isinstance((await store.look_up(Question("events_after", (0, 9))))[0], StoredEvent)
+
+
+async def test_a_read_whose_connection_has_ended_while_nobody_used_it_is_answered(store: PostgresStore, sql: Any):
+    await store.look_up(Question("first_event_id", ()))
+    sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND query LIKE '%bq.%'")
+    assert await store.look_up(Question("first_event_id", ())) == 1
+
+
+async def test_a_read_waits_for_those_before_it_no_longer_than_for_its_answer(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(looker, "STORE_ANSWER_S", 0.05)
+
+    async def hold(task_status: trio.TaskStatus[None]) -> None:
+        async with store._looker._turn:
+            task_status.started()
+            await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(hold)
+        with pytest.raises(StoreError, match="others wait"):
+            await store.look_up(Question("first_event_id", ()))
+        nursery.cancel_scope.cancel()
+    assert await store.look_up(Question("first_event_id", ())) == 1
+
+
+def test_a_session_that_began_while_the_database_was_read_only_is_made_anew(place: Place):
+    link = DatabaseLink(place.conninfo)
+    link.ask(Query("SET default_transaction_read_only = on"))
+    with pytest.raises(StoreError, match="read-only"):
+        link.ask(Query("CREATE TABLE never ()"))
+    assert not link.is_open
+
+
+def test_the_database_looks_whether_somebody_waits_for_the_answer(place: Place):
+    """Else a session that waits for a lock outlives each try that is given up."""
+    asked = Query("SELECT setting FROM pg_settings WHERE name = 'client_connection_check_interval'")
+    with closing(DatabaseLink(place.conninfo)) as link:
+        assert link.ask(asked) == [("5000",)]
 
 
 def test_a_row_that_cannot_be_read_stops_the_start_and_not_the_audit(store: PostgresStore, sql: Any):

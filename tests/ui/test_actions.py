@@ -21,16 +21,17 @@ from bunqueue_trio.protocol.commands.spec import Role
 from bunqueue_trio.testing.server import Bunqueue
 from bunqueue_trio.ui.actions import ACTIONS
 from bunqueue_trio.ui.editing import EDITED_CHARS
+from tests.looks import look
 from tests.ui.night import fail, push, take, work
 from tests.ui.site import Site
 
 
 def state_of(bunqueue: Bunqueue, job_id: str) -> str:
-    return bunqueue.server.core.peek(c.GetState(id=job_id)).state  # type: ignore[attr-defined]
+    return look(bunqueue.server.core, c.GetState(id=job_id)).state
 
 
 def counts(bunqueue: Bunqueue, queue: str = "q") -> dict[str, int]:
-    reply = bunqueue.server.core.peek(c.GetQueue(queue=queue))
+    reply = look(bunqueue.server.core, c.GetQueue(queue=queue))
     assert isinstance(reply, qr.QueueReply)
     return reply.queue.counts
 
@@ -142,7 +143,7 @@ async def test_a_job_gets_another_payload(site: Site, bunqueue: Bunqueue) -> Non
     assert page.said('"to": "ana"')
     page = await site.do("payload", queue="q", id=waits, data="[1.50]")
     assert page.said("has another payload.")
-    assert [bytes(job.data) for job in bunqueue.server.core.peek(c.GetJobs(queue="q", state="waiting")).jobs] == [
+    assert [bytes(job.data) for job in look(bunqueue.server.core, c.GetJobs(queue="q", state="waiting")).jobs] == [
         b"[1.50]",
         b'{"to":"ana","n":1.0}',
     ]  # type: ignore[attr-defined]
@@ -344,7 +345,7 @@ async def test_results_and_payloads_are_as_they_were(bunqueue: Bunqueue) -> None
         "/ui/act/drain?queue=q",
     ):
         await site.get(path)
-    reply = bunqueue.server.core.peek(c.GetJob(id=job))
+    reply = look(bunqueue.server.core, c.GetJob(id=job))
     assert isinstance(reply, r.JobReply)
     assert bytes(reply.job.data) == b'{"n": 1.0}' == bytes(Raw(b'{"n": 1.0}'))
     assert bunqueue.server.journal.pending == 0

@@ -201,14 +201,14 @@ def show(browser: Browser, server: Server, path: str) -> None:
             for dark in (False, True)
             for scripts in (False, True)
         ),
-        # A tablet; a window of 1,280 that shows all twice as large, and one that shows it four times as large.
-        (768, True, True), (640, False, False), (320, True, True),
+        # A tablet; a screen on a wall; a window of 1,280 that shows all twice as large, and one that shows it four times as large.
+        (768, True, True), (2560, True, True), (640, False, False), (320, True, True),
     ],
 )  # fmt: skip
 def test_every_screen_is_fit_to_be_read(
     browser: Browser, server: Server, width: int, dark: bool, scripts: bool
 ) -> None:
-    """Whatever two of the widest and the narrowest there are, they are together in one of the four that are not `long`."""
+    """Whatever two of these there are of a phone and of a desk, they are together in one of the four that are not `long`."""
     found = {}
     job = a_job(browser)
     browser.look(width, dark=dark, scripts=scripts)

@@ -236,14 +236,21 @@ async def test_a_queue_is_drained_and_cleaned_by_the_thousand(site: Site, bunque
     assert (waiting(bunqueue), bunqueue.server.counts()["failed"]) == (0, 1000)
 
 
-async def test_what_is_pushed_meanwhile_keeps_no_drain_going(site: Site, bunqueue: Bunqueue) -> None:
+@pytest.mark.parametrize(
+    "act", [("drain", {"queue": "q"}), ("clean", {"queue": "q", "state": "waiting", "older": "0s"})]
+)
+async def test_what_is_pushed_meanwhile_stays(site: Site, bunqueue: Bunqueue, act: tuple[str, dict[str, str]]) -> None:
+    action, form = act
     await many(bunqueue, 2000)
-    where = (await begin(site, "drain")).headers["location"]
-    for _ in range(50):
+    # The last step is not a whole one.
+    await bunqueue.server.core.execute(c.Push(queue="q", data=Raw(b"1")))
+    where = (await begin(site, action, **form)).headers["location"]
+    for _ in range(10):
+        await trio.sleep(0.01)
         await many(bunqueue, 1000)
     await trio.sleep(10)
-    assert (await site.get(where)).said("2,000 jobs removed.")
-    assert waiting(bunqueue) == 50_000
+    assert (await site.get(where)).said("2,001 jobs removed.")
+    assert waiting(bunqueue) == 10_000
 
 
 async def test_of_very_many_all_are_looked_at_though_none_of_the_first_is_old(

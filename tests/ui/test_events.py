@@ -9,7 +9,7 @@ from trio.testing import MockClock
 
 from bunqueue_trio.api.access import Grant
 from bunqueue_trio.api.downloads import Download
-from bunqueue_trio.config import DAY_MS, Settings
+from bunqueue_trio.config import DAY_MS, MINUTE_MS, Settings
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.caller import By
 from bunqueue_trio.protocol.commands.spec import Role
@@ -233,6 +233,34 @@ async def test_figures_are_by_the_minute_and_beside_those_of_the_day_before(site
     )
     assert page.said("these are whole hours")
     assert page.said("emails 1.7") or page.said("emails 3.3")
+
+
+@pytest.mark.parametrize("late_ms", [0, 1, 8, 4000])
+async def test_a_window_has_its_own_minutes_and_not_the_one_before(
+    site: Site, bunqueue: Bunqueue, late_ms: int
+) -> None:
+    """A server notes a minute some ms after its end."""
+    server = bunqueue.server
+
+    async def minute_ends() -> None:
+        now = server.clock.now()
+        await trio.sleep((MINUTE_MS - (now - late_ms) % MINUTE_MS) / 1000)
+        await server.note_minute()
+
+    await minute_ends()
+    for jobs in (20, 0, 3):
+        # In the middle of it.
+        await trio.sleep(30)
+        for _ in range(jobs):
+            await push(bunqueue, "emails")
+        await minute_ends()
+    for minutes_ago, says in ((3, "Pushed 20"), (2, "Pushed 0"), (1, "Pushed 3")):
+        begin = server.clock.now() % MINUTE_MS + minutes_ago * MINUTE_MS
+        page = await site.get(f"/ui/events?since={ago(bunqueue, begin)}&until={ago(bunqueue, begin - MINUTE_MS)}")
+        assert page.said(says), page.text
+    await minute_ends()
+    found = [*server.engine.figures.course.between(0, server.clock.now() + MINUTE_MS)]
+    assert [(each.at % MINUTE_MS, each.pushed) for each in found] == [(0, 20), (0, 3)]
 
 
 async def test_what_failed_more_than_a_day_before_stands_out(site: Site, bunqueue: Bunqueue) -> None:

@@ -2,8 +2,8 @@
 
 CPU time, since the wall clock of a busy machine means little; the single process and the one with doors take turns, and on PostgreSQL so does
 the original, where it can be installed. Fails when a leader with two doors needs more than 0.6 of what the single process does, or more than 20 µs
-for a request; when doors on PostgreSQL do less than twice the pushes of a single process; or when that is not so many times as quick there as the
-original as ``TIMES`` says.
+for a request; when doors on PostgreSQL do less than twice the pushes of a single process; or when that is not as many times as quick there as the
+original is, by ``TIMES``.
 """
 
 import os

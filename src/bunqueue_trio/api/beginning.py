@@ -7,7 +7,7 @@ from bunqueue_trio.api.call import Call, Response
 from bunqueue_trio.api.gateway import Gateway
 from bunqueue_trio.config import SMALL_BODY_BYTES
 from bunqueue_trio.errors import Refused, StoreError
-from bunqueue_trio.protocol.catalog import ACTS, FILLS, REVIVES, TAKES
+from bunqueue_trio.protocol.catalog import ACTS, FILLS, TAKES
 from bunqueue_trio.protocol.codec import decode
 from bunqueue_trio.protocol.routes import Match, query_object
 from bunqueue_trio.runtime.begun import Begun
@@ -22,7 +22,7 @@ def beginner(server: Server, gateway: Gateway, like: Call) -> Begin:
     route, core = like.route, server.core
     kind: Any = like.target
     is_let_in = not server.limiter.enabled and like.is_admitted and like.lacks is None
-    if route is None or not isinstance(like.match, Match) or not is_let_in or kind in ACTS or kind in REVIVES:
+    if route is None or not isinstance(like.match, Match) or not is_let_in or kind in ACTS:
         return gateway.begin
     asked: bytes | None = None
     if route.method == "GET":

@@ -3,14 +3,12 @@
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
-from bunqueue_trio import errors
 from bunqueue_trio.api.access import ANYBODY, UNKNOWN, Grant
 from bunqueue_trio.api.downloads import Download
 from bunqueue_trio.api.event_stream import EventFeed
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol.caller import By
-from bunqueue_trio.protocol.catalog import REVIVES
-from bunqueue_trio.protocol.commands import Command, Pull, PullBatch
+from bunqueue_trio.protocol.commands import Pull, PullBatch
 from bunqueue_trio.protocol.commands.spec import Role
 from bunqueue_trio.protocol.replies import Reply
 from bunqueue_trio.protocol.routes import Match, Route
@@ -106,16 +104,4 @@ class Response(NamedTuple):
 def sender(call: Call, peer: str) -> By:
     """Return who a request is from, over a connection from ``peer``; a proxy is named behind whom it speaks for."""
     address = peer if call.client == UNKNOWN else f"{call.client} via {peer}"
-    return By(call.grant.name or address, address)
-
-
-def missing_role(role: Role, has: Role) -> Refused:
-    """Return the refusal of a command that takes ``role``, to whoever ``has`` another one."""
-    return errors.MISSING_ROLE.refuse(role.name.lower(), has.name.lower())
-
-
-def check_role(core: Core, command: Command, role: Role) -> None:
-    """Raise ``Refused`` where ``role`` is not enough for what ``command`` would do to its job, as that stands now."""
-    wanted = REVIVES.get(type(command))
-    if wanted is not None and role < wanted and core.is_dead(command.id):  # type: ignore[attr-defined]
-        raise missing_role(wanted, role)
+    return By(call.grant.name or address, address, call.grant.role)

@@ -16,7 +16,7 @@ import structlog
 from bunqueue_trio import errors
 from bunqueue_trio.api.access import ANYBODY, UNKNOWN, Access, Grant, allowed_headers, client_key, preflight
 from bunqueue_trio.api.bulk import IsGone, LargeReader, ReadCommand
-from bunqueue_trio.api.call import Call, Delivery, ReadBody, Response, Wait, check_role, missing_role, sender
+from bunqueue_trio.api.call import Call, Delivery, ReadBody, Response, Wait, sender
 from bunqueue_trio.api.downloads import DOWNLOADS, JSON_LINES
 from bunqueue_trio.api.event_stream import EventFeed, parse_event_id, parse_since, parse_types
 from bunqueue_trio.api.logins import TICKET_MS, Logins, cookie_of
@@ -30,6 +30,7 @@ from bunqueue_trio.protocol.faults import error_reply
 from bunqueue_trio.protocol.parts import PARTS_FROM
 from bunqueue_trio.protocol.replies import Reply, payload_size
 from bunqueue_trio.protocol.routes import ROUTES, Match, Route, Router, query_object, refuse_query
+from bunqueue_trio.runtime.allowed import missing_role
 from bunqueue_trio.runtime.begun import Begun
 from bunqueue_trio.runtime.budget import Hold
 from bunqueue_trio.runtime.server import Server
@@ -282,7 +283,6 @@ class Gateway:
             )
         if kind in TAKES:
             call.name_taker(command, peer)
-        check_role(self._core, command, call.grant.role)
         return self._core.begin(command, size=size, by=by, sliced=True)
 
     async def _page(self, name: str, match: Match, call: Call) -> Response:

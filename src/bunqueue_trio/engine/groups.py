@@ -23,6 +23,8 @@ from bunqueue_trio.protocol.groups import ErrorGroup, GroupExample, InCommon
 
 # Records read for a page, about 10 µs each; the group that passes it is the last.
 _LOOKS = 400
+# The same where two questions to a store that is a network away are asked of it.
+_FAR = 20
 # Of the µs that it takes at most to tell what an error is, which nearly none does.
 _SHAPED = 30
 # Of a queue that is looked into: what is found there is read twice.
@@ -110,7 +112,9 @@ def _group(engine: Engine, key: str, dead: Mapping[str, int], tried_in: str | No
     is_dead = bool(sample)
     if not is_dead:
         sample = list(islice(engine.retrying.of(key, tried_in), _SAMPLE))
-    cost = len(sample) + _A_QUEUE * len(largest) + sum(map(weight, sample)) // _LARGE
+    cost = (
+        len(sample) + (_A_QUEUE if engine.archive.at_once else _FAR) * len(largest) + sum(map(weight, sample)) // _LARGE
+    )
     if not sample:
         return None, cost
     newest = max(sample, key=_ended_at) if is_dead else sample[0]

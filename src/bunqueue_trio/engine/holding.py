@@ -45,7 +45,7 @@ class Holding(Moves):
         job.started_at = now
         job.lease = lease
         if owner is not None:
-            self._owned.setdefault(owner, {})[job] = None
+            self._owned.add(owner, job)
         if worker is not None:
             worker.jobs[job] = None
             if worker.id != owner:
@@ -72,7 +72,7 @@ class Holding(Moves):
                 lease.until = None
                 self._take_over(job, owner, now)
         elif proven and owner is not None and lease.owner is not None and self.workers.is_of_holder(owner, lease):
-            self._disown(job, lease.owner)
+            self._owned.take(lease.owner, job)
             lease.owner = owner
             self._take_over(job, owner, now)
         elif (worker := self.workers.of(lease)) is not None:
@@ -192,7 +192,7 @@ class Holding(Moves):
 
     def _take_over(self, job: Job, owner: str, now: int) -> None:
         """List an active job with the connection that holds it now, and with who speaks over that."""
-        self._owned.setdefault(owner, {})[job] = None
+        self._owned.add(owner, job)
         self.workers.claim(job, owner, now)
 
     def _charge(self, job: Job) -> None:

@@ -62,6 +62,21 @@ def is_there(worker: Worker, now: int) -> bool:
     return bool(worker.connections) or worker.heard_at > now - WORKER_SILENT_MS
 
 
+class Owned(dict[str, dict[Job, None]]):
+    """The active jobs of each connection that holds any."""
+
+    def add(self, connection: str, job: Job) -> None:
+        """Note that a connection holds a job."""
+        self.setdefault(connection, {})[job] = None
+
+    def take(self, connection: str, job: Job) -> None:
+        """Note that it does not any more."""
+        jobs = self[connection]
+        del jobs[job]
+        if not jobs:
+            del self[connection]
+
+
 class Workers(dict[str, Worker]):
     """All that are known, by id."""
 

@@ -89,4 +89,5 @@ REVIVES: dict[type[Command], Role] = {
 }
 """They may let a dead letter wait again; who needs them for that."""
 
+assert REVIVES.keys() <= ACTS, "who has sent it is known of acts only"
 assert len(COMMANDS) == len(SPECS) == len(CATALOG), "a tag or a command is there twice"

@@ -16,13 +16,13 @@ from bunqueue_trio import errors
 from bunqueue_trio.config import BULK_SLICE
 from bunqueue_trio.engine.commands import run
 from bunqueue_trio.engine.engine import Engine
-from bunqueue_trio.engine.job import State
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.caller import SERVER, By
 from bunqueue_trio.protocol.catalog import AWAITS, FILLS, LISTS, READS, SLICED, SPECS, TAKES
 from bunqueue_trio.runtime.alarm import Alarm
+from bunqueue_trio.runtime.allowed import run_allowed
 from bunqueue_trio.runtime.begun import Begun
 from bunqueue_trio.runtime.broken import Broken
 from bunqueue_trio.runtime.clock import Clock
@@ -31,7 +31,7 @@ from bunqueue_trio.runtime.half import BULKS, added_by, begin_bulk, done_by, is_
 from bunqueue_trio.runtime.journal import Journal
 from bunqueue_trio.runtime.meters import Meters
 from bunqueue_trio.runtime.notices import tell
-from bunqueue_trio.runtime.slices import TOLD_S, Slices, brings, first_slice, go_on, is_search, rest_of
+from bunqueue_trio.runtime.slices import TOLD_S, Slices, as_of_begin, brings, first_slice, go_on, is_search, rest_of
 from bunqueue_trio.runtime.turn import Turns
 from bunqueue_trio.runtime.waiting import Waiter, WaitingPulls, jobs_of
 
@@ -102,7 +102,9 @@ class Core:
                 return self._begin_bulk(command, owner, size, at)
             epoch, added, now = self._engine.epoch, self._engine.added_bytes, self.clock.epoch_ms(at)
             slice_ = first_slice(command) if kind in SLICED else command
-            reply = self._apply(now, run, self._engine, slice_, now, owner, by, command, durable=is_durable(command))
+            reply = self._apply(
+                now, run_allowed, self._engine, slice_, now, owner, by, command, durable=is_durable(command)
+            )
             # No step commits, so what this one did is in the batch that gathered before it.
             assert epoch == self._engine.epoch
             if gathering := self.journal.gathering:
@@ -128,7 +130,7 @@ class Core:
             self.note_answered(begun)
         return begun
 
-    def peek(self, command: c.Command) -> r.Reply:
+    async def peek(self, command: c.Command) -> r.Reply:
         """Return what a command that changes nothing finds now, committed or not; for people who look, also while the disk is down.
 
         Raises:
@@ -136,8 +138,7 @@ class Core:
             StoreError: what is on the disk only cannot be read.
         """
         assert type(command) in READS, command
-        now = self.clock.now()
-        return self._apply(now, run, self._engine, command, now, None, SERVER)
+        return await self.knowing(partial(self._run_now, command))
 
     async def finish(self, begun: "Begun") -> r.Reply:
         """Wait until the reply may be sent: its batch is committed, or a waiting pull has a job or no time left.
@@ -232,11 +233,6 @@ class Core:
         waiter.served.set()
         return True
 
-    def is_dead(self, job_id: str) -> bool:
-        """Return whether a job is a dead letter now."""
-        job = self._apply(self.clock.now(), self._engine.find, job_id)
-        return job is not None and job.state is State.FAILED
-
     def check_queue(self, name: str) -> None:
         """Raise ``Refused`` when ``name`` cannot be a queue's."""
         self._engine.queues.check(name)
@@ -258,22 +254,19 @@ class Core:
         except Exception as error:
             self.broken.judge(error, None)
             raise
-        self._settle(now)
+        finally:
+            self._settle(now)
 
     async def step_knowing(self, change: Callable[..., None], *args: Any) -> None:
-        """Do the same with a change that asks the archive, before it changes anything."""
+        """Do the same with a change that asks the archive, before it changes anything; raises what :meth:`knowing` does."""
         await self.knowing(partial(self.step, change, *args))
 
     async def knowing(self, do: Callable[[], T]) -> T:
-        """Do a step that asks the archive, and return what it does."""
+        """Do a step that asks the archive, and return what it does; raises StoreError where that cannot be read."""
         return do()
 
     async def look_up(self, command: c.Command, owner: str | None = None) -> r.Reply:
-        """Return what a command that changes nothing finds, as :meth:`execute` does; a search without a turn of its own.
-
-        Raises:
-            Refused: as :meth:`execute`.
-        """
+        """Return what a command that changes nothing finds, as :meth:`execute` does; a search without a turn of its own."""
         return await self.finish(await self.knowing(partial(self._look, command, owner)))
 
     def note_address(self, owner: str, address: str) -> None:
@@ -321,6 +314,10 @@ class Core:
                 self.journal.forget_size()
             self.journal.note_part()
 
+    def _run_now(self, command: c.Command) -> r.Reply:
+        now = self.clock.now()
+        return self._apply(now, run, self._engine, command, now, None, SERVER)
+
     def _look(self, command: Any, owner: str | None) -> Begun:
         """Run a command that changes nothing; it is answered when what it saw is committed."""
         begun, now = Begun(command, owner, r.EMPTY_PULL), self.clock.now()
@@ -347,7 +344,7 @@ class Core:
             raise errors.TOO_MANY_WAITS.refuse(retry_after=1)
 
     def _apply(
-        self, now: int, do: Callable[..., T], *args: Any, durable: bool = False, is_awaited: bool = True, is_whole: bool = True,
+        self, now: int, do: Callable[..., T], *args: Any, durable: bool = False, is_awaited: bool = True, is_whole: bool = True
     ) -> T:  # fmt: skip
         """Do what is due at ``now``, then run ``do`` and return its answer; ``is_whole``: it does all of its work, or nothing."""
         engine, mark = self._engine, None
@@ -407,8 +404,10 @@ class Core:
         if self.stopping:
             return None
         self.journal.check(fills=brings(slice_))
-        epoch, now = self._engine.epoch, self.clock.now()
-        reply = self._apply(now, run, self._engine, slice_, now, begun.owner, begun.by, begun.command)
+        epoch, now, began = self._engine.epoch, self.clock.now(), self.clock.epoch_ms(begun.at)
+        reply = self._apply(
+            now, run_allowed, self._engine, as_of_begin(slice_, now - began), now, begun.owner, begun.by
+        )
         return reply, epoch if self.journal.gathering else 0
 
     async def _search(self, begun: "Begun") -> r.Reply:

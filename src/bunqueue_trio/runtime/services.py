@@ -194,12 +194,21 @@ class RerunRunner(_Disk):
                 self._reruns.refused = str(refused)
                 return
             before = one.retried, one.after
-            self._core.step(partial(rerun_slice, self._engine, one, left))
+            try:
+                await self._core.step_knowing(self._slice, one, left)
+            except Refused as refused:
+                self._reruns.refused = str(refused)
+                return
             await trio.lowlevel.checkpoint()
             if (one.retried, one.after) == before:
                 # Its queue is paused.
                 return
             left = min(left - (one.retried - before[0]), one.allowance())
+
+    def _slice(self, one: Rerun, left: int, now: int) -> None:
+        # Somebody may have stopped it while the archive was asked.
+        if (most := min(left, one.allowance())) > 0:
+            rerun_slice(self._engine, one, most, now)
 
 
 class AutoRetrier(_Disk):

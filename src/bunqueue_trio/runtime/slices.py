@@ -9,7 +9,7 @@ from typing import Any, Literal
 import trio
 from msgspec.structs import replace
 
-from bunqueue_trio.errors import Refused
+from bunqueue_trio.errors import Refused, StoreError
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.catalog import FILLS
@@ -105,6 +105,11 @@ def first_slice(command: Any) -> c.Command:
     return command if is_one or size == limit else replace(command, **{name: size})
 
 
+def as_of_begin(slice_: c.Command, since: int) -> c.Command:
+    """Return the slice that takes what its command would have taken ``since`` ms ago, when it began: what comes meanwhile is not old enough."""
+    return replace(slice_, grace=slice_.grace + since) if isinstance(slice_, c.Clean) else slice_
+
+
 def rest_of(command: Any, slice_: Any, reply: Any) -> c.Command | None:
     """Return the command that does what is left of ``command`` after a slice of it, and the answer to that; None: it is done."""
     name = _limit_of(command)
@@ -157,7 +162,7 @@ async def go_on(begun: Begun, slices: Slices, journal: Journal, do: Do) -> r.Rep
         async with slices.next("acts", until=until) as is_in_time:
             try:
                 told = await do(slice_) if is_in_time else None
-            except Refused:
+            except (Refused, StoreError):
                 # So would be what comes next, and this much is done.
                 told = None
             if told is None:

@@ -79,5 +79,5 @@ class Action(NamedTuple):
     """Returns what fields hold at first that depend on what it is done to."""
 
 
-Fills = Callable[[Ask, Form], Mapping[str, str]]
+Fills = Callable[[Ask, Form], Awaitable[Mapping[str, str]]]
 Does = Callable[[Ask, Action, Form], Awaitable[Done]]

@@ -38,15 +38,19 @@ class Bound(NamedTuple):
     """Whether there is a button: not of what the token does not allow, for who may do some of it."""
 
 
-def as_said(ask: Ask, action: Action, given: Form) -> dict[str, str]:
-    """Return the form with the given values in place of the defaults; blanks and the like are left out.
+async def as_said(ask: Ask, action: Action, given: Form) -> dict[str, str]:
+    """Return the form with the given values in place of what stands there at first; blanks and the like are left out.
 
     Raises:
         Wrong: what it is to be done to is not there, where its form depends on that.
     """
-    form = defaults(action) | {name: given.get(name, "") for name in action.about}
-    if action.fill is not None and any(field.name not in given for field in action.fields):
-        form |= action.fill(ask, form)
+    if action.fill is None or all(field.name in given for field in action.fields):
+        return _form_of(action, given, {})
+    return _form_of(action, given, await action.fill(ask, _form_of(action, given, {})))
+
+
+def _form_of(action: Action, given: Form, filled: Form) -> dict[str, str]:
+    form = defaults(action) | {name: given.get(name, "") for name in action.about} | dict(filled)
     for field in action.fields:
         if field.name in given:
             text = given[field.name][: JSON_MAX if field.kind == "json" else TEXT_MAX].strip()
@@ -55,9 +59,18 @@ def as_said(ask: Ask, action: Action, given: Form) -> dict[str, str]:
 
 
 def bind(ask: Ask, name: str, label: str = "", /, **about: str) -> Bound:
-    """Return the action ``name`` for what it is to be done to."""
+    """Return the action ``name`` for what it is to be done to; one whose form depends on that is for :func:`bind_filled`."""
+    assert ACTIONS[name].fill is None, name
+    return _bound(ask, name, label, about, _form_of(ACTIONS[name], about, {}))
+
+
+async def bind_filled(ask: Ask, name: str, **about: str) -> Bound:
+    """Return the same of any action; raises ``Wrong`` as :func:`as_said`."""
+    return _bound(ask, name, "", about, await as_said(ask, ACTIONS[name], about))
+
+
+def _bound(ask: Ask, name: str, label: str, about: Form, form: Form) -> Bound:
     action = ACTIONS[name]
-    form = as_said(ask, action, about)
     is_shown = ask.viewer.role is Role.READ or ask.may(action.command)
     return Bound(
         action, f"/ui/act/{name}?{urlencode(about)}", *lines(ask, action, form), label or action.label, is_shown

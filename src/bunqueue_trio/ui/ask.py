@@ -60,7 +60,7 @@ class Ask(NamedTuple):
     @property
     def by(self) -> By:
         """Who it is that does something."""
-        return By(self.viewer.name, "dashboard")
+        return By(self.viewer.name, "dashboard", self.viewer.role)
 
     @property
     def mask(self) -> Collection[str]:
@@ -91,14 +91,14 @@ class Ask(NamedTuple):
         """Return whether the token allows it, as it would over the API."""
         return self.viewer.role >= SPECS[kind].role
 
-    def look(self, command: "Command[R]") -> R:
+    async def look(self, command: "Command[R]") -> R:
         """Return what a command finds now.
 
         Raises:
             Refused: it cannot be honoured.
             StoreError: the disk cannot be read.
         """
-        return cast("R", self.server.core.peek(command))
+        return cast("R", await self.server.core.peek(command))
 
 
 class Screen(NamedTuple):

@@ -38,12 +38,12 @@ async def beside(server: Server) -> Beside:
     """Return it; lets others run while it looks at the queues."""
     queues = await server.look_at_queues()
     fullest, _ = await first(queues, FULLEST, lambda q: q.jobs, lambda q: (-q.waiting - q.active, -q.dead, q.name))
-    return Beside(fullest, _lately(server))
+    return Beside(fullest, await _lately(server))
 
 
-def _lately(server: Server) -> Sequence[Lately]:
+async def _lately(server: Server) -> Sequence[Lately]:
     try:
-        told = cast("ActionsReply", server.core.peek(c.Actions(limit=ACTS_READ))).actions
+        told = cast("ActionsReply", await server.core.peek(c.Actions(limit=ACTS_READ))).actions
     except (Refused, StoreError):
         # What is wrong is to be seen, whatever the disk does.
         return ()

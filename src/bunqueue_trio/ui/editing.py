@@ -27,26 +27,30 @@ def editable(data: Raw, mask: Collection[str]) -> str:
     return shown.text if is_whole else ""
 
 
-def fill(ask: Ask, form: Form) -> dict[str, str]:
+async def fill(ask: Ask, form: Form) -> dict[str, str]:
     """Return the payload as it is, for who has not said another one.
 
     Raises:
         Wrong: there is no such job.
     """
     try:
-        job = ask.look(c.GetJob(id=form["id"])).job
+        job = (await ask.look(c.GetJob(id=form["id"]))).job
     except Refused as refused:
         raise Wrong(f"{form['id'][:256]}: {refused}", refused.status) from None
     return {"data": editable(job.data, ask.mask)}
 
 
-def fill_copy(ask: Ask, form: Form) -> dict[str, str]:
+async def fill_copy(ask: Ask, form: Form) -> dict[str, str]:
     """Return the payload, and the options of a job that a copy of it has, too: not its keys, what it waits for, or when it repeats.
 
     Raises:
         Wrong: there is no such job.
     """
-    filled, job, state = fill(ask, form), ask.look(c.GetJob(id=form["id"])).job, ask.look(c.GetState(id=form["id"]))
+    filled, job, state = (
+        await fill(ask, form),
+        (await ask.look(c.GetJob(id=form["id"]))).job,
+        await ask.look(c.GetState(id=form["id"])),
+    )
     backoff = msgspec.to_builtins(job.backoff)
     options = {
         "name": job.name or None, "priority": job.priority, "maxAttempts": job.max_attempts, "backoff": backoff, "ttl": state.ttl,

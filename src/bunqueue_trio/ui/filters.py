@@ -131,7 +131,7 @@ async def find(ask: Ask, form: Form, after: str | None) -> Found:
         if place is not None:
             how["after"] = place
         try:
-            told: Any = ask.look(make(c.FindJobs, fields | how))
+            told: Any = await ask.look(make(c.FindJobs, fields | how))
         except Refused as refused:
             raise Wrong(str(refused), refused.status) from None
         await trio.lowlevel.checkpoint()

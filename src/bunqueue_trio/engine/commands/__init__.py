@@ -72,7 +72,7 @@ def apply(engine: Engine, command: c.Command, now: int, owner: Owner = None, by:
 def run(
     engine: Engine, command: c.Command, now: int, owner: Owner, by: By = SERVER, said: c.Command | None = None,
 ) -> r.Reply:  # fmt: skip
-    """Run ``command``, which ``by`` has sent, or which is a slice of what they ``said``; what is due by ``now`` has taken effect already.
+    """Run ``command``, which ``by`` has sent, or which is the first slice of what they ``said``; what is due by ``now`` has taken effect already.
 
     Raises:
         Refused: as :func:`apply`.

@@ -2,7 +2,7 @@
 
 import re
 from typing import NamedTuple
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from bunqueue_trio.config import without_password
 from bunqueue_trio.errors import StartupError
@@ -36,10 +36,11 @@ def parse_place(url: str) -> Place:
     Raises:
         StartupError: it names none.
     """
-    parts = urlsplit(url)
+    # As libpq has it, to which # means nothing.
+    parts = urlsplit(url.replace("#", "%23"))
     words = dict(parse_qsl(parts.query, keep_blank_values=True))
     schema = words.pop("schema", SCHEMA)
     if not _NAME.fullmatch(schema) or schema.startswith("pg_"):
         raise StartupError(f"STORE: schema={schema!r} must be lower-case letters, digits and _, at most 41 of them")
-    conninfo = f"postgresql://{parts.netloc}{parts.path}{'?' if words else ''}{urlencode(words)}"
+    conninfo = f"postgresql://{parts.netloc}{parts.path}{'?' if words else ''}{urlencode(words, quote_via=quote)}"
     return Place(conninfo, schema, without_password(url))

@@ -92,7 +92,7 @@ async def index(ask: Ask) -> Screen:
         {
             "rows": shown, "queues": dead, "dead_in": dead_in, "only": only, "one": groups[0] if key and groups else None, "told": sum(row.number for row in shown),
             "total": sum(row.number for row in rows) if key else sum(queue.dead for queue in looks if only in ("", queue.name)),
-            "retrying": sum(row.retrying for row in rows), "reruns": reruns(ask, lambda wanted: only in ("", wanted.get("queue"))),
+            "retrying": sum(row.retrying for row in rows), "reruns": await reruns(ask, lambda wanted: only in ("", wanted.get("queue"))),
         },
         live_s=5,
     )  # fmt: skip
@@ -103,7 +103,7 @@ async def _groups(ask: Ask, queue: str) -> list[ErrorGroup]:
     groups, after = list[ErrorGroup](), None
     while len(groups) < ROWS_SHOWN:
         how: dict[str, Any] = {"limit": GROUPS_SHOWN, "after": after, "retrying": True}
-        told = ask.look(c.DlqGroups(queue=queue, **how) if queue else c.DeadGroups(**how))
+        told = await ask.look(c.DlqGroups(queue=queue, **how) if queue else c.DeadGroups(**how))
         await trio.lowlevel.checkpoint()
         groups, after = groups + told.groups, told.next
         if after is None:
@@ -133,10 +133,10 @@ class RerunRow(NamedTuple):
     stop: Bound | None
 
 
-def reruns(ask: Ask, matches: Callable[[dict[str, Any]], bool]) -> list[RerunRow]:
+async def reruns(ask: Ask, matches: Callable[[dict[str, Any]], bool]) -> list[RerunRow]:
     """Return the newest reruns whose filter is wanted."""
     rows: list[RerunRow] = []
-    for view in ask.look(c.ListReruns()).reruns:
+    for view in (await ask.look(c.ListReruns())).reruns:
         wanted = msgspec.json.decode(view.filter)
         if len(rows) < RERUNS_SHOWN and matches(wanted):
             is_under_way = view.state in ("first", "rest")
@@ -181,14 +181,14 @@ def _per_minute(letters: Sequence[DeadLetter], now: int, minutes: int = 60) -> l
 
 async def one(ask: Ask) -> Screen:
     """Return the page of one error of a queue."""
-    view, fingerprint = of(ask), ask.query.get("fingerprint", "")[:FINGERPRINT_MAX]
+    view, fingerprint = await of(ask), ask.query.get("fingerprint", "")[:FINGERPRINT_MAX]
     letters = await dead_letters(ask, view.name, GROUP_LOOKED, fingerprint)
-    told = ask.look(c.DlqGroups(queue=view.name, limit=GROUPS_SHOWN, retrying=True)).groups
+    told = (await ask.look(c.DlqGroups(queue=view.name, limit=GROUPS_SHOWN, retrying=True))).groups
     group = next((group for group in told if group.fingerprint == fingerprint), None)
     # Of a queue with very many errors the rare ones are not among the first; their newest letter says what they are.
     said = group.shape if group else (letters[0].error or "").partition("\n")[0][:200] if letters else ""
     shown = SHOWN_MORE if ask.query.get("show") == "more" else SHOWN
-    about, watched = {"queue": view.name, "fingerprint": fingerprint}, _watched(ask)
+    about, watched = {"queue": view.name, "fingerprint": fingerprint}, await _watched(ask)
     first_at = group.first_seen if group else letters[-1].entered_at if letters else None
     await trio.lowlevel.checkpoint()
     return Screen(
@@ -206,7 +206,7 @@ async def one(ask: Ask) -> Screen:
             "mark": group.mark if group else None, "marked_at": group.marked_at if group else None,
             "actions": _actions(ask, about, group.mark if group else None) if letters else [],
             "pause": bind(ask, "resume" if view.paused else "pause", queue=view.name),
-            "reruns": reruns(ask, lambda wanted: wanted == about),
+            "reruns": await reruns(ask, lambda wanted: wanted == about),
             "watched": watched, "verdict": _verdict(dict(watched)),
         },
         live_s=5,
@@ -218,7 +218,7 @@ async def _version(ask: Ask, queue: str, first_at: int | None) -> tuple[str, str
     since: dict[str, int] = {}
     after = None
     for _ in range(WORKERS_LOOKS):
-        page = ask.look(c.ListWorkers(limit=WORKERS_PAGE, after=after)).data
+        page = (await ask.look(c.ListWorkers(limit=WORKERS_PAGE, after=after))).data
         for each in page.workers:
             if each.version and queue in each.queues:
                 since[each.version] = min(each.registered_at, since.get(each.version, each.registered_at))
@@ -260,13 +260,13 @@ def _common(ask: Ask, letters: Sequence[DeadLetter]) -> list[tuple[str, str]]:
     return found
 
 
-def _watched(ask: Ask) -> list[tuple[str, int]]:
+async def _watched(ask: Ask) -> list[tuple[str, int]]:
     """Return in which states the jobs are that were retried first, and how many in each."""
     ids = [each for each in ask.query.get("watch", "").split(",") if each][:WATCHED]
     states: Counter[str] = Counter()
     for job_id in ids:
         try:
-            states[ask.look(c.GetState(id=job_id)).state] += 1
+            states[(await ask.look(c.GetState(id=job_id))).state] += 1
         except Refused:
             states["gone"] += 1
     return states.most_common()

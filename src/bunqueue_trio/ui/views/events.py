@@ -202,7 +202,7 @@ async def _acts(ask: Ask, look: Look, lower: int, upper: int) -> list[Row]:
         return []
     found, after, looked = list[Action](), None, 0
     while looked < ACTS_LOOKED:
-        told: Any = ask.look(c.Actions(limit=ACTS_PAGE, after=after))
+        told: Any = await ask.look(c.Actions(limit=ACTS_PAGE, after=after))
         await trio.lowlevel.checkpoint()
         found += [act for act in told.actions if lower <= act.at < upper]
         looked, after = looked + len(told.actions), told.next

@@ -69,12 +69,12 @@ async def index(ask: Ask) -> Screen:
 
 async def one(ask: Ask) -> Screen:
     """Return the page of one queue."""
-    view = of(ask)
+    view = await of(ask)
     name = view.name
-    rates = ask.look(c.GetCountsPerPriority(queue=name)).counts
+    rates = (await ask.look(c.GetCountsPerPriority(queue=name))).counts
     picture, found = await ask.found()
     line = picture.past.queues.get(name, ())
-    told = ask.look(c.GetFigures(queue=name))
+    told = await ask.look(c.GetFigures(queue=name))
     settings = await _settings(ask, name)
     is_unknown = not (
         any(view.counts.values()) or view.pulls_waiting or any(each.is_set for each in settings) or view.paused
@@ -98,14 +98,14 @@ def _meant(name: str, queues: Sequence[QueueLook]) -> str | None:
     return next(iter(get_close_matches(name, [*islice(names, COMPARED_MAX)], n=1)), None)
 
 
-def of(ask: Ask) -> QueueView:
+async def of(ask: Ask) -> QueueView:
     """Return the queue that the path names.
 
     Raises:
         Wrong: nothing can have this name.
     """
     try:
-        return ask.look(c.GetQueue(queue=ask.queue)).queue
+        return (await ask.look(c.GetQueue(queue=ask.queue))).queue
     except Refused as refused:
         if refused.code != errors.INVALID_QUEUE.code:
             raise
@@ -114,17 +114,17 @@ def of(ask: Ask) -> QueueView:
 
 async def _settings(ask: Ask, name: str) -> list[Told]:
     """Return how a queue treats its jobs, and who has said so, where that is among the newest acts."""
-    view = msgspec.to_builtins(ask.look(c.GetQueue(queue=name)).queue)
-    told, acts, after = [*told_of(ask, name), *tell_limits(view, name, ())], list[Any](), None
+    view = msgspec.to_builtins((await ask.look(c.GetQueue(queue=name))).queue)
+    told, acts, after = [*await told_of(ask, name), *tell_limits(view, name, ())], list[Any](), None
     while any(each.is_set for each in told) and len(acts) < ACTS_LOOKED:
-        page = ask.look(c.Actions(limit=ACTS_PAGE, after=after))
+        page = await ask.look(c.Actions(limit=ACTS_PAGE, after=after))
         acts += page.actions
         after = page.next
         await trio.lowlevel.checkpoint()
         if after is None:
             break
     known = [msgspec.to_builtins(act) for act in acts if act.queue == name]
-    return [*told_of(ask, name, known), *tell_limits(view, name, known)] if known else told
+    return [*await told_of(ask, name, known), *tell_limits(view, name, known)] if known else told
 
 
 def _actions(ask: Ask, view: QueueView, own: Collection[str]) -> dict[str, list[Any]]:

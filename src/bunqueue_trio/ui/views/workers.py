@@ -38,7 +38,7 @@ class Row(NamedTuple):
 async def index(ask: Ask) -> Screen:
     """Return a page of all workers."""
     after = ask.query.get("after", "")
-    told = ask.look(c.ListWorkers(limit=PAGE, after=after[:256] or None)).data
+    told = (await ask.look(c.ListWorkers(limit=PAGE, after=after[:256] or None))).data
     await trio.lowlevel.checkpoint()
     more = None if told.next is None else f"/ui/workers?{urlencode({'after': told.next})}"
     return Screen(
@@ -75,7 +75,7 @@ async def one(ask: Ask) -> Screen:
         acts.append(bind(ask, "forget", id=worker_id))
     usual: dict[str, int | None] = {}
     for name in list(dict.fromkeys(job.queue for job in each.jobs))[:QUEUES_COMPARED]:
-        usual[name] = ask.look(c.GetFigures(queue=name)).usual
+        usual[name] = (await ask.look(c.GetFigures(queue=name))).usual
         await trio.lowlevel.checkpoint()
     return Screen(
         "worker.html", each.name or worker_id, "workers",
