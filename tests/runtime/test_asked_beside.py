@@ -212,7 +212,7 @@ async def test_an_act_whose_next_slice_cannot_be_read_says_how_far_it_is(distant
     answers = Answers(distant, nursery)
     act = c.ActOnJobs(filter=c.Filter(queue="q"), action="retry", limit=1000)
     await answers.ask("act", distant.core.execute, act)
-    while "q" not in distant.engine.queues or not distant.engine.queues["q"].counts[State.WAITING]:
+    while "q" not in distant.engine.queues or not distant.engine.queues["q"].counts[State.WAITING]:  # noqa: ASYNC110 - nobody tells
         await trio.sleep(AWAY_S / 2)
     store(distant).blind = True
     await trio.sleep(10)
