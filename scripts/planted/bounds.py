@@ -117,7 +117,6 @@ BOUNDS = [
     Mutant("runtime/broken.py", "            raise errors.INTERNAL_ERROR.refuse() from error\n", "            raise self.note(error) from error\n", "a command that fails and has changed nothing ends the server"),
     Mutant("runtime/core.py", "bulk.add, BULK_SLICE, now, is_whole=False)", "bulk.add, BULK_SLICE, now)", "a bulk push that fails is committed by half"),
     Mutant("runtime/slices.py", "min(limit, SLICE, _rate_of(command) or SLICE)", "limit", "all of what many jobs are done to is one step"),
-    Mutant("runtime/slices.py", "is_over, left = not reply.left, min(left, reply.left)", "is_over = not reply.left", "a drain takes what is pushed while it goes on"),
     Mutant("runtime/slices.py", "            except (Refused, StoreError):\n                # So would be what comes next, and this much is done.\n                told = None\n", "            finally:\n                pass\n", "what is refused in the middle hides what was done before"),
     Mutant("runtime/slices.py", "            await journal.wait_committed(epoch)\n", "            pass\n", "an act is answered before its last slice is committed"),
     Mutant("runtime/slices.py", "name, None) is not None for name in _TESTS)", "name, None) is not None for name in ())", "those who search have the loop for themselves"),

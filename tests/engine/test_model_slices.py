@@ -26,8 +26,6 @@ def some_command(rng: random.Random) -> Any:
     more = {"to": "c"} if action == "move" else {}
     wanted = c.Filter(queue=queue, state="waiting")
     return rng.choice([
-        c.Drain(queue=queue, limit=limit, delayed=rng.random() < 0.5),
-        c.PromoteJobs(queue=queue, count=limit),
         c.Clean(queue=queue, state=rng.choice(["waiting", "delayed"]), limit=limit, grace=rng.choice([0, 1]), dry_run=rng.random() < 0.3),
         c.ActOnJobs(filter=wanted, action=action, limit=limit, dry_run=rng.random() < 0.2, **more),
         c.ActOnJobs(filter=wanted, action="cancel", limit=limit, reason="no", rate=rng.choice([1, 3])),

@@ -7,6 +7,7 @@ import pytest
 import trio
 from msgspec.structs import asdict
 
+from bunqueue_trio.engine.job import State
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
@@ -44,10 +45,6 @@ async def of_all_kinds(world: World) -> None:
 Fill = Callable[[World], Awaitable[None]]
 
 CASES: dict[str, tuple[Fill, Any]] = {
-    "drain": (waiting, c.Drain(queue="q")),
-    "drain, delayed ones, too": (delayed, c.Drain(queue="q", delayed=True)),
-    "promote": (delayed, c.PromoteJobs(queue="q")),
-    "promote some": (delayed, c.PromoteJobs(queue="q", count=5)),
     "clean": (waiting, c.Clean(queue="q", state="waiting")),
     "clean some": (dead, c.Clean(queue="q", state="failed", limit=7)),
     "clean, dry": (dead, c.Clean(queue="q", state="failed", dry_run=True)),
@@ -165,7 +162,7 @@ async def test_what_is_answered_is_on_the_disk(
 
 
 @pytest.mark.parametrize("commits", [1, 2, 3])
-@pytest.mark.parametrize("name", ["drain", "clean", "act"])
+@pytest.mark.parametrize("name", ["clean", "act"])
 async def test_a_crash_in_the_middle_leaves_whole_slices(
     nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, name: str, commits: int
 ):
@@ -178,20 +175,34 @@ async def test_a_crash_in_the_middle_leaves_whole_slices(
     assert len(World(inner=world.store.inner).engine.jobs) == N - 2 * commits
 
 
-@pytest.mark.parametrize("command", [c.Drain(queue="q"), c.Clean(queue="q", state="waiting")])
-async def test_what_comes_while_jobs_are_removed_stays(
-    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, command: c.Command
+COMMANDS = {
+    "drain": (waiting, c.Drain(queue="q")),
+    "clean": (waiting, c.Clean(queue="q", state="waiting")),
+    "promote": (delayed, c.PromoteJobs(queue="q")),
+}
+
+
+@pytest.mark.parametrize(("fill", "command"), COMMANDS.values(), ids=COMMANDS)
+async def test_what_comes_while_something_is_done_to_many_stays_as_it_is(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, fill: Fill, command: c.Command
 ):
-    """Nobody has agreed to its removal."""
+    """Nobody has agreed to that, and all that were there are done: whoever takes one meanwhile, and though newcomers come before them."""
     monkeypatch.setattr(slices, "SLICE", 2)
-    world = await made(nursery, waiting)
+    world = await made(nursery, fill)
+    there = [*world.engine.jobs]
     begun = world.core.begin(command)
     await trio.sleep(0.01)
+    await world.pull()
     for n in range(20):
-        await world.push(job_id=f"new-{n}")
+        await world.push(job_id=f"new-{n}", priority=9, delay=1_000 if fill is delayed else 0)
     reply: Any = await world.core.finish(begun)
-    assert reply.count == N
-    assert all(f"new-{n}" in world.engine.jobs for n in range(20))
+    assert reply.count >= N - 1
+    now = {job.id: job.state for job in world.engine.jobs.values()}
+    assert {now[f"new-{n}"] for n in range(20)} == {State.DELAYED if fill is delayed else State.WAITING}
+    assert {now.get(job_id, State.WAITING) for job_id in there} <= {State.WAITING, State.ACTIVE}
+    assert sum(job_id in now and now[job_id] is not State.ACTIVE for job_id in there) == (
+        N - 1 if fill is delayed else 0
+    )
 
 
 async def test_what_is_refused_in_the_middle_is_the_end_and_the_answer_says_what_is_done(

@@ -171,7 +171,8 @@ class Trial:
             await trio.to_thread.run_sync(self.cluster.database.send_no_more)
             await trio.sleep(self._rng.uniform(0, BEHIND_S))
         finally:
-            await trio.to_thread.run_sync(self.cluster.fail_over, replica)
+            with trio.move_on_after(RECOVERS_WITHIN_S, shield=True):
+                await trio.to_thread.run_sync(self.cluster.fail_over, replica)
 
     async def _restart_all(self) -> None:
         """An upgrade: each server is taken out, stopped and started, the leader last."""

@@ -322,7 +322,7 @@ class RetentionSweeper(_Disk):
                 if not await self._run(self._store.prune, keep):
                     return
             # Of thousands of errors there may be no dead letter any more.
-            while not self._rank_some():
+            while not self._rank_some():  # noqa: ASYNC110 - it is work, some in each step
                 await trio.lowlevel.checkpoint()
 
 

@@ -120,12 +120,7 @@ def rest_of(command: Any, slice_: Any, reply: Any) -> c.Command | None:
         left = getattr(command, name) - getattr(slice_, name)
     if hasattr(reply, "next"):
         return None if left <= 0 or reply.next is None else replace(command, after=reply.next, **{name: left})
-    if isinstance(reply, r.ObliterateReply):
-        is_over = reply.done
-    else:
-        # What comes meanwhile was not there when somebody wanted that.
-        is_over, left = not reply.left, min(left, reply.left)
-    return None if left <= 0 or is_over or not reply.count else replace(command, **{name: left})
+    return None if left <= 0 or reply.done or not reply.count else replace(command, **{name: left})
 
 
 def joined(one: Any, other: Any) -> r.Reply:

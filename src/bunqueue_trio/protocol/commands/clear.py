@@ -55,11 +55,11 @@ HAS_ACTIVE = Fault(409, "Queue has active jobs: force takes them from their work
 SPECS: tuple[Spec, ...] = (
     Spec(
         Drain, Does.CHANGES, Path("POST", "/queues/:queue/drain", optional_body=True), role=Role.ADMIN,
-        acts="drain", sliced=True, example=Example({"delayed": True}, {"ok": True, "count": 1000, "left": 234}),
+        acts="drain", example=Example({"delayed": True}, {"ok": True, "count": 1000, "left": 234}),
     ),
     Spec(
         PromoteJobs, Does.CHANGES, Path("POST", "/queues/:queue/promote-jobs", optional_body=True), role=Role.ADMIN,
-        acts="promote", sliced=True, example=Example({"count": 10}, {"ok": True, "count": 10, "left": 234}),
+        acts="promote", example=Example({"count": 10}, {"ok": True, "count": 10, "left": 234}),
     ),
     Spec(
         Clean, Does.CHANGES, Path("POST", "/queues/:queue/clean"), role=Role.ADMIN,
