@@ -60,6 +60,7 @@ KEPT = [
     Mutant("storage/sqlite/store.py", "        take_back_log(self.path)\n", "", "a log does not come back with its file at a start"),
     Mutant("storage/sqlite/parted.py", "file.st_mtime_ns}", "0}", "the log of a file comes back with any"),
     Mutant("storage/sqlite/opening.py", "    refuse_aside(path)\n", "", "a start passes over a log that was put aside"),
+    Mutant("storage/sqlite/parted.py", "    if has_log(path) and not is_logged(path):\n", "    if False:\n", "the log of a killed server is played into a copy"),
     Mutant("storage/sqlite/opening.py", "    refuse_foreign_log(path)\n", "", "the log of a killed server is played into another file"),
     Mutant("storage/sqlite/restore.py", "        refuse_aside(path)\n", "", "a copy is put beside a log that was put aside"),
     Mutant("runtime/new_errors.py", "max(group.since, now - MINUTE_MS)", "group.since", "an error of a long attempt is never new"),

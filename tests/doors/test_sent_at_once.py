@@ -44,7 +44,7 @@ async def narrow(world: World, jobs: int, data: bytes = LARGE) -> AsyncIterator[
     for _ in range(jobs):
         await world.server.core.execute(c.Push(queue="q", data=c.Raw(data)))
     made = Narrow(world)
-    world.nursery.start_soon(made.run)
+    world.nursery.start_soon(made.run)  # noqa: ASYNC113 - it answers what is in the pipe then
     yield made
     await made.door.aclose()
     await made.over.wait()
@@ -60,7 +60,9 @@ def put_to(answering: Answering, world: World) -> None:
 
 async def until(condition: Callable[[], bool]) -> None:
     with trio.fail_after(60):
-        while not condition():
+        while True:
+            if condition():
+                return
             await trio.lowlevel.checkpoint()
 
 

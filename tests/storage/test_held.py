@@ -242,6 +242,28 @@ def test_the_log_of_a_killed_server_gets_into_no_other_file(store: SqliteStore, 
         again.close()
 
 
+def test_a_copy_that_was_put_beside_the_log_of_a_killed_server_gets_none_of_it(
+    store: SqliteStore, ledger: Ledger, path: Path
+):
+    """It may have the very inode of the file that was there."""
+    ledger.write([make_job(1)])
+    backup = path.with_name("kept.db")
+    copy(path, backup, nothing, overwrite=False)
+    ledger.write([make_job(2)])
+    with killed(store):
+        backup.replace(path)
+        inodes = path.stat().st_ino, Path(f"{path}-wal").stat().st_ino
+        Path(f"{path}.lock").write_bytes(b"%d %d\n" % inodes)
+        for name, use in USES.items():
+            if name != "restore":
+                with pytest.raises(StartupError, match=r"is a copy, and queue\.db-wal beside it is the log of another"):
+                    use(path)
+        Path(f"{path}-wal").rename(path.with_name("elsewhere"))
+        again = SqliteStore(path)
+        assert sorted(loaded(again)) == ["job-1"]
+        again.close()
+
+
 def another(path: Path) -> Path:
     """Make another store, with other jobs in it."""
     other = SqliteStore(path.with_name("other.db"))

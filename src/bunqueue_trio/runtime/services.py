@@ -322,7 +322,9 @@ class RetentionSweeper(_Disk):
                 if not await self._run(self._store.prune, keep):
                     return
             # Of thousands of errors there may be no dead letter any more.
-            while not self._rank_some():  # noqa: ASYNC110 - it is work, some in each step
+            while True:
+                if self._rank_some():
+                    break
                 await trio.lowlevel.checkpoint()
 
 

@@ -27,6 +27,7 @@ from bunqueue_trio.storage.sqlite.opening import (
     refuse_foreign,
     sync_directory,
 )
+from bunqueue_trio.storage.sqlite.parted import is_logged
 
 # Of the rows that a check finds; the count says how many there are.
 _EXAMPLES = 3
@@ -274,12 +275,6 @@ def beside(path: Path) -> list[Path]:
     return [log for end in BESIDE if end != ".lock" and (log := Path(f"{path}{end}")).exists()]
 
 
-def _has_a_log(path: Path) -> bool:
-    """Return whether a file is of a kind that commits are logged beside; a copy is not."""
-    with path.open("rb") as file:
-        return file.read(20)[18:] == b"\x02\x02"
-
-
 @contextmanager
 def snapshot(path: Path) -> Iterator[apsw.Connection]:
     """Yield a connection that sees one state of the store, whatever is committed meanwhile."""
@@ -288,7 +283,7 @@ def snapshot(path: Path) -> Iterator[apsw.Connection]:
         raise StoreError(f"{path}: there is no such file")
     if path.stat().st_size == 0:
         raise StoreError(f"{path}: is empty")
-    if path.stat().st_nlink > 1 and _has_a_log(path):
+    if path.stat().st_nlink > 1 and is_logged(path):
         raise StoreError(
             f"{path}: has a second name (a hard link), beside which its log may be; use the name that the server has"
         )

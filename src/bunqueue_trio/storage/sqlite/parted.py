@@ -44,8 +44,22 @@ def refuse_aside(path: Path) -> None:
             )
 
 
+def is_logged(path: Path) -> bool:
+    """Return whether a file is of a kind that commits are logged beside; a copy is not."""
+    with path.open("rb") as file:
+        return file.read(20)[18:] == b"\x02\x02"
+
+
 def refuse_foreign_log(path: Path) -> None:
-    """Raise ``StartupError`` when the log beside ``path`` is, as the lock says, of a file that was there before; change nothing."""
+    """Raise ``StartupError`` when the log beside ``path`` is of a file that was there before: the lock says so, or this is a copy, which has none.
+
+    Nothing is changed.
+    """
+    if has_log(path) and not is_logged(path):
+        raise StartupError(
+            f"{path}: is a copy, and {path.name}-wal beside it is the log of another file, which was there when a server ended without a stop. "
+            "Put that back, or move the log away if nothing in it is wanted; `restore` does that"
+        )
     noted = b""
     # Who may not read it has no lock of ours to mind.
     with suppress(OSError):
