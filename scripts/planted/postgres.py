@@ -117,7 +117,7 @@ POSTGRES = [
     Mutant("doors/asking.py", "            self._later = []\n", "            pass\n", "a leader that stops is asked still"),
     Mutant("doors/asking.py", "for each in [*self._out, *later] if", "for each in self._out if", "what is for the next leader is nobody's"),
     Mutant("doors/handshake.py", "said[:_NONCE] + certificate\n", "said[:_NONCE]\n", "a door does not mind which certificate its leader shows"),
-    Mutant("doors/remote.py", "shown = fingerprint(stream.getpeercert(binary_form=True))", "shown = fingerprint(b'')", "no certificate is the leader's"),
+    Mutant("doors/remote.py", "shown = fingerprint(stream.certificate())", "shown = fingerprint(b'')", "no certificate is the leader's"),
     Mutant("doors/remote.py", "is_tls = where is not None and where.startswith(_TLS)", "is_tls = False", "a door does not encrypt what its leader does"),
     Mutant("config/loading.py", ', ("link_tls_cert_file", "link_tls_key_file")):', ",):", "half of a certificate is none, and nobody learns of it"),
 ]  # fmt: skip

@@ -31,6 +31,7 @@ from bunqueue_trio.transports.msgpack import is_msgpack, refusal_in_msgpack
 from bunqueue_trio.transports.poller import Epoll, Poller
 from bunqueue_trio.transports.room import Goodbyes, make_room
 from bunqueue_trio.transports.sockets import connections_that_fit
+from bunqueue_trio.transports.tls import TlsStream
 from bunqueue_trio.transports.wire import address_of, untie
 
 if TYPE_CHECKING:
@@ -322,7 +323,7 @@ class Http:
 
 def _close_now(stream: trio.abc.Stream) -> None:
     """Close the socket below ``stream``, in this very step."""
-    if isinstance(stream, trio.SSLStream):
+    if isinstance(stream, TlsStream):
         stream = stream.transport_stream
     if isinstance(stream, trio.SocketStream):
         stream.socket.close()

@@ -16,8 +16,9 @@ import trio
 from bunqueue_trio.config import BACKLOG, DESCRIPTORS_KEPT, DOORS_END_S, Bind, Settings, check_data_path
 from bunqueue_trio.errors import StartupError
 from bunqueue_trio.transports.newcomers import Eager
+from bunqueue_trio.transports.tls import TlsListener, TlsStream, handshake_turns
 
-Listener: TypeAlias = "trio.abc.Listener[trio.SocketStream] | trio.abc.Listener[trio.SSLStream[trio.SocketStream]]"
+Listener: TypeAlias = "trio.abc.Listener[trio.SocketStream] | trio.abc.Listener[TlsStream]"
 
 # A proxy in the server's group gets in, nobody else.
 _SOCKET_MODE = 0o660
@@ -133,6 +134,7 @@ async def open_listeners(settings: Settings, doors: int = 0) -> Opened:
         StartupError: naming the address that cannot be listened on, or the file that is no certificate or key.
     """
     context = tls_context(settings)
+    turns = handshake_turns()
     listeners: list[Listener] = []
     opened = Opened(listeners, [], [[] for _ in range(doors)])
     for bind in settings.binds:
@@ -147,7 +149,7 @@ async def open_listeners(settings: Settings, doors: int = 0) -> Opened:
                 if doors:
                     _deal(tcp, opened.dealt)
                 else:
-                    listeners.append(wrapped(tcp, context))
+                    listeners.append(wrapped(tcp, context, turns))
         except (OSError, UnicodeError) as error:
             # UnicodeError: a host name that cannot be one.
             with trio.move_on_after(1, shield=True):
@@ -160,10 +162,10 @@ async def open_listeners(settings: Settings, doors: int = 0) -> Opened:
     return opened
 
 
-def wrapped(listener: trio.SocketListener, context: ssl.SSLContext | None) -> Listener:
-    """Return the listener for TLS, where there is a ``context``."""
+def wrapped(listener: trio.SocketListener, context: ssl.SSLContext | None, turns: trio.Semaphore) -> Listener:
+    """Return the listener for TLS, where there is a ``context``; ``turns`` are its handshakes'."""
     eager = Eager(listener)
-    return eager if context is None else trio.SSLListener(eager, context, https_compatible=True)
+    return eager if context is None else TlsListener(eager, context, turns)
 
 
 def close_all(sockets: list[socket.socket]) -> None:

@@ -11,6 +11,7 @@ import trio
 
 from bunqueue_trio.api.access import UNKNOWN
 from bunqueue_trio.config import RECEIVE_BYTES
+from bunqueue_trio.transports.tls import TlsStream
 
 # Reads that wait for the kernel at once, after one that looked and found nothing.
 _SLOW_READS = 16
@@ -27,7 +28,7 @@ def make_buffer() -> memoryview:
 
 def address_of(stream: trio.abc.Stream) -> str:
     """Return from where a connection comes, without the port; ``unix`` of a Unix socket, ``unknown`` where nobody knows."""
-    if isinstance(stream, trio.SSLStream):
+    if isinstance(stream, TlsStream):
         stream = stream.transport_stream
     if not isinstance(stream, trio.SocketStream):
         return UNKNOWN
@@ -40,9 +41,9 @@ def address_of(stream: trio.abc.Stream) -> str:
 
 
 def untie(stream: trio.abc.Stream) -> None:
-    """Let go of a closed stream: one with TLS refers to itself, and OpenSSL's buffers would wait for the collector."""
-    if isinstance(stream, trio.SSLStream):
-        vars(stream).pop("_handshook", None)
+    """Let go of a closed stream, whether it had TLS or not."""
+    if isinstance(stream, TlsStream):
+        stream.untie()
 
 
 class NothingSent(trio.BrokenResourceError):
@@ -56,7 +57,7 @@ class Wire:
         self._stream = stream
         self._buffer = buffer
         self._socket = stream.socket if isinstance(stream, trio.SocketStream) else None
-        bare = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+        bare = stream.transport_stream if isinstance(stream, TlsStream) else stream
         self._raw = bare.socket if isinstance(bare, trio.SocketStream) else None
         self._slow_reads = 0
         self._looks: select.poll | None = None
