@@ -243,8 +243,8 @@ SHRINK_PAUSE_MS = 100
 SHRINK_SLACK_BYTES = 16 * MIB
 # Bytes of the disk that are kept for acks and cancels, whose commits need room, too, unless DISK_RESERVE_BYTES says otherwise.
 DISK_RESERVE_BYTES = 16 * MIB
-# Of a small disk no more than a twentieth is kept.
-DISK_RESERVE_PART = 20
+# Of a small disk a twentieth is kept, but no less than the log may take, and its content again in the file.
+DISK_RESERVE_PART, DISK_RESERVE_MIN_BYTES = 20, 2 * CHECKPOINT_BYTES
 # The same refusal is logged once in this time: the log may be on the same disk.
 MAINTENANCE_TOLD_MS = 60 * SECOND_MS
 # How often the system clock is compared with the server's: soon enough for whoever reads the log.
