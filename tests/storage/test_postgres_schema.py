@@ -1,6 +1,7 @@
 """The tables of a store in PostgreSQL: made once, never in the way of anything else, and not used by who does not know them."""
 
 import contextlib
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -166,12 +167,56 @@ def test_the_place_is_a_url_with_a_schema():
     place = parse_place("postgres://me:pw@host:5433/queue?sslmode=require&schema=other")
     assert place.conninfo == "postgresql://me:pw@host:5433/queue?sslmode=require"
     assert (place.schema, str(place)) == ("other", "postgres://me@host:5433/queue?sslmode=require&schema=other")
-    assert place.qualified("SELECT bq.x FROM bq.y, abq.z") == "SELECT other.x FROM other.y, abq.z"
+    assert place.qualified("SELECT bq.x FROM bq.y, abq.z") == 'SELECT "other".x FROM "other".y, abq.z'
     assert parse_place("postgresql:///queue")[:2] == ("postgresql:///queue", "bunqueue")
     assert without_password("postgres:///queue?user=me&password=pw") == "postgres:///queue?user=me"
     for name in ("", "Other", "a b", "pg_mine", "x" * 50, "a;b"):
         with pytest.raises(StartupError, match="schema="):
             parse_place(f"postgres:///queue?schema={name}")
+
+
+@pytest.mark.parametrize(
+    ("url", "conninfo"),
+    [
+        ("postgres://bq:pa#s?s@host/db?schema=x", "postgresql://bq:pa#s?s@host/db"),
+        ("postgres:///db?options=-c%20a%3D5s&sslrootcert=/a%20b", "postgresql:///db?options=-c%20a%3D5s&sslrootcert=%2Fa%20b"),
+        ("postgres://one:1,[::1]:2,[::2]/db", "postgresql://one:1,[::1]:2,[::2]/db"),
+        ("postgres://host/a@b", "postgresql://host/a@b"),
+        ("postgres://host?password=se%20cret", "postgresql://host?password=se%20cret"),
+    ],
+)  # fmt: skip
+def test_all_but_the_schema_of_a_url_reaches_libpq_as_it_was_written(url: str, conninfo: str):
+    assert parse_place(url).conninfo == conninfo
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgres://bq:sec/ret@host/db", "postgres://bq:s@ec/ret@host/db", "postgres://bq:sec?ret@host/db", "postgres://bq:sec#ret@host/db",
+        "postgres://bq:a?sec=ret@host/db", "postgres://bq@host/db?password=sec", "postgres://bq@host/db?pass%77ord=ret", "postgres://bq@host/db?sslpassword=ret",
+        "postgres://bq@host/db?password=a:sec@ret", "postgres://bq@host/db?options=sec", "postgres://bq:sec:ret@host/db", "postgres://bq:a&user=sec@host/db",
+    ],
+)  # fmt: skip
+def test_a_password_is_not_shown_however_it_is_written(url: str):
+    said = [without_password(url)]
+    assert said[0].startswith("postgres://bq@")
+    try:
+        said.append(str(parse_place(url)))
+    except StartupError as error:
+        said.append(str(error))
+    assert not [text for text in said if "sec" in text or "ret" in text]
+
+
+def test_a_password_that_libpq_does_not_take_is_refused_with_how_to_write_it():
+    with pytest.raises(StartupError, match=r"^STORE='postgres://bq@host/db': the port is no number; write / of a"):
+        parse_place("postgres://bq:sec/ret@host/db")
+
+
+@pytest.mark.parametrize("schema_name", ["full", "user", "order", "table"])
+def test_the_schema_may_be_a_word_of_sql(postgres: Cluster, schema_name: str):
+    place = parse_place(re.sub("schema=[^&]*", f"schema={schema_name}", postgres.new_url()))
+    schema.migrate(place)
+    opened(place).close()
 
 
 def test_words_that_no_database_understands_are_named():

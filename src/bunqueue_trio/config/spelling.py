@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from decimal import ROUND_CEILING, Decimal
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from bunqueue_trio.errors import StartupError
 
@@ -218,12 +218,20 @@ def parse_store(text: str) -> str:
     return text
 
 
+# What is shown of the words of a database's URL.
+_SHOWN = frozenset({"schema", "user", "host", "hostaddr", "port", "dbname", "sslmode", "target_session_attrs"})
+
+
 def without_password(url: str) -> str:
-    """Return the URL of a database as it may be shown."""
-    parts = urlsplit(url)
-    user, at, hosts = parts.netloc.rpartition("@")
-    words = "&".join(word for word in parts.query.split("&") if "password" not in word)
-    return f"{parts.scheme}://{user.partition(':')[0]}{at}{hosts}{parts.path}{'?' if words else ''}{words}"
+    """Return the URL of a database as it may be shown.
+
+    Whatever may belong to a password is left out, also where that should have been written in another way.
+    """
+    scheme, _, rest = url.partition("://")
+    before, at, after = rest.rpartition("@")
+    place, _, query = (before.partition(":")[0] + at + after).partition("?")
+    words = "&".join(word for word in query.split("&") if unquote(word.partition("=")[0]) in _SHOWN)
+    return f"{scheme}://{place}{'?' if words else ''}{words}"
 
 
 def check_data_path(text: str) -> Path:
