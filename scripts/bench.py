@@ -6,8 +6,9 @@
     python3 scripts/bench.py floor      SQLite alone and a bare Trio socket: what no server here can beat
     python3 scripts/bench.py workers    one worker on Trio and on asyncio; checked against what is required
     python3 scripts/bench.py crowd      looks at and acts on a million jobs in a thousand queues
-    python3 scripts/bench.py cluster    CPU of a leader with doors, and of one on PostgreSQL; checked against what is required
+    python3 scripts/bench.py cluster    CPU of a leader with doors, and of one on PostgreSQL beside the original there; checked against what is required
     python3 scripts/bench.py idle       what idle readers cost, and a command over WebSocket
+    python3 scripts/bench.py ways       what a request costs by every way it may come, and with many queues; checked
 
 Add `--quick` to see that it works, `--help` for the rest. Absolute numbers are the machine's; ratios of pairs
 measured one right after the other are what the comparison is about.

@@ -3,8 +3,10 @@
 import gc
 import logging
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Generator, Iterator, MutableMapping
 from contextlib import contextmanager
@@ -20,6 +22,7 @@ from tests.programs import end_lasting
 
 # The standard library's own, one for each process that uses multiprocessing: it ends with that process.
 EXPECTED = "multiprocessing.resource_tracker"
+NOBODY = 65534
 ENDS_WITHIN_S = 10.0  # what was asked to end may need a moment
 
 # Behind `nohup` or a shell's `&` these are ignored, and so they would be in every program that a test starts. One with a
@@ -89,6 +92,21 @@ def _is_untraced(item: pytest.Item) -> bool:
         "test_shrink.py",
     )
     return item.get_closest_marker("slow") is not None and not is_traced
+
+
+@pytest.fixture
+def commoner() -> Iterator[Path]:
+    """An open place, and no privilege to go past the rights of files."""
+    place = Path(tempfile.mkdtemp())
+    place.chmod(0o777)
+    uid = os.geteuid()
+    if uid == 0:
+        os.seteuid(NOBODY)
+    try:
+        yield place
+    finally:
+        os.seteuid(uid)
+        shutil.rmtree(place)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -64,6 +64,20 @@ def test_comparison_measures_this_server_when_the_original_is_left_out(tmp_path:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)  # seconds of load are what it is about
+@pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
+@pytest.mark.parametrize("way", ["over TLS", "pulls that wait", "reads all events", "10 jobs at once"])
+def test_a_way_in_is_measured_beside_a_plain_push(way: str, tmp_path: Path) -> None:
+    command = [sys.executable, BENCH, "ways", "--quick", "--only", way, "--data-dir", tmp_path]
+    done = run_to_its_end(command, within_s=290)
+    assert done.returncode == 0, done.stdout + done.stderr
+    shown = done.stdout.splitlines()
+    assert len(shown) == 2
+    assert way in shown[1]
+    assert shown[1].endswith("×")
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(300)  # two servers and two workers, on a machine that may be busy
 def test_worker_benchmark_measures_both_loops(tmp_path: Path) -> None:
     """Jobs that are done, jobs that fail and single pushes, of our own worker and client."""

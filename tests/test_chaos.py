@@ -76,7 +76,7 @@ def test_each_kind_of_round_comes_once_and_then_by_chance():
     assert (len(kinds), set(kinds[: len(SHARES)])) == (30, set(SHARES))
     assert kinds_of(3, random.Random(1), ["kill"]) == ["kill"] * 3
     rounds = [Round(n, "kill", 10, 1, float(n), 1, ["lost"] if n == 3 else []) for n in range(1, 4)]
-    assert summary(rounds) == [["kill", "3", "30", "3", "2.0", "3.0", "3", "1"]]
+    assert summary(rounds) == [["kill", "3", "30", "3", "2.0", "3.0", "3.0", "3", "1"]]
 
 
 def test_books_know_what_was_not_answered_and_for_how_long():

@@ -8,6 +8,7 @@ from planted.engine import ENGINE
 from planted.hands import HANDS
 from planted.happened import HAPPENED
 from planted.kept import KEPT
+from planted.lingering import LINGERING
 from planted.others import OTHERS
 from planted.postgres import POSTGRES
 from planted.row import Mutant
@@ -24,6 +25,7 @@ MUTANTS = [
     *HANDS,
     *HAPPENED,
     *KEPT,
+    *LINGERING,
     *OTHERS,
     *POSTGRES,
     *SCHEDULES,

@@ -1,4 +1,4 @@
-"""Faults planted in how connections are accepted, take turns, and end with the server."""
+"""Faults planted in how connections are accepted, take turns, hang, and end with the server; and in where they lead."""
 
 from planted.row import Mutant
 
@@ -31,4 +31,23 @@ CONNECTIONS = [
     Mutant("transports/listener.py", "            if not self._connections:\n                self._all_gone.set()\n", "", "nobody tells a stop that all connections have ended"),
     Mutant("transports/express.py", "                self._watching.scope.cancel()\n            self._hold.release()\n", "                self._watching.scope.cancel()\n", "the bytes of a request that a stop has ended count for ever"),
     Mutant("pages/docs.py", '    package = find_spec("flask_swagger_ui")\n', '    package = __import__("flask_swagger_ui").__spec__\n', "files of the documentation import a web framework"),
+    Mutant("engine/holding.py", "elif proven and owner", "elif owner", "a job goes over to whoever speaks for it without its token"),
+    Mutant("engine/holding.py", "            self._owned.take(lease.owner, job)\n", "", "a connection that hangs takes the job with it that went over to another one"),
+    Mutant("engine/holding.py", "            lease.owner = owner\n            self._take_over", "            self._take_over", "a job that went over goes back with its old connection"),
+    Mutant("engine/workers.py", "return connection != lease.owner and self.by_connection.get(connection) ==", "return connection != lease.owner or self.by_connection.get(connection) ==", "a job goes over to any connection that has its token"),
+    Mutant("engine/holding.py", "elif proven and owner is not None and lease.owner is not None and self", "elif False and owner is not None and lease.owner is not None and self", "a worker whose connection hangs loses its jobs though it is there over another one"),
+    Mutant("engine/holding.py", "        self._owned.add(owner, job)\n        self.workers.claim(job, owner, now)\n", "        self._owned.add(owner, job)\n", "who claims a job is not known to have it"),
+    Mutant("engine/commands/report.py", "self._owner, proven=token is not None)", "self._owner, proven=False)", "a worker whose connection hangs loses its jobs though it beats for all of them over another one"),
+    Mutant("client/link.py", "ANSWER_S = 10.0", "ANSWER_S = 20.0", "a worker whose connection hangs is there over another one when the server has given it up"),
+    Mutant("protocol/address.py", '    if "@" in rest:\n', "    if False:\n", "a password in an address goes nowhere, or to whoever stands there"),
+    Mutant("protocol/address.py", "    if _ODD.search(url):\n", "    if False:\n", "a space in an address is left out without a word"),
+    Mutant("protocol/address.py", 'if path.strip("/") not in ("", "ws"):', "if False:", "a path in an address leads clients to different places"),
+    Mutant("protocol/address.py", "and 0 < int(port) <= PORT_MAX", "and int(port) <= PORT_MAX", "port 0 is one"),
+    Mutant("protocol/address.py", '_SECRET.sub("…", rest)', "rest", "an error shows a password"),
+    Mutant("client/app.py", "        given_url(url, DEFAULT_URL)\n", "", "an app takes any address"),
+    Mutant("protocol/request.py", "return all(failure.token", "return any(failure.token", "failures of a worker are repeated of which one has no token"),
+    Mutant("transports/brisk.py", "        if len(data) <= _SMALL_BYTES:\n", "        if True:\n", "a large download over TLS lets nobody run"),
+    Mutant("transports/brisk.py", "            data = memoryview(data)[sent:]\n", "", "what the kernel did not take at once is sent twice over TLS"),
+    Mutant("transports/brisk.py", "bytes(buffer[: os.readv(self._descriptor(), (buffer,))])", "buffer[: os.readv(self._descriptor(), (buffer,))]", "connections with TLS read what others have been sent"),
+    Mutant("transports/brisk.py", "trio.SocketStream | Brisk) else", "trio.SocketStream) else", "nobody knows who is at the other end of TLS"),
 ]  # fmt: skip

@@ -159,8 +159,8 @@ DOORS = [
     ),
     Mutant(
         _ANSWERING,
-        "        for _, delivery, hold in self._out:\n            if delivery is not None:\n",
-        "        for _, delivery, hold in self._out:\n            if False:\n",
+        "        self._return(unsent)\n",
+        "",
         "a job that never left is lost",
     ),
     Mutant(

@@ -23,7 +23,7 @@ TESTS = {
         "tests/storage/test_postgres_store.py", "tests/storage/test_postgres_leading.py",
         "tests/storage/test_postgres_lost_tail.py", "tests/storage/test_postgres_schema.py",
         "tests/storage/test_postgres_inspect.py", "tests/storage/test_copying.py", "tests/storage/test_copying_databases.py",
-        "tests/storage/test_postgres.py",
+        "tests/storage/test_postgres.py", "tests/storage/test_postgres_columns.py",
     ],
     "api": [
         "tests/stream/test_sessions.py", "tests/stream/test_event_streams.py", "tests/stream/test_undelivered.py",
@@ -33,7 +33,7 @@ TESTS = {
         "tests/operations/test_downloads.py", "tests/ui/test_events.py",
         "tests/runtime/test_bulk.py", "tests/runtime/test_large_reader.py", "tests/stream/test_gone.py", "tests/doors/test_by_number.py", "tests/stream/test_rounds.py",
     ],
-    "config": ["tests/operations/test_spelling.py", "tests/operations/test_config.py"],
+    "config": ["tests/operations/test_spelling.py", "tests/operations/test_config.py", "tests/operations/test_unreachable_files.py"],
     "doors": ["tests/doors"],
     "pages": [
         "tests/ui/test_cluster.py", "tests/ui/test_cluster_findings.py", "tests/ui/test_findings.py",
@@ -43,8 +43,8 @@ TESTS = {
     ],
     "cli": [
         "tests/operations/test_reading.py", "tests/operations/test_one_word.py", "tests/operations/test_sisters.py", "tests/operations/test_findings.py",
-        "tests/ui/test_same_in_a_shell.py",
-        "tests/operations/test_binds.py", "tests/client/test_failing_for_good.py",
+        "tests/ui/test_same_in_a_shell.py", "tests/operations/test_unreachable_files.py",
+        "tests/operations/test_binds.py", "tests/client/test_failing_for_good.py", "tests/operations/test_downloads.py", "tests/operations/test_other_servers.py",
     ],
     "ui": [
         f"tests/ui/test_{name}.py"
@@ -60,7 +60,7 @@ TESTS = {
             f"tests/stream/test_{name}.py"
             for name in (
                 "hot", "hot_ends", "alone", "pollers", "heads", "short_texts", "sessions", "event_streams", "undelivered",
-                "slow_clients", "gone", "bulk", "bytes", "first_slow_request", "rounds", "stops", "away", "tls",
+                "slow_clients", "gone", "bulk", "bytes", "brisk", "first_slow_request", "rounds", "stops", "away", "tls",
             )
         ),
         "tests/doors/test_room.py", "tests/doors/test_local.py", "tests/operations/test_binds.py",
@@ -68,9 +68,9 @@ TESTS = {
     "client": [
         f"tests/client/test_{name}.py"
         for name in (
-            "taken_back", "kit", "kit_asyncio", "orderly", "cancelling", "known_workers", "waiting", "says", "says_many", "traces",
+            "taken_back", "cancelled_pulls", "kit", "kit_asyncio", "orderly", "cancelling", "known_workers", "waiting", "says", "says_many", "traces",
             "failures", "sizes", "idle_pulls", "given", "names", "fate", "payloads", "run", "outcomes",
-            "no_cost", "hostile", "strangers", "mute", "own_job", "middlemen", "failing_for_good",
+            "no_cost", "hostile", "strangers", "mute", "half_open", "spelled_addresses", "own_job", "middlemen", "failing_for_good",
         )
     ],
     "sync": ["tests/client/test_kit.py", "tests/client/test_strangers.py", "tests/client/test_mute.py"],
@@ -80,10 +80,10 @@ TESTS = {
 """Which tests notice a fault, by the directory it is in: those that are looked at first."""
 
 NEAREST = {
-    "beginning": ("by_number",),
+    "beginning": ("by_number", "heads"),
     "known": ("versions", "by_number"),
     "frames": ("versions", "frames", "frame_streams", "frame_ends", "short_texts"),
-    "answering": ("broken", "versions", "frames", "frame_ends", "frame_streams"),
+    "answering": ("sent_at_once", "broken", "versions", "frames", "frame_ends", "frame_streams"),
     "asking": ("versions", "again", "frames", "frame_ends", "frame_streams", "idle_pulls"),
     "lane": ("frames", "frame_ends", "room"),
     "door": ("room",),
@@ -91,11 +91,12 @@ NEAREST = {
     "moves": ("engine", "leases", "series", "dead", "attempts", "logs", "cancel"),
     "holding": ("engine", "leases", "dead", "handlers", "attempts"),
     "push": ("engine", "handlers", "dependencies", "bulk", "bounds", "bulk_dependencies", "jobs"),
-    "journal": ("bulk", "bulk_reports", "pressure", "reads", "journal_alone"),
-    "turn": ("bulk", "journal_alone"),
+    "journal": ("bulk", "bulk_reports", "pressure", "reads", "journal_alone", "lingering"),
+    "summons": ("lingering",),
+    "turn": ("bulk", "journal_alone", "lingering", "distant"),
     "hub": ("hub", "reported"),
     "session": ("bulk", "weight", "roles", "reported", "sessions", "undelivered"),
-    "core": ("core", "waiting_pulls", "bulk", "bulk_reports", "bulk_dependencies"),
+    "core": ("core", "lingering", "waiting_pulls", "bulk", "bulk_reports", "bulk_dependencies"),
     "half": ("bulk", "bulk_dependencies"),
     "memory": ("memory", "memory_figures"),
     "new_errors": ("history", "new_errors"),
@@ -114,14 +115,15 @@ NEAREST = {
     "client": ("idle_pulls", "names", "no_cost"),
     "replies": ("faults", "tables"),
     "wire": ("bytes",),
-    "app": ("names",),
+    "app": ("names", "spelled_addresses"),
+    "address": ("spelled_addresses",),
     "jobs": ("jobs", "no_cost"),
     "backend": ("given", "orderly", "hostile"),
     "pushing": ("fate", "strangers"),
     "upkeep": ("strangers",),
     "connection": ("middlemen",),
     "endings": ("hostile", "failing_for_good"),
-    "link": ("taken_back", "sizes", "payloads", "postgres_store", "local"),
+    "link": ("half_open", "taken_back", "sizes", "payloads", "postgres_store", "local"),
     "options": ("engine", "handlers", "job", "said"),
     "report": ("handlers", "bulk"),
     "find": ("find", "many"),
@@ -168,7 +170,7 @@ NEAREST = {
     "tail": ("postgres_lost_tail",),
     "prometheus": ("cluster",),
     "0001_initial": ("postgres_store", "postgres_leading"),
-    "arrays": ("postgres_schema",),
+    "arrays": ("postgres_columns", "postgres_schema"),
     "schema": ("postgres_schema",),
     "place": ("postgres_schema",),
 }

@@ -5,6 +5,8 @@ server's, ``ConnectionLost`` nobody's, ``JobFailed`` the job's. The server itsel
 a refusal, for good or for now, has changed nothing, but for ``NOT_COMMITTED``, whose change waits for the disk. A broken invariant of its own is ``InvariantBroken``.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copyreg import __newobj__  # type: ignore[attr-defined]
 from typing import Any, NamedTuple
 
@@ -145,6 +147,24 @@ LITERAL = {fault.message: fault for fault in tuple(globals().values()) if isinst
 def reason_of(error: Exception) -> str:
     """Return what an error says without the number and the name that people know already: ``No such file or directory``."""
     return getattr(error, "strerror", None) or str(error)
+
+
+@contextmanager
+def reaching_files(name: str | None = None) -> Iterator[None]:
+    """Say in one line why a file cannot be reached in the block: a directory on the way may not be entered, or no file can have such a name.
+
+    ``name`` is what the line is about; by default the file.
+
+    Raises:
+        StartupError: the line.
+    """
+    try:
+        yield
+    except OSError as error:
+        # That of a stream has none.
+        if error.filename is None:
+            raise
+        raise StartupError(f"{name or error.filename}: {error.strerror}") from None
 
 
 def leaves(error: BaseException) -> list[BaseException]:

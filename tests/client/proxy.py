@@ -72,6 +72,10 @@ class Proxy(Between):
         """Do so with the connections of now, for good."""
         self._stuck = set(self._scopes)
 
+    def cut_those_that_are_frozen(self) -> None:
+        """End them, as a server does that has given them up."""
+        self.call(lambda: [scope.cancel() for scope in self._stuck])
+
     def thaw(self) -> None:
         self._frozen = False
         self.call(self._thawed.set)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
 import trio
 import trio.testing
@@ -313,6 +314,65 @@ def test_a_wait_without_a_loop_ends_with_its_own_time_however_the_answer_drips(b
     late = pytest.raises(TimeoutError, match=r"job x is not known to be done after 0.1 s")
     with Dripping(DRIPPING[begun]) as dripping, SyncClient(dripping.url, timeout=600) as client, late:
         client.wait("x", timeout=0.1)
+
+
+def events_of(message: str, more: bytes = b"") -> bytes:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+    return head + message.encode() + more
+
+
+ACTIVE = msgspec.json.encode({
+    "ok": True, "id": "x", "queue": "q", "state": "active", "stalls": 0, "dependsOn": [], "waitingOn": [], "repeat": None,
+    **dict.fromkeys(["error", "message", "ttl", "timeout", "uniqueKey", "groupId", "leaseUntil"]),
+})  # fmt: skip
+
+
+class Leaving(Between):
+    """A server at which a job ends without a record, and that says nothing of what has happened before: it drips, is mute, or hangs up again and again."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self._how = how
+        self._looks = 0
+
+    async def serve(self, client: trio.SocketStream) -> None:
+        asked = await client.receive_some()
+        if b"/events" not in asked:
+            self._looks += 1
+            status, body = b"200 OK", ACTIVE
+            if self._looks > 1:
+                status, body = b"404 Not Found", b'{"ok":false,"error":"Job not found","code":"job-not-found"}'
+            length = b"\r\nContent-Length: %d\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n" % len(
+                body
+            )
+            await client.send_all(b"HTTP/1.1 " + status + length + body)
+        elif b"last-event-id" in asked.lower():
+            await client.send_all(events_of(""))
+            while self._how != "hangs up":
+                await trio.sleep(0.05)
+                if self._how == "drips":
+                    await client.send_all(b":\n\n")
+        else:
+            await client.send_all(events_of(f'id: {7 + self._looks}\ndata: {{"connected":true}}\n\n'))
+
+
+@pytest.mark.parametrize("how", ["is mute", "drips", "hangs up"])
+def test_a_wait_for_a_job_that_leaves_no_record_ends_with_its_own_time(how: str):
+    # Who hangs up is asked again, and just before the end that is not worth while any more.
+    kind = (TimeoutError, ServerUnavailable) if how == "hangs up" else TimeoutError
+    late = pytest.raises(kind, match=r"no events: ")
+    with Leaving(how) as leaving, SyncClient(leaving.url, timeout=600) as client, late:
+        client.wait("x", timeout=0.1)
+
+
+@pytest.mark.parametrize("begun", [*BEGUN, "a stream"])
+def test_a_stream_without_a_loop_begins_in_time_or_not_at_all(begun: str, monkeypatch: pytest.MonkeyPatch):
+    """The silence that is usual between events is not waited for."""
+    monkeypatch.setattr("bunqueue_trio.sync.client.SILENCE_S", 600)
+    with Mute(BEGUN.get(begun, events_of(""))) as mute, SyncClient(mute.url, timeout=0.2) as client:
+        stream = client.events()
+        with pytest.raises(ConnectionLost):
+            stream.__enter__()
 
 
 def test_a_command_without_a_loop_says_how_long_it_has_waited():

@@ -6,17 +6,15 @@ from typing import Any
 import anyio
 import anyio.from_thread
 import anyio.to_thread
-import msgspec
 import pytest
 import trio
 import trio.testing
 
 from bunqueue_trio import commands as c
 from bunqueue_trio.client import Client, Job, Worker
-from bunqueue_trio.errors import NOT_COMMITTED, OVERLOADED, STORAGE_DOWN
+from bunqueue_trio.errors import OVERLOADED, BunqueueError, ServerUnavailable
 from bunqueue_trio.runtime.core import Core
 from bunqueue_trio.testing import Bunqueue
-from bunqueue_trio.testing.lives import Pipe
 from tests.client.loops import on_both
 from tests.client.test_real_server import ws
 from tests.wire.server import Server, StartServer
@@ -92,7 +90,7 @@ async def test_several_stops_during_many_jobs_do_none_twice(start_server: StartS
     assert set(runs) == set(ids)
 
 
-@pytest.mark.parametrize("down_s", [0, 5, 25])
+@pytest.mark.parametrize("down_s", [0, 5, 10, 25])
 async def test_worker_goes_on_over_a_stop(bunqueue: Bunqueue, down_s: float):
     worker = bunqueue.worker("q", concurrency=5)
     runs: list[str] = []
@@ -114,6 +112,45 @@ async def test_worker_goes_on_over_a_stop(bunqueue: Bunqueue, down_s: float):
     for job_id in ids:
         assert await bunqueue.client.wait(job_id, 100) == pytest.approx(60, abs=0.5)
     assert sorted(runs) == sorted(ids)
+
+
+async def test_a_restart_of_ten_seconds_is_waited_out_and_told_as_it_is(bunqueue: Bunqueue, nursery: trio.Nursery):
+    """Workers go on, and a job in hand is done once; a client that is patient hears nothing of it, and one that is not what is known."""
+    worker, runs = bunqueue.worker("q"), list[str]()
+
+    @worker.handler
+    async def handle(job: Job) -> str:
+        runs.append(job.id)
+        await trio.sleep(20)
+        return job.id
+
+    bunqueue.start(worker)
+    first = await bunqueue.client.push("q")
+    told: dict[str, BaseException | str] = {}
+
+    async def ask(name: str, patience: float) -> None:
+        async with bunqueue.connect(patience=patience) as client:
+            await client.ping()
+            await trio.sleep(5)
+            try:
+                told[name] = await client.push("q")
+            except BunqueueError as error:
+                told[name] = error
+
+    nursery.start_soon(ask, "patient", 30)
+    nursery.start_soon(ask, "impatient", 3)
+    await trio.sleep(4)
+    await bunqueue.stop()
+    await trio.sleep(10)
+    await bunqueue.recover()
+    await trio.sleep(60)
+    assert isinstance(told["impatient"], ServerUnavailable), "nothing was changed, and it says so"
+    assert "no connection for 3 s" in str(told["impatient"])
+    assert runs == [first, told["patient"]]
+    for job_id in runs:
+        assert (await bunqueue.client.look(job_id)).state == "completed"
+        assert (await bunqueue.client.look(job_id)).stalls == 0
+    nursery.cancel_scope.cancel()
 
 
 class NoReports:
@@ -260,98 +297,7 @@ async def test_job_that_ends_its_workers_is_dead_after_the_fourth(bunqueue: Bunq
     assert runs == [job_id] * 4
 
 
-# --- a pull is cancelled --------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("options", [{}, {"timeout": 3600, "max_attempts": 1}])
-@pytest.mark.parametrize("many", [False, True])
-async def test_cancelled_pulls_take_no_job(bunqueue: Bunqueue, options: dict[str, Any], many: bool):
-    for _ in range(6):
-        with trio.move_on_after(1):
-            if many:
-                await bunqueue.client.pull_many("q", 5, timeout=30)
-            else:
-                await bunqueue.client.pull("q", timeout=30)
-    await bunqueue.client.ping()
-    assert bunqueue.server.core.pulls_waiting == 0
-    job_id = await bunqueue.client.push("q", **options)
-    await trio.sleep(100)
-    assert await bunqueue.client.state(job_id) == "waiting"
-    job = await bunqueue.client.pull("q")
-    assert job is not None
-    assert bunqueue.jobs[job_id].stalls == 0
-
-
-async def turns(n: int) -> None:
-    for _ in range(n):
-        await trio.lowlevel.checkpoint()
-
-
-@pytest.mark.parametrize("bunqueue_seed", range(3))
-async def test_pull_cancelled_at_any_moment_loses_no_job(bunqueue: Bunqueue, bunqueue_seed: int):
-    """In whatever order a job's coming and the cancellation meet, the job is taken, or there as if nothing had been."""
-    taken: list[Any] = []
-
-    async def pull(scope: trio.CancelScope) -> None:
-        with scope:
-            taken.append(await bunqueue.client.pull("q", timeout=60))
-
-    for push_first in (True, False):
-        for moment in range(25):
-            taken.clear()
-            scope = trio.CancelScope()
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(pull, scope)
-                await trio.sleep(0.001)
-                if push_first:
-                    nursery.start_soon(bunqueue.client.push, "q")
-                    await turns(moment)
-                    scope.cancel()
-                else:
-                    scope.cancel()
-                    await turns(moment)
-                    nursery.start_soon(bunqueue.client.push, "q")
-            await trio.sleep(1)
-            (job,) = bunqueue.jobs.values()
-            if taken:
-                assert taken[0].id == job.id
-            else:
-                assert (job.state, job.attempts, job.stalls) == ("waiting", 0, 0)
-            await bunqueue.client.cancel(job.id)
-
-
-async def test_job_is_given_back_until_the_server_takes_it(bunqueue: Bunqueue, monkeypatch: pytest.MonkeyPatch):
-    """Its disk refuses the first tries: the job would be held for as long as the connection lives."""
-    refusals = [STORAGE_DOWN, NOT_COMMITTED, OVERLOADED]
-    send = Pipe.send
-
-    async def refuse(pipe: Pipe, message: bytes) -> None:
-        command = msgspec.json.decode(message)
-        if command["cmd"] == "Release" and refusals:
-            fault = refusals.pop()
-            error = {"ok": False, "error": fault.message, "code": fault.code, "reqId": command["reqId"]}
-            pipe._messages.append(msgspec.json.encode(error))
-            pipe._session.bell.ring()
-            return
-        await send(pipe, message)
-
-    monkeypatch.setattr(Pipe, "send", refuse)
-    job_id = await bunqueue.client.push("q")
-    link = bunqueue.client._upkeep.link
-    assert link is not None
-    link._give_back(await link.ask("PULL", {"queue": "q"}))
-    await trio.sleep(10)
-    assert refusals == []
-    job = bunqueue.jobs[job_id]
-    assert (job.state, job.attempts, job.stalls) == ("waiting", 0, 0)
-
-
-async def test_pull_that_was_never_sent_is_forgotten(bunqueue: Bunqueue):
-    with trio.CancelScope() as scope:
-        scope.cancel()
-        await bunqueue.client.pull("q", timeout=60)
-    await bunqueue.client.ping()
-    assert (bunqueue.client._upkeep.link._questions, bunqueue.server.core.pulls_waiting) == ({}, 0)  # type: ignore[union-attr]
+# --- what is asked no more ------------------------------------------------------------------------
 
 
 async def test_stopped_worker_takes_nothing_more(bunqueue: Bunqueue, nursery: trio.Nursery):

@@ -19,6 +19,7 @@ from bunqueue_trio.protocol.replies import PullReply
 from bunqueue_trio.testing import Bunqueue
 from bunqueue_trio.testing.server import START_MS
 from tests.client.test_documented_client import blocks
+from tests.looks import look
 
 Lines = list[MutableMapping[str, Any]]
 
@@ -166,7 +167,7 @@ async def test_job_that_is_lost_when_it_is_done_has_its_line_also_where_nobody_h
         if len(tries) == 1:
             # Somebody else has returned it in the very moment in which it is done.
             bunqueue.server.core.give_back(
-                PullReply(job=bunqueue.server.core.peek(GetJob(id=job.id)).job, token=job.token)
+                PullReply(job=look(bunqueue.server.core, GetJob(id=job.id)).job, token=job.token)
             )
 
     bunqueue.start(worker)

@@ -4,6 +4,7 @@ Each seed likes some faults more than others and leaves some out. All of it ends
 """
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import trio
@@ -34,6 +35,8 @@ FOCUSES: dict[str, Focus] = {
     "deaths": Focus({"kill_after_commit": 1}, 20, hours=0.2),
     "cuts": Focus({"cut_database": 1}, 20),
     "freezes": Focus({"freeze": 1}, 60),
+    "clocks": Focus({"set_back": 1}, 20),
+    "overtaken": Focus({"overtake": 1}, 30, hours=0.1),
 }
 """By their names; the first one is what the seed alone says."""
 
@@ -221,7 +224,18 @@ class ClusterChaos:
     async def cut_database(self) -> None:
         """One broker does not reach the database, and hears so or not."""
         await trio.lowlevel.checkpoint()
-        postgres, victim, rng = self._world.postgres, self._victim(), self._rng
+        await self._cut_off(self._victim())
+
+    async def set_back(self) -> None:
+        """The same, and somebody has set its wall clock back."""
+        await trio.lowlevel.checkpoint()
+        victim = self._victim()
+        self.say(f"the wall clock of {victim.name} is set back")
+        victim.clocks.wall_skew_s -= 600
+        await self._cut_off(victim)
+
+    async def _cut_off(self, victim: "Broker") -> None:
+        postgres, rng = self._world.postgres, self._rng
         seconds, hears = rng.choice((1, 8, 11, 30)), rng.random() < 0.5
         if postgres.is_cut(victim.name):
             return
@@ -231,6 +245,21 @@ class ClusterChaos:
         victim.disturb()
         (postgres.refuse if hears else postgres.hold)(victim.name)
         await self._while_troubled(seconds)
+        postgres.let_go(victim.name)
+        victim.disturb()
+
+    async def overtake(self) -> None:
+        """A commit of the leader is on its way for longer than its lease, and comes as another one takes over."""
+        await trio.lowlevel.checkpoint()
+        postgres, victim = self._world.postgres, self._victim()
+        if postgres.is_cut(victim.name):
+            return
+        self.say(f"the next commit of {victim.name} comes just before another one takes over")
+        victim.disturb()
+        postgres.catches = victim.name
+        self._world.database.before_take = partial(postgres.arrive, victim.name)
+        await self._while_troubled(20)
+        self._world.database.before_take, postgres.catches = lambda: None, None
         postgres.let_go(victim.name)
         victim.disturb()
 

@@ -12,6 +12,7 @@ import trio
 
 from bunqueue_trio.errors import StoreError
 from bunqueue_trio.storage.postgres.link import Query
+from bunqueue_trio.storage.postgres.parameters import COMMIT
 from tests.cluster.cluster_tables import Row
 from tests.cluster.database import Database
 
@@ -27,6 +28,16 @@ class Risks(NamedTuple):
     """It is done, and its answer does not arrive: a proxy cuts after the COMMIT."""
     late: float = 0.0
     """It takes so long that nobody waits for it any more, and is done then."""
+
+
+class Request:
+    """A statement on its way, and its answer when it has arrived."""
+
+    def __init__(self, host: str, session: int, query: Query) -> None:
+        self.host = host
+        self.session = session
+        self.query = query
+        self.answer: list[Row] | Exception | None = None
 
 
 class Postgres:
@@ -46,6 +57,9 @@ class Postgres:
         self._of_epoch: dict[int, int] = {}
         self._refused: set[str] = set()
         self._held: dict[str, trio.Event] = {}
+        self._on_the_way: list[Request] = []
+        self.catches: str | None = None
+        """The broker whose next commit is held, and all that it sends behind it."""
         self.nursery: trio.Nursery | None = None
         self.context = contextvars.Context()
         """That of nobody: what is on its way goes on when its sender stands still."""
@@ -75,6 +89,12 @@ class Postgres:
     def hold(self, host: str) -> None:
         """Let a broker get nowhere, and not know it."""
         self._held.setdefault(host, trio.Event())
+
+    def arrive(self, host: str) -> None:
+        """Let what a broker has sent, and is held, be there in this very moment; the answers are held still."""
+        for request in self._on_the_way:
+            if request.host == host and request.answer is None:
+                self._do(request)
 
     def let_go(self, host: str) -> None:
         self._refused.discard(host)
@@ -141,23 +161,37 @@ class Postgres:
     async def _carry(
         self, host: str, session: int, query: Query, tell: Callable[[list[Row] | Exception], None]
     ) -> None:
-        fate, rng = self.draw(), self._rng
+        fate, rng, request = self.draw(), self._rng, Request(host, session, query)
+        if fate is None:
+            self._on_the_way.append(request)
+        if host == self.catches and query.text == COMMIT:
+            self.catches = None
+            self.hold(host)
         await self._travel(host)
         if fate == "late":
             await trio.sleep(rng.choice((0.5, 8, 12, 30)))
-        if fate == "lost" or session not in self._of_epoch or not self.is_up:
+        if fate is None:
+            self._on_the_way.remove(request)
+        if request.answer is None and (fate == "lost" or session not in self._of_epoch or not self.is_up):
             self.end(session)
             tell(StoreError("simulated: the connection broke before"))
             return
-        try:
-            answer: list[Row] | Exception = self.database.run(query)
-        except Exception as error:
-            answer = error
+        self._do(request)
+        answer = request.answer
+        assert answer is not None
         await self._travel(host)
         if fate == "unheard" or session not in self._of_epoch:
             self.end(session)
             answer = StoreError("simulated: the connection broke after")
         tell(answer)
+
+    def _do(self, request: Request) -> None:
+        """Do what a request says, unless that was done."""
+        if request.answer is None and request.session in self._of_epoch and self.is_up:
+            try:
+                request.answer = self.database.run(request.query)
+            except Exception as error:
+                request.answer = error
 
     async def _travel(self, host: str) -> None:
         await trio.sleep(self._rng.choice(self.latencies_s))

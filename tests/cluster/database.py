@@ -102,6 +102,8 @@ class Database:
         self.on_commit: Callable[[Committed, bool], None] = lambda batch, is_new: None
         """Called with each batch that is there now; it may have been before."""
         self.on_take: Callable[[Leader, Leader], None] = lambda before, after: None
+        self.before_take: Callable[[], None] = lambda: None
+        """Called when somebody wants to take over: what comes in this moment is before it."""
         with self.disk.transaction(float("-inf")) as tx:
             tx.put("leader", True, Leader())
             tx.put("link", True, (key,))
@@ -112,7 +114,7 @@ class Database:
             terms.LET_GO: self._let_go, p.COMMIT: self._commit, terms.TELL: self._tell, terms.LOOK: self._look,
             terms.STARTED: lambda *_: [], terms.WAIT + terms.LOOK: lambda *_: self._look(), terms.WAITS_NO_MORE: lambda *_: [],
             retention._PRUNE: self._prune_finished, retention._PRUNE_EVENTS: self._prune_events,
-            retention._PRUNE_ACTIONS: self._prune_actions, link._ISOLATION: list,
+            retention._PRUNE_ACTIONS: self._prune_actions, link._SETTINGS: list,
             cluster._LEADER: self._look_at_leader, cluster._OLDEST: lambda: [(None,)], cluster._TABLES: lambda _: [],
             **dict.fromkeys((cluster._TERMS, cluster._WAITING, cluster._REPLICAS), list), "SELECT 1": lambda: [(1,)],
             schema._ABOUT: lambda *_: [(150018, "15.18", "UTF8", True, len(self.tables))],
@@ -169,6 +171,7 @@ class Database:
         ]
 
     def _take(self, holder: str, lease_s: str, _version: str, _serves: str, last_word: str) -> list[Row]:
+        self.before_take()
         before, now = self.leader, self._clock()
         if before.beat + before.lease_s >= now and f"{before.life} {before.beat!r}" != last_word:
             return []

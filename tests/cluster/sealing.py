@@ -19,7 +19,7 @@ from bunqueue_trio.doors import handshake, leading, waiting_room
 from bunqueue_trio.engine import line as lines
 from bunqueue_trio.engine import moves, timers
 from bunqueue_trio.runtime import clock, hub, tree
-from bunqueue_trio.storage.postgres import announcer, cluster, schema, store, terms
+from bunqueue_trio.storage.postgres import announcer, cluster, looker, schema, store, terms
 from bunqueue_trio.transports import express, hot
 from bunqueue_trio.transports.listener import Http
 from bunqueue_trio.transports.sockets import Opened
@@ -80,7 +80,7 @@ def _replaced(world: "ClusterWorld", outside: Outside) -> tuple[tuple[Any, str, 
     return (
         (trio.to_thread, "run_sync", world.threads.run_sync), (trio, "open_tcp_stream", outside.open_tcp_stream),
         (clock, "time", SimpleNamespace(time=wall_s)), (store, "_now", boot_s),
-        (store, "DatabaseLink", links), (announcer, "DatabaseLink", links), (cluster, "DatabaseLink", links), (schema, "migrations", lambda: versions),
+        (store, "DatabaseLink", links), (announcer, "DatabaseLink", links), (cluster, "DatabaseLink", links), (looker, "DatabaseLink", links), (schema, "migrations", lambda: versions),
         (terms, "socket", SimpleNamespace(gethostname=lambda: current().name)),
         (terms, "os", SimpleNamespace(getpid=lambda: current().lives)),
         (cluster, "time", SimpleNamespace(monotonic=boot_s)), (announcer, "time", SimpleNamespace(monotonic=boot_s)),

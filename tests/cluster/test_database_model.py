@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("psycopg", reason="psycopg is not installed")
 
-from bunqueue_trio.storage.postgres import announcer, store
+from bunqueue_trio.storage.postgres import announcer, looker, store
 from bunqueue_trio.storage.postgres.place import parse_place
 from bunqueue_trio.storage.postgres.store import PostgresStore
 from tests.cluster.database import Database
@@ -50,7 +50,7 @@ class OverTheModel:
     def place(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[Opened]:
         opened = Opened()
         links = make_link(lambda: Direct(opened.database))
-        for module in (store, announcer):
+        for module in (store, announcer, looker):
             monkeypatch.setattr(module, "DatabaseLink", links)
         yield opened
         opened.close()

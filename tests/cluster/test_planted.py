@@ -22,7 +22,7 @@ from bunqueue_trio.storage.postgres import store
 from bunqueue_trio.storage.postgres.link import Fenced, Query
 from bunqueue_trio.storage.postgres.store import PostgresStore
 from bunqueue_trio.storage.postgres.tail import Tail
-from tests.cluster import broker
+from tests.cluster import broker, sealing
 from tests.cluster.cluster_chaos import FOCUSES
 from tests.cluster.cluster_postgres import Postgres
 from tests.cluster.cluster_world import simulate_cluster
@@ -195,6 +195,42 @@ def holds_on_to_the_leader_before(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(RemoteLink, "_let_go", lambda self: self._note_down())
 
 
+def leads_by_the_wall_clock(patch: pytest.MonkeyPatch) -> None:
+    """Whoever sets it makes a lease last that is over."""
+    patch.setattr(sealing, "boot_s", sealing.wall_s)
+
+
+def takes_over_without_the_lock_of_the_row(patch: pytest.MonkeyPatch) -> None:
+    """By what the row said a moment before: a commit that comes meanwhile is not waited for."""
+    take = Database._take
+
+    def at_once(self: Database, *args: Any) -> Any:
+        was = self.leader
+        self.before_take()
+        now_is = self.leader
+        self.tables["leader"][True] = was
+        taken = take(self, *args)
+        if not taken:
+            self.tables["leader"][True] = now_is
+        return taken
+
+    patch.setattr(Database, "_take", at_once)
+
+
+def writes_again_into_another_history(patch: pytest.MonkeyPatch) -> None:
+    """As if whatever the row says were its own past."""
+    forgotten = PostgresStore._forgotten
+
+    def anyway(self: PostgresStore, fenced: Fenced) -> Any:
+        if (fenced.term, fenced.life) != self._leader and not self._tail.is_before(fenced):
+            self._leader = self._tail._leader = fenced.term, fenced.life
+            self._batch = self._tail._newest = fenced.batch
+            return []
+        return forgotten(self, fenced)
+
+    patch.setattr(PostgresStore, "_forgotten", anyway)
+
+
 def serves_the_last_poll_first(patch: pytest.MonkeyPatch) -> None:
     serve = WaitingPulls._serve
 
@@ -216,13 +252,15 @@ PLANTED: list[Plant] = [
     forgets_the_tail, leaves_out_the_first_of_a_lost_tail, goes_by_its_own_clock, serves_the_last_poll_first,
     gives_the_ids_of_lost_events_to_others, lets_an_idle_leader_sleep_over_a_loss,
     takes_over_before_the_leader_can_write_again, answers_from_memory_without_its_lease,
-    sends_again_what_may_have_happened, holds_on_to_the_leader_before,
+    sends_again_what_may_have_happened, holds_on_to_the_leader_before, leads_by_the_wall_clock,
+    takes_over_without_the_lock_of_the_row, writes_again_into_another_history,
 ]  # fmt: skip
 
 FOCUSED: dict[str, str] = {
     "gives_the_ids_of_lost_events_to_others": "losses", "takes_over_before_the_leader_can_write_again": "losses",
     "lets_an_idle_leader_sleep_over_a_loss": "sleepers", "answers_from_memory_without_its_lease": "cuts",
-    "sends_again_what_may_have_happened": "deaths", "holds_on_to_the_leader_before": "freezes",
+    "leads_by_the_wall_clock": "clocks", "takes_over_without_the_lock_of_the_row": "overtaken",
+    "writes_again_into_another_history": "cuts", "sends_again_what_may_have_happened": "deaths", "holds_on_to_the_leader_before": "freezes",
 }  # fmt: skip
 """Those that take more of one fault than a seed usually brings."""
 

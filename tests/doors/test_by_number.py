@@ -92,6 +92,15 @@ async def test_who_pulls_without_a_name_has_that_of_its_address():
         assert "@a.b" in json.dumps(found)
 
 
+async def test_an_answer_waits_for_its_commit_and_that_for_nobody(autojump_clock: trio.testing.MockClock):
+    async with asking() as (_, ask):
+        began = trio.current_time()
+        assert (await ask(PUSH))[0] == 200
+        assert (await ask(request_bytes("GET", "/queues/q/jobs")))[0] == 200
+        assert (await ask(PUSH))[0] == 200
+        assert trio.current_time() == began
+
+
 @pytest.mark.parametrize("body", [b'{"data":', b""])
 async def test_what_is_wrong_is_said(body: bytes):
     async with asking() as (world, ask):

@@ -190,14 +190,14 @@ async def test_without_a_leader_a_door_ends(world: World, autojump_clock: Clocke
 async def test_a_fault_ends_one_connection(world: World, autojump_clock: Clocked, monkeypatch: pytest.MonkeyPatch):
     door = await world.door()
     good, bad = world.connect(door), world.connect(door)
-    begin = world.http.shared.gateway.begin
+    begin = world.server.core.begin
 
-    def fail(call: Any, body: bytes, address: str) -> Any:
-        if b"bad" in body:
+    def fail(command: Any, *args: Any, **named: Any) -> Any:
+        if b"bad" in bytes(getattr(command, "data", b"")):
             raise RuntimeError("a fault")
-        return begin(call, body, address)
+        return begin(command, *args, **named)
 
-    monkeypatch.setattr(world.http.shared.gateway, "begin", fail)
+    monkeypatch.setattr(world.server.core, "begin", fail)
     await bad.send_all(request_bytes("POST", "/queues/q/jobs", b'{"data":"bad"}'))
     assert await ended(bad)
 

@@ -29,6 +29,9 @@ SIXTEEN = (
 class Model(Jobs):
     """The whole of it: give it a command, get the answer."""
 
+    looked_at: set[int]
+    """The jobs that the last page, and those before it, were about."""
+
     def do(self, command: c.Command, now: int, owner: str | None) -> Reply | tuple[int, str]:
         self.advance(now)
         is_act, self.acted = self.is_act(command), None
@@ -155,7 +158,7 @@ class Model(Jobs):
         dead = next((job for job in self.ended if job.id == command.job_id), None)
         if dead is None or dead.state != "failed" or dead.queue != command.queue:
             raise No(404, "No dead letter of this id in this queue")
-        if dead.key is not None and any((job.queue, job.key) == (dead.queue, dead.key) for job in self.jobs):
+        if self.is_held(dead):
             raise No(400, "Another unfinished job has the uniqueKey of this one")
         self.ended.remove(dead)
         waits = frozenset(job_id for job_id in dead.depends if self.unfinished(job_id))
@@ -203,13 +206,16 @@ class Model(Jobs):
         return {"count": count, "left": sum(len(self.standing(command.queue, state)) for state in states)}
 
     def clean(self, command: c.Clean, now: int, owner: str | None) -> Reply:
-        """Of unfinished ones, and in one page: which records a page has is a matter of commits."""
+        """Of unfinished ones: which records a page has is a matter of commits."""
         if command.state not in ("waiting", "delayed", "waiting-children"):
             raise No(400, "state must be waiting, delayed, waiting-children, completed or failed")
         self.check_queue(command.queue)
-        jobs = self.standing(command.queue, command.state)
-        old = [job for job in jobs if job.created <= now - command.grace]
-        told = {"scanned": len(jobs), "bytes": ANY, "next": None}
+        self.looked_at = set() if command.after is None else self.looked_at
+        jobs = [job for job in self.standing(command.queue, command.state) if job.serial not in self.looked_at]
+        page = jobs[: command.limit]
+        self.looked_at |= {job.serial for job in page}
+        old = [job for job in page if job.created <= now - command.grace]
+        told = {"scanned": len(page), "bytes": ANY, "next": ANY if len(jobs) > len(page) else None}
         if command.dry_run:
             return {"count": len(old), "ids": [job.id for job in old]} | told
         ids = self.remove_all(old, now)

@@ -140,7 +140,7 @@ def return_dead(self: Any, queue: str, now: int, order: list[str], most: int = 1
             break
         may = returns_at(self, job) is not None
         passed(self, job)
-        if not may or (job.key is not None and any((j.queue, j.key) == (queue, job.key) for j in self.jobs)):
+        if not may or self.is_held(job):
             continue
         if any(other.id in job.depends and other.state == "failed" for other in self.ended):
             continue

@@ -67,6 +67,11 @@ class Jobs(Past, Schedules):
         found = Counter(job.state for job in self.jobs if queue in (None, job.queue))
         return {state: found[state] for state in UNFINISHED}
 
+    def is_held(self, dead: Record) -> bool:
+        """Whether a dead letter cannot wait again: its key, or its id, is another's."""
+        ids = self.reserved[1] if self.reserved and self.reserved[0] != dead.queue else []
+        return dead.id in ids or any(dead.key and (job.queue, job.key) == (dead.queue, dead.key) for job in self.jobs)
+
     # --- the commands -------------------------------------------------------------------------------
 
     def check(self, spec: c.JobSpec, queue: str, earlier: Iterable[str]) -> None:
@@ -257,13 +262,16 @@ class Jobs(Past, Schedules):
             raise No(400, f"{name} must be as long as ids")
         return values
 
-    def renew(self, job: Record, duration: int | None, now: int, owner: str | None) -> None:
+    def renew(self, job: Record, duration: int | None, now: int, owner: str | None, token: str | None) -> None:
         if job.held and job.owner is None:  # its connection went with a restart: whoever speaks for it has it now
             job.owner, job.held = owner, owner is not None
             job.owned_since = job.owned_since if owner is None else next(self.ticks)
             job.until = now + job.lease if owner is None else None
             hand = self.hear(owner, None, now)
             job.worker = job.worker if hand is None else hand.id
+        elif job.owner not in (None, owner) and owner in self.lines_of(job.worker) and token:
+            job.owner, job.owned_since = owner, next(self.ticks)  # by another line of the same hand
+            self.hear(owner, None, now)
         else:
             self.note(job, now)
         if job.spec.timeout:
@@ -275,13 +283,13 @@ class Jobs(Past, Schedules):
 
     def heartbeat(self, command: c.Heartbeat, now: int, owner: str | None) -> Reply:
         job = self.held_by(command.id, command.token)
-        self.renew(job, command.duration, now, owner)
+        self.renew(job, command.duration, now, owner, command.token)
         how = job.called_off
         told = {"cancelled": {name: how[name] for name in ("reason", "by", "until")}} if how else {}
         return {"data": {"ok": True, "count": 1} | told}
 
     def extend(self, command: c.ExtendLock, now: int, owner: str | None) -> Reply:
-        self.renew(self.held_by(command.id, command.token), command.duration, now, owner)
+        self.renew(self.held_by(command.id, command.token), command.duration, now, owner, command.token)
         return {}
 
     def release(self, command: c.Release, now: int, owner: str | None) -> Reply:
@@ -304,7 +312,7 @@ class Jobs(Past, Schedules):
             if job_id in renewed:
                 continue
             try:
-                self.renew(self.held_by(job_id, token), None, now, owner)
+                self.renew(self.held_by(job_id, token), None, now, owner, token)
             except No:
                 lost += [job_id] if job_id not in lost else []
             else:
@@ -316,7 +324,7 @@ class Jobs(Past, Schedules):
 
     def report(self, command: c.Progress, now: int, owner: str | None) -> Reply:
         job = self.held_by(command.id, command.token)
-        self.renew(job, None, now, owner)
+        self.renew(job, None, now, owner, command.token)
         job.progress = command.progress
         job.said_at = now
         job.message = job.message if command.message is None else command.message

@@ -32,8 +32,11 @@ def is_wanted(job: Record, said: Any, now: int) -> bool:
     )
 
 
-def chosen(model: Any, said: Any, states: list[str], limit: int, now: int) -> tuple[list[Record], int, bool]:
-    """Those that are found, how many were looked at, and whether there are more."""
+def chosen(
+    model: Any, said: Any, states: list[str], limit: int, now: int, after: str | None = None
+) -> tuple[list[Record], int, bool]:
+    """Those that are found, how many were looked at, and whether there are more. Behind a cursor are those that were not looked at for it."""
+    model.looked_at = set() if after is None else model.looked_at
     for name in listed(said.queue) or []:
         model.check_queue(name)
     queues = sorted(set(listed(said.queue) or [job.queue for job in model.jobs]))
@@ -45,11 +48,14 @@ def chosen(model: Any, said: Any, states: list[str], limit: int, now: int) -> tu
             if state == "active":
                 jobs.sort(key=lambda job: (job.last, job.serial))
             for job in jobs:
+                if job.serial in model.looked_at:
+                    continue
                 if is_wanted(job, said, now):
                     if len(found) == limit:
                         return found, looked, True
                     found.append(job)
                 looked += 1
+                model.looked_at.add(job.serial)
     return found, looked, False
 
 
@@ -112,7 +118,7 @@ def is_so(job: Record, command: c.ActOnJobs, now: int) -> bool:
 def act(model: Any, command: c.ActOnJobs, now: int, owner: str | None) -> Reply:
     check(model, command)
     states = listed(command.filter.state) or USUAL[command.action]
-    jobs, looked, more = chosen(model, command.filter, states, command.limit, now)
+    jobs, looked, more = chosen(model, command.filter, states, command.limit, now, command.after)
     examples: list[Any] = []
     done, ending, refused = 0, 0, dict[str, int]()
     for job in jobs:

@@ -62,13 +62,14 @@ class Again:
 
 
 def found(self: Any, one: Again) -> list[tuple[Record, int]]:
-    """The dead letters of its filter behind its place, queue by queue, newest first, each with its number."""
+    """The dead letters of its filter behind its place, queue by queue, newest first, each with its number; none that has died since it began."""
     said, numbers = one.said.filter, self.numbers()
     names = sorted({job.queue for job in self.durable().ended})
     if said.queue is not None:
         names = sorted({said.queue} if isinstance(said.queue, str) else set(said.queue))
     jobs = [(job, numbers[job.id]) for name in names for job in self.records(name, "failed") if self.is_of(job, said)]
     place = one.place
+    jobs = [(job, n) for job, n in jobs if (job.finished or 0) <= one.started]
     return [
         (job, n) for job, n in jobs if place is None or job.queue > place[0] or (job.queue == place[0] and n < place[1])
     ]
@@ -129,7 +130,7 @@ def go_on(self: Any, rerun_id: str, most: int, now: int) -> None:
     one = self.reruns[rerun_id]
     behind = found(self, one)
     page = behind[: min(most, SLICE)]
-    jobs = [job for job, _ in page if (job.finished or 0) <= one.started]
+    jobs = [job for job, _ in page]
     if any(job.queue in self.pauses for job in jobs):
         return
     refused = dict(one.refused)
@@ -149,7 +150,7 @@ def go_on(self: Any, rerun_id: str, most: int, now: int) -> None:
 def forbidden(self: Any, job: Record) -> str | None:
     if job.cause == "cancelled":
         return "job-cancelled"
-    if job.key is not None and any((other.queue, other.key) == (job.queue, job.key) for other in self.jobs):
+    if self.is_held(job):
         return "key-held"
     is_dead = any(other.id in job.depends and other.state == "failed" for other in self.ended)
     return "dependency-dead" if is_dead else None

@@ -98,6 +98,10 @@ class Crew(Queues):
         if before is not None and before is not hand:
             self.unbind(before, owner, now, gone=not before.named)
 
+    def lines_of(self, name: str | None) -> set[str]:
+        """The connections of a hand."""
+        return {line for line, hand in self.bound.items() if hand == name}
+
     def unbind(self, hand: Hand, owner: str, now: int, *, gone: bool) -> None:
         hand.connections.discard(owner)
         hand.heard = now

@@ -201,4 +201,5 @@ def test_a_job_that_is_tried_again_is_in_the_group_of_its_error(to: str):
     if to == "another group":
         retrying["other"] = group
         faults.append(("index", f"job {job.id}, delayed, is among those of error other that are tried again"))
+        faults.append(("index", "error other stands among those of another size"))
     assert sorted(life.look()) == sorted(faults)

@@ -1,8 +1,11 @@
 """Bulk commands in several steps: what was found possible in the first stays so, whatever others do before the last."""
 
+from contextlib import suppress
+
 import pytest
 from msgspec import Raw
 
+from bunqueue_trio.config import BULK_SLICE
 from bunqueue_trio.engine.commands.push import Bulk, pushes_of
 from bunqueue_trio.engine.commands.report import ACK_CHARACTERS, DEATH_ACKS, FAILURE_ACKS, Failures, acks_of
 from bunqueue_trio.engine.job import State
@@ -19,6 +22,30 @@ def begun(bench: Bench, *specs: c.JobSpec) -> Bulk:
 
 def spec(**fields: object) -> c.JobSpec:
     return c.JobSpec(data=Raw(b"1"), **fields)
+
+
+RETRIES: dict[str, c.Command] = {
+    "one": c.RetryDlq(queue="other", job_id="a"),
+    "any": c.RetryDlq(queue="other"),
+    "moved": c.MoveToWait(id="a"),
+    "found": c.ActOnJobs(filter=c.Filter(queue="other", state=["failed"]), action="retry"),
+}
+
+
+@pytest.mark.parametrize("command", RETRIES.values(), ids=RETRIES)
+def test_a_dead_letter_of_another_queue_that_has_one_of_its_ids_does_not_wait_again_meanwhile(
+    bench: Bench, command: c.Command
+):
+    bench.push("other", job_id="a", max_attempts=1)
+    bench.pull_id("other")
+    bench.fail("a")
+    bench.commit()
+    bulk = begun(bench, spec(), spec(job_id="a"))
+    with suppress(Refused):
+        bench.do(command)
+    while not bulk.add(1, bench.now):
+        pass
+    assert bench.engine.jobs["a"].queue == "q"
 
 
 def test_its_jobs_come_in_order_and_the_last_step_says_so(bench: Bench):
@@ -162,7 +189,7 @@ def test_a_step_has_fewer_failures_the_longer_their_texts_are(bench: Bench):
     failures = Failures(bench.engine, c.FailBatch(failures=told))
     done = []
     for is_last in (False, False, False, True):
-        assert failures.add(370, bench.now) is is_last
+        assert failures.add(680, bench.now) is is_last
         done.append(sum(bench.state(job_id).state == "failed" for job_id in ids))
     assert done == [2, 4, 5, 6]
 
@@ -180,6 +207,19 @@ def test_failures_that_jobs_die_of_are_more_work(bench: Bench):
     assert died == [3, 6, 9]
 
 
+def test_texts_that_may_take_long_to_tell_from_others_are_fewer_to_a_step(bench: Bench):
+    """Whoever likes makes each of them take 2 ms."""
+    for _ in range(10):
+        bench.do(c.Push(queue="q", data=Raw(b"1")))
+    jobs = bench.do(c.PullBatch(queue="q", count=10)).jobs
+    dying = [c.Failure(id=job.id, error=f"{job.id} " + "a-" * 190, unrecoverable=True) for job in jobs]
+    batch = c.FailBatch(failures=dying)
+    failures = Failures(bench.engine, batch)
+    assert failures.add(BULK_SLICE, bench.now) is False
+    assert len(failures.done) == 3
+    assert bench.do(batch).data.ignored_ids == [job.id for job in jobs[:3]], "not in slices it is all of them at once"
+
+
 def test_failures_of_which_each_says_something_else_are_the_work_to_find_their_groups(bench: Bench):
     """All of these are tried again; of a text that comes once more the group is known."""
     ids = [bench.push(max_attempts=5) for _ in range(6)]
@@ -193,7 +233,7 @@ def test_failures_of_which_each_says_something_else_are_the_work_to_find_their_g
     assert done == [3, 5]
 
 
-@pytest.mark.parametrize(("text", "steps"), [("one text", [9]), ("x" * 1200, [2, 4, 6, 8, 9])])
+@pytest.mark.parametrize(("text", "steps"), [("one text", [9]), ("x" * 1200, [1, 2, 3, 4, 5, 6, 7, 8, 9])])
 def test_of_a_text_that_many_die_of_the_group_is_found_once_unless_it_is_long(
     bench: Bench, text: str, steps: list[int]
 ):

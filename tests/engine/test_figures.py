@@ -253,3 +253,15 @@ def test_the_last_hour_is_added_up_as_it_goes_over_restarts(bench: Bench):
             assert (seen.minute.in_, seen.minute.out) == (last.pushed, last.completed + last.died)
             assert (seen.p50, seen.p95) == (part(whole.runs, 0.5), part(whole.runs, 0.95))
     assert bench.do(c.GetQueue(queue="c")).queue.lately is None
+
+
+def test_a_minute_ends_with_that_of_the_clock_and_never_twice(bench: Bench):
+    figures = bench.engine.figures
+    # The first one of a process may be in the middle, and another process may have ended one just before.
+    assert figures.end_of_minute(START + 300) == START + 300
+    figures.note(START + 300, {})
+    assert figures.end_of_minute(START + M + 8) == START + M
+    figures.note(START + M, {})
+    # Woken a moment too early; a clock that was set back; a server that could not look for long.
+    for now in (START + 2 * M - 1, START + M + 5000, START + 300, START + 2 * M + 20_000):
+        assert figures.end_of_minute(now) == now

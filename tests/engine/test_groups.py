@@ -2,7 +2,6 @@
 
 import random
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,7 +9,7 @@ from msgspec import Raw
 
 from bunqueue_trio.engine import groups
 from bunqueue_trio.engine.fingerprint import fingerprint
-from bunqueue_trio.engine.ranking import FIRST, DeadGroups
+from bunqueue_trio.engine.ranking import FIRST, DeadGroups, Rank, Ranking
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.storage import rows
@@ -100,14 +99,13 @@ def test_a_page_looks_at_no_more_groups_than_it_shows(bench: Bench, monkeypatch:
     for n in range(40):
         die(bench, f"no {chr(97 + n % 26) * (1 + n // 26)}")
     looked = []
-    ranks = DeadGroups.ranks
+    behind = Ranking.behind
 
-    def noted(*args: Any) -> Iterator[tuple[int, str]]:
-        for rank in ranks(*args):
-            looked.append(rank)
-            yield rank
+    def noted(*args: Any) -> list[Rank]:
+        looked.extend(found := behind(*args))
+        return found
 
-    monkeypatch.setattr(DeadGroups, "ranks", noted)
+    monkeypatch.setattr(Ranking, "behind", noted)
     monkeypatch.delattr(DeadGroups, "sizes")
     page = bench.do(c.DeadGroups(limit=3))
     assert (len(page.groups), page.total) == (3, 40)
@@ -116,7 +114,7 @@ def test_a_page_looks_at_no_more_groups_than_it_shows(bench: Bench, monkeypatch:
 
 
 def test_a_page_ends_after_a_bounded_number_of_looks(bench: Bench, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(groups, "_LOOKS", 4)
+    monkeypatch.setattr(groups, "_LOOKS", 10)
     for error in ("one", "two", "three", "four"):
         die(bench, error)
     sizes, after = [], None
@@ -234,11 +232,12 @@ def test_the_kept_groups_are_those_that_are_counted():
                 sizes[key] += many if queue in (None, name) else 0
             ranks = sorted((-many, key) for key, many in sizes.items() if many)
             some = rng.randint(1, 4)
-            assert [*dead.ranks(queue, FIRST, some)] == ranks
-            assert all([*dead.ranks(queue, rank, some)] == ranks[i:] for i, rank in enumerate(ranks, 1))
+            assert dead.behind(queue, FIRST, some) == ranks[:some]
+            assert all(dead.behind(queue, rank, some) == ranks[i:][:some] for i, rank in enumerate(ranks, 1))
             assert (dead.count(queue), dead.sizes(queue)) == (len(ranks), +sizes)
         assert dead.where(place[1], None) == {
             name: many for (name, key), many in counts.items() if many and key == place[1]
         }
     dead.add({place: -many for place, many in counts.items() if many})
+    assert dead.behind(None, FIRST, 1) == []
     assert (dead._where, dead._queues, dead._all._shelves) == ({}, {}, {})

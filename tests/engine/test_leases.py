@@ -1,8 +1,14 @@
 """Leases, timeouts, connections and deadlines of the engine, in time that is an argument."""
 
+from contextlib import suppress
+from functools import partial
+
+import pytest
+
 from bunqueue_trio.config import ADVANCE_MAX, RESTART_GRACE_MS
 from bunqueue_trio.engine.engine import Rules
 from bunqueue_trio.engine.job import State
+from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
 from tests.engine.make import T0, Bench
 
@@ -210,3 +216,82 @@ def test_a_job_whose_connection_drops_again_and_again_ends(bench: Bench):
         assert bench.state(job_id).stalls == stalls
         assert bench.events()[0] == f"stalled {job_id}"
     assert (bench.state(job_id).state, bench.state(job_id).error) == ("failed", "Job stalled 4 times")
+
+
+BEATS = {
+    "heartbeat": lambda job_id, token: c.Heartbeat(id=job_id, token=token),
+    "heartbeats": lambda job_id, token: c.HeartbeatBatch(ids=[job_id], tokens=None if token is None else [token]),
+    "progress": lambda job_id, token: c.Progress(id=job_id, token=token, progress=1),
+    "extend-lock": lambda job_id, token: c.ExtendLock(id=job_id, token=token, duration=5),
+}
+
+
+@pytest.mark.parametrize("beat", BEATS)
+@pytest.mark.parametrize("dropped", [False, True])
+def test_a_job_comes_over_to_another_connection_of_its_worker(bench: Bench, beat: str, dropped: bool):
+    """The old one hangs, and nobody knows it: when it ends, whatever way, the job is not its own any more."""
+    job_id = bench.push()
+    bench.do(c.RegisterWorker(worker_id="w"), "old")
+    token = bench.pull(owner="old").token
+    bench.do(c.RegisterWorker(worker_id="w"), "new")
+    bench.sleep(10)
+    bench.do(BEATS[beat](job_id, token), "new")
+    bench.events()
+    bench.engine.release_owner("old", bench.now, dropped=dropped)
+    assert (bench.events(), bench.state(job_id).state, bench.state(job_id).stalls) == ([], "active", 0)
+    [worker] = bench.do(c.ListWorkers()).data.workers
+    assert ([job.id for job in worker.jobs], worker.last_seen) == ([job_id], bench.now)
+    bench.engine.release_owner("new", bench.now, dropped=dropped)
+    assert (bench.state(job_id).state, bench.engine._owned) == ("waiting", {})
+
+
+@pytest.mark.parametrize("beat", BEATS)
+@pytest.mark.parametrize("who", ["another worker", "nobody", "no connection", "no token", "the wrong token"])
+def test_a_job_stays_with_its_connection_whoever_else_speaks_for_it(bench: Bench, beat: str, who: str):
+    """A program that only reports how far a job is may come and go."""
+    if beat == "extend-lock" and who == "no token":
+        return
+    job_id = bench.push()
+    bench.do(c.RegisterWorker(worker_id="w"), "old")
+    token = bench.pull(owner="old").token
+    if who != "nobody":
+        bench.do(c.RegisterWorker(worker_id="v" if who == "another worker" else "w"), "new")
+    said = {"no token": None, "the wrong token": "x"}.get(who, token)
+    with suppress(Refused):
+        bench.do(BEATS[beat](job_id, said), None if who == "no connection" else "new")
+    bench.engine.release_owner("new", bench.now, dropped=True)
+    assert bench.state(job_id).state == "active"
+    bench.engine.release_owner("old", bench.now, dropped=True)
+    assert (bench.state(job_id).state, bench.engine._owned) == ("waiting", {})
+
+
+def test_a_job_that_comes_over_keeps_the_lease_that_it_had(bench: Bench):
+    ids = [bench.push(), bench.push(), bench.push(timeout=LEASE)]
+    bench.do(c.RegisterWorker(worker_id="w"), "old")
+    tokens = [bench.pull(owner="old", lock_ttl=ttl).token for ttl in (None, 100, None)]
+    bench.do(c.RegisterWorker(worker_id="w"), "new")
+    bench.sleep(60)
+    bench.do(c.HeartbeatBatch(ids=ids, tokens=tokens), "new")
+    assert [bench.state(job_id).lease_until for job_id in ids] == [None, bench.now + 100, None]
+    bench.sleep(100)
+    assert [bench.state(job_id).state for job_id in ids] == ["active", "waiting", "active"]
+    bench.sleep(LEASE)
+    assert bench.state(ids[2]).error == f"Job timed out after {LEASE} ms"
+
+
+def test_a_job_comes_over_while_its_connection_is_being_given_up(bench: Bench):
+    """Of one that holds very many, not all go back in the same step."""
+    ids = [bench.push() for _ in range(3)]
+    bench.do(c.RegisterWorker(worker_id="w"), "old")
+    taken = bench.do(c.PullBatch(queue="q", count=3), "old")
+    bench.do(c.RegisterWorker(worker_id="w"), "new")
+    bench.engine.left = 1
+    bench.engine._losses.append(
+        (partial(bench.engine._lose_owner, "old", True), iter(list(bench.engine._owned["old"])))
+    )
+    bench.engine._work_off(bench.now)
+    bench.engine.left = 0
+    last = taken.jobs[-1].id
+    bench.engine.renew(bench.engine.jobs[last], bench.now, None, "new", proven=True)
+    bench.sleep(1)
+    assert [bench.state(job_id).state for job_id in ids] == ["waiting", "waiting", "active"]

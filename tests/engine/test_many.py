@@ -1,4 +1,4 @@
-"""One thing done to many jobs: to which, what forbids it, and that a step does a slice of it."""
+"""One thing done to many jobs: to which, what forbids it, and where it goes on."""
 
 from typing import Any
 
@@ -194,15 +194,14 @@ def test_the_dead_are_deleted(bench: Bench):
     assert [entry.error for entry in bench.do(c.Dlq(queue="q")).entries] == ["refused"]
 
 
-def test_a_step_does_a_slice_and_says_where_to_go_on(bench: Bench, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(many, "SLICE", 2)
+def test_a_step_does_as_many_as_it_may_and_says_where_to_go_on(bench: Bench):
     for _ in range(5):
         bench.push()
     assert act(bench, "cancel", {"dry_run": True}, queue="q").count == 5
     assert act(bench, "cancel", {"dry_run": True, "limit": 3}, queue="q").count == 3
     counts, after = [], None
     while True:
-        reply = act(bench, "cancel", {"after": after}, queue="q")
+        reply = act(bench, "cancel", {"after": after, "limit": 2}, queue="q")
         counts.append(reply.count)
         if (after := reply.next) is None:
             break
@@ -228,11 +227,3 @@ def test_what_was_cancelled_on_purpose_is_not_retried_with_others(bench: Bench):
     bench.commit()
     reply = act(bench, "retry", queue="q")
     assert (reply.count, reply.refused) == (1, {"job-cancelled": 1})
-
-
-def test_a_step_does_no_more_than_a_second_may(bench: Bench):
-    for _ in range(5):
-        bench.push()
-    done = act(bench, "cancel", {"rate": 2}, queue="q")
-    assert (done.count, done.next is None) == (2, False)
-    assert len(bench.engine.jobs) == 3

@@ -6,7 +6,6 @@ import pytest
 from msgspec import Raw
 
 from bunqueue_trio.engine import edits
-from bunqueue_trio.engine.many import SLICE
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
@@ -117,13 +116,13 @@ def test_who_listens_to_either_queue_hears_of_a_move_and_the_timeline_tells_it(b
 
 
 def test_a_slice_moves_a_part_and_the_next_goes_on(bench: Bench):
-    for _ in range(SLICE + 5):
+    for _ in range(15):
         bench.push("a")
-    told = move(bench, "b", {"limit": 1000}, state="waiting")
-    assert told.count == SLICE
+    told = move(bench, "b", {"limit": 10}, state="waiting")
+    assert told.count == 10
     rest = bench.do(c.ActOnJobs(filter=c.Filter(state="waiting"), action="move", to="b", after=told.next))
     assert rest.count == 5
-    assert counts(bench, "b") == {"waiting": SLICE + 5}
+    assert counts(bench, "b") == {"waiting": 15}
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from bunqueue_trio.api.gateway import Gateway
 from bunqueue_trio.api.session import Session
 from bunqueue_trio.config import Settings
 from bunqueue_trio.engine.audit import Pass
-from bunqueue_trio.errors import Refused
+from bunqueue_trio.errors import INTERNAL_ERROR, Refused
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.catalog import COMMANDS
 from bunqueue_trio.protocol.codec import BadMessage, decode, decode_message, encode
@@ -89,6 +89,7 @@ def check_error(body: bytes) -> None:
     said.pop("reqId", None)
     assert set(said) - {"code"} == {"ok", "error"}, said
     assert said.get("code", "not-found") in FAULTS
+    assert said.get("code") != INTERNAL_ERROR.code, "a step of the engine has raised what none may"
     assert said["ok"] is False
     assert isinstance(said["error"], str)
     assert said["error"]
@@ -149,7 +150,7 @@ def check_server(server: Server) -> None:
     for _ in audit.structures(lambda: server.journal.pending):
         pass
     audit.close()
-    assert audit.faults == []
+    assert audit.faults == [], audit.faults
 
 
 def websocket(data: bytes, cut: int = 0) -> bytes:

@@ -1,5 +1,6 @@
 """The commands that remove much: what they ask, what they print, and what is so afterwards."""
 
+import itertools
 import json
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -113,3 +114,26 @@ def test_what_breaks_off_says_how_far_it_came(monkeypatch: pytest.MonkeyPatch):
     for told in ("the disk is full (503); 1,500 were deleted before", "the disk is full (503)"):
         done = CliRunner().invoke(main, ["purge", "q", "--yes"])
         assert (done.exit_code, done.output) == (1, f"bunqueue-trio: {told}\n")
+
+
+@pytest.mark.parametrize("said", [("drain", "q"), ("purge", "q"), ("clean", "q", "waiting", "--older", "1h")])
+def test_what_comes_meanwhile_stays(monkeypatch: pytest.MonkeyPatch, said: tuple[str, ...]):
+    """Somebody was asked about 1,200; 500 more come while the first are removed."""
+    clock = itertools.count(step=0.5)
+    monkeypatch.setattr(clear, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    asked: list[dict[str, Any]] = []
+
+    def answer(_url: str, _token: str | None, method: str, target: str, body: bytes) -> dict[str, Any]:
+        asked.append(json.loads(body))
+        count = min(1000, asked[-1]["limit"]) if "limit" in asked[-1] else 1000 if len(asked) == 1 else 200
+        there = 1200 if len(asked) == 1 else 700
+        return {"count": count, "left": there - count, "next": "a" if len(asked) == 1 else None}
+
+    answer_with(monkeypatch, clear, answer)
+    done = CliRunner().invoke(main, [*said, "--yes"])
+    assert "q: 1,200 " in done.output
+    assert len(asked) == 2
+    if said[0] == "clean":
+        assert [each["grace"] for each in asked] == [3_600_500, 3_601_000]
+    else:
+        assert [each["limit"] for each in asked] == [1000, 200]

@@ -4,6 +4,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 
@@ -14,6 +15,7 @@ from bunqueue_trio.protocol.commands.find import Filter
 from bunqueue_trio.runtime.slices import DOWNLOADS_WAITING_MAX, TOLD_S
 from bunqueue_trio.storage.store import Retention
 from bunqueue_trio.testing.server import Bunqueue
+from tests.looks import look
 from tests.operations.test_sisters import Shell
 from tests.ui.night import fail, push
 
@@ -97,6 +99,31 @@ async def test_all_jobs_of_a_filter_are_written_a_line_each(shell: Shell, bunque
     assert json.loads(odd)["data"] == "\x9b31m\u202ehi"
 
 
+SAID = {
+    "what stands between tokens": ('{\n\t"to":\r\n\t"x"\n}', '{"to":"x"}'),
+    "beyond a double": ('{"n":1e999,"m":12345678901234567.25}', None),
+    "an integer of many digits": (f'{{"n":{"9" * 5000}}}', None),
+}
+"""What is pushed, and what a program reads of it: to the byte of each number, but for what stands between tokens."""
+
+
+@pytest.mark.parametrize(("pushed", "read"), SAID.values(), ids=SAID)
+async def test_programs_read_each_payload_as_it_was_pushed(shell: Shell, bunqueue: Bunqueue, pushed: str, read: str):
+    job_id = await push(bunqueue, "a", pushed)
+    now, since = clock(bunqueue, -1), clock(bunqueue, 60)
+    shown = {
+        "export": await shell("export"),
+        "events": await shell("events", "--since", since, "--until", now, "--type", "pushed", "--json"),
+        "jobs": await shell("jobs", "a", "--json"),
+        "job": await shell("job", job_id, "--json"),
+    }
+    for command, done in shown.items():
+        assert done.stdout.count("\n") == 1, command
+        json.loads(done.stdout, parse_int=str, parse_constant=pytest.fail)
+        data = msgspec.json.decode(done.stdout, type=dict[str, msgspec.Raw])["data"]
+        assert bytes(data).decode().replace(" ", "") == (read or pushed), command
+
+
 async def test_jobs_are_moved_from_a_shell(shell: Shell, bunqueue: Bunqueue):
     await push(bunqueue, "a", unique_key="k")
     await push(bunqueue, "a")
@@ -105,8 +132,8 @@ async def test_jobs_are_moved_from_a_shell(shell: Shell, bunqueue: Bunqueue):
     assert "1 job would be moved (not key-held: 1)" in tried.stdout
     done = await shell("change", "--queue", "a", "--move-to", "b", "--yes")
     assert "1 job moved (not key-held: 1)" in done.stdout
-    told = bunqueue.server.core.peek(c.GetQueue(queue="b"))
-    assert told.queue.counts["waiting"] == 2  # type: ignore[attr-defined]
+    told = look(bunqueue.server.core, c.GetQueue(queue="b"))
+    assert told.queue.counts["waiting"] == 2
     acts = await shell("actions")
     assert "change --move-to" in acts.stdout
     for words in (("--move-to", "b", "x"), ("--queue", "a", "--move-to", "b", "--priority", "3")):

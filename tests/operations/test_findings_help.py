@@ -17,6 +17,7 @@ from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.runtime.statistics import AuditFigures, TaskFigures
 from bunqueue_trio.storage.store import Space
 from bunqueue_trio.testing.server import Bunqueue
+from tests.looks import look
 from tests.operations.test_sisters import Shell
 from tests.ui.night import fail, push, take, work
 from tests.ui.site import minutes
@@ -207,7 +208,7 @@ async def late_and_deleted(bunqueue: Bunqueue) -> None:
 async def error_is_back(bunqueue: Bunqueue) -> None:
     await push(bunqueue, "bills")
     await fail(bunqueue, "bills", 1, "DiskError: no space on {}")
-    (mark,) = bunqueue.server.core.peek(c.DlqGroups(queue="bills")).groups  # type: ignore[attr-defined]
+    (mark,) = look(bunqueue.server.core, c.DlqGroups(queue="bills")).groups
     await bunqueue.server.core.execute(c.MarkGroup(fingerprint=mark.fingerprint, mark="fixed"))
     await push(bunqueue, "bills")
     await fail(bunqueue, "bills", 1, "DiskError: no space on {}")

@@ -34,6 +34,7 @@ class Hostile(BaseHTTPRequestHandler):
             event = {"timestamp": 0, "delay": [HOSTILE]} | dict.fromkeys(FIELDS, HOSTILE)
             text = json.dumps(event, ensure_ascii=False).encode()
             self.send_response(200)
+            self.send_header("Content-Type", "text/event-stream")
             self.end_headers()
             self.wfile.write(b"id: 1\ndata: " + text + b"\n\n" + b"id: 2\ndata: " + text + b"\n\n")
         elif self.path == "/stats":

@@ -118,7 +118,7 @@ def test_a_list_of_nothing_and_one_for_programs_have_no_headings(capsys: pytest.
         pass
     with Listing("died", "id", as_json=True) as listing:
         listing.add({"id": "a"}, "now", "a")
-    assert capsys.readouterr().out == '{"id": "a"}\n'
+    assert capsys.readouterr().out == '{"id":"a"}\n'
 
 
 def test_what_came_before_a_failure_is_shown(capsys: pytest.CaptureFixture[str]):

@@ -186,3 +186,19 @@ def test_who_keeps_dead_letters_for_less_long_hears_of_all_that_go(server: Runni
 def test_a_time_of_a_setting_says_its_unit(server: Running):
     refused = ask(server, "queue", "emails", "--set", "timeout=30")
     assert (refused.code, "timeout=30: needs a unit: 30ms or 30s?" in refused.err) == (2, True)
+
+
+@pytest.mark.parametrize("said", ["maxAttempts=5000", "timeout=900d", "gracePeriod=2d", "maxEntries=-1"])
+def test_a_dry_run_of_settings_refuses_what_the_server_would(server: Running, said: str):
+    words = "queue", "strict", "--set", "ttl=1h", "--set", said, "--yes"
+    dry, done = ask(server, *words, "--dry-run"), ask(server, *words)
+    assert (dry.code, dry.out, done.code, done.out) == (1, "", 1, "")
+    why = dry.err.removeprefix("bunqueue-trio: ").strip()
+    assert " must be " in why
+    assert why in done.err
+
+
+def test_a_dry_run_of_settings_asks_the_server():
+    dry = bunqueue("queue", "q", "--set", "ttl=1h", "--dry-run", env={"BUNQUEUE_URL": "http://127.0.0.1:1"})
+    assert (dry.code, dry.out) == (1, "")
+    assert "127.0.0.1:1" in dry.err

@@ -155,9 +155,9 @@ def test_a_server_that_is_not_there_is_said_in_one_line(command: tuple[str, ...]
     assert (done.code, done.err.count("\n")) == (1, 1)
     assert done.err.startswith(f"bunqueue-trio: {url}: ")
     assert "Connection refused" in done.err
-    for bad in ("nonsense", "unix:/no/such.sock", "http://["):
+    for bad, code in (("nonsense", 1), ("unix:/no/such.sock", 1), ("http://[", 2)):
         done = bunqueue(*command, "--url", bad)
-        assert (done.code, done.err.count("\n")) == (1, 1), bad
+        assert (done.code, done.err.count("\n")) == (code, 1), bad
 
 
 def test_an_address_is_written_as_for_other_programs(server: Running, tmp_path: Path):

@@ -12,10 +12,11 @@ import pytest
 import trio
 from click.testing import CliRunner, Result
 
-from bunqueue_trio.cli import main, remote
+from bunqueue_trio.cli import downloads, main, remote
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.replies import PushReply
 from bunqueue_trio.testing.server import Bunqueue
+from tests.looks import look
 from tests.ui.night import fail, push
 
 ERROR = "PaymentError: order {}"
@@ -127,16 +128,15 @@ class Shell:
 
     def __init__(self, bunqueue: Bunqueue, monkeypatch: pytest.MonkeyPatch) -> None:
         self.bunqueue = bunqueue
-        monkeypatch.setattr(
-            remote, "connect", lambda *_: httpx.Client(base_url="http://q:1", transport=bunqueue._place.http)
-        )
+        connected = partial(httpx.Client, base_url="http://q:1", transport=bunqueue._place.http)
+        for module in (remote, downloads):
+            monkeypatch.setattr(module, "connect", lambda *_: connected())
 
     async def __call__(self, *words: str) -> Result:
         return await trio.to_thread.run_sync(partial(CliRunner().invoke, main, [*words]))
 
     def acts(self) -> int:
-        reply: Any = self.bunqueue.server.core.peek(c.Actions(limit=1))
-        return int(reply.total)
+        return int(look(self.bunqueue.server.core, c.Actions(limit=1)).total)
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.core import Core
 from bunqueue_trio.runtime.journal import Journal
 from bunqueue_trio.runtime.lookups import AwaitingCore, Lookups
+from bunqueue_trio.runtime.schedules import Schedules
 from bunqueue_trio.runtime.services import Deadlines, looped
 from bunqueue_trio.runtime.supervisor import Child, supervise
 from bunqueue_trio.storage.memory import MemoryStore
@@ -52,7 +53,7 @@ class World:
         lookups = Lookups(self.store) if isinstance(self.store, DistantStore) else None
         self.engine = Engine(new_id or Ids(), lookups or self.store, Rules(fenced=away_s > 0))
         self.engine.facts.load(self.store.load_facts())
-        self.engine.load(self.store.load(), self.clock.now())
+        self.engine.load(self.store.load(), self.clock.now(), self.store)
         self.journal = Journal(self.engine, self.store, self.clock, pending_max=pending_max)
         self.core = (
             Core(self.engine, self.journal, self.clock, pollers_max=pollers_max)
@@ -72,6 +73,8 @@ class World:
         if services:
             for alarm in (self.core.scheduler, self.core.stall_detector):
                 nursery.start_soon(looped(Deadlines(self.core, alarm)))
+            if isinstance(self.core, AwaitingCore):
+                nursery.start_soon(looped(Schedules(self.core, self.engine, self.core.schedules)))
 
     def skip(self, ms: int) -> None:
         """Let the time come, with nobody awake yet to notice."""

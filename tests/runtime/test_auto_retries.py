@@ -291,5 +291,5 @@ async def test_a_step_that_is_never_known_well_enough_is_refused(distant: World)
     with pytest.raises(Refused, match="verloaded"):
         await core.step_knowing(ask)
     distant.store.blind = True
-    with pytest.raises(Refused):
+    with pytest.raises(StoreError):
         await core.step_knowing(ask)

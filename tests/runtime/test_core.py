@@ -155,7 +155,7 @@ async def test_a_broken_invariant_of_a_command_is_raised_to_whoever_waits_for_it
     with pytest.raises(AssertionError, match="planted"):
         await running.push()
     with pytest.raises(AssertionError, match="planted"):
-        await running.core.wait_broken()
+        await running.core.broken.wait()
 
 
 async def test_a_broken_invariant_met_for_a_waiter_ends_it_all_the_same(running: World, answers: Answers):
@@ -172,7 +172,7 @@ async def test_a_broken_invariant_met_for_a_waiter_ends_it_all_the_same(running:
     with pytest.raises(InvariantBroken, match="planted"):
         await running.push()
     with pytest.raises(InvariantBroken, match="planted"):
-        await running.core.wait_broken()
+        await running.core.broken.wait()
     assert halted
 
 

@@ -49,6 +49,7 @@ async def test_what_a_step_of_many_commands_has_changed_is_left_to_the_flusher(d
     with distant.core.turns.many:
         for _ in range(3):
             begun = distant.core.begin(c.Push(queue="q", data=c.Raw(b"1")))
+        distant.journal.hurry()
     await trio.sleep(3 * AWAY_S)
     assert isinstance(distant.store, DistantStore)
     assert distant.store.written == [1]

@@ -4,7 +4,7 @@ import pytest
 import trio
 from msgspec import Raw
 
-from bunqueue_trio.config import INLINE_BYTES_MAX, INLINE_ROWS_MAX, MIB, PENDING_JOBS_MIN
+from bunqueue_trio.config import COMMIT_LINGER_S, INLINE_BYTES_MAX, INLINE_ROWS_MAX, MIB, PENDING_JOBS_MIN
 from bunqueue_trio.engine.job import State
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
@@ -263,7 +263,7 @@ async def test_pulls_are_answered_at_once_and_written_with_the_next_batch(world:
     assert world.core.begin(c.Pull(queue="q")).epoch == 0
     assert len(world.store.written) == written
     assert world.state(job_id) is State.ACTIVE
-    await settled()
+    await trio.sleep(2 * COMMIT_LINGER_S)
     assert world.stored() == {job_id: State.ACTIVE}
 
 

@@ -11,7 +11,7 @@ import trio
 from bunqueue_trio import errors
 from bunqueue_trio.config import COMMIT_RETRY_MAX_MS, COMMIT_RETRY_MIN_MS, GIVE_UP_S, INLINE_BYTES_MAX
 from bunqueue_trio.engine.job import DEFAULT_OPTIONS, Job, State
-from bunqueue_trio.errors import Refused, StoreError
+from bunqueue_trio.errors import InvariantBroken, Refused, StoreError
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.runtime import core
@@ -287,7 +287,7 @@ async def test_a_hearer_that_fails_does_not_unmake_the_commit(world: World, answ
 
     world.journal.on_commit.append(fails)
     await answers.ask("push", world.push)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(InvariantBroken):
         await world.journal.flush()
     await settled()
     assert answers["push"] == "id-000001"

@@ -7,7 +7,7 @@ import trio
 
 from bunqueue_trio import errors
 from bunqueue_trio.api.gateway import Gateway
-from bunqueue_trio.config import LOOKS_MAX, Settings
+from bunqueue_trio.config import REPEATS_MAX, Settings
 from bunqueue_trio.engine.job import State
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
@@ -124,7 +124,7 @@ async def test_what_changes_again_and_again_is_refused_in_the_end(distant: World
     monkeypatch.setattr(lookups._Look, "is_fresh", False)
     with pytest.raises(Refused, match=errors.OVERLOADED.message):
         await distant.core.execute(c.GetResult(id=job_id))
-    assert len(store(distant).asked) == LOOKS_MAX
+    assert len(store(distant).asked) == REPEATS_MAX
 
 
 async def test_a_store_that_does_not_answer_is_reported_as_such(distant: World):

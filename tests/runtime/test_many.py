@@ -1,20 +1,21 @@
 """A command that is done in slices: others are served in between, each slice is committed, and who has gone is done with."""
 
+from typing import Any
+
 import pytest
 import trio
 
-from bunqueue_trio.engine import many
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
-from bunqueue_trio.runtime import core, slices
+from bunqueue_trio.runtime import slices
 from tests.runtime.runtime_world import Answers, World
 from tests.storage.faulty import Fault
 
 
 @pytest.fixture(autouse=True)
 def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(many, "SLICE", 2)
+    monkeypatch.setattr(slices, "SLICE", 2)
 
 
 async def filled(nursery: trio.Nursery, n: int = 7) -> World:
@@ -96,7 +97,7 @@ async def test_a_stop_ends_it_and_the_answer_says_how_far_it_came(nursery: trio.
 
 
 async def test_it_ends_after_enough_looks(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(core, "LOOKED_MAX", 3)
+    monkeypatch.setattr(slices, "LOOKED_MAX", 3)
     world = await filled(nursery)
     reply = await act(world, cancel())
     assert (reply.count, reply.next is None) == (4, False)
@@ -125,12 +126,11 @@ async def test_it_goes_no_further_when_others_could_not_either(nursery: trio.Nur
 def test_the_next_slice_is_of_what_is_left():
     command = cancel(limit=5)
     reply = r.ActReply(count=1, refused={"a": 1, "b": 2}, scanned=9, examples=[], next="x")
-    following = slices.next_slice(command, reply)
-    assert following is not None
+    following: Any = slices.rest_of(command, slices.first_slice(command), reply)
     assert (following.limit, following.after, command.after) == (1, "x", None)
     reply.count = 2
-    assert slices.next_slice(command, reply) is None
-    both = slices.joined(reply, r.ActReply(count=3, refused={"a": 1, "c": 1}, scanned=1, examples=[], next=None))
+    assert slices.rest_of(command, slices.first_slice(command), reply) is None
+    both: Any = slices.joined(reply, r.ActReply(count=3, refused={"a": 1, "c": 1}, scanned=1, examples=[], next=None))
     assert (both.count, both.refused, both.scanned, both.next) == (5, {"a": 2, "b": 2, "c": 1}, 10, None)
 
 

@@ -8,6 +8,7 @@ from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol import rerun_replies as rr
 from bunqueue_trio.runtime import services
 from bunqueue_trio.runtime.services import RerunRunner, looped
+from tests.looks import look
 from tests.runtime.runtime_world import World
 
 
@@ -89,12 +90,12 @@ async def test_it_says_that_the_disk_lets_it_retry_nothing(running: World, nurse
     await end(running, 2)
     running.journal.note_room(nearly_full=True)
     await trio.sleep(2)
-    reply = running.core.peek(c.ListReruns())
+    reply = look(running.core, c.ListReruns())
     assert isinstance(reply, rr.RerunsReply)
     assert reply.reruns[0].why is not None
     assert reply.reruns[0].why.startswith("Storage is nearly full")
     running.journal.note_room(nearly_full=False)
     await trio.sleep(2)
-    reply = running.core.peek(c.ListReruns())
+    reply = look(running.core, c.ListReruns())
     assert isinstance(reply, rr.RerunsReply)
     assert (reply.reruns[0].why, reply.reruns[0].retried) == (None, 5)

@@ -180,8 +180,8 @@ def steps(running: World, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     counts, before = [0], [0]
     settle, totals = running.core._settle, running.engine.totals
 
-    def counted(now: int, *, durable: bool = False) -> None:
-        settle(now, durable=durable)
+    def counted(now: int, **how: bool) -> None:
+        settle(now, **how)
         done = totals.expired + totals.pulled + totals.failed
         counts.append(done - before[0])
         before[0] = done

@@ -7,7 +7,7 @@ what the others draw. In the second phase, the calm, producers stop and workers 
 import json
 import random
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
@@ -393,3 +393,30 @@ class Worker(Actor):
 
     async def forget(self, peer: Peer, delivery: Delivery) -> None:
         """Never speak of it again."""
+
+
+class Nomad(Worker):
+    """One whose connections hang without its knowing it; it comes back over others under the same name, and goes on."""
+
+    def __init__(self, stage: Stage, name: str) -> None:
+        super().__init__(stage, name)
+        self.habits, self.weights = [self.work, self.beat, self.move], [1, 1, 4]
+        self.names_itself = self.ws = True
+
+    async def move(self, peer: Peer, delivery: Delivery) -> None:
+        """Go on with a job over another connection, while the old one answers no pings until the server gives it up."""
+        assert isinstance(peer, WsPeer)
+        peer.mute = True
+        await self.nap(self.rng.choice((0, 30, 70)))
+        cmd = self.rng.choice(("JobHeartbeat", "JobHeartbeatB", "Progress", "ExtendLock"))
+        which: dict[str, Any] = {"id": delivery.id, "token": delivery.token}
+        if cmd == "JobHeartbeatB":
+            which = {"ids": [delivery.id], "tokens": [delivery.token]}
+        more = {"Progress": {"progress": 20}, "ExtendLock": {"duration": 300_000}}.get(cmd, {})
+        with suppress(ConnectionRefusedError):
+            async with self.connected() as other:
+                await self.ask(other, "RegisterWorker", workerId=self.name)
+                await self.ask(other, cmd, **which, **more)
+                await self.nap(self.rng.choice((0, 30, 90)))
+                await self.ack(other, delivery, delivery.token)
+        raise Lost

@@ -89,8 +89,8 @@ class Lockstep:
             self._follow(engine, name, mirror)
         load, take = engine.load, engine.take
 
-        def loaded(jobs: Iterable[Job], now: int) -> None:
-            load(jobs, now)
+        def loaded(jobs: Iterable[Job], now: int, *asked: Any) -> None:
+            load(jobs, now, *asked)
             self._taken.clear()
             model.restart(self._committed, now)
             model.events, model.reserved = [], None
@@ -120,14 +120,14 @@ class Lockstep:
                     f"a server has stopped, and not written {len(engine.changed)} changes and {len(self._taken)} batches"
                 )
 
-    def run(self, engine: Engine, command: Any, now: int, owner: str | None = None, by: By = SERVER) -> Any:
+    def run(self, engine: Engine, command: Any, now: int, owner: str | None = None, by: By = SERVER, *said: Any) -> Any:
         """Stands for the engine's ``run`` in the runtime."""
         if not self.follows(engine):
-            return run(engine, command, now, owner, by)
+            return run(engine, command, now, owner, by, *said)
         self._check_turn(command)
         woken, answer = set(engine.woken), None
         try:
-            outcome = self._inside(run, engine, command, now, owner, by)
+            outcome = self._inside(run, engine, command, now, owner, by, *said)
             answer = json.loads(codec.encode(outcome))
             return outcome
         except Refused as refused:

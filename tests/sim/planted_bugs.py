@@ -19,6 +19,7 @@ from bunqueue_trio.engine.planner import Planner
 from bunqueue_trio.engine.ready import Ready
 from bunqueue_trio.engine.timers import Timers
 from bunqueue_trio.engine.timing import next_slot
+from bunqueue_trio.engine.workers import Workers
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
@@ -278,8 +279,8 @@ def ignores_a_whole_batch_for_one_token(patch: pytest.MonkeyPatch) -> None:
 def forgets_to_sync_durable_pushes(patch: pytest.MonkeyPatch) -> None:
     note = Journal.note
 
-    def as_any_other(self: Journal, *, durable: bool = False) -> None:
-        note(self)
+    def as_any_other(self: Journal, *, durable: bool = False, **how: Any) -> None:
+        note(self, **how)
 
     patch.setattr(Journal, "note", as_any_other)
 
@@ -400,10 +401,14 @@ def replays_the_events_of_all_queues(patch: pytest.MonkeyPatch) -> None:
 
 def renews_the_lease_of_anybody(patch: pytest.MonkeyPatch) -> None:
     def heartbeat(engine: Engine, command: Any, now: int, owner: str | None) -> Any:
-        engine.renew(report.held(engine, command.id, None, now), now, command.duration, owner)
+        engine.renew(report.held(engine, command.id, None, now), now, command.duration, owner, proven=True)
         return r.DataReply(data={"ok": True, "count": 1})
 
     patch.setitem(HANDLERS, c.Heartbeat, heartbeat)
+
+
+def leaves_a_job_with_a_dead_connection(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Workers, "is_of_holder", lambda self, connection, lease: False)
 
 
 def begins_schedules_anew_at_a_start(patch: pytest.MonkeyPatch) -> None:
@@ -422,7 +427,7 @@ def begins_schedules_anew_at_a_start(patch: pytest.MonkeyPatch) -> None:
 def makes_the_job_of_a_slot_twice(patch: pytest.MonkeyPatch) -> None:
     """A slot that is late is not left behind, as a scheduler does that counts from the time of its last run."""
     patch.setattr(Planner, "settle", lambda self, name, slot: None)
-    patch.setattr(firing, "_was_there", lambda engine, job_id: job_id in engine.jobs)
+    patch.setattr(firing, "_there_already", lambda engine, turns: ())
 
 
 def commits_half_of_a_bulk_push(patch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from bunqueue_trio.api.session import Session
 from bunqueue_trio.engine import engine as steps
 from bunqueue_trio.engine import line as lines
 from bunqueue_trio.engine import moves, timers
-from bunqueue_trio.runtime import clock, core, hub, services, waiting
+from bunqueue_trio.runtime import allowed, clock, core, hub, services, waiting
 from bunqueue_trio.runtime.hub import Subscription
 from bunqueue_trio.runtime.waiting import Waiter
 from bunqueue_trio.transports import express, hot
@@ -48,7 +48,7 @@ def sealed(world: "World") -> Iterator[None]:
     with ExitStack() as stack:
         for target, name, value in (
             (core, "begin_bulk", world.lockstep.begin_bulk), (core, "BULK_SLICE", world.bulk_slice),
-            (core, "run", world.lockstep.run), (waiting, "run", world.lockstep.run), (services, "auto_slice", world.lockstep.auto_slice),
+            (core, "run", world.lockstep.run), (allowed, "run", world.lockstep.run), (waiting, "run", world.lockstep.run), (services, "auto_slice", world.lockstep.auto_slice),
             (services, "rerun_slice", world.lockstep.rerun_slice),
             (trio.to_thread, "run_sync", world.threads.run_sync),
             (clock, "time", mock.Mock(time=world.wall_s)), (hub, "READER_EVENTS_MAX", world.reader_events_max),

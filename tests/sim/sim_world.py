@@ -35,7 +35,7 @@ from bunqueue_trio.transports import slow_lane  # noqa: F401 - else a thread rea
 from bunqueue_trio.transports.listener import Http
 from bunqueue_trio.transports.websocket import WebSocket
 from tests.engine.checks import check_empty
-from tests.sim.actors import Actor, Producer, Worker
+from tests.sim.actors import Actor, Nomad, Producer, Worker
 from tests.sim.clerks import Clerk
 from tests.sim.lockstep import Lockstep, what_was_asserted
 from tests.sim.meddlers import Meddler, Operator
@@ -118,8 +118,7 @@ class World(trio.abc.Instrument):
         self.poller = Poller()
         self.kill_switches: dict[str, trio.CancelScope] = {}
         self.lives = 0
-        self._life = trio.CancelScope()
-        self._scope = trio.CancelScope()
+        self._life, self._scope = trio.CancelScope(), trio.CancelScope()
         self._ids = count(1)
         self._first_token = ""
         """No lease of the server that runs has a smaller one, unless it was loaded."""
@@ -135,6 +134,7 @@ class World(trio.abc.Instrument):
             *(Operator(self, f"operator-{i}") for i in range(rng.randint(0, 1))),
             *(Planner(self, f"planner-{i}") for i in range(rng.randint(0, 1))),
             Clerk(self, "clerk-0"),
+            *(Nomad(self, f"nomad-{i}") for i in range(self.rng("who wanders").randint(0, 1))),
         ]
 
     # --- what everybody uses --------------------------------------------------------------------------
@@ -289,7 +289,7 @@ class World(trio.abc.Instrument):
                 self.fail("a reply waits in a WebSocket's line, and nothing is in its way")
         if self.poller.waits and (ready := self.poller.left_out()):
             self.fail(f"the hot loop waits, and these connections have something for it: {ready}")
-        writing = server.journal.dirty and server.journal.failing is None
+        writing = server.journal.dirty and server.journal.failing is None and not server.journal.summons.lingers
         if writing and not server.journal.disk.locked() and self._flusher_sleeps(server):
             self.fail("changes wait for the disk, and the flusher sleeps")
         if self.lockstep.steps != self._checked:
@@ -320,8 +320,8 @@ class World(trio.abc.Instrument):
 
     def _is_done(self) -> bool:
         server = self.server
-        # What a queue retries by itself would still come.
-        brings = server is None or server.engine.jobs or server.engine.auto_retries
+        # What is retried, by its queue itself or some a second, would still come.
+        brings = server is None or server.engine.jobs or server.engine.auto_retries or server.engine.reruns.under_way()
         return server is not None and not brings and not server.journal.dirty
 
     async def wait_end(self) -> None:

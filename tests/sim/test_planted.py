@@ -26,7 +26,7 @@ PLANTED: list[Plant] = [
     bugs.forgets_to_sync_durable_pushes, bugs.serves_the_last_poll_first, bugs.ends_polls_early, bugs.serves_polls_that_have_gone,
     bugs.never_deletes, bugs.takes_seconds_for_milliseconds, bugs.deletes_beside_a_commit, bugs.leaves_a_failed_task_dead,
     bugs.counts_one_queue_for_all, bugs.audits_what_is_being_written, bugs.replays_the_events_of_all_queues,
-    bugs.renews_the_lease_of_anybody, bugs.forgets_why_a_job_is_dead, bugs.begins_schedules_anew_at_a_start, bugs.makes_the_job_of_a_slot_twice,
+    bugs.renews_the_lease_of_anybody, bugs.leaves_a_job_with_a_dead_connection, bugs.forgets_why_a_job_is_dead, bugs.begins_schedules_anew_at_a_start, bugs.makes_the_job_of_a_slot_twice,
     bugs.commits_half_of_a_bulk_push,
     bugs.waits_for_the_disk_between_two_steps,
     operating.writes_facts_after_their_commit, operating.forgets_limits_at_a_start, operating.forgets_pauses_at_a_start,

@@ -151,6 +151,10 @@ class End(trio.abc.HalfCloseableStream):
         way = self._in
         return bool(way.data) or way.ended or way.torn
 
+    @property
+    def has_ended(self) -> bool:
+        return self._in.ended or self._in.torn
+
     def show(self, descriptor: int, on_change: Callable[[], None]) -> None:
         self.descriptor, self._in.on_change = descriptor, on_change
 
@@ -244,6 +248,7 @@ class Poller:
     def __init__(self) -> None:
         self._ends: dict[int, End] = {}
         self.watched: dict[int, End] = {}
+        self._only_ends: set[int] = set()
         self._changed = trio.lowlevel.ParkingLot()
         self.waits = False
         self.closed = False
@@ -258,14 +263,20 @@ class Poller:
         return stream.descriptor
 
     def watch(self, descriptor: int) -> None:
+        self._only_ends.discard(descriptor)
         if self.closed or self._ends[descriptor].closed or self._is_watched(descriptor):
             raise OSError(errno.EBADF, "cannot watch")
         self.watched[descriptor] = self._ends[descriptor]
         self._changed.unpark_all()
 
+    def watch_end(self, descriptor: int) -> None:
+        self.watch(descriptor)
+        self._only_ends.add(descriptor)
+
     def ignore(self, descriptor: int) -> None:
         if self._is_watched(descriptor):
             del self.watched[descriptor]
+            self._only_ends.discard(descriptor)
 
     def ready(self, most: int) -> list[int]:
         found = self.left_out()[:most]
@@ -274,8 +285,12 @@ class Poller:
         return found
 
     def left_out(self) -> list[int]:
-        """Who has something to read, and is watched."""
-        return [n for n, end in self.watched.items() if end.readable and self._is_watched(n)]
+        """Who has something to read, or has hung up, and is watched for that."""
+        return [
+            n
+            for n, end in self.watched.items()
+            if (end.has_ended if n in self._only_ends else end.readable) and self._is_watched(n)
+        ]
 
     async def wait(self) -> None:
         await trio.lowlevel.checkpoint()

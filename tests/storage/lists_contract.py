@@ -168,10 +168,10 @@ def grouped(store: Store, queue: str | None) -> dict[str, dict[str, int]]:
     found = {key: store.dead_groups.where(key, queue) for key in store.dead_groups.sizes(queue)}
     ranks = sorted((-sum(where.values()), key) for key, where in found.items())
     for some in (1, 2, 9):
-        assert list(store.dead_groups.ranks(queue, FIRST, some)) == ranks
-    assert [list(store.dead_groups.ranks(queue, rank, 1)) for rank in ranks] == [
-        ranks[n + 1 :] for n in range(len(ranks))
-    ]
+        assert store.dead_groups.behind(queue, FIRST, some) == ranks[:some]
+        assert [store.dead_groups.behind(queue, rank, some) for rank in ranks] == [
+            ranks[n + 1 :][:some] for n in range(len(ranks))
+        ]
     assert store.dead_groups.count(queue) == len(ranks)
     return found
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bunqueue_trio.config import PRUNE_ROWS, REPLAY_BYTES
+from bunqueue_trio.config import PRUNE_ROWS, QUEUES_PRUNED, REPLAY_BYTES
 from bunqueue_trio.engine.job import Options, State
 from bunqueue_trio.storage.store import Retention, Store, StoredEvent
 from tests.storage.ledger import NOW, Ledger, ended, event, keep, kept, loaded, make_job
@@ -135,6 +135,17 @@ class PruneContract(StoreSuite):
         assert kept(store, [f"job-{n}" for n in range(1, 31)]) == left
         assert store.is_grouped("many")
         assert kept(place.open(), [f"job-{n}" for n in range(1, 31)]) == left
+
+    def test_many_queues_with_bounds_have_each_its_turn(self, ledger: Ledger, store: Store):
+        n = 2 * QUEUES_PRUNED + 5
+        for i in range(n):
+            ledger.write([ended(make_job(2 * i + 1 + j, queue=f"q{i}"), State.FAILED, at=NOW + j) for j in range(2)])
+        few, age = ({f"q{i}": bound for i in range(n)} for bound in ((1, 0), (10**9, NOW + 10**6)))
+        assert prune_all(store, keep()._replace(dead_of=few)) == n
+        assert prune_all(store, keep()._replace(dead_of=age)) == n
+        ledger.write([ended(make_job(1000, queue="q0"), State.FAILED, at=NOW)])
+        turns = [store.prune(keep()._replace(dead_of=age)) for _ in range(3)]
+        assert sum(turns) == 1, "each has its turn again"
 
     def test_many_dead_letters_of_a_queue_are_pruned_in_several_steps(self, ledger: Ledger, store: Store):
         ledger.write([ended(make_job(n), State.FAILED, at=NOW + n) for n in range(1, PRUNE_ROWS + 11)])

@@ -2,6 +2,7 @@
 
 import pytest
 
+from bunqueue_trio.config import INLINE_BYTES_MAX, STORE_INLINE_ROWS_MAX
 from bunqueue_trio.engine.job import Options, State
 from bunqueue_trio.storage.memory import MemoryStore
 from bunqueue_trio.storage.rows import ChangedRow, FinishedRow, JobRow
@@ -40,6 +41,18 @@ def test_a_job_of_many_tags_or_dependencies_is_not_small(name: str):
     assert batch.data_bytes() >= 1_000_000
     assert not batch.is_small()
     assert Ledger(MemoryStore()).batch([make_job(2, options=Options(max_attempts=5))]).is_small()
+
+
+def test_what_is_made_in_the_event_loop_for_a_database_is_few_rows_and_few_bytes():
+    def brief(n: int, size: int) -> bool:
+        return Ledger(MemoryStore()).batch([make_job(i, data=b"x" * size) for i in range(1, n + 1)]).is_brief()
+
+    assert brief(STORE_INLINE_ROWS_MAX, 1)
+    assert not brief(STORE_INLINE_ROWS_MAX + 1, 1)
+    assert brief(1, INLINE_BYTES_MAX)
+    assert not brief(1, INLINE_BYTES_MAX + 1)
+    batch = batch_of_events(INLINE_BYTES_MAX + 1)
+    assert not batch.is_brief()
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,19 @@
 """A file that is moved, deleted or replaced while a store has it: nothing is written, and nothing that was committed is lost."""
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bunqueue_trio.errors import StartupError, StoreGone
 from bunqueue_trio.storage.sqlite import SqliteStore
+from bunqueue_trio.storage.sqlite.inspect import copy, examine
+from bunqueue_trio.storage.sqlite.restore import restore
+from bunqueue_trio.storage.sqlite.shrink import shrink
 from tests.storage.ledger import Ledger, loaded, make_job
 
 
@@ -136,36 +141,127 @@ def test_a_store_that_ends_without_its_file_leaves_the_log(
     SqliteStore(path).close()
 
 
-@pytest.mark.parametrize("end", ["close", "put back", "put back at a start", "kill"])
+@pytest.mark.parametrize("end", ["close", "put back", "put back before a start", "kill"])
 def test_the_log_of_a_file_that_was_replaced_gets_into_no_other(
     store: SqliteStore, ledger: Ledger, path: Path, end: str
 ):
     ledger.write([make_job(1)])
     store.checkpoint(restart=True)
+    other = another(path)
+    ledger.write([make_job(2)])
+    away = path.rename(f"{path}.moved")
+    other.rename(path)
+    with pytest.raises(StoreGone, match=rf"its log is {path}-wal\.\d+-\d+$"):
+        store.space()
+    kept = next(path.parent.glob("queue.db-wal.*"))
+    with killed(store) if end == "kill" else nullcontext():
+        if end == "put back":
+            away.replace(path)
+            store.space()
+            ledger.write([make_job(3)])
+        if end != "kill":
+            store.close()
+        if end != "put back":
+            for use in USES.values():
+                with pytest.raises(
+                    StartupError, match=rf"beside it is {kept.name}, the log of a file that was replaced"
+                ):
+                    use(path)
+        if end == "put back before a start":
+            away.replace(path)
+        if end in ("close", "kill"):
+            kept.rename(path.with_name("elsewhere"))
+        again = SqliteStore(path)
+        found = {"put back": ["job-1", "job-2", "job-3"], "put back before a start": ["job-1", "job-2"]}
+        assert sorted(loaded(again)) == found.get(end, ["job-7"])
+        again.close()
+
+
+@pytest.mark.parametrize("how", ["copied", "touched", "beside another log"])
+def test_a_log_that_was_put_aside_is_passed_over_by_nobody(store: SqliteStore, ledger: Ledger, path: Path, how: str):
+    """Its file is back, and nothing says that it is that."""
+    ledger.write([make_job(1)])
+    store.checkpoint(restart=True)
+    other = another(path)
+    ledger.write([make_job(2)])
+    away = path.rename(f"{path}.moved")
+    other.rename(path)
+    with pytest.raises(StoreGone):
+        store.space()
+    store.close()
+    match how:
+        case "copied":
+            shutil.copyfile(away, path)
+        case "touched":
+            away.replace(path)
+            os.utime(path, (1, 1))
+        case _:
+            away.replace(path)
+            Path(f"{path}-wal").write_bytes(b"of another file")
+    kept = next(path.parent.glob("queue.db-wal.*"))
+    for use in USES.values():
+        with pytest.raises(
+            StartupError,
+            match=r"If this is that file, or a copy of it made since, call the log queue\.db-wal( \(which is there|;)",
+        ):
+            use(path)
+    kept.replace(f"{path}-wal")
+    again = SqliteStore(path)
+    assert sorted(loaded(again)) == ["job-1", "job-2"]
+    again.close()
+
+
+def test_the_log_of_a_killed_server_gets_into_no_other_file(store: SqliteStore, ledger: Ledger, path: Path):
+    ledger.write([make_job(1)])
+    store.checkpoint(restart=True)
+    other = another(path)
+    ledger.write([make_job(2)])
+    with killed(store):
+        away = path.rename(f"{path}.moved")
+        other.rename(path)
+        for name, use in USES.items():
+            if name != "restore":
+                with pytest.raises(
+                    StartupError, match=r"is another file than the one that queue\.db-wal is the log of"
+                ):
+                    use(path)
+        # What people call their own copies of it says nothing.
+        Path(f"{path}-wal.old").touch()
+        # A copy has another inode, too: that of its log says nothing then.
+        elsewhere = path.parent / "copy"
+        elsewhere.mkdir()
+        for ending in ("-wal", ".lock"):
+            shutil.copy(f"{path}{ending}", elsewhere / f"queue.db{ending}")
+        shutil.copy(away, elsewhere / path.name)
+        copied = SqliteStore(elsewhere / path.name)
+        assert sorted(loaded(copied)) == ["job-1", "job-2"]
+        copied.close()
+        away.replace(path)
+        again = SqliteStore(path)
+        assert sorted(loaded(again)) == ["job-1", "job-2"]
+        again.close()
+
+
+def another(path: Path) -> Path:
+    """Make another store, with other jobs in it."""
     other = SqliteStore(path.with_name("other.db"))
     Ledger(other).write([make_job(7)])
     other.close()
-    ledger.write([make_job(2)])
-    away = path.rename(f"{path}.moved")
-    other.path.rename(path)
-    with pytest.raises(StoreGone, match=rf"its log is {path}-wal\.\d+-\d+$"):
-        store.space()
-    if end == "put back at a start":
-        store.close()
-        SqliteStore(path).close()
-        away.replace(path)
-    if end == "close":
-        store.close()
-    if end == "put back":
-        away.replace(path)
-        store.space()
-        ledger.write([make_job(3)])
-        store.close()
-    with killed(store) if end == "kill" else nullcontext():
-        again = SqliteStore(path)
-        found = {"put back": ["job-1", "job-2", "job-3"], "put back at a start": ["job-1", "job-2"]}
-        assert sorted(loaded(again)) == found.get(end, ["job-7"])
-        again.close()
+    return other.path
+
+
+def nothing(*_: Any) -> None:
+    pass
+
+
+USES: dict[str, Callable[[Path], object]] = {
+    "start": SqliteStore,
+    "doctor": lambda path: examine(path, nothing),
+    "backup": lambda path: copy(path, path.with_name("backup.db"), nothing, overwrite=False),
+    "shrink": lambda path: shrink(path, nothing),
+    "restore": lambda path: restore(path.with_name("other.db"), path, nothing, overwrite=True),
+}
+"""Who opens the file of a server that has ended."""
 
 
 @contextmanager

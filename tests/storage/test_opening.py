@@ -4,8 +4,7 @@ import hashlib
 import os
 import re
 import shutil
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 
@@ -18,8 +17,6 @@ from bunqueue_trio.storage.sqlite.meaning import is_full
 from bunqueue_trio.storage.sqlite.opening import APPLICATION_ID, migrations
 from tests.storage.found_files import database, our_own
 from tests.storage.ledger import loaded
-
-NOBODY = 65534
 
 
 def contents(directory: Path) -> dict[str, str]:
@@ -155,21 +152,6 @@ def test_what_cannot_be_opened_on_a_full_disk_may_be_later(tmp_path: Path, monke
 
 def test_of_a_disk_that_is_not_there_nobody_can_say_that_it_is_full(tmp_path: Path):
     assert not is_full(tmp_path / "no" / "such" / "file")
-
-
-@pytest.fixture
-def commoner() -> Iterator[Path]:
-    """An open place, and no privilege to go past the rights of files."""
-    place = Path(tempfile.mkdtemp())
-    place.chmod(0o777)
-    uid = os.geteuid()
-    if uid == 0:
-        os.seteuid(NOBODY)
-    try:
-        yield place
-    finally:
-        os.seteuid(uid)
-        shutil.rmtree(place)
 
 
 def test_a_read_only_file_is_refused_at_the_start_not_at_the_first_commit(commoner: Path):

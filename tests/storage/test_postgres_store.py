@@ -2,6 +2,7 @@
 
 import os
 import socket
+from contextlib import closing
 from functools import partial
 from typing import Any
 
@@ -19,6 +20,7 @@ pytest.importorskip("psycopg", reason="psycopg is not installed")
 import psycopg
 
 from bunqueue_trio.storage.postgres import link as links
+from bunqueue_trio.storage.postgres import looker
 from bunqueue_trio.storage.postgres.link import DatabaseLink, Query
 from bunqueue_trio.storage.postgres.place import Place
 from bunqueue_trio.storage.postgres.store import PostgresStore
@@ -76,10 +78,28 @@ def test_a_batch_whose_answer_was_lost_is_there_once(
     assert open_().finished_counts == {("q", "completed"): 2}
 
 
+@pytest.mark.parametrize(("size", "hops"), [(10, 0), (300_000, 2)])
+async def test_large_values_are_made_and_copied_beside_the_event_loop(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch, size: int, hops: int
+):
+    """However slow the database is: that is waited for anyway."""
+    ledger, threads, run = Ledger(store), list[object](), trio.to_thread.run_sync
+
+    async def counted(what: Any, *args: Any) -> Any:
+        threads.append(what)
+        return await run(what, *args)
+
+    monkeypatch.setattr(trio.to_thread, "run_sync", counted)
+    await store.write(ledger.batch([make_job(1, data=b"x" * size)]), quick=False)
+    assert len(threads) == hops
+    assert len(loaded(store)) == 1
+
+
 async def test_a_batch_whose_writer_was_cancelled_is_there_once(store: PostgresStore):
     ledger = Ledger(store)
     for seq, patience in enumerate((0, 0.0005, 0.002, 0, 0.0005, 0.002), 1):
-        batch = ledger.batch([make_job(seq)])
+        # The large ones are made beside the event loop.
+        batch = ledger.batch([make_job(seq, data=b"1" if seq <= 3 else b"x" * 300_000)])
         with trio.move_on_after(patience):
             await store.write(batch, quick=seq <= 3)
             continue
@@ -247,6 +267,45 @@ async def test_what_is_awaited_is_what_is_read_at_once(store: PostgresStore):
     ):  # fmt: skip
         assert repr(await store.look_up(question)) == repr(question.ask(store)), question
     assert isinstance((await store.look_up(Question("events_after", (0, 9))))[0], StoredEvent)
+
+
+async def test_a_read_whose_connection_has_ended_while_nobody_used_it_is_answered(store: PostgresStore, sql: Any):
+    await store.look_up(Question("first_event_id", ()))
+    sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND query LIKE '%bq.%'")
+    assert await store.look_up(Question("first_event_id", ())) == 1
+
+
+async def test_a_read_waits_for_those_before_it_no_longer_than_for_its_answer(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(looker, "STORE_ANSWER_S", 0.05)
+
+    async def hold(task_status: trio.TaskStatus[None]) -> None:
+        async with store._looker._turn:
+            task_status.started()
+            await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(hold)
+        with pytest.raises(StoreError, match="others wait"):
+            await store.look_up(Question("first_event_id", ()))
+        nursery.cancel_scope.cancel()
+    assert await store.look_up(Question("first_event_id", ())) == 1
+
+
+def test_a_session_that_began_while_the_database_was_read_only_is_made_anew(place: Place):
+    link = DatabaseLink(place.conninfo)
+    link.ask(Query("SET default_transaction_read_only = on"))
+    with pytest.raises(StoreError, match="read-only"):
+        link.ask(Query("CREATE TABLE never ()"))
+    assert not link.is_open
+
+
+def test_the_database_looks_whether_somebody_waits_for_the_answer(place: Place):
+    """Else a session that waits for a lock outlives each try that is given up."""
+    asked = Query("SELECT setting FROM pg_settings WHERE name = 'client_connection_check_interval'")
+    with closing(DatabaseLink(place.conninfo)) as link:
+        assert link.ask(asked) == [("5000",)]
 
 
 def test_a_row_that_cannot_be_read_stops_the_start_and_not_the_audit(store: PostgresStore, sql: Any):

@@ -1,5 +1,6 @@
 """A connection that nobody asks beside, in virtual time: its own task takes the turns of the hot loop."""
 
+import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -82,6 +83,18 @@ async def test_it_takes_jobs_and_waits_for_some(alone: Alone) -> None:
     assert await answer(client) == b""
     job_id = await world.push()
     assert job_id.encode() in await answer(client)
+
+
+async def test_a_job_that_it_takes_and_ends_at_once_is_one_commit(alone: Alone) -> None:
+    world, client = await alone()
+    before = world.server.journal.commits
+    for n in range(1, 4):
+        put(client, PULL)
+        job_id = json.loads((await answer(client)).partition(b"\r\n\r\n")[2])["job"]["id"]
+        put(client, request_bytes("POST", f"/jobs/{job_id}/ack", b"{}"))
+        assert status(await answer(client)) == 200
+        assert world.server.journal.commits == before + n
+    assert is_alone(world)
 
 
 async def test_what_it_sends_in_pieces_is_served_in_order(alone: Alone) -> None:

@@ -32,6 +32,45 @@ async def test_a_job_whose_client_has_gone_is_back(start: Start) -> None:
     assert not world.http._connections
 
 
+async def test_a_client_that_hangs_up_while_it_waits_is_noticed_by_the_loop(start: Start) -> None:
+    world = await start()
+    client, other = await world.connect_many(2)
+    put(other, PULL)
+    assert status(await answer(other)) == 200
+    tasks = len(world.nursery.child_tasks)
+    for _ in range(3):
+        put(client, POLL)
+        assert await answer(client) == b""
+        # No task looks for it, beside its own.
+        assert len(world.nursery.child_tasks) == tasks
+        assert world.server.core.pulls_waiting == 1
+        put(other, PUSH)
+        assert (status(await answer(other)), status(await answer(client))) == (200, 200)
+    put(client, POLL)
+    assert await answer(client) == b""
+    await client.aclose()
+    await trio.testing.wait_all_tasks_blocked()
+    assert world.server.core.pulls_waiting == 0
+    assert len(world.http._connections) == 1
+    assert world.poller.waits
+
+
+async def test_what_a_client_sends_while_it_waits_is_served_then(start: Start) -> None:
+    world = await start()
+    client = await world.connect()
+    put(client, POLL)
+    await trio.testing.wait_all_tasks_blocked()
+    put(client, PUSH)
+    assert await answer(client) == b""
+    assert world.poller.waits
+    assert world.server.core.pulls_waiting == 1
+    job_id = await world.push()
+    found = b""
+    while found.count(b"HTTP/1.1 200") < 2:
+        found += await answer(client)
+    assert job_id.encode() in found.split(b"HTTP/1.1 200")[1]
+
+
 async def test_a_job_that_waits_for_its_commit_when_its_connection_is_ended_is_back(start: Start) -> None:
     world = await start()
     client = await world.connect()

@@ -71,6 +71,34 @@ async def test_a_poller_tells_of_who_is_watched_and_can_be_read(kind: type[Real]
             poller.watch(closed)
 
 
+@pytest.mark.parametrize("kind", [Real, Simulated])
+async def test_a_poller_tells_of_an_end_alone_where_it_is_asked_for_that(kind: type[Real] | type[Simulated]) -> None:
+    side = kind()
+    poller, buffer = side.poller, memoryview(bytearray(10))
+    number = poller.descriptor_of(side.stream)
+    poller.watch_end(number)
+    side.put(b"ab")
+    assert poller.ready(9) == []
+    poller.ignore(number)
+    poller.watch(number)
+    assert poller.ready(9) == [number]
+    assert poller.readv(number, [buffer]) == 2
+    poller.ignore(number)
+    poller.watch_end(number)
+    with pytest.raises(OSError, match=r"."):
+        poller.watch(number)
+    side.end()
+    with trio.fail_after(60):
+        await poller.wait()
+    assert poller.ready(9) == poller.ready(9) == [number]
+    poller.ignore(number)
+    assert poller.ready(9) == []
+    side.close()
+    with pytest.raises((OSError, KeyError)):
+        poller.watch_end(-1)
+    poller.close()
+
+
 async def test_only_a_bare_socket_has_a_descriptor() -> None:
     one, _ = trio.testing.memory_stream_pair()
     for poller in (Epoll(), wire.Poller()):

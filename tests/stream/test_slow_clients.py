@@ -139,7 +139,7 @@ async def test_a_failed_handshake_does_not_wait_for_the_garbage_collector(
     client, theirs = trio.testing.memory_stream_pair()
     theirs.socket = Sockless()  # type: ignore[attr-defined]
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    encrypted = TlsStream(theirs, context, server_side=True)  # type: ignore[arg-type]
+    encrypted = TlsStream(theirs, context, server_side=True)
     ended = weakref.ref(encrypted)
     world.nursery.start_soon(world.http.serve, encrypted)
     del encrypted

@@ -152,7 +152,7 @@ async def _connect(
     client: _Client | _Flooder, context: ssl.SSLContext, nursery: trio.Nursery
 ) -> tuple[_Bare, TlsStream]:
     bare = _Bare()
-    stream = TlsStream(bare, context, server_side=True, turns=handshake_turns())  # type: ignore[arg-type]
+    stream = TlsStream(bare, context, server_side=True, turns=handshake_turns())
     nursery.start_soon(stream.do_handshake)
     await bare.send_in.send(client.hello())
     await bare.send_in.send(client.finish(await bare.take()))
@@ -263,7 +263,7 @@ async def test_of_many_handshakes_some_go_on_in_each_round(
     answered: Callable[[], int] = lambda: sum(bool(bare.sent) for bare in bares)  # noqa: E731
     for client, bare in zip(clients, bares, strict=True):
         bare.send_in.send_nowait(client.hello())
-        stream = TlsStream(bare, context, server_side=True, turns=turns)  # type: ignore[arg-type]
+        stream = TlsStream(bare, context, server_side=True, turns=turns)
         nursery.start_soon(stream.do_handshake)
     while not rounds or rounds[-1] < len(bares):
         await trio.lowlevel.checkpoint()
@@ -281,7 +281,7 @@ async def test_who_gives_up_in_line_lets_the_others_go_on(
         bare = _Bare()
         await bare.send_in.send(_Client(authority).hello())
         with trio.move_on_after(0):
-            await TlsStream(bare, context, server_side=True, turns=turns).receive_some()  # type: ignore[arg-type]
+            await TlsStream(bare, context, server_side=True, turns=turns).receive_some()
     assert turns.value == HANDSHAKES_A_ROUND
 
 
@@ -289,7 +289,7 @@ async def test_who_has_keys_waits_for_no_handshake(
     authority: trustme.CA, context: ssl.SSLContext, nursery: trio.Nursery
 ) -> None:
     client, bare, turns = _Client(authority), _Bare(), handshake_turns()
-    stream = TlsStream(bare, context, server_side=True, turns=turns)  # type: ignore[arg-type]
+    stream = TlsStream(bare, context, server_side=True, turns=turns)
     nursery.start_soon(stream.do_handshake)
     bare.send_in.send_nowait(client.hello())
     bare.send_in.send_nowait(client.finish(await bare.take()))

@@ -112,7 +112,7 @@ def test_events_over_both_ways_are_the_same_each_once_in_the_order_of_their_ids(
 @pytest.mark.slow
 def test_a_peer_that_never_reads_hurts_nobody_and_learns_what_it_missed(fresh: Server) -> None:
     payload = "x" * 100_000
-    with bare(fresh) as stuck, peer(fresh) as awake, Client(fresh.url) as client:
+    with bare(fresh, "/ws") as stuck, peer(fresh) as awake, Client(fresh.url) as client:
         for _ in range(200):  # 20 MB
             job_id = client.push("q", payload)
             assert awake.event()["jobId"] == job_id
@@ -140,7 +140,7 @@ def test_a_peer_that_sends_and_never_reads_is_not_read_for_ever(fresh: Server, f
         return megabytes
 
     message = frame(TEXT, json.dumps({"cmd": "Nope", "reqId": "x" * 10_000}).encode()) * 20
-    with bare(fresh) as rude:
+    with bare(fresh, "/ws") as rude:
         before = rss()
         rude.sock.settimeout(2.0)
         with pytest.raises(TimeoutError):
@@ -158,7 +158,7 @@ def test_a_peer_that_asks_for_much_and_reads_nothing_is_bounded_by_bytes(fresh: 
         return megabytes
 
     fresh_client.push("q", "x" * 300_000, jobId="big")
-    with bare(fresh) as greedy:
+    with bare(fresh, "/ws") as greedy:
         before = rss()
         for _ in range(1000):
             greedy.frame(TEXT, b'{"cmd":"GetJob","id":"big"}')

@@ -141,7 +141,7 @@ def test_a_hundred_peers_that_crash_leave_nothing(start_server: StartServer) -> 
 
 def a_hundred_crash(fresh: Server, fresh_client: Client) -> None:
     for n in range(100):
-        with bare(fresh) as crash:
+        with bare(fresh, "/ws") as crash:
             command: dict[str, Any] = {"cmd": "PULL", "queue": "q", "timeout": 30_000 * (n % 2)}
             fresh_client.push("q", uniqueKey=str(uuid.uuid4()))
             crash.frame(TEXT, json.dumps(command).encode())

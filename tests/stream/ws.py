@@ -145,8 +145,8 @@ def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, masked: bool =
 
 
 @contextmanager
-def bare(server: Server, path: str = "/ws", *, first: bytes = b"") -> Iterator[Bare]:
-    """Upgrade a raw socket; ``first`` is sent in one piece with the handshake."""
+def bare(server: Server, path: str = "/ws/queues/quiet", *, first: bytes = b"") -> Iterator[Bare]:
+    """Upgrade a raw socket, which hears of no queue that others use; ``first`` is sent in one piece with the handshake."""
     with closing(socket.create_connection(server.address, PATIENCE_S)) as sock:
         opened = Bare(sock)
         with opened.stream:

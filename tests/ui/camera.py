@@ -90,7 +90,7 @@ def small(png: bytes) -> bytes:
     """The same picture in few bytes."""
     out = io.BytesIO()
     Image.open(io.BytesIO(png)).convert("RGB").quantize(
-        COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
+        COLOURS, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE
     ).save(out, "PNG", optimize=True)
     return out.getvalue()
 

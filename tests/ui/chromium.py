@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
@@ -124,12 +125,16 @@ class Browser:
         """What is to be read in the main part."""
         return str(self.run("document.getElementById('main').innerText.replace(/\\s+/g, ' ')"))
 
-    def look(self, width: int, *, dark: bool = False, scripts: bool = True, height: int = 900) -> None:
-        """Be a window of this width, in these colours."""
+    def look(
+        self, width: int, *, dark: bool = False, scripts: bool = True, height: int = 900, wants: Mapping[str, str] = {}, thumb: bool = False
+    ) -> None:  # fmt: skip
+        """Be a window of this width, in these colours, of somebody who ``wants`` more (media features), and has a ``thumb`` and no mouse."""
         phone = width < 700
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone)
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.call("Emulation.setEmulatedMedia", features=[scheme])
+        features = {"prefers-color-scheme": "dark" if dark else "light"} | dict(wants)
+        told = [{"name": name, "value": value} for name, value in features.items()]
+        self.call("Emulation.setEmulatedMedia", features=told)
+        self.call("Emulation.setTouchEmulationEnabled", enabled=thumb)
         self.call("Emulation.setScriptExecutionDisabled", value=not scripts)
 
     def picture(self, *, whole: bool = False) -> bytes:

@@ -39,7 +39,7 @@ JUDGE = r"""(() => {
     const large = parseFloat(style.fontSize) >= 24 || (parseFloat(style.fontSize) >= 18.66 && style.fontWeight >= 700);
     if (ratio < (large ? 3 : 4.5)) faults.push(`contrast ${ratio.toFixed(2)}: ${walk.currentNode.nodeValue.trim().slice(0, 40)} (${e.className})`);
   }
-  for (const e of main.querySelectorAll("a, button, input:not([type=hidden]), select, summary")) {
+  for (const e of main.querySelectorAll("a, button, input:not([type=hidden]), select, textarea, summary")) {
     const box = e.getBoundingClientRect();
     if (!box.width || e.closest(".skip")) continue;
     const inline = e.nodeName === "A" && e.closest("p, td, th, li, dd, .crumbs");
@@ -177,7 +177,7 @@ def screens(job: str) -> tuple[str, ...]:
     """Every screen, with something on it."""
     return (
         "/ui", "/ui/queues", "/ui/queues/orders", "/ui/jobs", "/ui/queues/orders/jobs?state=failed", "/ui/queues/strange/jobs?state=waiting",
-        job, job + "/data", "/ui/errors", f"/ui/errors/orders?fingerprint={fingerprint('PaymentError: order 17 refused').key}",
+        job, job + "/data", "/ui/jobs/later-1", "/ui/act/copy?queue=later&id=later-1", "/ui/errors", f"/ui/errors/orders?fingerprint={fingerprint('PaymentError: order 17 refused').key}",
         "/ui/events", "/ui/events?type=failed", "/ui/schedules", "/ui/schedules/nightly", "/ui/workers", "/ui/workers/w-1", "/ui/actions", "/ui/actions?of=nowhere",
         "/ui/act/release?id=w-1", f"/ui/act/rerun-group?queue=orders&fingerprint={fingerprint('PaymentError: order 17 refused').key}", "/ui/act/delete-schedule?name=nightly", "/ui/storage", "/ui/server", "/ui/cluster", "/ui/act/pause?queue=orders", "/ui/act/clean?queue=orders", "/ui/jobs/nobody",
     )  # fmt: skip
@@ -195,16 +195,20 @@ def show(browser: Browser, server: Server, path: str) -> None:
 @pytest.mark.parametrize(
     ("width", "dark", "scripts"),
     [
-        pytest.param(width, dark, scripts, marks=[pytest.mark.long] if (width == 360) ^ dark ^ scripts else [])
-        for width in (360, 1440)
-        for dark in (False, True)
-        for scripts in (False, True)
+        *(
+            pytest.param(width, dark, scripts, marks=[pytest.mark.long] if (width == 360) ^ dark ^ scripts else [])
+            for width in (360, 1440)
+            for dark in (False, True)
+            for scripts in (False, True)
+        ),
+        # A tablet; a screen on a wall; a window of 1,280 that shows all twice as large, and one that shows it four times as large.
+        (768, True, True), (2560, True, True), (640, False, False), (320, True, True),
     ],
-)
+)  # fmt: skip
 def test_every_screen_is_fit_to_be_read(
     browser: Browser, server: Server, width: int, dark: bool, scripts: bool
 ) -> None:
-    """Whatever two of these there are, they are together in one of the four that are not `long`."""
+    """Whatever two of these there are of a phone and of a desk, they are together in one of the four that are not `long`."""
     found = {}
     job = a_job(browser)
     browser.look(width, dark=dark, scripts=scripts)
@@ -213,6 +217,57 @@ def test_every_screen_is_fit_to_be_read(
         found[path] = browser.run(JUDGE)
     assert {path: faults for path, faults in found.items() if faults} == {}
     assert [each for each in browser.complaints if "404" not in each] == []
+
+
+def test_a_thumb_hits_what_it_means(browser: Browser, server: Server) -> None:
+    """Buttons, fields and what folds are 44 pixels high; a press on a time shows the moment."""
+    job, found = a_job(browser), {}
+    browser.look(360, thumb=True)
+    for path in screens(job):
+        show(browser, server, path)
+        found[path] = browser.run(
+            "[...document.querySelectorAll('.btn, main input:not([type=hidden]), select, textarea, nav a')].filter((e) => "
+            "{ const box = e.getBoundingClientRect(); return box.width && box.height < 43.5; }).map((e) => e.outerHTML.slice(0, 80))"
+        )
+    assert {path: faults for path, faults in found.items() if faults} == {}
+    show(browser, server, job)
+    said = "getComputedStyle(document.querySelector('main time'), '::after').content"
+    assert browser.run(said) == "none"
+    browser.run("document.querySelector('main time').click(); 1")
+    assert re.search(r"attr\(title\)|[0-9]{4}-[0-9]{2}-[0-9]{2}", browser.run(said)), browser.run(said)
+
+
+def test_nothing_moves_for_who_wants_that(browser: Browser, server: Server) -> None:
+    moving = (
+        "[...document.querySelectorAll('*')].filter((e) => { const s = getComputedStyle(e); return parseFloat(s.transitionDuration) > 0 "
+        "|| s.animationName !== 'none' || s.scrollBehavior === 'smooth'; }).length"
+    )
+    job = a_job(browser)
+    for wants, moves in (
+        ({"prefers-reduced-motion": "no-preference"}, True),
+        ({"prefers-reduced-motion": "reduce"}, False),
+    ):
+        browser.look(1440, wants=wants)
+        for path in screens(job)[:6]:
+            show(browser, server, path)
+            assert (browser.run(moving) > 0) is moves, path
+
+
+def test_in_the_colours_of_the_system_nothing_is_said_by_colour_alone(browser: Browser, server: Server) -> None:
+    """Where one is, what state a job is in, and how things went."""
+    job = a_job(browser)
+    browser.look(1440, wants={"forced-colors": "active"})
+    for path in screens(job):
+        show(browser, server, path)
+        assert browser.run(
+            "[...document.querySelectorAll('[aria-current]')].every((e) => getComputedStyle(e).textDecorationLine === 'underline')"
+        ), path
+        assert browser.run(
+            "[...document.querySelectorAll('.state')].every((e) => parseFloat(getComputedStyle(e).borderWidth) > 0)"
+        ), path
+        assert browser.run(
+            "[...document.querySelectorAll('.chart-line')].every((e) => getComputedStyle(e).stroke !== getComputedStyle(document.body).backgroundColor)"
+        ), path
 
 
 @pytest.fixture(scope="module")

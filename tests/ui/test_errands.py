@@ -236,14 +236,21 @@ async def test_a_queue_is_drained_and_cleaned_by_the_thousand(site: Site, bunque
     assert (waiting(bunqueue), bunqueue.server.counts()["failed"]) == (0, 1000)
 
 
-async def test_what_is_pushed_meanwhile_keeps_no_drain_going(site: Site, bunqueue: Bunqueue) -> None:
+@pytest.mark.parametrize(
+    "act", [("drain", {"queue": "q"}), ("clean", {"queue": "q", "state": "waiting", "older": "0s"})]
+)
+async def test_what_is_pushed_meanwhile_stays(site: Site, bunqueue: Bunqueue, act: tuple[str, dict[str, str]]) -> None:
+    action, form = act
     await many(bunqueue, 2000)
-    where = (await begin(site, "drain")).headers["location"]
-    for _ in range(50):
+    # The last step is not a whole one.
+    await bunqueue.server.core.execute(c.Push(queue="q", data=Raw(b"1")))
+    where = (await begin(site, action, **form)).headers["location"]
+    for _ in range(10):
+        await trio.sleep(0.01)
         await many(bunqueue, 1000)
     await trio.sleep(10)
-    assert (await site.get(where)).said("2,000 jobs removed.")
-    assert waiting(bunqueue) == 50_000
+    assert (await site.get(where)).said("2,001 jobs removed.")
+    assert waiting(bunqueue) == 10_000
 
 
 async def test_of_very_many_all_are_looked_at_though_none_of_the_first_is_old(
@@ -277,14 +284,14 @@ async def test_a_drain_that_is_cut_short_says_how_far_it_came(
     steps = iter(range(10))
 
     async def refuses(command: c.Command, **more: object) -> object:
-        if isinstance(command, c.Drain) and next(steps) == 2:
+        if isinstance(command, c.Drain) and next(steps) == 1:
             raise Refused(503, "Storage unavailable", "storage-down")
         return await execute(command, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(core, "execute", refuses)
     page = await begin(site, "drain")
-    assert page.said("Storage unavailable; 400 jobs were done before")
-    assert waiting(bunqueue) == 600
+    assert page.said("Storage unavailable; 500 jobs were done before")
+    assert waiting(bunqueue) == 500
 
 
 async def test_what_is_not_known_is_said(site: Site) -> None:

@@ -7,12 +7,15 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from bunqueue_trio.api.access import Grant
 from bunqueue_trio.api.downloads import Download
-from bunqueue_trio.config import DAY_MS
+from bunqueue_trio.config import DAY_MS, MINUTE_MS, Settings
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.caller import By
+from bunqueue_trio.protocol.commands.spec import Role
 from bunqueue_trio.storage.store import Retention
 from bunqueue_trio.testing.server import Bunqueue
+from bunqueue_trio.ui.payload import MASK, WHOLE_BYTES
 from bunqueue_trio.ui.views import events
 from tests.ui.night import fail, push, work
 from tests.ui.site import Site, minutes
@@ -232,6 +235,34 @@ async def test_figures_are_by_the_minute_and_beside_those_of_the_day_before(site
     assert page.said("emails 1.7") or page.said("emails 3.3")
 
 
+@pytest.mark.parametrize("late_ms", [0, 1, 8, 4000])
+async def test_a_window_has_its_own_minutes_and_not_the_one_before(
+    site: Site, bunqueue: Bunqueue, late_ms: int
+) -> None:
+    """A server notes a minute some ms after its end."""
+    server = bunqueue.server
+
+    async def minute_ends() -> None:
+        now = server.clock.now()
+        await trio.sleep((MINUTE_MS - (now - late_ms) % MINUTE_MS) / 1000)
+        await server.note_minute()
+
+    await minute_ends()
+    for jobs in (20, 0, 3):
+        # In the middle of it.
+        await trio.sleep(30)
+        for _ in range(jobs):
+            await push(bunqueue, "emails")
+        await minute_ends()
+    for minutes_ago, says in ((3, "Pushed 20"), (2, "Pushed 0"), (1, "Pushed 3")):
+        begin = server.clock.now() % MINUTE_MS + minutes_ago * MINUTE_MS
+        page = await site.get(f"/ui/events?since={ago(bunqueue, begin)}&until={ago(bunqueue, begin - MINUTE_MS)}")
+        assert page.said(says), page.text
+    await minute_ends()
+    found = [*server.engine.figures.course.between(0, server.clock.now() + MINUTE_MS)]
+    assert [(each.at % MINUTE_MS, each.pushed) for each in found] == [(0, 20), (0, 3)]
+
+
 async def test_what_failed_more_than_a_day_before_stands_out(site: Site, bunqueue: Bunqueue) -> None:
     for _ in range(12):
         await push(bunqueue, "orders")
@@ -305,3 +336,22 @@ async def test_jobs_of_a_filter_are_saved_as_a_file_a_line_each(site: Site, fill
     assert (await site.get("/ui/export/jobs?queue=no%20queue")).status == 400
     _, none = await body_of(site, "/ui/export/jobs?queue=nobody")
     assert none == []
+
+
+@pytest.mark.parametrize("path", ["/ui/export/jobs?queue=q", "/ui/export/events?type=pushed"])
+async def test_who_may_only_look_saves_no_more_than_is_shown(autojump_clock: MockClock, path: str) -> None:
+    """For others a file is whole, to be used again."""
+    async with Bunqueue(Settings(auth_tokens=("secret",))) as bunqueue:
+        small, large = '{"n": 1.0, "a": [{"Token": {"x": 1}}], "password": "hunter2"}', f'"{"x" * WHOLE_BYTES}"'
+        for data in (small, large):
+            await push(bunqueue, "q", data)
+        site = Site(bunqueue)
+        for role, shown in (
+            (Role.READ, [b'"data":{"n":1.0,"a":[{"Token":"%s"}],"password":"%s"}' % ((MASK.encode(),) * 2), b'"data":"%s"' % MASK.encode()]),
+            (Role.ADMIN, [b'"data":' + data.encode() for data in (small, large)]),
+        ):  # fmt: skip
+            login = site.gateway.logins.sign_in(Grant(role, "eve"), bunqueue.server.clock.now())
+            site.cookie = f"{site.gateway.cookie}={login}"
+            _, parts = await body_of(site, path)
+            lines = sorted(b"".join(parts).splitlines(), key=len, reverse=role is Role.READ)
+            assert [data in line for data, line in zip(shown, lines, strict=True)] == [True, True], lines

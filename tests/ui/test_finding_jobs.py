@@ -11,6 +11,7 @@ from msgspec import Raw
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.testing.server import Bunqueue
 from bunqueue_trio.ui.filters import LOOKS, SHOWN
+from tests.looks import look
 from tests.ui.night import fail, push, take, work
 from tests.ui.site import Page, Site
 
@@ -20,7 +21,7 @@ def ids(page: Page) -> list[str]:
 
 
 def state(bunqueue: Bunqueue, job_id: str) -> str:
-    return bunqueue.server.core.peek(c.GetState(id=job_id)).state  # type: ignore[attr-defined]
+    return look(bunqueue.server.core, c.GetState(id=job_id)).state
 
 
 async def some(bunqueue: Bunqueue) -> None:
@@ -124,7 +125,7 @@ async def test_active_ones_are_cancelled_only_where_that_is_said(site: Site, bun
     assert state(bunqueue, active) == "active"
     page = await site.do("cancel-found", queue="emails", state="active", force="yes", reason="wrong month")
     assert page.said("1 job cancelled.")
-    why: Any = bunqueue.server.core.peek(c.Why(id=active))
+    why: Any = look(bunqueue.server.core, c.Why(id=active))
     assert why.code == "cancelled"
     assert "wrong month" in why.why
 

@@ -33,7 +33,7 @@ class Reader(HTMLParser):
         re.findall(
             r"\w+",
             """a article b body button circle code datalist dd details div dl dt form h1 h2 h3 head header html input label li
-            link main meta nav option p path polyline pre rect script section select small span strong summary svg table
+            link main meta nav option p path polyline pre rect script section select small span strong summary svg table textarea
             tbody td th thead time title tr ul""",
         )
     )

@@ -1,11 +1,14 @@
 """An incident is planted in a simulated server, and the first screen says what is wrong, with numbers and a way on."""
 
+import pytest
 import trio
 from trio.testing import MockClock
 
 from bunqueue_trio.api.access import ANYBODY
 from bunqueue_trio.config import Settings
+from bunqueue_trio.errors import StoreError
 from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol.caller import By
 from bunqueue_trio.testing.server import Bunqueue
 from tests.ui.night import fail, hold, push, take, work
 from tests.ui.site import Site, minutes
@@ -137,3 +140,33 @@ async def test_workers_that_vanish_are_reported_with_their_queue(site: Site, bun
     page = await site.get("/ui")
     assert page.said("Workers take jobs and are not heard of again")
     assert page.said("Most of them in video.")
+
+
+async def test_what_others_have_done_within_the_hour_is_seen(site: Site, bunqueue: Bunqueue) -> None:
+    assert not (await site.get("/ui")).said("Done within the hour")
+    await bunqueue.server.core.execute(c.Pause(queue="mail"), by=By("ana", "10.0.0.7"))
+    for _ in range(3):
+        await trio.sleep(60)
+        await bunqueue.server.core.execute(c.SetConcurrency(queue="sms", concurrency=2), by=By("ben", "10.0.0.9"))
+        await bunqueue.server.core.execute(c.ClearConcurrency(queue="sms"), by=By("ben", "10.0.0.9"))
+    page = await site.get("/ui")
+    assert page.text.count("ben limit sms") == 3
+    assert not page.said("ana pause mail"), "three are enough"
+    await trio.sleep(3600)
+    assert not (await site.get("/ui")).said("Done within the hour")
+
+
+async def test_what_is_wrong_is_to_be_seen_while_the_disk_cannot_be_read(
+    site: Site, bunqueue: Bunqueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bunqueue.server.core.execute(c.Pause(queue="mail"), by=By("ana", "10.0.0.7"))
+    await push(bunqueue, "mail")
+
+    def broken(command: c.Command) -> None:
+        raise StoreError("disk I/O error")
+
+    monkeypatch.setattr(bunqueue.server.core, "peek", broken)
+    page = await site.get("/ui")
+    assert (page.status, page.said("mail: paused for")) == (200, True)
+    assert not page.said("Done within the hour")
+    assert (await site.get("/ui/actions")).status == 503

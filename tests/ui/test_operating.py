@@ -10,6 +10,7 @@ from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.caller import By
 from bunqueue_trio.protocol.commands.spec import Role
 from bunqueue_trio.testing.server import Bunqueue
+from tests.looks import look
 from tests.ui.night import fail, push, take, work
 from tests.ui.site import Page, Site, minutes
 from tests.ui.test_screens import links
@@ -99,7 +100,7 @@ async def test_a_schedule_is_paused_resumed_run_and_deleted(site: Site, bunqueue
     assert page.said("There is no schedule yet.")
     assert (await site.get("/ui/schedules/s")).said("s: Schedule not found")
     assert (await site.get("/ui/act/run-schedule?name=s")).status == 400
-    acts = core.peek(c.Actions()).actions  # type: ignore[attr-defined]
+    acts = look(core, c.Actions()).actions
     assert [act.command for act in acts] == [
         "DeleteSchedule",
         "RunSchedule",

@@ -15,7 +15,7 @@ from bunqueue_trio.ui.actions import ACTIONS
 from tests.ui.night import push, take
 from tests.ui.site import Site
 
-OF_WORK = {"cancel", "promote", "discard", "priority", "delay", "forget"}
+OF_WORK = {"cancel", "copy", "payload", "promote", "discard", "priority", "delay", "forget"}
 
 
 @pytest.fixture
@@ -44,15 +44,24 @@ async def test_who_may_work_sees_the_buttons_of_that_and_no_others(locked: Bunqu
     await push(locked, "b")
     ((active, _),) = await take(locked, "b", 1)
     site = signed_in(locked, Role.WORK)
-    assert buttons((await site.get(f"/ui/jobs/{waiting}")).html) == {"cancel", "priority", "delay", "discard"}
+    assert buttons((await site.get(f"/ui/jobs/{waiting}")).html) == {
+        "cancel",
+        "copy",
+        "payload",
+        "priority",
+        "delay",
+        "discard",
+    }
     assert buttons((await site.get(f"/ui/jobs/{delayed}")).html) == {
         "cancel",
+        "copy",
+        "payload",
         "promote",
         "priority",
         "delay",
         "discard",
     }
-    assert buttons((await site.get(f"/ui/jobs/{active}")).html) == {"cancel", "discard"}
+    assert buttons((await site.get(f"/ui/jobs/{active}")).html) == {"cancel", "copy", "discard"}
     for path in (
         "/ui",
         "/ui/queues/a",
@@ -95,5 +104,5 @@ async def test_who_only_looks_sees_what_others_could_do(locked: Bunqueue) -> Non
     site = signed_in(locked, Role.READ)
     page = await site.get(f"/ui/jobs/{job}")
     assert buttons(page.html) == set()
-    assert page.html.count("btn off") == 4
+    assert page.html.count("btn off") == 6
     assert page.said("You may look, and not change anything.")

@@ -4,12 +4,12 @@ import html
 import json
 import re
 import shlex
-from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 import httpx
+import msgspec
 import pytest
 import trio
 from click.testing import CliRunner
@@ -21,6 +21,7 @@ from bunqueue_trio.engine.fingerprint import fingerprint
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.testing.server import Bunqueue
 from bunqueue_trio.ui.actions import ACTIONS
+from tests.looks import look
 from tests.ui.night import fail, push
 from tests.ui.site import Site
 
@@ -48,6 +49,17 @@ class Case(NamedTuple):
     form: dict[str, str]
     before: tuple[c.Command, ...] = ()
 
+
+_RICH = c.Push(
+    queue="q", data=Raw(b"[1.0]"), job_id="rich", name="--name", priority=-3, max_attempts=7, backoff=2500, ttl=86_400_000, timeout=61_000,
+    tags=["--yes", "b c"], group_id="-g", unique_key="k", lifo=True,
+)  # fmt: skip
+_SHAPED = c.Push(
+    queue="q",
+    data=Raw(b'"-"'),
+    job_id="shaped",
+    backoff=c.Backoff(type="fixed", delay=1500, max_delay=90_000, jitter=0.5),
+)
 
 CASES = (
     Case("pause", {"queue": "q"}),
@@ -91,6 +103,11 @@ CASES = (
     Case("unmark-group", GROUP, (c.MarkGroup(fingerprint=GROUP["fingerprint"], mark="muted"),)),
     Case("retry", {"queue": "q", "id": "bad-3"}),
     Case("purge", {"queue": "q", "id": "bad-3"}),
+    Case("retry-changed", {"queue": "q", "id": "bad-3", "data": '{"to": "ana", "n": 1.0}'}),
+    Case("payload", {"queue": "q", "id": "w-1", "data": " -7 "}),
+    Case("copy", {"queue": "q", "id": "w-1"}),
+    Case("copy", {"queue": "q", "id": "rich"}, (_RICH,)),
+    Case("copy", {"queue": "q", "id": "shaped"}, (_SHAPED,)),
     Case("cancel", {"queue": "q", "id": "w-1"}),
     Case("cancel", {"queue": "q", "id": "held-0", "reason": " wrong month ", "grace": " 30s "}),
     Case("cancel-found", {"queue": "q", "idPrefix": "w-"}),
@@ -180,36 +197,46 @@ async def prepare(bunqueue: Bunqueue, case: Case) -> dict[str, str]:
 
 def seen(bunqueue: Bunqueue) -> dict[str, Any]:
     """What can be known of a server, but for ids and times of its own making."""
-    look: Callable[[c.Command], Any] = bunqueue.server.core.peek
+    core = bunqueue.server.core
     states: dict[str, Any] = {}
     for state in ("waiting", "delayed", "active", "completed", "failed"):
         after = None
         while True:
-            page = look(c.GetJobs(queue="q", state=state, limit=1000, after=after))
+            page = look(core, c.GetJobs(queue="q", state=state, limit=1000, after=after))
             states |= {
-                f"job-{len(states)}" if len(job.id) > 30 else job.id: (state, job.priority, job.run_at)
+                f"job-{len(states)}" if len(job.id) > 30 else job.id: (
+                    state,
+                    job.priority,
+                    job.run_at,
+                    bytes(job.data),
+                    job.max_attempts,
+                    msgspec.to_builtins(job.backoff),
+                    job.tags,
+                    job.name,
+                    job.lifo,
+                )
                 for job in page.jobs
             }
             after = page.next
             if after is None:
                 break
-    view = look(c.GetQueue(queue="q")).queue
-    workers = look(c.ListWorkers()).data.workers
+    view = look(core, c.GetQueue(queue="q")).queue
+    workers = look(core, c.ListWorkers()).data.workers
     return {
         # Of very many, it is the pages that decide which of them stand first.
         "jobs": states, "in line": list(states) if view.counts["waiting"] <= 100 else None,
         "queue": (view.paused, view.pause and (view.pause.reason, view.pause.until), view.concurrency, view.rate_limit),
-        "settings": [look(kind(queue="q")) for kind in (c.GetDefaults, c.GetStallConfig, c.GetDlqConfig)],
+        "settings": [look(core, kind(queue="q")) for kind in (c.GetDefaults, c.GetStallConfig, c.GetDlqConfig)],
         "marks": {key: mark.mark for key, mark in bunqueue.server.engine.marks.items()},
         "reruns": [(one.filter, one.count, one.rate, one.stop_at, one.state) for one in bunqueue.server.engine.reruns.values()],
-        "schedules": [(each.name, each.state, each.runs) for each in look(c.ListSchedules()).schedules],
+        "schedules": [(each.name, each.state, each.runs) for each in look(core, c.ListSchedules()).schedules],
         "workers": [(each.id, each.quiet_since is not None, each.active_jobs) for each in workers],
     }  # fmt: skip
 
 
 def acts(bunqueue: Bunqueue) -> list[Any]:
     """What was written down, by whom apart, newest first."""
-    reply: Any = bunqueue.server.core.peek(c.Actions(limit=20))
+    reply: Any = look(bunqueue.server.core, c.Actions(limit=20))
     return [(act.command, act.queue, act.job, act.worker, act.fields, act.count) for act in reply.actions]
 
 

@@ -133,6 +133,9 @@ async def test_every_screen_has_its_landmarks(site: Site, bunqueue: Bunqueue) ->
         for part in ('<html lang="en">', '<main id="main"', "<nav ", 'name="viewport"', "<h1", "Skip to content"):
             assert page.html.count(part) >= 1, (path, part)
         assert page.html.count("<h1") == 1, path
+        assert [" defer" in script for script in re.findall("<script[^>]*>", page.html)] == [True], (
+            "it is painted before"
+        )
         assert page.headers["cache-control"] == "no-store"
         assert "unsafe" not in page.headers["content-security-policy"]
         assert not re.search(r"<[^>]* (style|on\w+)=", page.html), path
@@ -397,8 +400,8 @@ async def test_a_page_of_many_errors_is_light_and_reads_few_letters(
     looked = [0]
     peek = bunqueue.server.core.peek
 
-    def counted(command: c.Command) -> object:
-        reply = peek(command)
+    async def counted(command: c.Command) -> object:
+        reply = await peek(command)
         looked[0] += len(reply.entries) if isinstance(command, c.Dlq) else 0  # type: ignore[attr-defined]
         return reply
 

@@ -15,6 +15,7 @@ from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.caller import By
 from bunqueue_trio.protocol.commands import Command
 from bunqueue_trio.testing.server import Bunqueue
+from tests.looks import look
 from tests.ui.night import fail, push
 from tests.ui.site import Page, Site
 
@@ -64,18 +65,18 @@ UNDONE: tuple[tuple[tuple[Command, ...], Command], ...] = (
 
 def so(bunqueue: Bunqueue) -> Any:
     """How all of it is, but for when it was said."""
-    look: Any = bunqueue.server.core.peek
-    queue = look(c.GetQueue(queue="q")).queue
+    core = bunqueue.server.core
+    queue = look(core, c.GetQueue(queue="q")).queue
     settings = [
-        msgspec.to_builtins(look(kind(queue="q"))) for kind in (c.GetDefaults, c.GetStallConfig, c.GetDlqConfig)
+        msgspec.to_builtins(look(core, kind(queue="q"))) for kind in (c.GetDefaults, c.GetStallConfig, c.GetDlqConfig)
     ]
     for each in settings:
         each["set"].sort()
     schedules = [
         (each.name, each.queue, bytes(each.data), each.cron, each.timezone, each.every, each.limit, each.jitter, each.misfire, each.misfire_max, each.window, each.overlap, bytes(each.options), each.source, each.state)
-        for each in look(c.ListSchedules()).schedules
+        for each in look(core, c.ListSchedules()).schedules
     ]  # fmt: skip
-    workers = [(each.id, each.quiet_since is not None) for each in look(c.ListWorkers()).data.workers]
+    workers = [(each.id, each.quiet_since is not None) for each in look(core, c.ListWorkers()).data.workers]
     mark = bunqueue.server.engine.marks.get(GROUP)
     pause = queue.pause and (queue.pause.reason, queue.pause.until and queue.pause.until // 60_000)
     rate = queue.rate_limit and (queue.rate_limit.limit, queue.rate_limit.duration)
@@ -87,7 +88,7 @@ def so(bunqueue: Bunqueue) -> Any:
         settings,
         schedules,
         workers,
-        look(c.GetJob(id="w-0")).job.priority,
+        look(core, c.GetJob(id="w-0")).job.priority,
     )
 
 
@@ -174,7 +175,7 @@ async def test_a_cancelled_job_whose_record_is_kept_comes_back(bunqueue: Bunqueu
     name, form = undo_of(await site.get("/ui/actions"))
     assert (name, form) == ("retry", {"queue": "q", "id": "a"})
     await site.do(name, **form)
-    state: Any = bunqueue.server.core.peek(c.GetState(id="a"))
+    state: Any = look(bunqueue.server.core, c.GetState(id="a"))
     assert state.state == "waiting"
     assert "Undo…" not in (await site.get("/ui/actions?of=a")).html
 

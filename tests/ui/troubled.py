@@ -33,6 +33,10 @@ def troubled(directory: Path) -> Iterator[Server]:
             for n in range(3):
                 api.post("/queues/invoices/jobs", json={"data": {"invoice": n, "password": "hunter2"}})
             api.post(
+                "/queues/later/jobs",
+                json={"data": {"report": 1}, "jobId": "later-1", "delay": 3_600_000, "tags": ["x"]},
+            )
+            api.post(
                 "/schedules",
                 json={"name": "nightly", "queue": "reports", "cron": "30 2 * * *", "timezone": "Europe/Berlin"},
             )

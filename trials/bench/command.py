@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from trials.bench import cluster, crowd, docs, idle, workers, wrk
+from trials.bench import cluster, crowd, docs, idle, ways, workers, wrk
 from trials.bench.compare import Plan, Series, compare, filesystem, select
 from trials.bench.engine import Check, Sizes, checks, measure_backlog, measure_engine
 from trials.bench.floor import measure_floor
@@ -27,7 +27,7 @@ from trials.bench.report import (
 from trials.lib.machine import describe
 from trials.lib.servers import BenchError, original, ours
 
-ROUNDS, WARMUP_S, MEASURED_S = 5, 1, 3
+ROUNDS, WARMUP_S, MEASURED_S = 7, 1, 3
 PEER_ROUNDS, PEER_JOBS = 3, 10_000
 BACKLOGS = (1_000, 10_000, 100_000, 1_000_000)
 ORIGINAL_BACKLOG_MAX = 100_000  # more of them takes it minutes to fill; see --full
@@ -161,6 +161,13 @@ def run_cluster(options: argparse.Namespace) -> int:
     return cluster.run(rounds, seconds, options.data_dir, judged=not options.quick)
 
 
+def run_ways(options: argparse.Namespace) -> int:
+    """Measure a request by every way that it may come."""
+    _need_wrk()
+    rounds, seconds = (1, 1) if options.quick else (options.rounds, options.seconds)
+    return ways.run(rounds, seconds, options.data_dir, options.only, judged=not options.quick)
+
+
 def _write_docs(
     options: argparse.Namespace, plan: Plan, series: list[Series], machine: dict[str, Any], versions: dict[str, str]
 ) -> dict[str, Any]:
@@ -285,10 +292,19 @@ def _parser() -> argparse.ArgumentParser:
     readers.set_defaults(run=lambda options: idle.run(options.connections, options.seconds))
 
     more = commands.add_parser(
-        "cluster", parents=[common, load], help="CPU of a leader with doors, and through PostgreSQL; checked"
+        "cluster",
+        parents=[common, load],
+        help="CPU of a leader with doors, and PostgreSQL beside the original there; checked",
     )
     more.add_argument("--rounds", type=_positive, default=PEER_ROUNDS, help="turns, of which medians are taken")
     more.set_defaults(run=run_cluster)
+
+    paths = commands.add_parser(
+        "ways", parents=[common, load], help="a request by every way it may come, and with many queues; checked"
+    )
+    paths.add_argument("--rounds", type=_positive, default=PEER_ROUNDS, help="pairs of each")
+    paths.add_argument("--only", action="append", default=[], metavar="WORD", help="those that say it, repeatable")
+    paths.set_defaults(run=run_ways)
 
     many = commands.add_parser("crowd", help="looks at and acts on a million jobs in a thousand queues; checked")
     many.add_argument("--jobs", type=_positive, default=crowd.JOBS, help="that wait, and as many that have ended")

@@ -40,6 +40,14 @@ wrk.headers["Content-Type"] = "application/json"
 wrk.body = '%(body)s'
 """
 
+_TO_MANY = """
+local n, json = 0, {["Content-Type"] = "application/json"}
+function request()
+  n = (n + 7919) %% %(queues)d
+  return wrk.format("POST", "/queues/queue-" .. n .. "/jobs", json, '%(body)s')
+end
+"""
+
 # The state moves on in response(): wrk also calls request() once only to see that it can be parsed.
 _CYCLE = """
 local first = "%(first)s"
@@ -68,6 +76,39 @@ function response(status, headers, body)
   else
     rounds = rounds + 1
     step = first
+  end
+end
+"""
+
+
+_BATCHES = """
+local json = {["Content-Type"] = "application/json"}
+local push, pull
+local step, ids = "push", nil
+rounds, dry, bad = 0, 0, 0
+function init(args)
+  push = wrk.format("POST", "/queues/batches/jobs/bulk", json, '%(body)s')
+  pull = wrk.format("POST", "/queues/batches/jobs/pull-batch", json, '{"count":%(count)d}')
+end
+function request()
+  if step == "push" then return push end
+  if step == "pull" then return pull end
+  return wrk.format("POST", "/jobs/ack-batch", json, '{"ids":[' .. ids .. ']}')
+end
+function response(status, headers, body)
+  if status ~= 200 or string.sub(body, 1, 10) ~= '{"ok":true' then
+    bad = bad + 1
+    step = "push"
+  elseif step == "push" then
+    step = "pull"
+  elseif step == "pull" then
+    local found = {}
+    for id in string.gmatch(body, '"id":("[^"]+")') do table.insert(found, id) end
+    ids = table.concat(found, ",")
+    if ids == "" then dry = dry + 1; step = "push" else step = "ack" end
+  else
+    rounds = rounds + 1
+    step = "push"
   end
 end
 """
@@ -105,6 +146,17 @@ def push(connections: int, *, durable: bool = False) -> Load:
     return Load(f"push over {connections}", _DONE + _POST % {"path": "/queues/push/jobs", "body": body}, connections)
 
 
+def push_to_many(connections: int, queues: int) -> Load:
+    """Push one job a request, to one of many queues after the other."""
+    values = {"queues": queues, "body": push_body().decode()}
+    return Load(f"push to {queues} queues", _DONE + _TO_MANY % values, connections)
+
+
+def get(connections: int, path: str) -> Load:
+    """Ask for the same again and again."""
+    return Load(path, f'{_DONE}\nwrk.path = "{path}"\n', connections)
+
+
 def bulk(connections: int, body: bytes) -> Load:
     """Push many jobs a request."""
     return Load("bulk push", _DONE + _POST % {"path": "/queues/push/jobs/bulk", "body": body.decode()}, connections)
@@ -114,6 +166,12 @@ def cycle(connections: int, queue: str, *, pushing: bool) -> Load:
     """Pull a job and acknowledge it; with `pushing` add one before, so that the backlog keeps its size."""
     values = {"first": "push" if pushing else "pull", "queue": queue, "body": push_body().decode()}
     return Load("cycle", _DONE + _CYCLE % values, connections, threads=connections)
+
+
+def batches(connections: int, body: bytes, count: int) -> Load:
+    """Push, pull and acknowledge `count` jobs at once."""
+    values = {"body": body.decode(), "count": count}
+    return Load("batches", _DONE + _BATCHES % values, connections, threads=connections)
 
 
 def is_installed() -> bool:

@@ -20,6 +20,7 @@ ANSWER_WITHIN_S = 60.0  # longer than any pause may be
 POLL_MS = 300
 LEASE_MS = 3_600_000
 AGAIN_S = 0.05
+BULK = 500
 
 
 @dataclass
@@ -136,6 +137,22 @@ class Crowd:
             nursery.start_soon(self._read)
             for n in range(self._clients):
                 nursery.start_soon(self._again, self._work if n % 2 else self._push)
+
+    async def fill(self, jobs: int) -> None:
+        """Push this many jobs that nobody takes.
+
+        Raises:
+            Lost: there was no answer.
+        """
+        connection = Connection()
+        try:
+            for begin in range(0, jobs, BULK):
+                pushes = {"jobs": [{"data": n} for n in range(begin, min(jobs, begin + BULK))]}
+                sent = json.dumps(pushes).encode()
+                status, _ = await connection.request(self.ports[0], "POST", "/queues/backlog/jobs/bulk", sent)
+                assert status == 200, status
+        finally:
+            connection.close()
 
     def begin(self, queue: str) -> Books:
         """Let all clients work, on a queue of their own, and return their books."""

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -11,12 +12,13 @@ from bunqueue_trio.storage.postgres.place import Place, parse_place
 from bunqueue_trio.storage.postgres.schema import migrate
 from bunqueue_trio.testing.process import ServerProcess, without_settings
 from trials.lib.places import PYTHONPATH
-from trials.lib.postgres import Cutting, Server
+from trials.lib.postgres import Cutting, Replica, Server
 from trials.lib.servers import BenchError
 
 SERVERS = 3
 KEPT = "100000000"  # finished jobs and events: the books are compared with all of them
 SCHEMA = "chaos"
+STREAMS_WITHIN_S = 60.0
 
 
 class Cluster:
@@ -40,6 +42,25 @@ class Cluster:
     def ask(self, text: str) -> list[Any]:
         """Return what a statement answers, of the database itself."""
         return self.database.ask(self.place.qualified(text))
+
+    def add_replica(self) -> Replica:
+        """Return a replica that gets what the database commits; asynchronous."""
+        replica = Replica(self.database)
+        deadline = time.monotonic() + STREAMS_WITHIN_S
+        while self.database.ask("SELECT state FROM pg_stat_replication") != [("streaming",)]:
+            if time.monotonic() > deadline:
+                replica.close()
+                raise BenchError("a replica gets nothing")
+            time.sleep(0.05)
+        return replica
+
+    def fail_over(self, replica: Replica) -> None:
+        """Let the machine of the database be gone, and ``replica`` take its place."""
+        before, self.database = self.database, replica
+        before.stop()
+        replica.promote()
+        self.way.lead_to(replica)
+        before.close()
 
     def leader(self) -> ServerProcess | None:
         """Return who leads; None: somebody who is no more."""
@@ -76,3 +97,4 @@ def running(directory: Path, lease_ms: int) -> Iterator[Cluster]:
         finally:
             for server in cluster.servers:
                 server.kill()
+            cluster.database.close()

@@ -19,7 +19,8 @@ from trials.lib.servers import BenchError
 
 CLIENTS = 32
 LEASE_MS = 2000
-SHARES = {"kill": 8, "suspend": 6, "rolling": 2, "backends": 1, "crash": 1, "cut": 1, "door": 1}
+JOBS = 10_000
+SHARES = {"kill": 8, "suspend": 6, "rolling": 2, "backends": 1, "crash": 1, "cut": 1, "promote": 1, "door": 1}
 """How often each kind comes: what a death and a sleep of the leader do is what it is about."""
 
 
@@ -39,7 +40,7 @@ def summary(done: list[Round]) -> list[list[str]]:
             pauses = sorted(each.pause_s for each in its)
             rows.append([
                 kind, str(len(its)), f"{sum(each.answered for each in its):,}", f"{sum(each.failed for each in its):,}",
-                *(f"{pauses[min(len(pauses) - 1, int(len(pauses) * share))]:.1f}" for share in (0.5, 0.99)),
+                *(f"{pauses[min(len(pauses) - 1, int(len(pauses) * share))]:.1f}" for share in (0.5, 0.99, 1)),
                 str(sum(each.terms for each in its)), str(sum(len(each.breaches) for each in its)),
             ])  # fmt: skip
     return rows
@@ -53,7 +54,7 @@ async def _run(directory: Path, options: argparse.Namespace, done: list[Round]) 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(crowd.run)
             nursery.start_soon(trial.supervise)
-            async for each in trial.rounds(kinds_of(options.rounds, rng, options.only)):
+            async for each in trial.rounds(kinds_of(options.rounds, rng, options.only), options.jobs):
                 done.append(each)
                 print(each, *each.breaches[:20], sep="\n", flush=True)
                 if each.breaches:
@@ -70,6 +71,9 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=20, help="how many (default: 20)")
     parser.add_argument(
         "--only", action="append", choices=[*SHARES], default=[], help="only rounds of this kind; may be repeated"
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=JOBS, help=f"that wait meanwhile, and each new leader reads (default: {JOBS:,})"
     )
     parser.add_argument("--clients", type=int, default=CLIENTS, help=f"half of them push (default: {CLIENTS})")
     parser.add_argument("--lease-ms", type=int, default=LEASE_MS, help=f"STORE_LEASE_MS (default: {LEASE_MS})")
@@ -96,6 +100,7 @@ def main() -> int:
         "not answered with 200",
         "pause p50, s",
         "pause p99, s",
+        "longest pause, s",
         "takeovers",
         "breaches",
     ]

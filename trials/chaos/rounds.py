@@ -21,6 +21,7 @@ RECOVERS_WITHIN_S = 120.0  # for what hangs
 SUSPENDED_S = 8.0  # at most
 HEARD_WITHIN_S = 60.0
 LOOK_S = 0.1
+BEHIND_S = 0.5
 CUTS = 5
 BREAKS = 10
 
@@ -56,7 +57,7 @@ class Trial:
         self.crowd = crowd
         self.kinds: dict[str, Callable[[], Awaitable[None]]] = {
             "kill": self._kill, "suspend": self._suspend, "door": self._kill_door, "backends": self._end_backends,
-            "crash": self._crash, "cut": self._cut, "rolling": self._restart_all,
+            "crash": self._crash, "cut": self._cut, "promote": self._promote, "rolling": self._restart_all,
         }  # fmt: skip
         self._rng = rng
 
@@ -66,12 +67,13 @@ class Trial:
             await trio.to_thread.run_sync(self.cluster.start_missing)
             await trio.sleep(LOOK_S)
 
-    async def rounds(self, kinds: list[str]) -> AsyncIterator[Round]:
-        """Do them one after the other."""
+    async def rounds(self, kinds: list[str], waiting: int = 0) -> AsyncIterator[Round]:
+        """Do them one after the other, while as many jobs as ``waiting`` wait in another queue: each new leader reads them."""
         for server in self.cluster.servers:
             while not await trio.to_thread.run_sync(server.is_ready):  # noqa: ASYNC110 - another process is
                 await trio.sleep(LOOK_S)
         await self.crowd.hears.wait()
+        await self.crowd.fill(waiting)
         for number, kind in enumerate(kinds, 1):
             books = self.crowd.begin(f"round-{number}")
             if not await self.crowd.wait_answered(RECOVERED, RECOVERS_WITHIN_S):
@@ -88,7 +90,8 @@ class Trial:
             # A leader that gets no time of a processor for as long as its lease is replaced as one that sleeps.
             if kind == "rolling" and failed and terms <= 1:
                 breaches.append(f"{failed} requests were not answered with 200: {books.told}")
-            breaches += await self._check(books)
+            if kind != "promote" or not terms:
+                breaches += await self._check(books)
             yield Round(number, kind, len(books.pushed) + len(books.acked), failed, books.longest_s, terms, breaches)
 
     # --- what happens ---------------------------------------------------------------------------
@@ -160,6 +163,15 @@ class Trial:
             with trio.fail_after(RECOVERS_WITHIN_S):
                 while self.cluster.way.left:  # noqa: ASYNC110 - another thread counts
                     await trio.sleep(0.01)
+
+    async def _promote(self) -> None:
+        """A replica that is behind takes the place of the database; the leader lives, and writes again what it has not got."""
+        replica = await trio.to_thread.run_sync(self.cluster.add_replica)
+        try:
+            await trio.to_thread.run_sync(self.cluster.database.send_no_more)
+            await trio.sleep(self._rng.uniform(0, BEHIND_S))
+        finally:
+            await trio.to_thread.run_sync(self.cluster.fail_over, replica)
 
     async def _restart_all(self) -> None:
         """An upgrade: each server is taken out, stopped and started, the leader last."""

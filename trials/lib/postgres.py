@@ -225,11 +225,15 @@ class Cutting(Cluster):
         self.cuts = 0
         self.left = 0
         """How many more times it is to break."""
-        self._target = str(target.directory / _SOCKET)
+        self.lead_to(target)
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(self.directory / _SOCKET))
         self._listener.listen()
         threading.Thread(target=self._accept, daemon=True).start()
+
+    def lead_to(self, target: Cluster) -> None:
+        """Let who connects from now on get to ``target``."""
+        self._target = str(target.directory / _SOCKET)
 
     def _accept(self) -> None:
         while True:

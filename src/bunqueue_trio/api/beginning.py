@@ -1,42 +1,54 @@
-"""What a request does that comes again and again, but for its body: what is always so of it is found out once."""
+"""What a request does that comes again and again, but for its body and the names in its path: what is always so of it is found out once."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
-from bunqueue_trio.api.access import UNKNOWN
 from bunqueue_trio.api.call import Call, Response
 from bunqueue_trio.api.gateway import Gateway
 from bunqueue_trio.config import SMALL_BODY_BYTES
 from bunqueue_trio.errors import Refused, StoreError
-from bunqueue_trio.protocol.catalog import ACTS, FILLS, REVIVES, TAKES
+from bunqueue_trio.protocol.catalog import ACTS, FILLS, TAKES
 from bunqueue_trio.protocol.codec import decode
-from bunqueue_trio.protocol.routes import Match
+from bunqueue_trio.protocol.routes import Match, query_object
 from bunqueue_trio.runtime.begun import Begun
 from bunqueue_trio.runtime.server import Server
 
-Begin = Callable[[bytes, str], Begun | Response | None]
-"""Begins a request, with its body and the address that it comes from; see :meth:`Gateway.begin`."""
+Begin = Callable[[Call, bytes, str], Begun | Response | None]
+"""Begins a call, with its body and the address that it comes from; see :meth:`Gateway.begin`."""
 
 
-def beginner(server: Server, gateway: Gateway, call: Call) -> Begin:
-    """Return what does the same as :meth:`Gateway.begin` for ``call``, which may begin."""
-    route, match, core = call.route, call.match, server.core
-    kind: Any = call.target
-    is_let_in = not server.limiter.enabled and call.is_admitted and call.lacks is None
-    if route is None or not isinstance(match, Match) or not is_let_in or route.method == "GET" or call.query:
-        return partial(gateway.begin, call)
-    if kind in ACTS or kind in TAKES or kind in REVIVES:
-        return partial(gateway.begin, call)
-    check, fills, values, is_optional = core.journal.check, kind in FILLS, match.values, route.optional_body
+def beginner(server: Server, gateway: Gateway, like: Call) -> Begin:
+    """Return what does the same as :meth:`Gateway.begin` for ``like``, which may begin, and for calls that differ in the values of their paths only."""
+    route, core = like.route, server.core
+    kind: Any = like.target
+    is_let_in = not server.limiter.enabled and like.is_admitted and like.lacks is None
+    if route is None or not isinstance(like.match, Match) or not is_let_in or kind in ACTS:
+        return gateway.begin
+    asked: bytes | None = None
+    if route.method == "GET":
+        try:
+            asked = query_object(like.query, kind) if like.query else b"{}"
+        except Refused:
+            return gateway.begin
+    elif like.query:
+        return gateway.begin
+    check, fills, takes, is_optional = core.journal.check, kind in FILLS, kind in TAKES, route.optional_body
 
-    def begin(body: bytes, address: str = UNKNOWN) -> Begun | Response | None:
-        size = len(body)
-        if size > SMALL_BODY_BYTES or not size:
+    def begin(call: Call, body: bytes, address: str) -> Begun | Response | None:
+        if len(body) > SMALL_BODY_BYTES or not (body or asked):
             return gateway.begin(call, body, address)
         try:
-            check(fills=fills)
-            return core.begin(decode(kind, body, is_optional, **values), size=size, sliced=True)
+            if asked is None:
+                check(fills=fills)
+            else:
+                body = asked
+            # That is so of each call that is like the first one.
+            values = call.match.values  # type: ignore[union-attr]
+            command = decode(kind, body, is_optional, **values)
+            if takes:
+                call.name_taker(command, address)
+            # None of those that are done in slices, of which only who has read it knows what it brings: they are acts.
+            return core.begin(command, size=len(body), sliced=True, is_checked=asked is None)
         except (Refused, StoreError) as error:
             return gateway.refusal(call, error)
 

@@ -3,14 +3,12 @@
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
-from bunqueue_trio import errors
 from bunqueue_trio.api.access import ANYBODY, UNKNOWN, Grant
 from bunqueue_trio.api.downloads import Download
 from bunqueue_trio.api.event_stream import EventFeed
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol.caller import By
-from bunqueue_trio.protocol.catalog import REVIVES
-from bunqueue_trio.protocol.commands import Command
+from bunqueue_trio.protocol.commands import Pull, PullBatch
 from bunqueue_trio.protocol.commands.spec import Role
 from bunqueue_trio.protocol.replies import Reply
 from bunqueue_trio.protocol.routes import Match, Route
@@ -55,6 +53,17 @@ class Call(NamedTuple):
     csrf: str = ""
     """What shows that a page of ours asks with it."""
 
+    def to(self, match: Match) -> "Call":
+        """Return the same call with other values in its path."""
+        return Call._make((self.method, match, *self[2:]))
+
+    def name_taker(self, command: Pull | PullBatch, peer: str) -> None:
+        """Let the pull of a worker that says nothing of itself be of its address."""
+        if command.owner is None:
+            address = peer if self.client == UNKNOWN else self.client
+            if address != UNKNOWN:
+                command.owner = f"@{address}"
+
     @property
     def target(self) -> object:
         """The command or the name of the page that it leads to; None when it leads nowhere."""
@@ -95,16 +104,4 @@ class Response(NamedTuple):
 def sender(call: Call, peer: str) -> By:
     """Return who a request is from, over a connection from ``peer``; a proxy is named behind whom it speaks for."""
     address = peer if call.client == UNKNOWN else f"{call.client} via {peer}"
-    return By(call.grant.name or address, address)
-
-
-def missing_role(role: Role, has: Role) -> Refused:
-    """Return the refusal of a command that takes ``role``, to whoever ``has`` another one."""
-    return errors.MISSING_ROLE.refuse(role.name.lower(), has.name.lower())
-
-
-def check_role(core: Core, command: Command, role: Role) -> None:
-    """Raise ``Refused`` where ``role`` is not enough for what ``command`` would do to its job, as that stands now."""
-    wanted = REVIVES.get(type(command))
-    if wanted is not None and role < wanted and core.is_dead(command.id):  # type: ignore[attr-defined]
-        raise missing_role(wanted, role)
+    return By(call.grant.name or address, address, call.grant.role)

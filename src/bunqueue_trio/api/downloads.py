@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
 import trio
+from msgspec import UNSET, Raw
 from msgspec.structs import replace
 
 from bunqueue_trio import errors
@@ -32,6 +33,10 @@ _FIELDS_MAX = 1000
 _FILTERS = frozenset(c.FindJobs.__struct_encode_fields__)
 _ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
 """A payload comes as it was sent, line breaks between its tokens included."""
+
+
+Hides = Callable[[Raw], Raw]
+"""Returns a payload as who downloads it may see it; some ms for a large one."""
 
 
 class BrokenOff(Exception):
@@ -63,7 +68,7 @@ class Download(AsyncIterator[bytes]):
         if self._slices.downloads_waiting >= DOWNLOADS_WAITING_MAX:
             raise errors.BUFFERS_FULL.refuse(retry_after=1)
         self._server.buffers.check(REPLAY_BYTES)
-        async with self._slices.next(acts=False):
+        async with self._slices.next("downloads"):
             first = await self.part()
         if first and not self._hold.fit(len(first)):
             raise errors.BUFFERS_FULL.refuse(retry_after=1)
@@ -82,7 +87,7 @@ class Download(AsyncIterator[bytes]):
             await self._wait_room(size)
             place = self._place
             try:
-                async with self._slices.next(acts=False):
+                async with self._slices.next("downloads"):
                     part = await self.part()
             except (Refused, StoreError) as error:
                 raise BrokenOff(str(error)) from None
@@ -113,17 +118,24 @@ class Download(AsyncIterator[bytes]):
 class JobList(Download):
     """The jobs that a filter describes."""
 
-    def __init__(self, server: Server, wanted: c.FindJobs) -> None:
+    def __init__(self, server: Server, wanted: c.FindJobs, hides: Hides | None = None) -> None:
         super().__init__(server)
+        self._hides = hides
         self._place: c.FindJobs | None = replace(wanted, limit=_PAGE)
 
     async def part(self) -> bytes | None:
         """Return the next of them."""
         if self._place is None:
             return None
-        found: Any = await self._server.core.execute(self._place)
+        found: Any = await self._server.core.look_up(self._place)
         self._place = None if found.next is None else replace(self._place, after=found.next)
-        return b"".join(_line(encode(job)) for job in found.jobs)
+        lines = []
+        for job in found.jobs:
+            if self._hides is not None:
+                job.data = self._hides(job.data)
+                await trio.lowlevel.checkpoint()
+            lines.append(_line(encode(job)))
+        return b"".join(lines)
 
 
 class Wanted(NamedTuple):
@@ -139,9 +151,10 @@ class Wanted(NamedTuple):
 class EventLog(Download):
     """The events of some time that are kept, oldest first."""
 
-    def __init__(self, server: Server, wanted: Wanted) -> None:
+    def __init__(self, server: Server, wanted: Wanted, hides: Hides | None = None) -> None:
         super().__init__(server)
         self._wanted = wanted
+        self._hides = hides
         self._place: int | None = None
         self._end = 0
 
@@ -160,7 +173,16 @@ class EventLog(Download):
             # Nothing was sent: it begins with what is kept now.
             return b""
         self._place = reached
-        return b"".join(_line(each.body) for each in kept if is_of(each.body, wanted.job))
+        return b"".join([_line(await self._shown(each.body)) for each in kept if is_of(each.body, wanted.job)])
+
+    async def _shown(self, body: bytes) -> bytes:
+        if self._hides is None or b'"data":' not in body:
+            return body
+        event = read(body, Event)
+        if event.data is not UNSET:
+            body = encode(replace(event, data=self._hides(event.data)))
+        await trio.lowlevel.checkpoint()
+        return body
 
 
 def event_log(server: Server, query: str) -> Download:

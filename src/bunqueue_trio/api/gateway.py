@@ -16,7 +16,7 @@ import structlog
 from bunqueue_trio import errors
 from bunqueue_trio.api.access import ANYBODY, UNKNOWN, Access, Grant, allowed_headers, client_key, preflight
 from bunqueue_trio.api.bulk import IsGone, LargeReader, ReadCommand
-from bunqueue_trio.api.call import Call, Delivery, ReadBody, Response, Wait, check_role, missing_role, sender
+from bunqueue_trio.api.call import Call, Delivery, ReadBody, Response, Wait, sender
 from bunqueue_trio.api.downloads import DOWNLOADS, JSON_LINES
 from bunqueue_trio.api.event_stream import EventFeed, parse_event_id, parse_since, parse_types
 from bunqueue_trio.api.logins import TICKET_MS, Logins, cookie_of
@@ -30,6 +30,7 @@ from bunqueue_trio.protocol.faults import error_reply
 from bunqueue_trio.protocol.parts import PARTS_FROM
 from bunqueue_trio.protocol.replies import Reply, payload_size
 from bunqueue_trio.protocol.routes import ROUTES, Match, Route, Router, query_object, refuse_query
+from bunqueue_trio.runtime.allowed import missing_role
 from bunqueue_trio.runtime.begun import Begun
 from bunqueue_trio.runtime.budget import Hold
 from bunqueue_trio.runtime.server import Server
@@ -61,7 +62,7 @@ class Gateway:
         """
         access = self.access
         path, _, query = target.partition("?")
-        match = self._match(path, "GET" if method == "HEAD" else method)
+        match = self.find(path, "GET" if method == "HEAD" else method)
         if (
             path == "/"
             and method in _DOOR_METHODS
@@ -280,12 +281,8 @@ class Gateway:
             command = decode(
                 kind, body or (b"{}" if route.optional_body else b""), route.optional_body, most, **match.values
             )
-        if kind in TAKES and command.owner is None:
-            address = call.client if call.client != UNKNOWN else peer
-            if address != UNKNOWN:
-                # A worker that says nothing of itself.
-                command.owner = f"@{address}"
-        check_role(self._core, command, call.grant.role)
+        if kind in TAKES:
+            call.name_taker(command, peer)
         return self._core.begin(command, size=size, by=by, sliced=True)
 
     async def _page(self, name: str, match: Match, call: Call) -> Response:
@@ -319,7 +316,7 @@ class Gateway:
         headers = self._headers("text/event-stream", call.origin)
         return Response(200, (*headers, *_STREAM), EventFeed(self._server, queue, after, types, since))
 
-    def _match(self, path: str, method: str) -> Match | Refused | None:
+    def find(self, path: str, method: str) -> Match | Refused | None:
         """Return where ``path`` leads. It has one reading, whoever asks: nobody else looks at a path.
 
         A refusal is returned, not raised: rate limit and authentication come first.

@@ -30,7 +30,6 @@ from msgspec import Raw
 
 from bunqueue_trio import errors
 from bunqueue_trio.api.access import ANYBODY, UNKNOWN, Grant
-from bunqueue_trio.api.call import check_role, missing_role
 from bunqueue_trio.api.gateway import Gateway
 from bunqueue_trio.api.reported import report_of
 from bunqueue_trio.config import (
@@ -51,6 +50,7 @@ from bunqueue_trio.protocol.codec import BadMessage, decode_message, encode
 from bunqueue_trio.protocol.commands.spec import Role
 from bunqueue_trio.protocol.events import ALL_TYPES, chosen
 from bunqueue_trio.protocol.faults import error_reply
+from bunqueue_trio.runtime.allowed import missing_role
 from bunqueue_trio.runtime.begun import Begun
 from bunqueue_trio.runtime.bell import Bell
 from bunqueue_trio.runtime.server import Server
@@ -192,7 +192,6 @@ class Session:
         try:
             if self._grant.role is not Role.ADMIN and self._grant.role < (wanted := SPECS[type(command)].role):
                 raise missing_role(wanted, self._grant.role)
-            check_role(self._core, command, self._grant.role)
             self._run(command, len(message), nursery)
         except Refused as refused:
             self._refuse(refused, command)
@@ -305,7 +304,8 @@ class Session:
             return
         if not self._vouched and isinstance(command, c.Pull | c.PullBatch) and command.lock_ttl is None:
             command.lock_ttl = self._server.settings.lease_ms
-        by = By(self._grant.name or self._address, self._address) if type(command) in ACTS else SERVER
+        grant, address = self._grant, self._address
+        by = By(grant.name or address, address, grant.role) if type(command) in ACTS else SERVER
         begun = self._core.begin(command, self.id, size=size, by=by, sliced=True)
         if begun.bulk is not None:
             self._adding = begun
@@ -316,6 +316,9 @@ class Session:
             timed = begun if begun.epoch or type(command) in TAKES else None
             self._note_reported(begun)
             self._reply(begun.epoch, begun.answer(), command.req_id, timed)
+        elif self._polls >= SESSION_POLLS_MAX and begun.rest is not None:
+            # Its first slice is done, and its answer says what is left.
+            self._reply(begun.epoch, begun.answer(), command.req_id, begun)
         elif self._polls >= SESSION_POLLS_MAX:
             self._core.stop_poll(begun)
             raise errors.TOO_MANY_WAITS.refuse()

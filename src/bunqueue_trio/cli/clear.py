@@ -1,7 +1,8 @@
 """Commands that remove many jobs of a running server for good; each asks before it does, or wants --yes."""
 
+import time
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -19,9 +20,15 @@ from bunqueue_trio.cli.many import (
 )
 from bunqueue_trio.cli.remote import DURATION, answer, json_option, pages, say, with_server
 from bunqueue_trio.cli.slips import refuse_unknown
+from bunqueue_trio.config import DAY_MS
 from bunqueue_trio.pages import words
 from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol import replies as r
+from bunqueue_trio.protocol.commands.base import Command
 
+_Removing = TypeVar("_Removing", r.DrainReply, r.PurgeReply)
+# By one request, and the greatest age: what the server takes.
+_SOME, _OLDEST_MS = 1000, 365 * DAY_MS
 _STATES = ("waiting", "delayed", "waiting-children", "completed", "failed")
 
 
@@ -60,7 +67,7 @@ def purge(
 
     def steps() -> Iterator[int]:
         nonlocal left
-        for reply in pages(url, token, c.PurgeDlq, queue=queue, **body):
+        for reply in _those_there(url, token, c.PurgeDlq, 1 if job_id else None, queue=queue, **body):
             left = reply.left
             yield reply.count
 
@@ -80,6 +87,7 @@ def drain(
 ) -> None:  # fmt: skip
     """Remove the waiting jobs of QUEUE for good. Active ones go on."""
     refuse_unknown(url, token, queue)
+    total = None
     if dry_run or not yes:
         counts = answer(url, token, c.GetQueue, queue=queue).queue.counts
         total = counts["waiting"] + (counts["delayed"] if delayed else 0)
@@ -96,14 +104,8 @@ def drain(
         ):
             return
 
-    def steps() -> Iterator[int]:
-        while True:
-            reply = answer(url, token, c.Drain, queue=queue, delayed=delayed)
-            yield reply.count
-            if not (reply.count and reply.left):
-                return
-
-    _tell_removed(url, token, queue, steps(), as_json=as_json)
+    steps = (reply.count for reply in _those_there(url, token, c.Drain, total, queue=queue, delayed=delayed))
+    _tell_removed(url, token, queue, steps, as_json=as_json)
 
 
 @click.command()
@@ -125,18 +127,27 @@ def clean(
     `failed`: the dead letters. It says how many they are and what they take before it asks.
     """
     refuse_unknown(url, token, queue)
-    wanted: dict[str, Any] = {"queue": queue, "state": state, "grace": grace}
+    wanted: dict[str, Any] = {"queue": queue, "state": state}
+    began = time.monotonic()
     if dry_run or not yes:
         count = taken = 0
-        for page in pages(url, token, c.Clean, **wanted, dryRun=True):
+        for page in pages(url, token, c.Clean, **wanted, grace=grace, dryRun=True):
             count, taken = count + page.count, taken + page.bytes
         told = f"{words.count(count, f'{state} job')}, about {words.size(taken)}"
         if not _is_wanted(
             url, token, queue, f"{told},", count, dry_run=dry_run, yes=yes, as_json=as_json, more={"bytes": taken}
         ):
             return
-    steps = (reply.count for reply in pages(url, token, c.Clean, **wanted))
-    _tell_removed(url, token, queue, steps, as_json=as_json)
+
+    def steps() -> Iterator[int]:
+        page = None
+        while page is None or page.next is not None:
+            # Those that were old enough at the start, of which somebody may have been asked: what is pushed meanwhile stays.
+            since = max(grace, min(grace + int((time.monotonic() - began) * 1000), _OLDEST_MS))
+            page = answer(url, token, c.Clean, **wanted, grace=since, after=page and page.next)
+            yield page.count
+
+    _tell_removed(url, token, queue, steps(), as_json=as_json)
 
 
 @click.command()
@@ -181,6 +192,19 @@ def _is_wanted(
     if total and not dry_run:
         confirm(f"{queue}: remove {what} for good", yes=yes)
     return not dry_run
+
+
+def _those_there(
+    url: str, token: str | None, kind: type[Command[_Removing]], total: int | None, **fields: object
+) -> Iterator[_Removing]:
+    """Yield the answers to a command that removes some and says how many are left, until ``total`` have gone; None: as many as there were."""
+    while total is None or total > 0:
+        reply = answer(url, token, kind, **fields, limit=_SOME if total is None else min(_SOME, total))
+        yield reply
+        # What comes meanwhile was not there when somebody wanted that.
+        total = min(reply.left, reply.left if total is None else total - reply.count)
+        if not reply.count:
+            return
 
 
 def _tell_removed(url: str, token: str | None, queue: str, steps: Iterator[int], *, as_json: bool) -> None:

@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
-from bunqueue_trio.errors import StartupError
+from bunqueue_trio.errors import StartupError, reaching_files
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.pages.words import count
 from bunqueue_trio.storage.copying import Held, Target, copy_store
@@ -30,16 +30,17 @@ def copy(source: str, target: str) -> None:
     row. Only a copy that is whole and the same becomes a store; whatever interrupts it, nothing of it is there. A URL is written
     as for `serve --store`, and its tables are made by `migrate`.
     """
-    if _is_same_file(source, target):
-        raise click.ClickException(printable(f"{target}: is what is copied from"))
     there, here = _held(source), _empty(target)
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
         task = progress.add_task("copying", total=None)
         try:
-            with there as original, here as empty:
-                copied = copy_store(
-                    original, empty, lambda done, total: progress.update(task, completed=done, total=total)
-                )
+            with reaching_files():
+                if _is_same_file(source, target):
+                    raise StartupError(f"{target}: is what is copied from")
+                with there as original, here as empty:
+                    copied = copy_store(
+                        original, empty, lambda done, total: progress.update(task, completed=done, total=total)
+                    )
         except StartupError as error:
             raise click.ClickException(str(error)) from None
     for table in copied:

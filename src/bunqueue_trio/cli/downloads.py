@@ -7,9 +7,10 @@ from typing import Any
 from urllib.parse import urlencode
 
 import click
+import httpx
 
 from bunqueue_trio.cli.many import with_filter
-from bunqueue_trio.cli.remote import json_option, now_ms, parts_of, with_server
+from bunqueue_trio.cli.remote import connect, json_option, now_ms, refuse_other, unreachable, with_server
 from bunqueue_trio.cli.slips import tell_if_unknown
 from bunqueue_trio.cli.watch import show_event
 from bunqueue_trio.logs.printable import printable_json
@@ -19,6 +20,8 @@ from bunqueue_trio.protocol.numbers import integer
 from bunqueue_trio.protocol.routes import path_of_page
 
 _USUAL_MS = 15 * 60_000
+# A server that looks through millions of jobs of which it sends none says nothing for some seconds.
+_PARTS_S = 120.0
 
 
 @click.command()
@@ -93,9 +96,20 @@ def _moment(text: str, now: int, name: str) -> int:
 
 
 def _parts(url: str, token: str | None, page: str, asked: dict[str, Any]) -> Iterator[bytes]:
-    """Yield what the server sends of a page, as it comes; raises as :func:`parts_of`."""
+    """Yield the lines of a page as the server sends them, cut anywhere; raises as :func:`answer`, also where they break off in the middle."""
     said = urlencode({name: value for name, value in asked.items() if value is not None}, doseq=True)
-    return parts_of(url, token, path_of_page(page) + (f"?{said}" if said else ""))
+    path = path_of_page(page) + (f"?{said}" if said else "")
+    with connect(url, token, _PARTS_S) as client:
+        try:
+            with client.stream("GET", path) as response:
+                refuse_other(url, response, "application/x-ndjson")
+                part = b"\n"
+                for part in response.iter_bytes():
+                    yield part
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
+            raise unreachable(url, error) from None
+    if not part.endswith(b"\n"):
+        raise click.ClickException(f"{url}: broke off in the middle of a line")
 
 
 def _lines(parts: Iterator[bytes]) -> Iterator[str]:

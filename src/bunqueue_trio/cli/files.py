@@ -14,7 +14,7 @@ from rich.progress import Progress
 from bunqueue_trio.cli.remote import live_audit, with_server
 from bunqueue_trio.cli.reporting import tell_findings, tell_report
 from bunqueue_trio.config import SHRINK_SLACK_BYTES
-from bunqueue_trio.errors import StartupError
+from bunqueue_trio.errors import StartupError, reaching_files
 from bunqueue_trio.storage.sqlite.inspect import CHECKS, TRAIL_CHECKS, copy, examine
 from bunqueue_trio.storage.sqlite.restore import restore as put_back
 from bunqueue_trio.storage.sqlite.shrink import shrink as write_anew
@@ -82,7 +82,8 @@ def _examine(file: Path) -> None:
             progress.update(task, advance=1, description=what)
 
         try:
-            report = examine(file, on_check)
+            with reaching_files():
+                report = examine(file, on_check)
         except StartupError as error:
             # Here the file is what was asked about, not how it was asked.
             raise click.ClickException(str(error)) from None
@@ -98,7 +99,8 @@ def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
         task = progress.add_task(what, total=None)
         try:
-            yield lambda done, total: progress.update(task, completed=done, total=total)
+            with reaching_files():
+                yield lambda done, total: progress.update(task, completed=done, total=total)
         except StartupError as error:
             raise click.ClickException(str(error)) from None
 

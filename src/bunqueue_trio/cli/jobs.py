@@ -20,6 +20,7 @@ from bunqueue_trio.cli.remote import (
     answer,
     at,
     facts_of,
+    fields_of,
     json_argument,
     json_of,
     json_option,
@@ -139,13 +140,16 @@ def job(url: str, token: str | None, job_id: str, *, data: bool, timeline: bool,
         show_timeline(url, token, job_id, as_json=as_json)
         return
     view = answer(url, token, c.GetJob, id=job_id).job
-    # All that there is, in whatever order: nothing here knows its fields.
-    found = plain(view) | plain(answer(url, token, c.GetState, id=job_id))
-    del found["ok"]
+    state = answer(url, token, c.GetState, id=job_id)
     failed = answer(url, token, c.GetAttempts, id=job_id).attempts
     if as_json:
-        click.echo(json_of(found | {"failedAttempts": failed}))
+        whole = fields_of(view) | fields_of(state) | {"failedAttempts": failed}
+        del whole["ok"]
+        click.echo(json_of(whole))
         return
+    # All that there is, in whatever order: nothing here knows its fields.
+    found = plain(view) | plain(state)
+    del found["ok"]
     if data:
         if found["state"] == "completed":
             found["result"] = plain(answer(url, token, c.GetResult, id=job_id).result)
@@ -409,6 +413,6 @@ def _each(
             refused.append(f"{job_id}: {error.message}")
         else:
             said = done if isinstance(done, str) else done(reply)
-            say(f"{job_id}: {said}", plain(reply) | {"id": job_id}, as_json=as_json)
+            say(f"{job_id}: {said}", fields_of(reply) | {"id": job_id}, as_json=as_json)
     if refused:
         raise click.ClickException(printable("; ".join(refused)))

@@ -8,13 +8,15 @@ from typing import Any
 import click
 
 from bunqueue_trio.cli.many import confirm, dry_option, yes_option
-from bunqueue_trio.cli.remote import answer, at, json_option, pages, plain, refuse_without, say, with_server
+from bunqueue_trio.cli.remote import Refusal, answer, at, json_option, pages, plain, refuse_without, say, with_server
 from bunqueue_trio.cli.slips import refuse_unknown, tell_unknown
+from bunqueue_trio.errors import Refused
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.pages.queue_settings import GROUPS, NAMED, Told, parse, tell, tell_limits, written
 from bunqueue_trio.pages.words import count
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.catalog import COMMANDS
+from bunqueue_trio.protocol.codec import decode
 from bunqueue_trio.protocol.queue_replies import QueueView
 
 # Of the newest: who has said something longer ago is not told.
@@ -93,7 +95,13 @@ def queue(
     if reset and not said:
         refuse_unknown(url, token, queue)
     leaving = _leaving(url, token, queue, dict(said))
+    # What is set makes it known.
+    before = answer(url, token, c.GetQueue, queue=queue).queue
+    commands: dict[type[c.Command], dict[str, Any]] = {}
+    for name, value in said:
+        commands.setdefault(COMMANDS[GROUPS[NAMED[name].group].command], {})[name] = value
     if dry_run:
+        _refuse_wrong(queue, commands)
         would = {"dryRun": True, "set": dict(said), "reset": list(reset), "leaving": leaving}
         changes = [f"{name} would be {_wanted(name, value)}" for name, value in said]
         changes += [f"{name} would be as everywhere" for name in reset]
@@ -103,15 +111,11 @@ def queue(
         return
     if leaving:
         confirm(f"{queue}: delete {count(leaving, 'dead letter')} for good", yes=yes)
-    # What is set makes it known.
-    before = answer(url, token, c.GetQueue, queue=queue).queue
     for name in reset:
         for kind in (c.ClearConcurrency, c.RateLimitClear) if name == "limits" else (GROUPS[name].clears,):
             answer(url, token, kind, queue=queue)
-    for name, group in GROUPS.items():
-        fields = {each: value for each, value in said if NAMED[each].group == name}
-        if fields:
-            answer(url, token, COMMANDS[group.command], queue=queue, **fields)
+    for kind, fields in commands.items():
+        answer(url, token, kind, queue=queue, **fields)
     replies = {name: plain(answer(url, token, group.looks, queue=queue)) for name, group in GROUPS.items()}
     view = answer(url, token, c.GetQueue, queue=queue).queue
     if as_json:
@@ -143,6 +147,19 @@ def _show(
 
 def _wanted(name: str, value: Any) -> str:
     return "as everywhere" if value is None else written(NAMED[name], value)
+
+
+def _refuse_wrong(queue: str, commands: Mapping[type[c.Command], Mapping[str, Any]]) -> None:
+    """Refuse values as a server does, which is not asked to set them.
+
+    Raises:
+        Refusal: one is beyond its bounds.
+    """
+    try:
+        for kind, fields in commands.items():
+            decode(kind, json.dumps(fields).encode(), queue=queue)
+    except Refused as refused:
+        raise Refusal(str(refused), refused.status) from None
 
 
 def _leaving(url: str, token: str | None, queue: str, said: Mapping[str, Any]) -> int:

@@ -20,12 +20,13 @@ from msgspec import Raw
 from rich.console import Console
 from rich.table import Table
 
+from bunqueue_trio.cli.place import Url
 from bunqueue_trio.config import parse_typed_ms
 from bunqueue_trio.errors import STORAGE_DOWN, STORAGE_FULL, WRONG_TOKEN, reason_of
-from bunqueue_trio.logs.printable import printable
+from bunqueue_trio.logs.printable import printable, printable_json
 from bunqueue_trio.pages.words import count, span
 from bunqueue_trio.protocol import commands as c
-from bunqueue_trio.protocol.address import http_url, masked
+from bunqueue_trio.protocol.address import http_url
 from bunqueue_trio.protocol.catalog import SPECS
 from bunqueue_trio.protocol.commands import Command
 from bunqueue_trio.protocol.numbers import integer
@@ -58,8 +59,6 @@ class Paged(Protocol):
 
 DEFAULT_URL = "http://127.0.0.1:6790"
 TIMEOUT_S = 10.0
-# A server that looks through millions of jobs of which it sends none says nothing for some seconds.
-PARTS_S = 120.0
 # What was probably meant as a string.
 _WORDS = re.compile(r"[\w .,:;!?@/-]+")
 _ERRNO = re.compile(r"^\[Errno -?\d+\] ")
@@ -115,7 +114,7 @@ def with_server(command: Callable[..., Any]) -> Callable[..., Any]:
         help="Bearer token. Better set the variable: other users of this machine can see a flag.  [env BUNQUEUE_TOKEN]",
     )(checked)
     return click.option(
-        "--url", envvar="BUNQUEUE_URL", default=DEFAULT_URL, metavar="URL",
+        "--url", envvar="BUNQUEUE_URL", default=DEFAULT_URL, metavar="URL", type=Url(),
         help=f"The server, host:port, http(s)://host:port, ws(s)://host:port or unix:/path.  [env BUNQUEUE_URL; default {DEFAULT_URL}]",
     )(with_token)  # fmt: skip
 
@@ -146,7 +145,12 @@ def say(text: str, reply: Any, *, as_json: bool) -> None:
 
 def json_of(reply: Any) -> str:
     """Return what a server has answered, or a part of it, as a line of JSON."""
-    return json.dumps(plain(reply))
+    return printable_json(msgspec.json.encode(reply).decode())
+
+
+def fields_of(reply: msgspec.Struct) -> dict[str, Any]:
+    """Return the fields of an answer by their names in JSON, each as the server wrote it."""
+    return msgspec.json.decode(msgspec.json.encode(reply), type=dict[str, Raw])
 
 
 def plain(reply: Any) -> Any:
@@ -210,7 +214,7 @@ def connection(url: str, token: str | None) -> Iterator[Ask]:
             except (ValueError, RecursionError) as error:
                 raise click.ClickException(
                     printable(
-                        f"{masked(url)}: its answer to {SPECS[kind].tag} cannot be read: {error}; is it of another version?"
+                        f"{url}: its answer to {SPECS[kind].tag} cannot be read: {error}; is it of another version?"
                     )
                 ) from None
 
@@ -251,18 +255,6 @@ def page_of(url: str, token: str | None, name: str) -> Any:
         return json.loads(_sent(client, url, Request("GET", path_of_page(name), None)), parse_int=integer)
 
 
-def parts_of(url: str, token: str | None, path: str) -> Iterator[bytes]:
-    """Yield what a server sends as it makes it; raises as :func:`answer`, also where it breaks off in the middle."""
-    with connect(url, token, PARTS_S) as client:
-        try:
-            with client.stream("GET", path) as response:
-                if response.status_code != 200:
-                    accepted(url, response, response.read())
-                yield from response.iter_bytes()
-        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
-            raise unreachable(url, error) from None
-
-
 def pages(url: str, token: str | None, kind: type[Command[R]], /, **fields: object) -> Iterator[R]:
     """Yield the answers to a command, page by page."""
     while True:
@@ -300,7 +292,7 @@ def unreachable(url: str, error: Exception) -> click.ClickException:
     hint = next((hint for part, hint in _HINTS.items() if part in said), "")
     if isinstance(error, httpx.RemoteProtocolError) and http_url(url).startswith("http:"):
         hint = "; if that port takes TLS, say https://"
-    return click.ClickException(f"{masked(url)}: {_ERRNO.sub('', said)}{hint}")
+    return click.ClickException(f"{url}: {_ERRNO.sub('', said)}{hint}")
 
 
 def accepted(url: str, response: httpx.Response, content: bytes) -> Any:
@@ -322,8 +314,16 @@ def accepted(url: str, response: httpx.Response, content: bytes) -> Any:
         after = response.headers.get("retry-after", "")
         again = f"; it passes in {span(1000 * int(after))}" if status == 429 and after.isdecimal() else ""
         hint = WRONG_TOKEN if status == 401 else _HELPS.get(said, again)
-        raise Refusal(f"{masked(url)}: {said} ({status}){hint}", status)
-    raise click.ClickException(f"{masked(url)}: is no bunqueue server ({status})")
+        raise Refusal(f"{url}: {said} ({status}){hint}", status)
+    raise click.ClickException(f"{url}: is no bunqueue server ({status})")
+
+
+def refuse_other(url: str, response: httpx.Response, kind: str) -> None:
+    """Raise as :func:`accepted` when a response is no stream of ``kind``: a proxy may answer 200 and a page to sign in."""
+    if response.status_code != 200:
+        accepted(url, response, response.read())
+    if not response.headers.get("content-type", "").startswith(kind):
+        raise click.ClickException(f"{url}: is no bunqueue server ({response.status_code})")
 
 
 def live_audit(url: str, token: str | None, *, wait: bool) -> list[str]:
@@ -336,13 +336,13 @@ def live_audit(url: str, token: str | None, *, wait: bool) -> list[str]:
     """
     audit = page_of(url, token, "audit")["audit"]
     if not audit["jobsPerSecond"]:
-        raise click.ClickException(f"{masked(url)}: the self-audit is off (AUDIT_JOBS_PER_SECOND is 0)")
+        raise click.ClickException(f"{url}: the self-audit is off (AUDIT_JOBS_PER_SECOND is 0)")
     wanted = audit["passesBegun"] + 1 if wait else 1
     while audit["passesDone"] < wanted:
         time.sleep(_POLL_S)
         audit = page_of(url, token, "audit")["audit"]
     click.echo(
-        f"{masked(url)}: {count(audit['checked'], 'job or entry', 'jobs and entries')} looked at in {count(audit['passesDone'], 'pass', 'passes')}; "
+        f"{url}: {count(audit['checked'], 'job or entry', 'jobs and entries')} looked at in {count(audit['passesDone'], 'pass', 'passes')}; "
         f"the last took {span(audit['lastMs'])}"
     )
     return [

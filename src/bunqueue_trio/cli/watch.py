@@ -11,7 +11,7 @@ import httpx
 from rich.console import Console
 from rich.text import Text
 
-from bunqueue_trio.cli.remote import DURATION, accepted, connect, json_option, unreachable, with_server
+from bunqueue_trio.cli.remote import DURATION, connect, json_option, refuse_other, unreachable, with_server
 from bunqueue_trio.cli.slips import tell_if_unknown
 from bunqueue_trio.logs.printable import printable, printable_json
 from bunqueue_trio.protocol.events import ALL_TYPES, EVENT_TYPES
@@ -112,10 +112,10 @@ def _events(url: str, token: str | None, path: str) -> Iterator[str]:
             try:
                 headers = {} if last_id is None else {"Last-Event-ID": last_id}
                 with client.stream("GET", path, headers=headers) as response:
-                    if response.status_code != 200:
-                        accepted(url, response, response.read())
-                    connected, failures = True, 0
+                    refuse_other(url, response, "text/event-stream")
+                    connected = True
                     for name, value in _fields(response):
+                        failures = 0
                         if name == "id":
                             last_id = value
                         elif name == "data":

@@ -13,6 +13,7 @@ import click
 import structlog
 
 from bunqueue_trio.cli import reload
+from bunqueue_trio.cli.place import Url
 from bunqueue_trio.client.app import App, chosen
 from bunqueue_trio.client.declared import DECLARED_ELSEWHERE, Synced
 from bunqueue_trio.client.running import run_until_signal
@@ -62,7 +63,7 @@ class Grace(click.ParamType[float]):
 @click.command(epilog=_EPILOG)
 @click.argument("targets", metavar="MODULE:NAME...", nargs=-1, required=True)
 @click.option(
-    "--url", metavar="URL",
+    "--url", metavar="URL", type=Url(),
     help="The server, host:port, ws(s)://host:port, http(s)://host:port or unix:/path; default: the worker's own."
     "  [env BUNQUEUE_URL, for a worker that names none]",
 )  # fmt: skip

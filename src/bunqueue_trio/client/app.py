@@ -10,11 +10,12 @@ from anyio.abc import TaskStatus
 from msgspec.structs import replace
 
 from bunqueue_trio.client.backend import LoopName
-from bunqueue_trio.client.client import Client
+from bunqueue_trio.client.client import DEFAULT_URL, Client
 from bunqueue_trio.client.connection import Connect
 from bunqueue_trio.client.declared import Declared, Synced, When, synchronise
 from bunqueue_trio.client.running import run_all, run_until_signal
 from bunqueue_trio.client.worker import H, Worker
+from bunqueue_trio.protocol.address import given_url
 from bunqueue_trio.protocol.commands import RunOptions
 from bunqueue_trio.protocol.times import Time, seconds_of
 
@@ -34,6 +35,8 @@ class App:
         """As whose the server has the schedules that it declares."""
         self.schedules: dict[str, Declared] = {}
         """Those that it declares, by name."""
+        # A wrong one is refused where it is given.
+        given_url(url, DEFAULT_URL)
         self._url = url
         self._token = token
         self._tls = tls

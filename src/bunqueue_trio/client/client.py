@@ -32,7 +32,7 @@ from bunqueue_trio.client.waiting import EVENTS, Wait
 from bunqueue_trio.errors import ConnectionLost, Refused, ServerUnavailable
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.protocol import commands as c
-from bunqueue_trio.protocol.address import check_url, given_token, given_url
+from bunqueue_trio.protocol.address import given_token, given_url
 from bunqueue_trio.protocol.options import JobSpec, PushOptions, push_fields, said
 from bunqueue_trio.protocol.places import place_of
 from bunqueue_trio.protocol.replies import DeliveredJob, fence
@@ -86,8 +86,6 @@ class Client(Asking):
         self._streams = Streams()
         self._groups: list[TaskGroup] = []
         url = given_url(url, DEFAULT_URL)
-        if connect is None:
-            check_url(url)
         self._upkeep = Upkeep(
             url, connect or websocket(url, given_token(token), tls), self._streams,
             queue=queue, worker=worker, patience=seconds_of("patience", patience, zero=True), on_demand=on_demand,

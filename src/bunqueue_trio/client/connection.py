@@ -14,7 +14,7 @@ import anyio
 import msgspec
 
 from bunqueue_trio.errors import INVALID_QUEUE, INVALID_TOKEN, UNAUTHORIZED, Refused
-from bunqueue_trio.protocol.address import check_url, http_url
+from bunqueue_trio.protocol.address import http_url
 from bunqueue_trio.protocol.faults import fault_of
 from bunqueue_trio.protocol.request import segment_of
 
@@ -93,16 +93,12 @@ class Address(NamedTuple):
 
 
 def address_of(url: str, token: str | None, tls: ssl.SSLContext | None) -> Address:
-    """Return the parts of ``host:port``, ``ws(s)://host:port``, ``http(s)://host:port`` or ``unix:/path``.
-
-    Raises:
-        Refused: it is none of these.
-    """
-    check_url(url)
-    parts = urlsplit(http_url(url))
-    if parts.scheme == "unix":
-        return Address(url, None, 0, parts.path, None, "localhost", token)
-    assert parts.hostname is not None, "it was checked"
+    """Return the parts of an address; ``ValueError`` where it is none, see ``http_url``."""
+    place = http_url(url)
+    if place.startswith("unix:"):
+        return Address(url, None, 0, place.removeprefix("unix:"), None, "localhost", token)
+    parts = urlsplit(place)
+    assert parts.hostname is not None, "http_url has seen to it"
     if parts.scheme == "http":
         return Address(url, parts.hostname, parts.port or 80, None, None, parts.netloc, token)
     return Address(

@@ -19,8 +19,9 @@ from bunqueue_trio.protocol.faults import error_of
 from bunqueue_trio.protocol.request import json_of
 from bunqueue_trio.protocol.surrogates import marked, read
 
-# A server that owes an answer to a ping for this long is gone.
-ANSWER_S = 20.0
+# A server that owes an answer to a ping for this long is gone. It counts too, for a minute since a worker's last heartbeat: by
+# then that worker has to be there over another connection, with which its jobs come over.
+ANSWER_S = 10.0
 # The same where another connection was made meanwhile.
 ONCE_MORE_S = 5.0
 RETRY_S = 1.0

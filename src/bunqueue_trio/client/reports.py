@@ -338,5 +338,10 @@ def facts(outcome: Outcome) -> dict[str, Any]:
 
 
 def _failed(failed: Outcome, fields: dict[str, str]) -> dict[str, Any]:
-    trace = {"error": failed.error} if failed.trace is None else {"exception": failed.trace}
-    return facts(failed) | fields | trace
+    told = facts(failed)
+    told.update(fields)
+    if failed.trace is None:
+        told["error"] = failed.error
+    else:
+        told["exception"] = failed.trace
+    return told

@@ -227,7 +227,7 @@ class Worker:
         A server that is away is waited for, for ever; so is one where its token lacks a role, which is said every minute.
 
         Raises:
-            Refused: the server will never give us jobs: the address, its certificate, the token, or the name of the queue.
+            Refused: the server will never give us jobs: its certificate, the token, or the name of the queue.
         """
         if not self.has_handler:
             raise RuntimeError("the worker has no handler: decorate a function with @worker.handler")

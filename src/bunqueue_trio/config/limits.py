@@ -93,6 +93,8 @@ SCHEDULE_DATA_BYTES = 256 * 1024
 LATE_MS = 60 * SECOND_MS
 # Deadlines that a slot costs as much as: 20 to 150 µs to find the next slot and to make the job.
 SLOT_CHORES = 30
+# Schedules that one look at an archive that is a network away is for: as many as a step can let run.
+FIRED_TOGETHER = ADVANCE_MAX // SLOT_CHORES
 # The newest jobs of a schedule that it knows by itself, ended or not.
 SLOT_JOBS_KEPT = 10
 # Entries of slots left out that are kept of each schedule; slots in a row for one reason are one entry.
@@ -135,8 +137,10 @@ EMPTYING_TIMES = 10
 PENDING_UNKNOWN = 0.1
 # Jobs that may always wait.
 PENDING_JOBS_MIN = 2000
-# How often one command asks a store that is a network away; its answers rarely change meanwhile.
-LOOKS_MAX = 12
+# Questions of one command to a store that is a network away, of which the page of a list has about 40, and how often their answers may
+# have become old before all are there: that is rare.
+LOOKS_MAX = 500
+REPEATS_MAX = 12
 # How long a connection to a database may take; then it is tried again.
 STORE_CONNECT_S = 5
 # How long a database may take for an answer; then the connection is given up, and the question asked again.
@@ -151,6 +155,8 @@ CLUSTER_LOOK_S = 5
 COPY_LEASE_S = 30
 # Jobs that a start reads from a database at once.
 STORE_PAGE_ROWS = 5000
+# Rows of a batch that are made in the event loop for a database: 0.5 ms; for more a thread does it.
+STORE_INLINE_ROWS_MAX = 500
 # Bytes of the newest batches that are remembered: a database may come back without them.
 STORE_TAIL_BYTES = 32 * MIB
 # How often within its lease a server says that it is alive.
@@ -201,6 +207,8 @@ HANDED_MAX = 16
 SERVED_MAX = 500
 # Commits of one task before it lets others run: about 1 ms.
 COMMITS_IN_A_ROW_MAX = 32
+# How long the commit of deliveries, which are answered already, lingers for one that somebody waits for.
+COMMIT_LINGER_S = 0.002
 # The first wait before a refused commit is tried again: a full disk rarely heals sooner, and a try is nearly free.
 COMMIT_RETRY_MIN_MS = 50
 # The longest wait: how long after the disk is back the server may lag.
@@ -227,6 +235,8 @@ SAMPLE_MS = 60 * SECOND_MS
 PRUNE_MS = 2 * SECOND_MS
 # Bytes of payloads deleted in one transaction: 5 ms; a larger record goes alone.
 PRUNE_BYTES = 4 * MIB
+# Queues with bounds of their own that one step looks into for dead letters: with a database a round trip each, for which commits and the lease wait.
+QUEUES_PRUNED = 20
 # Rows deleted in one transaction, which commits wait for: 0.7 ms measured.
 PRUNE_ROWS = 500
 # How often the event loop's lateness is sampled: 60 values a minute cost nothing.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from bunqueue_trio.errors import StartupError
+from bunqueue_trio.errors import StartupError, reaching_files
 
 # Bytes of a socket's path: the kernel's sun_path without its end.
 UNIX_PATH_MAX = 107
@@ -218,20 +218,16 @@ def parse_store(text: str) -> str:
     return text
 
 
-# What is shown of the words of a database's URL.
-_SHOWN = frozenset({"schema", "user", "host", "hostaddr", "port", "dbname", "sslmode", "target_session_attrs"})
-
-
 def without_password(url: str) -> str:
-    """Return the URL of a database as it may be shown.
-
-    Whatever may belong to a password is left out, also where that should have been written in another way.
-    """
+    """Return the URL of a database as it may be shown."""
     scheme, _, rest = url.partition("://")
-    before, at, after = rest.rpartition("@")
-    place, _, query = (before.partition(":")[0] + at + after).partition("?")
-    words = "&".join(word for word in query.split("&") if unquote(word.partition("=")[0]) in _SHOWN)
-    return f"{scheme}://{place}{'?' if words else ''}{words}"
+    where, at, behind = rest.rpartition("@")
+    # Up to the last @ all may be of a password in which / ? or # was not escaped; an @ behind a place without one may be of a word.
+    if at and ":" not in re.split("[/?#]", where, maxsplit=1)[0] and re.search("[/?#]", where):
+        where, at, behind = "", "", rest
+    path, _, query = behind.partition("?")
+    words = "&".join(word for word in query.split("&") if "password" not in unquote(word.partition("=")[0]))
+    return f"{scheme}://{where.partition(':')[0]}{at}{path}{'?' if words else ''}{words}"
 
 
 def check_data_path(text: str) -> Path:
@@ -241,20 +237,21 @@ def check_data_path(text: str) -> Path:
         StartupError: it is hardly what was meant; says what to write instead.
     """
     path = Path(text)
-    if text == ":memory:":
-        reason = "there is no store in memory; write the path of a file, such as bunqueue.db"
-    elif text.startswith("file:"):
-        reason = "is no place for a URI; write the path alone, such as /var/lib/bunqueue/queue.db"
-    elif text.startswith("~"):
-        reason = f"~ is not expanded; write the whole path, such as {path.home() / 'queue.db'}"
-    elif text.startswith("$"):
-        reason = f"variables are not expanded; write the whole path, such as {path.home() / 'queue.db'}"
-    elif path.is_dir():
-        reason = f"is a directory; write the name of a file in it, such as {path / 'queue.db'}"
-    elif path.is_symlink() and not path.exists():
-        reason = "is a symbolic link to nothing; make its target or remove it"
-    elif not path.parent.is_dir():
-        reason = f"there is no directory {path.parent}; make it first"
-    else:
-        return path
+    with reaching_files(f"DATA_PATH={text!r}"):
+        if text == ":memory:":
+            reason = "there is no store in memory; write the path of a file, such as bunqueue.db"
+        elif text.startswith("file:"):
+            reason = "is no place for a URI; write the path alone, such as /var/lib/bunqueue/queue.db"
+        elif text.startswith("~"):
+            reason = f"~ is not expanded; write the whole path, such as {path.home() / 'queue.db'}"
+        elif text.startswith("$"):
+            reason = f"variables are not expanded; write the whole path, such as {path.home() / 'queue.db'}"
+        elif path.is_dir():
+            reason = f"is a directory; write the name of a file in it, such as {path / 'queue.db'}"
+        elif path.is_symlink() and not path.exists():
+            reason = "is a symbolic link to nothing; make its target or remove it"
+        elif not path.parent.is_dir():
+            reason = f"there is no directory {path.parent}; make it first"
+        else:
+            return path
     raise StartupError(f"DATA_PATH={text!r}: {reason}")

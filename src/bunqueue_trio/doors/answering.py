@@ -10,6 +10,7 @@ it says so, nobody knows, and the job stays with whoever has it, until its lease
 """
 
 from collections import deque
+from collections.abc import Iterable
 from typing import TypeAlias
 
 import structlog
@@ -81,15 +82,13 @@ class Answering:
 
     def __init__(self, server: Server, shared: ExpressShared, stream: trio.abc.Stream, door: str = "") -> None:
         self._server = server
-        self._journal = server.core.journal
-        self._core = server.core
-        self._shared = shared
-        self._gateway = shared.gateway
+        self._core, self._journal = server.core, server.core.journal
+        self._shared, self._gateway = shared, shared.gateway
         self._wire = Wire(stream, shared.buffer)
         self._unpacker = Unpacker(ASKS_MAX)
         self._version = 1
         """Which the door understands, too."""
-        self._requests = RequestsByNumber(server, shared)
+        self._requests = RequestsByNumber(shared)
         self._shapes = ShapesByNumber(shared)
         self._uncommitted: list[_Uncommitted] = []
         self._waiting: dict[int, trio.CancelScope] = {}
@@ -97,8 +96,11 @@ class Answering:
         self._deliveries: dict[int, Delivery] = {}
         """The jobs that the door has, and has not told about."""
         self._out: deque[_Unsent] = deque()
+        self._left: tuple[bytes, list[_Unsent]] | None = None
+        """What is on its way, or is next because the kernel had no room for it."""
         self._out_bytes = 0
-        self._bell = Bell()
+        self._bell, self._is_writing = Bell(), False
+        """What is said now is sent in this very step, as far as possible: the writer need not wake."""
         self._room = trio.Event()
         self._queue = DoorQueue(door)
         """Requests whose answers have not left."""
@@ -151,7 +153,7 @@ class Answering:
         await self._server.stop.wait()
         self._say(0, STOPS)
         self._asks_on = True
-        self._count(1)
+        self._queue.requests += 1
 
     async def _read(self, nursery: trio.Nursery) -> None:
         now = trio.lowlevel.current_clock().current_time
@@ -176,7 +178,7 @@ class Answering:
     def _hear(self, message: Said, nursery: trio.Nursery) -> None:
         number, kind, extra, data, address = message
         if kind in (CALL, ASK):
-            self._count(1)
+            self._queue.requests += 1
             try:
                 if kind == CALL:
                     self._call(number, extra, data, address, nursery)
@@ -208,7 +210,7 @@ class Answering:
         elif kind == STOPS:
             self._stops = True
         elif kind == LAST:
-            self._count(-self._asks_on)
+            self._queue.requests -= self._asks_on
             self._asks_on = False
         else:
             raise BrokenFrames(f"a message of kind {kind}")
@@ -216,7 +218,7 @@ class Answering:
     def _call(self, number: int, head: int, body: bytes, address: str, nursery: trio.Nursery) -> None:
         known = self._requests.find(head)
         if known is not None and known.length == len(body):
-            self._go_on(number, known.call, known.begin(body, address), nursery)
+            self._go_on(number, known.call, known.begin(known.call, body, address), nursery)
         else:
             self._say(number, SPLICE)
 
@@ -227,7 +229,7 @@ class Answering:
             self._say(number, SPLICE)
         else:
             call = request.call
-            self._go_on(number, call, self._gateway.begin(call, data[end:], address), nursery)
+            self._go_on(number, call, request.begin(call, data[end:], address), nursery)
 
     def _go_on(self, number: int, call: Call, begun: Begun | Response | None, nursery: trio.Nursery) -> None:
         if begun is None:
@@ -240,6 +242,7 @@ class Answering:
                 self._say(number, WAITS)
             nursery.start_soon(self._finish, number, call, begun, scope)
         elif begun.epoch:
+            self._journal.hurry()
             self._uncommitted.append((number, call, begun))
         else:
             self._answer(number, self._gateway.finish_nowait(call, begun))
@@ -265,6 +268,7 @@ class Answering:
     def _release(self, *_: object) -> None:
         """Answer the requests that are committed, or given up (one of ``Journal.on_commit``, and of ``on_give_up``)."""
         waiting, self._uncommitted = self._uncommitted, []
+        self._is_writing = True
         settled, left = max(self._journal.committed, self._journal.given_up), ANSWERS_MAX
         for each in waiting:
             number, call, begun = each
@@ -280,6 +284,10 @@ class Answering:
                     self._answer(number, self._gateway.finish_nowait(call, begun))
                 except Exception:
                     self._fail(number)
+        self._is_writing = False
+        self._send_nowait()
+        if self._left is not None or self._out:
+            self._bell.ring()
 
     def _fail(self, number: int) -> None:
         """End the connection of a request with which something went wrong."""
@@ -316,63 +324,84 @@ class Answering:
             if hold is not None:
                 hold.release()
 
-    def _count(self, more: int) -> None:
-        self._queue.requests += more
-        self._server.doors.requests += more
-
     def _say(
         self, number: int, kind: int, extra: int = 0, data: bytes = b"", delivery: Delivery | None = None,
         hold: Hold | None = None,
     ) -> None:  # fmt: skip
+        if not (self._out or self._is_writing):
+            self._bell.ring()
         self._out.append(((number, kind, extra, data, ""), delivery, hold))
         self._out_bytes += len(data)
-        self._bell.ring()
 
     async def _write(self, whole: trio.CancelScope) -> None:
         try:
             while True:
                 await self._bell.wait()
                 self._release()
-                while self._out:
+                while self._left is not None or self._out:
                     await self._send_some()
         except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
             # It is gone, or does not read.
             whole.cancel()
 
     async def _send_some(self) -> None:
+        data, some = self._left = self._left or self._take_some()
+        try:
+            with trio.fail_after(WRITE_TIMEOUT_S):
+                await self._wire.send(data)
+        except NothingSent:
+            self._return(some)
+            raise
+        finally:
+            self._left = None
+            self._let_go(some)
+
+    def _send_nowait(self) -> None:
+        """Send what the kernel takes in this very step, and leave the rest to the writer: to wake it costs as much as some pushes."""
+        if self._left is None and self._out:
+            data, some = self._take_some()
+            sent = self._wire.send_nowait(data)
+            if sent == len(data):
+                self._let_go(some)
+            else:
+                # What was handed over in part is the door's.
+                self._left = data[sent:], [(message, None, hold) for message, _, hold in some] if sent else some
+
+    def _take_some(self) -> tuple[bytes, list[_Unsent]]:
+        """Return the bytes of what is to be sent next, and what that is."""
         some: list[_Unsent] = []
         out, size = self._out, 0
         while out and size < RECEIVE_BYTES:
             unsent = out.popleft()
             some.append(unsent)
             size += len(unsent[0][3])
-        messages = [message for message, _, _ in some]
-        try:
-            with trio.fail_after(WRITE_TIMEOUT_S):
-                await self._wire.send(pack_all(messages, self._version))
-        except NothingSent:
-            for _, delivery, _ in some:
-                if delivery is not None:
-                    delivery.end()
-            raise
-        finally:
-            self._out_bytes -= size
-            self._room.set()
-            self._count(-sum([message[1] in _ANSWERS for message in messages]))
-            for _, _, hold in some:
-                if hold is not None:
-                    hold.release()
+        return pack_all([message for message, _, _ in some], self._version), some
+
+    def _return(self, some: Iterable[_Unsent]) -> None:
+        """Let the jobs return that were never handed over."""
+        for _, delivery, _ in some:
+            if delivery is not None:
+                delivery.end()
+
+    def _let_go(self, some: Iterable[_Unsent]) -> None:
+        """Hold nothing any more for what was sent, or never will be."""
+        size = answers = 0
+        for message, _, hold in some:
+            size += len(message[3])
+            answers += message[1] in _ANSWERS
+            if hold is not None:
+                hold.release()
+        self._out_bytes -= size
+        self._queue.requests -= answers
+        self._room.set()
 
     def _end(self) -> None:
         """Let go of everything: jobs that were not sent return, and of those that the door had nobody can say."""
-        self._count(-self._queue.requests)
         for _, _, begun in self._uncommitted:
             self._core.give_back(begun.reply)
-        for _, delivery, hold in self._out:
-            if delivery is not None:
-                delivery.end()
-            if hold is not None:
-                hold.release()
+        unsent = [*(self._left or (b"", []))[1], *self._out]
+        self._return(unsent)
+        self._let_go(unsent)
 
 
 class _Gone(Exception):

@@ -1,43 +1,27 @@
 """The heads that a door and the leader call by numbers, at the leader's end: those of requests, as the door says them, and those of responses."""
 
-from typing import NamedTuple
-
-from bunqueue_trio.api.beginning import Begin, beginner
-from bunqueue_trio.api.call import Call, Response
+from bunqueue_trio.api.call import Response
 from bunqueue_trio.config import HEADS_KEPT
 from bunqueue_trio.doors.frames import BrokenFrames
-from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.transports.express import ExpressShared
 from bunqueue_trio.transports.heads import Handover, Plain
 from bunqueue_trio.transports.response_heads import Headers
 
 
-class Known(NamedTuple):
-    """The head of requests; ``begin`` does what they ask for."""
-
-    call: Call
-    length: int
-    """Of their bodies."""
-    begin: Begin
-
-
 class RequestsByNumber:
     """The heads of requests."""
 
-    def __init__(self, server: Server, shared: ExpressShared) -> None:
-        self._server = server
+    def __init__(self, shared: ExpressShared) -> None:
         self._shared = shared
-        self._known: dict[int, Known | None] = {}
+        self._known: dict[int, Plain | None] = {}
 
     def hear(self, number: int, head: bytes) -> None:
         """Note what is asked by this number from now on."""
         if number >= HEADS_KEPT:
             raise BrokenFrames(f"a head of number {number}")
-        request = self.parse(head, len(head))
-        begin = None if request is None else beginner(self._server, self._shared.gateway, request.call)
-        self._known[number] = None if request is None or begin is None else Known(request.call, request.length, begin)
+        self._known[number] = self.parse(head, len(head))
 
-    def find(self, number: int) -> Known | None:
+    def find(self, number: int) -> Plain | None:
         """Return what is asked by this number, if that can be answered here.
 
         Raises:

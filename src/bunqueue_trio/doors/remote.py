@@ -27,6 +27,7 @@ from bunqueue_trio.doors.link import LinkLost
 from bunqueue_trio.errors import StartupError
 from bunqueue_trio.runtime.bell import Bell
 from bunqueue_trio.runtime.server import Server
+from bunqueue_trio.transports.brisk import socket_of
 from bunqueue_trio.transports.listener import Http
 from bunqueue_trio.transports.sockets import context_of, open_tcp
 from bunqueue_trio.transports.tls import TlsStream, handshake_turns
@@ -333,7 +334,9 @@ def fingerprint(certificate: bytes) -> bytes:
 
 
 def _socket_of(stream: Opened) -> trio.socket.SocketType:
-    return stream.transport_stream.socket if isinstance(stream, TlsStream) else stream.socket
+    found = socket_of(stream)
+    assert found is not None
+    return found
 
 
 def announced(listeners: list[trio.SocketListener], own_host: str, *, is_tls: bool = False) -> str:

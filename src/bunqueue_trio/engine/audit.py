@@ -229,6 +229,8 @@ class Pass:
             yield from self._line(
                 "index", f"the group {key} of those that are tried again", group.line, partial(self._tried, key)
             )
+            if not engine.retrying.is_ranked(key):
+                self.note("index", f"error {key} stands among those of another size")
         self._totals(pending())
         yield 1
 

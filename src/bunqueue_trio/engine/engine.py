@@ -11,10 +11,10 @@ from functools import partial
 from itertools import islice
 from operator import attrgetter
 
-from bunqueue_trio.config import ADVANCE_MAX, FORGET_SLICE, GATHER_JOBS_MAX
+from bunqueue_trio.config import ADVANCE_MAX, FIRED_TOGETHER, FORGET_SLICE, GATHER_JOBS_MAX
 from bunqueue_trio.engine.edits import Edits
 from bunqueue_trio.engine.firing import fire
-from bunqueue_trio.engine.job import DEFAULT_OPTIONS, UNFINISHED, Job, Records, State
+from bunqueue_trio.engine.job import DEFAULT_OPTIONS, UNFINISHED, Archive, Job, Records, State
 from bunqueue_trio.engine.moves import COMPLETED, WAITING, WAITING_CHILDREN
 from bunqueue_trio.engine.queue import Changes, Lines, Queue, Rules
 from bunqueue_trio.engine.retrying import is_retrying
@@ -35,8 +35,8 @@ class Engine(Edits):
 
     # --- the runtime's side -------------------------------------------------------------------
 
-    def load(self, jobs: Iterable[Job], now: int) -> None:
-        """Take over the unfinished jobs of a store, in any order.
+    def load(self, jobs: Iterable[Job], now: int, archive: Archive | None = None) -> None:
+        """Take over the unfinished jobs of a store, in any order; ``archive`` is who may be asked at a start, if only then.
 
         Leases, tokens and timeouts go on as they were; jobs of connections, which are gone now, get a
         short grace to be claimed by a heartbeat.
@@ -69,12 +69,14 @@ class Engine(Edits):
             self._restore(job, self.queues.open(job.queue), now)
         for (queue, state), jobs_there in standing.items():
             self.queues[queue].fill(state, jobs_there)
-        self._take_up_outcomes()
+        archive = archive or self.archive
+        self._take_up_outcomes(archive)
         for state in UNFINISHED:
             self.counts[state] = sum(queue.counts[state] for queue in self.queues.values())
         self.planner.load(now)
         self.reruns.load()
-        self.auto_retries.load(self.archive)
+        self.retrying.with_dead(self.archive.dead_groups)
+        self.auto_retries.load(archive)
         self.figures.load(now)
 
     def _restore(self, job: Job, queue: Queue, now: int) -> None:
@@ -97,10 +99,10 @@ class Engine(Edits):
             self.workers.take_up(job, now)
         self._arm(job)
 
-    def _take_up_outcomes(self) -> None:
+    def _take_up_outcomes(self, archive: Archive) -> None:
         """Go on with the dependents of jobs that had ended before the process did."""
         ended = [dependency for dependency in self._dependents if dependency not in self.jobs]
-        outcomes = self.archive.outcomes(ended) if ended else {}
+        outcomes = archive.outcomes(ended) if ended else {}
         for dependency in ended:
             self._tell(dependency, completed=outcomes.get(dependency) is COMPLETED)
 
@@ -124,13 +126,16 @@ class Engine(Edits):
         return not quiet
 
     def next_scheduled(self) -> int | None:
-        """Return when a delay, a backoff, a TTL or a pause ends, a gate opens or a schedule is due next; 0 while there are chores."""
+        """Return when a delay, a backoff, a TTL or a pause ends, a gate opens or a schedule is due next; 0 while there are chores.
+
+        But for schedules that wait for :meth:`fire_schedules`.
+        """
         if self._chores or self._losses:
             return 0
         due, opens, slot = self.schedule.next_due(), self.gates.due, self.planner.due
         if opens is not None and (due is None or opens < due):
             due = opens
-        return slot if slot is not None and (due is None or slot < due) else due
+        return slot if slot is not None and (due is None or slot < due) and self.archive.at_once else due
 
     def next_due(self) -> int | None:
         """Return when :meth:`advance` has something to do next, or None."""
@@ -151,9 +156,9 @@ class Engine(Edits):
             due = self._next_of_jobs()
             # What brings jobs comes after what ends them.
             if due is None or due > now:
-                if (name := self.planner.pop_due(now)) is None:
+                if not self.archive.at_once or not (names := self.planner.first_due(now, 1)):
                     return
-                self.left -= fire(self, name, now)
+                fire(self, names, now, now)
                 continue
             self.left -= 1
             paused = self.gates.paused
@@ -165,6 +170,15 @@ class Engine(Edits):
             job = self.schedule.pop_due(due) or self.leases.pop_due(due)
             assert job is not None
             self._fire(job, now)
+
+    def fire_schedules(self, upto: int, now: int) -> None:
+        """Let schedules bring the jobs of slots that were due by ``upto``: some, all at once, if the archive is a network away.
+
+        Then :meth:`advance` leaves them to this, which asks before it changes anything.
+        """
+        self.advance(now, waited=True)
+        if self.left > 0:
+            fire(self, self.planner.first_due(upto, FIRED_TOGETHER), upto, now)
 
     def _next_of_jobs(self) -> int | None:
         times = (self.schedule.next_due(), self.gates.due, self.leases.next_due())
@@ -224,7 +238,7 @@ class Engine(Edits):
             # An entry left behind in a heap must not keep a payload alive. Whoever keeps a job beyond its commit must not want that.
             job.data = b""
             job.note = None
-        return len(some) < FORGET_SLICE
+        return self.retrying.rank_some() and len(some) < FORGET_SLICE
 
     def release_owner(self, owner: str, now: int, *, dropped: bool) -> None:
         """Return every job of a connection that is gone to its previous position, at no attempt.
@@ -334,6 +348,15 @@ class Engine(Edits):
         ids count as replaced.
         """
         return job_id in self._reused_ids or job_id in self._reused_in_flight
+
+    @property
+    def is_reusing(self) -> bool:
+        """Whether ids of ended jobs were freed since the last :meth:`take`."""
+        return bool(self._reused_ids)
+
+    def is_reserved(self, job_id: str, queue: str) -> bool:
+        """Return whether a bulk push to another queue, half of which is in, has this id."""
+        return self.reserved is not None and job_id in self.reserved[1] and queue != self.reserved[0]
 
     def is_removed(self, job_id: str) -> bool:
         """Return whether a job of this id was removed since the last :meth:`take`."""

@@ -16,6 +16,8 @@ from bunqueue_trio.engine.facts import Facts
 MINUTE, HOUR = "figures-minute", "figures-hour"
 """The kinds of facts: a minute by the time of its end, an hour by its number since 1970."""
 
+# A server with much to do looks at all of its queues for seconds when a minute ends.
+_LATE_MS = 10_000
 _LIST = msgspec.json.Decoder(list[int])
 _ROW = msgspec.json.Decoder(dict[str, list[int]])
 
@@ -156,6 +158,11 @@ class Figures:
         """Yield the minutes that are kept, oldest first, each with its queues."""
         for key in sorted(self._facts.of(MINUTE), key=int):
             yield int(key), _minutes_of(int(key), self._facts.of(MINUTE)[key])
+
+    def end_of_minute(self, now: int) -> int:
+        """Return when the minute has ended that is noted ``now``: with that of the clock, if that was a moment ago and no minute has ended since."""
+        late = now % MINUTE_MS
+        return now - late if late < _LATE_MS and 0 < self.noted_at < now - late else now
 
     def note(self, at: int, minutes: Mapping[str, QueueMinute]) -> None:
         """End a minute in which something went on in these queues."""

@@ -20,6 +20,8 @@ LOOKS = 4000
 """What a page may cost: a look at an unfinished job is 1, about 1 µs."""
 # To read an ended one.
 _RECORD = 12
+# A page of them, where each is a question to a store that is a network away: forty make a page of ours.
+_FAR = 100
 # Of them read at once: a page of 100, and whether there is one more.
 _RECORDS = 101
 # To show one.
@@ -191,7 +193,7 @@ class _Search:
             if self._cost >= LOOKS or self._bytes >= REPLAY_BYTES:
                 return self._ended(state, name, place, is_full=False)
             records = self._engine.ended(name, state, place[0] if place else None, _RECORDS, wanted)
-            self._cost += _RECORD
+            self._cost += _RECORD if self._engine.archive.at_once else _FAR
             for job, at in zip(records.jobs, records.places, strict=True):
                 if self._is_alone(job):
                     return self._ended(state, name, place, is_full=False)

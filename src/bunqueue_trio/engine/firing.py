@@ -4,12 +4,14 @@ A slot brings at most one job: its id is made of the schedule's name and the slo
 the very step that makes the job, so that one transaction writes both.
 """
 
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from itertools import islice
+from typing import NamedTuple
 
 from bunqueue_trio.config import ADVANCE_MAX, LATE_MS, SLOT_CHORES, SLOT_JOBS_KEPT
 from bunqueue_trio.engine.moves import Moves
-from bunqueue_trio.engine.planner import LATE, Notice, Plan, job_id_of
+from bunqueue_trio.engine.planner import LATE, Notice, Plan, Planner, job_id_of
 from bunqueue_trio.engine.timing import jitter_ms, last_slots, next_slot
 from bunqueue_trio.errors import StoreError
 
@@ -21,26 +23,71 @@ _IN_A_STEP = 25
 _CANCELS = 100
 
 
-def fire(engine: Moves, name: str, now: int) -> int:
-    """Deal with the slots of a schedule that are due by ``now``; return what it costs, in chores."""
+class _Turn(NamedTuple):
+    """What a schedule is to do with the slots that are due: what is said of them, and of which a job may be made."""
+
+    times: list[int]
+    following: int | None
+    """The slot to come."""
+    chosen: list[int]
+    late: int
+    """Slots up to this one are late."""
+
+
+def fire(engine: Moves, names: Sequence[str], upto: int, now: int) -> None:
+    """Let schedules deal with the slots that were due by ``upto``, as it was to be done then, for as much work as ``engine.left``; those behind stay due.
+
+    All that is to be known of the archive is asked first: until then nothing is changed.
+    """
+    turns = {name: _turn(engine.planner, name, upto) for name in names}
+    there = _there_already(engine, turns)
+    for name, turn in turns.items():
+        if engine.left <= 0:
+            break
+        engine.left -= _fire(engine, name, turn, there, now)
+
+
+def _turn(planner: Planner, name: str, upto: int) -> _Turn | None:
+    """Return what is due of a schedule by ``upto`` but the slot that waits; None: nothing."""
+    plan, first = planner.plans[name], planner.slots[name]
+    if first is None or first + jitter_ms(name, first, plan.jitter) > upto:
+        return None
+    late = upto - planner.patience(name, first) - LATE_MS - 1
+    times, following = _due_slots(name, plan, upto, first=first, late=late)
+    is_another_due = times[-1] > late or (following is not None and following <= upto)
+    return _Turn(times, following, _chosen(plan, times, late, upto, is_another_due=is_another_due), late)
+
+
+def _there_already(engine: Moves, turns: Mapping[str, _Turn | None]) -> Collection[str]:
+    """Return which of the jobs that may be made now have ended before; a file that came back from a backup may have them."""
+    ids = []
+    for name, turn in turns.items():
+        waiting = engine.planner.progress[name].waiting
+        slots = [*([] if waiting is None else [waiting]), *(() if turn is None else turn.chosen)]
+        ids += [job_id for slot in slots if (job_id := job_id_of(name, slot)) not in engine.jobs]
+    try:
+        return engine.archive.outcomes(ids) if ids else ()
+    except StoreError:
+        # The schedule's own memory says that there was none, and a disk that cannot be read stops no schedule.
+        return ()
+
+
+def _fire(engine: Moves, name: str, turn: _Turn | None, there: Collection[str], now: int) -> int:
+    """Deal with the slots of a schedule that are due; return what it costs, in chores."""
     planner = engine.planner
-    plan, progress = planner.plans[name], planner.progress[name]
+    plan, progress, first = planner.plans[name], planner.progress[name], planner.slots[name]
     if progress.waiting is not None and _is_way_free(engine, name, plan, progress.waiting, now):
         slot, progress.waiting = progress.waiting, None
-        _claim(engine, name, slot, now)
+        _claim(engine, name, slot, there, now)
         planner.keep(name)
-    first = planner.slots[name]
     if planner.is_cancelling(name):
         # Those to come are dealt with in their turn, behind it.
         planner.arm(name, first)
         return ADVANCE_MAX
-    if first is None or first + jitter_ms(name, first, plan.jitter) > now:
+    if turn is None or first is None:
         planner.arm(name, first)
         return SLOT_CHORES
-    late = now - planner.patience(name, first) - LATE_MS - 1
-    times, following = _due_slots(name, plan, now, first=first, late=late)
-    is_another_due = times[-1] > late or (following is not None and following <= now)
-    chosen = _chosen(plan, times, late, now, is_another_due=is_another_due)
+    times, following, chosen, late = turn
     missed = [slot for slot in times if not chosen or slot < chosen[0]]
     if missed:
         planner.skip(name, first, missed[-1], MISSED)
@@ -51,7 +98,7 @@ def fire(engine: Moves, name: str, now: int) -> int:
             # Nobody expects another one.
             break
         before = planner.taken(name)
-        _bring(engine, name, plan, slot, now)
+        _bring(engine, name, plan, slot, there, now)
         made_up += (planner.taken(name) - before) * (slot <= late)
         planner.settle(name, slot)
         if planner.is_cancelling(name):
@@ -105,11 +152,11 @@ def _chosen(plan: Plan, times: list[int], late: int, now: int, *, is_another_due
     return [slot for slot in wanted if slot >= oldest] + in_time
 
 
-def _bring(engine: Moves, name: str, plan: Plan, slot: int, now: int) -> None:
+def _bring(engine: Moves, name: str, plan: Plan, slot: int, there: Collection[str], now: int) -> None:
     """Let a slot bring its job; where others stand in the way it waits, or is skipped."""
     planner, progress = engine.planner, engine.planner.progress[name]
     if plan.overlap == "allow" or _is_way_free(engine, name, plan, slot, now):
-        _claim(engine, name, slot, now)
+        _claim(engine, name, slot, there, now)
     elif plan.overlap != "skip" and progress.waiting is None:
         progress.waiting = slot
     else:
@@ -128,22 +175,14 @@ def _is_way_free(engine: Moves, name: str, plan: Plan, slot: int, now: int) -> b
     return oldest(name) is None
 
 
-def _claim(engine: Moves, name: str, slot: int, now: int) -> None:
-    """Make the job of a slot, unless there was one; a file that came back from a backup may have it."""
+def _claim(engine: Moves, name: str, slot: int, there: Collection[str], now: int) -> None:
+    """Make the job of a slot, unless there was one."""
     job_id = job_id_of(name, slot)
     engine.planner.progress[name].runs += 1
-    if _was_there(engine, job_id):
+    if job_id in engine.jobs or job_id in there:
         engine.planner.skip(name, slot, slot, f"job {job_id} was there already")
     else:
         _make(engine, name, job_id, now)
-
-
-def _was_there(engine: Moves, job_id: str) -> bool:
-    try:
-        return job_id in engine.jobs or bool(engine.archive.outcomes([job_id]))
-    except StoreError:
-        # The schedule's own memory says that there was none, and a disk that cannot be read stops no schedule.
-        return False
 
 
 def _make(engine: Moves, name: str, job_id: str, now: int) -> None:

@@ -6,7 +6,6 @@ Counts are kept by the archive, those of jobs that are tried again by the engine
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import reduce
-from heapq import merge, nsmallest
 from itertools import islice
 from operator import and_
 from typing import NamedTuple
@@ -24,8 +23,12 @@ from bunqueue_trio.protocol.groups import ErrorGroup, GroupExample, InCommon
 
 # Records read for a page, about 10 µs each; the group that passes it is the last.
 _LOOKS = 400
+# The same where two questions to a store that is a network away are asked of it.
+_FAR = 20
 # Of the µs that it takes at most to tell what an error is, which nearly none does.
 _SHAPED = 30
+# Of a queue that is looked into: what is found there is read twice.
+_A_QUEUE = 4
 # The newest records of a group in one queue that are read.
 _SAMPLE = 10
 # Queues that are looked into and named of a group, those with most dead letters of it first.
@@ -57,10 +60,6 @@ class Page(NamedTuple):
     after: str | None
 
 
-# Groups that are looked up at once where those are passed over that jobs are tried again after, too.
-_PASSED = 2000
-
-
 def groups_page(engine: Engine, queue: str | None, after: str | None, limit: int, *, retrying: bool = False) -> Page:
     """Return groups of the dead letters of a queue, of None all, largest first; as of the last commit.
 
@@ -75,14 +74,10 @@ def groups_page(engine: Engine, queue: str | None, after: str | None, limit: int
         if found is None:
             raise c.NOT_A_PLACE.refuse()
         place = (-int(found[1]), found[2])
-    dead, tried = engine.archive.dead_groups, engine.retrying.sizes(queue) if retrying else {}
-    total = dead.count(queue) + sum(not dead.size(queue, key) for key in tried)
-    # One more, for whether there is one. To sort all of very many groups would take long.
-    both = ((-n - dead.size(queue, key), key) for key, n in tried.items())
-    again = nsmallest(limit + 1, (rank for rank in both if rank > place))
-    some = limit + 1 + min(len(tried), _PASSED)
-    only_dead = (rank for rank in dead.ranks(queue, place, some) if rank[1] not in tried)
-    order = list(islice(merge(only_dead, again), limit + 1))
+    dead = engine.archive.dead_groups
+    groups = engine.retrying.with_dead(dead) if retrying else dead
+    # One more, for whether there is one.
+    total, order = groups.count(queue), groups.behind(queue, place, limit + 1)
     told: list[ErrorGroup] = []
     looks = 0
     for i, (_, key) in enumerate(order):
@@ -117,7 +112,9 @@ def _group(engine: Engine, key: str, dead: Mapping[str, int], tried_in: str | No
     is_dead = bool(sample)
     if not is_dead:
         sample = list(islice(engine.retrying.of(key, tried_in), _SAMPLE))
-    cost = len(sample) + len(largest) + sum(map(weight, sample)) // _LARGE
+    cost = (
+        len(sample) + (_A_QUEUE if engine.archive.at_once else _FAR) * len(largest) + sum(map(weight, sample)) // _LARGE
+    )
     if not sample:
         return None, cost
     newest = max(sample, key=_ended_at) if is_dead else sample[0]

@@ -45,7 +45,7 @@ class Holding(Moves):
         job.started_at = now
         job.lease = lease
         if owner is not None:
-            self._owned.setdefault(owner, {})[job] = None
+            self._owned.add(owner, job)
         if worker is not None:
             worker.jobs[job] = None
             if worker.id != owner:
@@ -58,16 +58,23 @@ class Holding(Moves):
             self.handed = epoch
         return lease
 
-    def renew(self, job: Job, now: int, duration: int | None, owner: str | None) -> None:
-        """Extend the lease of an active job; a job of a connection that is gone gets a new holder."""
+    def renew(self, job: Job, now: int, duration: int | None, owner: str | None, *, proven: bool) -> None:
+        """Extend the lease of an active job; a job of a connection that is gone gets a new holder.
+
+        Where the token has ``proven`` that it is the worker's that has the job, it comes over to another connection of that
+        worker: the old one may hang without anybody knowing it.
+        """
         lease = job.lease
         assert lease is not None
         if lease.held and lease.owner is None:
             lease.owner, lease.held = owner, owner is not None
             if owner is not None:
-                self._owned.setdefault(owner, {})[job] = None
                 lease.until = None
-                self.workers.claim(job, owner, now)
+                self._take_over(job, owner, now)
+        elif proven and owner is not None and lease.owner is not None and self.workers.is_of_holder(owner, lease):
+            self._owned.take(lease.owner, job)
+            lease.owner = owner
+            self._take_over(job, owner, now)
         elif (worker := self.workers.of(lease)) is not None:
             worker.heard_at = now
         if job.options.timeout is not None:
@@ -182,6 +189,11 @@ class Holding(Moves):
             self._enter(job, WAITING)
 
     # --- of both ----------------------------------------------------------------------------------
+
+    def _take_over(self, job: Job, owner: str, now: int) -> None:
+        """List an active job with the connection that holds it now, and with who speaks over that."""
+        self._owned.add(owner, job)
+        self.workers.claim(job, owner, now)
 
     def _charge(self, job: Job) -> None:
         job.attempts += 1

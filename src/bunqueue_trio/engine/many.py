@@ -1,4 +1,4 @@
-"""What can be done to each of many jobs, what forbids it, and a slice of doing it: no more than others can wait for."""
+"""What can be done to each of many jobs, what forbids it, and doing it to those that a filter describes."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -12,9 +12,6 @@ from bunqueue_trio.engine.moves import CANCELLED
 from bunqueue_trio.engine.retries import archived_dependencies, key_is_held, requeue, waits_for_a_dead_one
 from bunqueue_trio.protocol import commands as c
 
-SLICE = 100
-"""Jobs changed in one step: 1 to 3 ms in which nobody else is served."""
-
 JOB_CANCELLED = "job-cancelled"
 """Why a dead letter is not retried with others that was cancelled: on purpose; it is retried by its id, or not at all."""
 
@@ -25,7 +22,7 @@ _RESTING = (State.WAITING, State.DELAYED, State.WAITING_CHILDREN)
 
 
 class Doing(NamedTuple):
-    """What is done in one slice."""
+    """What is done in one step."""
 
     engine: Engine
     command: "c.ActOnJobs"
@@ -123,7 +120,7 @@ ACTIONS: dict[str, Action] = {
 }
 
 
-class Slice(NamedTuple):
+class Acted(NamedTuple):
     """What was selected, how many jobs of it were done, and how many were not, by the code of the refusal."""
 
     selection: Selection
@@ -133,8 +130,8 @@ class Slice(NamedTuple):
     refused: dict[str, int]
 
 
-def act(engine: Engine, command: "c.ActOnJobs", now: int, show: Callable[[Job], object]) -> Slice:
-    """Do the next slice of the work of ``command``; in a dry run, say what would be done.
+def act(engine: Engine, command: "c.ActOnJobs", now: int, show: Callable[[Job], object]) -> Acted:
+    """Do ``command`` to as many as its limit says; in a dry run, say what would be done.
 
     ``show`` is given each job that it is done to, as it is before.
 
@@ -143,8 +140,7 @@ def act(engine: Engine, command: "c.ActOnJobs", now: int, show: Callable[[Job], 
     """
     action, wanted = ACTIONS[command.action], command.filter
     states = states_of(wanted.state, action.states)
-    most = command.limit if command.dry_run else min(command.limit, SLICE, command.rate or SLICE)
-    selection = select(engine, wanted, states, command.after, most, now)
+    selection = select(engine, wanted, states, command.after, command.limit, now)
     retries = command.action == "retry"
     doing = Doing(engine, command, archived_dependencies(engine, selection.jobs) if retries else {}, now)
     count, ending, refused = 0, 0, dict[str, int]()
@@ -162,4 +158,4 @@ def act(engine: Engine, command: "c.ActOnJobs", now: int, show: Callable[[Job], 
         ending += bool(command.grace) and job.state is State.ACTIVE
         if not command.dry_run:
             action.act(doing, job)
-    return Slice(selection, count, ending, refused)
+    return Acted(selection, count, ending, refused)

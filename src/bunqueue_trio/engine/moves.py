@@ -44,7 +44,7 @@ from bunqueue_trio.engine.retrying import Retrying
 from bunqueue_trio.engine.telling import Telling
 from bunqueue_trio.engine.timers import Timers
 from bunqueue_trio.engine.trails import Trails
-from bunqueue_trio.engine.workers import Workers
+from bunqueue_trio.engine.workers import Owned, Workers
 
 WAITING, DELAYED, WAITING_CHILDREN, ACTIVE = UNFINISHED
 COMPLETED, FAILED, REMOVED = State.COMPLETED, State.FAILED, State.REMOVED
@@ -166,7 +166,7 @@ class Moves(Telling):
         self._reused_ids: dict[str, str | None] = {}
         """Ids that are used anew, each with the queue whose dead letter the old record is; None: it is no dead letter, or nobody knows."""
         self._reused_in_flight, self._leaving = dict[str, str | None](), iter(tuple[Job, ...]())
-        self._owned: dict[str, dict[Job, None]] = {}
+        self._owned: Owned = Owned()
         self._dependents, self.retrying, self._seq, self._removed = Dependents(), Retrying(), 0, set[str]()
 
     # --- moves ------------------------------------------------------------------------------------
@@ -329,10 +329,7 @@ class Moves(Telling):
         if self.workers and (worker := self.workers.get(lease.worker or lease.owner or "")) is not None:
             worker.jobs.pop(job, None)
         if lease.owner is not None:
-            owned = self._owned[lease.owner]
-            del owned[job]
-            if not owned:
-                del self._owned[lease.owner]
+            self._owned.take(lease.owner, job)
         job.lease = None
 
     def _end(self, job: Job, state: State, now: int) -> None:

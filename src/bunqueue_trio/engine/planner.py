@@ -335,13 +335,16 @@ class Planner:
             return False
         return self.is_cancelling(name) or self.oldest_of(name) is None
 
-    def pop_due(self, now: int) -> str | None:
-        """Return the first schedule that is due at or before ``now``, or None; it is to be armed again."""
-        if self.due is None or self.due > now:
-            return None
-        name = self._heap[0][1]
-        self._expect(name, None)
-        return name
+    def first_due(self, now: int, limit: int) -> list[str]:
+        """Return the first ``limit`` schedules that are due at or before ``now``; they stay due until they are armed for another time."""
+        heap, found = self._heap, dict[str, int]()
+        while heap and heap[0][0] <= now and len(found) < limit:
+            time, name = heappop(heap)
+            if self.times.get(name) == time:
+                found[name] = time
+        for name, time in found.items():
+            heappush(heap, (time, name))
+        return list(found)
 
     def run_at(self, name: str) -> int | None:
         """Return when a schedule runs its next slot, or None."""

@@ -1,9 +1,10 @@
 """How many dead letters died of each error, in each queue and in all: kept as they change, so that the largest groups are found at once."""
 
 import sys
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from heapq import nsmallest
+from itertools import chain, islice
 from typing import Any
 
 Rank = tuple[int, str]
@@ -13,59 +14,112 @@ FIRST: Rank = (-sys.maxsize, "")
 """Before all groups."""
 
 
-# Fingerprints are hexadecimal, and as likely to begin with one pair as with another: of 100,000 groups of a size 400 are together.
-_PREFIX = 2
+# Keys in a block: to add one moves the others behind it.
+_BLOCK_MAX = 512
+
+
+class _Shelf:
+    """Keys in order, in blocks: as quick to change as to look at, whatever clients make them begin with.
+
+    A ``Line`` is the same for things that have a place; where they are their own, a change costs a quarter of that.
+    """
+
+    __slots__ = ("_blocks", "_firsts")
+
+    def __init__(self, keys: list[str]) -> None:
+        self._blocks = [keys[i : i + _BLOCK_MAX] for i in range(0, len(keys), _BLOCK_MAX)]
+        """None of them is empty."""
+        self._firsts = [block[0] for block in self._blocks]
+        """The first key of each."""
+
+    def add(self, key: str) -> None:
+        """Put it at its place."""
+        at = max(0, bisect_right(self._firsts, key) - 1)
+        block = self._blocks[at]
+        insort(block, key)
+        self._firsts[at] = block[0]
+        if len(block) > _BLOCK_MAX:
+            half = len(block) // 2
+            self._blocks.insert(at + 1, block[half:])
+            self._firsts.insert(at + 1, block[half])
+            del block[half:]
+
+    def remove(self, key: str) -> bool:
+        """Take it away, which is there; return whether it was the last."""
+        at = bisect_right(self._firsts, key) - 1
+        block = self._blocks[at]
+        del block[bisect_left(block, key)]
+        if block:
+            self._firsts[at] = block[0]
+        else:
+            del self._blocks[at], self._firsts[at]
+        return not self._blocks
+
+    def after(self, last: str) -> Iterator[str]:
+        """Iterate over the keys behind ``last``, in order; nothing may change meanwhile."""
+        at = max(0, bisect_right(self._firsts, last) - 1)
+        block = self._blocks[at]
+        return chain(islice(block, bisect_right(block, last), None), chain.from_iterable(self._blocks[at + 1 :]))
 
 
 class Ranking:
     """The errors of a queue, or of all, the largest group first; none is empty.
 
-    A change is to cost little, since a batch may bring thousands. So they are not in order, but few are together where one
-    looks for the next: those of a size whose fingerprints begin alike.
+    To count more of one costs next to nothing, since a batch may bring thousands. Each gets its place when somebody asks for it, or at a look, which is at the first ones behind a place.
     """
 
-    __slots__ = ("_shelves", "sizes")
+    __slots__ = ("_shelves", "_stood", "sizes")
 
     def __init__(self) -> None:
         self.sizes: dict[str, int] = {}
-        self._shelves: dict[int, dict[str, set[str]]] = {}
-        """By size, and by what they begin with; none is empty."""
+        self._shelves: dict[int, _Shelf] = {}
+        """By size; none is empty."""
+        self._stood: dict[str, int] = {}
+        """Those that have another place to get, and by which size they stand; 0: nowhere."""
 
     def add(self, key: str, n: int) -> None:
         """Count ``n`` more of an error; fewer, if it is negative."""
-        before, begin = self.sizes.get(key, 0), key[:_PREFIX]
-        if before:
-            shelf = self._shelves[before]
-            some = shelf[begin]
-            some.remove(key)
-            if not some:
-                del shelf[begin]
-                if not shelf:
-                    del self._shelves[before]
-        after = before + n
-        if after:
-            self.sizes[key] = after
-            shelf = self._shelves.setdefault(after, {})
-            if begin in shelf:
-                shelf[begin].add(key)
-            else:
-                shelf[begin] = {key}
+        before = self.sizes.get(key, 0)
+        self._stood.setdefault(key, before)
+        if before + n:
+            self.sizes[key] = before + n
         elif before:
             del self.sizes[key]
 
+    def place(self, key: str) -> None:
+        """Let an error have the place of its size."""
+        before, now = self._stood.pop(key, None), self.sizes.get(key, 0)
+        if before is None or before == now:
+            return
+        if before and self._shelves[before].remove(key):
+            del self._shelves[before]
+        if now in self._shelves:
+            self._shelves[now].add(key)
+        elif now:
+            self._shelves[now] = _Shelf([key])
+
+    def place_all(self) -> None:
+        """Let all have their places; where none has one yet, this is what a start takes."""
+        if self._shelves:
+            for key in list(self._stood):
+                self.place(key)
+            return
+        keys: dict[int, list[str]] = {}
+        for key in sorted(self.sizes):
+            keys.setdefault(self.sizes[key], []).append(key)
+        self._shelves = {size: _Shelf(some) for size, some in keys.items()}
+        self._stood.clear()
+
     def behind(self, place: Rank, some: int) -> list[Rank]:
         """Return the first ``some`` groups behind a place."""
+        self.place_all()
         found: list[Rank] = []
         for size in sorted(self._shelves, reverse=True):
-            if -size < place[0]:
-                continue
-            shelf, last = self._shelves[size], place[1] if -size == place[0] else ""
-            for begin in sorted(shelf):
-                if begin >= last[:_PREFIX]:
-                    # Who likes makes texts of one beginning: of very many only the first are sorted.
-                    found += [(-size, key) for key in nsmallest(some, (key for key in shelf[begin] if key > last))]
-                    if len(found) >= some:
-                        return found[:some]
+            if -size >= place[0]:
+                keys = self._shelves[size].after(place[1] if -size == place[0] else "")
+                found += [(-size, key) for key in islice(keys, some - len(found))]
+                if len(found) >= some:
+                    break
         return found
 
 
@@ -81,6 +135,7 @@ class DeadGroups:
         """How many each queue has of an error."""
         self._queues: dict[str, Ranking] = {}
         self._all = Ranking()
+        self._changed: dict[tuple[str, str], None] = {}
         self.add(grouped)
 
     def add(self, grouped: Mapping[tuple[str, str], int]) -> None:
@@ -91,6 +146,7 @@ class DeadGroups:
                 ranking = self._queues[queue] = Ranking()
             ranking.add(key, n)
             self._all.add(key, n)
+            self._changed[queue, key] = None
             where = self._where.setdefault(key, {})
             if key in ranking.sizes:
                 where[queue] = ranking.sizes[key]
@@ -101,16 +157,26 @@ class DeadGroups:
             if not ranking.sizes:
                 del self._queues[queue]
 
-    def ranks(self, queue: str | None, place: Rank, some: int) -> Iterator[Rank]:
-        """Iterate over the groups of a queue, of None all, behind a place, the largest first; ``some`` are looked up at a time."""
-        while True:
-            with self.changing:
-                ranking = self._all if queue is None else self._queues.get(queue)
-                found = [] if ranking is None else ranking.behind(place, some)
-            if not found:
-                return
-            yield from found
-            place = found[-1]
+    def take_changed(self, some: int) -> list[tuple[str, str]]:
+        """Give their places to up to ``some`` errors of which a queue has more or fewer since they were last taken, and return both."""
+        with self.changing:
+            found = [self._changed.popitem()[0] for _ in range(min(some, len(self._changed)))]
+            for queue, key in found:
+                self._all.place(key)
+                if (ranking := self._queues.get(queue)) is not None:
+                    ranking.place(key)
+        return found
+
+    @property
+    def has_changed(self) -> bool:
+        """Whether there is something to be taken."""
+        return bool(self._changed)
+
+    def behind(self, queue: str | None, place: Rank, some: int) -> list[Rank]:
+        """Return the first groups of a queue, of None all, behind a place, the largest first."""
+        with self.changing:
+            ranking = self._all if queue is None else self._queues.get(queue)
+            return [] if ranking is None else ranking.behind(place, some)
 
     def count(self, queue: str | None) -> int:
         """Return how many groups a queue has, of None all have."""
@@ -135,6 +201,14 @@ class DeadGroups:
         """Return how many died of each error in a queue, in None of all: as long as there are errors."""
         with self.changing:
             return dict(self._sizes(queue))
+
+    def all(self) -> list[tuple[str, str]]:
+        """Return all queues and errors, when all have their places: as long as there are some."""
+        with self.changing:
+            self._changed.clear()
+            for ranking in (self._all, *self._queues.values()):
+                ranking.place_all()
+            return [(queue, key) for queue, ranking in self._queues.items() for key in ranking.sizes]
 
     def total(self, queue: str) -> int:
         """Return how many dead letters all groups of a queue have."""

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from bunqueue_trio.config import RERUN_SLICE
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.find import select
@@ -29,10 +31,10 @@ def first_of(engine: Engine, one: Rerun) -> tuple[list[Job], bool]:
 
 def rerun_slice(engine: Engine, one: Rerun, most: int, now: int) -> None:
     """Retry up to ``most`` of the next dead letters of a rerun, and none of a paused queue."""
-    page = select(engine, one.filter, [State.FAILED], one.after, min(most, RERUN_SLICE), one.started_at)
-    # What has died since it began is not to be retried for ever.
-    jobs = [job for job in page.jobs if (job.noted().finished_at or 0) <= one.started_at]
-    before = one.paused_at
+    # What has died since it began is not to be retried for ever, and takes no place in a slice.
+    wanted = one.filter if one.filter.older is not None else replace(one.filter, older=0)
+    page = select(engine, wanted, [State.FAILED], one.after, min(most, RERUN_SLICE), one.started_at)
+    jobs, before = page.jobs, one.paused_at
     one.paused_at = next((job.queue for job in jobs if _is_paused(engine, job.queue)), None)
     if one.paused_at is not None:
         if before != one.paused_at:

@@ -9,9 +9,9 @@ from bunqueue_trio.engine.job import Job, State
 
 
 def key_is_held(engine: Engine, job: Job) -> bool:
-    """Return whether an unfinished job has the unique key of ``job``."""
+    """Return whether an unfinished job has the unique key of ``job``, or one that is being pushed in bulk has its id."""
     queue, key = engine.queues.get(job.queue), job.options.unique_key
-    return queue is not None and key is not None and key in queue.keys
+    return engine.is_reserved(job.id, job.queue) or (queue is not None and key is not None and key in queue.keys)
 
 
 def archived_dependencies(engine: Engine, jobs: Iterable[Job]) -> Mapping[str, State]:

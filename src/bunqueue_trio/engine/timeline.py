@@ -5,11 +5,12 @@ index of them by job, which each push would pay for.
 """
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
 
-from bunqueue_trio.config import ATTEMPTS_KEPT
+from bunqueue_trio.config import ATTEMPTS_KEPT, REPLAY_BYTES
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.job import Job, State
 from bunqueue_trio.engine.lookup import reason_of
@@ -57,14 +58,16 @@ def timeline(engine: Engine, job_id: str, after: str | None, now: int) -> tr.Tim
     place = None if after is None else _SLOT.fullmatch(after)
     if after is not None and place is None:
         raise c.NOT_A_PLACE.refuse()
-    job = engine.find(job_id)
+    # Its payload and its result may be large, and are none of this.
+    job = engine.find(job_id, data=False, result=False)
     kept = _Kept([], set()) if job is None else _kept(engine, job)
     if place is None:
-        start, gap = _start(engine, _born(job_id, job, now), now)
+        start, gap, events = _start(engine, _born(job_id, job, now), now)
         moments = [*kept.moments, *_acts(engine, job_id)]
     else:
-        start, gap, moments = int(place[1]), False, []
-    events = engine.archive.events_after(start, EVENTS_LOOKED)
+        start, gap, moments, events = int(place[1]), False, [], None
+    if events is None:
+        events = engine.archive.events_after(start, EVENTS_LOOKED)
     wanted = b'"jobId":' + encode(job_id)
     for _, body in events:
         if wanted not in body:
@@ -156,16 +159,16 @@ def _acts(engine: Engine, job_id: str) -> list[Moment]:
     ]  # fmt: skip
 
 
-def _start(engine: Engine, since: int, now: int) -> tuple[int, bool]:
-    """Return an id behind which all kept events of ``since`` and later are, and whether older ones are not kept."""
+def _start(engine: Engine, since: int, now: int) -> tuple[int, bool, Sequence[tuple[int, bytes]] | None]:
+    """Return an id behind which all kept events of ``since`` and later are, whether older ones are not kept, and some of them, if one is too large to be read again."""
     archive = engine.archive
     low, high, until = archive.first_event_id() - 1, archive.last_event_id, now
     first = archive.events_after(low, 1)
     if not first:
-        return low, low > 0
+        return low, low > 0, None
     begins = _time(first[0][1])
     if begins >= since:
-        return low, low > 0
+        return low, low > 0, first if len(first[0][1]) >= REPLAY_BYTES else None
     for _ in range(_GUESSES):
         if high - low <= EVENTS_LOOKED or until <= begins:
             break
@@ -176,7 +179,7 @@ def _start(engine: Engine, since: int, now: int) -> tuple[int, bool]:
             low, begins = guess, at
         else:
             high, until = guess, at
-    return low, False
+    return low, False, None
 
 
 def _rank(moment: Moment, born: int | None) -> int:

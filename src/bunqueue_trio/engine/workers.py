@@ -62,6 +62,21 @@ def is_there(worker: Worker, now: int) -> bool:
     return bool(worker.connections) or worker.heard_at > now - WORKER_SILENT_MS
 
 
+class Owned(dict[str, dict[Job, None]]):
+    """The active jobs of each connection that holds any."""
+
+    def add(self, connection: str, job: Job) -> None:
+        """Note that a connection holds a job."""
+        self.setdefault(connection, {})[job] = None
+
+    def take(self, connection: str, job: Job) -> None:
+        """Note that it does not any more."""
+        jobs = self[connection]
+        del jobs[job]
+        if not jobs:
+            del self[connection]
+
+
 class Workers(dict[str, Worker]):
     """All that are known, by id."""
 
@@ -217,8 +232,12 @@ class Workers(dict[str, Worker]):
         worker = self.get(worker_id or "")
         return worker is not None and worker.quiet_since is not None
 
+    def is_of_holder(self, connection: str, lease: Lease) -> bool:
+        """Return whether a connection is another one of the worker that has a job over a connection."""
+        return connection != lease.owner and self.by_connection.get(connection) == (lease.worker or lease.owner)
+
     def claim(self, job: Job, connection: str, now: int) -> None:
-        """Note who goes on with a job whose connection is gone."""
+        """Note who goes on with a job over a connection that did not hold it before."""
         lease = job.lease
         assert lease is not None
         before, worker = self.of(lease), self.heard(connection, None, now)

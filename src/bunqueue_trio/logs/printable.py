@@ -23,8 +23,9 @@ def printable(text: object, *, keep: str = "") -> str:
 
 
 def printable_json(text: str) -> str:
-    r"""Return the same JSON with each control character as an escape such as ``\u009b``; they occur only inside strings."""
-    return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    r"""Return the same JSON in one line, with each control character of its strings as an escape such as ``\u009b``."""
+    # In a string C0 is escaped already: what there is of it stands between tokens.
+    return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}" if found[0] > "\x1f" else " ", text)
 
 
 def _escaped(character: str) -> str:

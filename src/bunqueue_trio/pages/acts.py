@@ -199,8 +199,8 @@ def _told(name: str, value: Any, at: At) -> str:
     return f"{value:,}" if type(value) is int else str(value)
 
 
-_AGAIN = frozenset({"Drain", "Obliterate", "PromoteJobs"})
-"""What goes on by being sent again: their steps have no cursor."""
+_AGAIN = frozenset(spec.tag for spec in CATALOG if spec.sliced)
+"""What is done in steps, each with a line of its own; those of one request have the same cursor, or none."""
 _APART_MS = 10_000
 """Such steps are no further apart."""
 
@@ -212,11 +212,7 @@ def folded(acts: Iterable[Action]) -> Iterator[Action]:
     """
     held: Action | None = None
     for act in acts:
-        if (
-            held is not None
-            and _key(held) == _key(act)
-            and not (act.command in _AGAIN and held.at - act.at > _APART_MS)
-        ):
+        if held is not None and _key(held) == _key(act) and ("after" in held.fields or held.at - act.at <= _APART_MS):
             act = structs.replace(act, count=act.count + held.count)  # noqa: PLW2901 - it stands for both
         elif held is not None:
             yield held
@@ -229,7 +225,7 @@ def folded(acts: Iterable[Action]) -> Iterator[Action]:
 
 def _key(act: Action) -> tuple[object, ...]:
     rest = {name: value for name, value in act.fields.items() if name not in ("after", "limit")}
-    return act.who, act.address, act.command, act.queue, str(sorted(rest.items()))
+    return act.who, act.address, act.command, act.queue, act.job, str(sorted(rest.items()))
 
 
 def is_kind(kind: str) -> bool:

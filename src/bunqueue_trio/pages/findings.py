@@ -63,6 +63,8 @@ class Finding(Struct, frozen=True, kw_only=True, rename="camel"):
     schedule: str | None = None
     worker: str | None = None
     """Its id."""
+    error: str | None = None
+    """The fingerprint of its group."""
     since: int | None = None
     until: int | None = None
     """Of what is over: when it was last the case; null while it is."""
@@ -304,10 +306,8 @@ def _slow(picture: Picture) -> Iterator[Finding]:
     commits = p99(told, "commit", first.commits if first else None)
     pending = told.storage.pending
     if not told.storage.is_failing and (commits > COMMIT_MS_MAX or pending > PENDING_MAX):
-        kind, until = (
-            told.storage.kind,
-            None if pending > PENDING_MAX else _until(picture, "commit", "commits", COMMIT_MS_MAX),
-        )
+        kind = told.storage.kind
+        until = None if pending > PENDING_MAX else _until(picture, "commit", "commits", COMMIT_MS_MAX)
         keeps, takes = ("does not keep up", "takes") if until is None else ("did not keep up", "took")
         yield Finding(
             code="commits-slow", severity="warning", alert="BunqueueCommitsSlow", weight=500 * 10**5, until=until,
@@ -367,7 +367,7 @@ def _back(picture: Picture) -> Iterator[Finding]:
     for each in picture.told.errors_back:
         until = last if picture.told.now - (last := each.last_at or each.back_at) >= OVER_MS else None
         yield Finding(
-            code="error-back", severity="warning", weight=10**7 + each.times, queue=each.queue or None, since=each.back_at, until=until,
+            code="error-back", severity="warning", weight=10**7 + each.times, queue=each.queue or None, error=each.fingerprint, since=each.back_at, until=until,
             title=f"{each.queue}: an error that was fixed {'is' if until is None else 'was'} back: {each.shape[:200] or 'none was given'}",
             cause="What was done about it does not hold, or an old version of the workers runs still.",
             evidence=f"{count(each.times, 'job')} died of it since; it was marked as fixed {span(picture.told.now - each.fixed_at)} ago.",

@@ -52,7 +52,7 @@ def new_errors(past: Past, now: int, told: set[str]) -> Iterator[Fields]:
         one = next(iter(error.queues)) if len(error.queues) == 1 else None
         where = one or count(len(error.queues), "queue")
         yield {
-            "code": "error-new", "severity": "warning", "queue": one, "since": error.since,
+            "code": "error-new", "severity": "warning", "queue": one, "error": error.fingerprint, "since": error.since,
             "until": error.last if now - error.last >= OVER_MS else None, "weight": 10**6 + error.died + error.tried,
             "title": f"{where}: an error that is new for {span(now - error.since)}, {often(error)}",
             "cause": f"No dead letter that is kept died of it before: “{error.shape[:_SHAPE_MAX]}”. Something has changed by then: the workers, or what they ask.",

@@ -310,6 +310,7 @@ PAGE_ANSWERS: dict[str | type[c.Command], dict[int, tuple[str, str, _Schema]]] =
                             job={"type": ["string", "null"]},
                             schedule={"type": ["string", "null"]},
                             worker={"type": ["string", "null"], "description": "Its id."},
+                            error={"type": ["string", "null"], "description": "The fingerprint of its group."},
                             since={"type": ["integer", "null"]},
                             until={"type": ["integer", "null"]},
                             numbers={"type": "object", "additionalProperties": {"type": "integer"}},

@@ -2,12 +2,16 @@
 
 from typing import NamedTuple
 
+from bunqueue_trio.protocol.commands.spec import Role
+
 
 class By(NamedTuple):
     """The name of somebody's token, or what stands for it, and their address."""
 
     who: str = "server"
     address: str = ""
+    role: Role = Role.ADMIN
+    """What the token allows."""
 
 
 SERVER = By()

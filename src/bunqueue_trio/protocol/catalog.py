@@ -76,7 +76,7 @@ FILLS: frozenset[type[Command]] = frozenset(spec.command for spec in CATALOG if 
 ACTS: frozenset[type[Command]] = frozenset(spec.command for spec in CATALOG if spec.acts is not None)
 """What they have done is written down, with who did it."""
 SLICED: frozenset[type[Command]] = frozenset(spec.command for spec in CATALOG if spec.sliced)
-"""One step does a slice of what they ask for; the runtime goes on with the next."""
+"""The runtime does them in slices, each a command of the same kind with a smaller limit, and a commit of its own."""
 
 LISTS: frozenset[type[Command]] = frozenset(spec.command for spec in CATALOG if spec.settled_by == "everything")
 """They show many jobs, and are answered from memory while the disk takes no commit."""
@@ -89,4 +89,5 @@ REVIVES: dict[type[Command], Role] = {
 }
 """They may let a dead letter wait again; who needs them for that."""
 
+assert REVIVES.keys() <= ACTS, "who has sent it is known of acts only"
 assert len(COMMANDS) == len(SPECS) == len(CATALOG), "a tag or a command is there twice"

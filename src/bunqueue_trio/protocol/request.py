@@ -18,6 +18,14 @@ MESSAGE_MAX_HEADER = "X-Message-Max"
 _FOR_PEOPLE = ("error", "stack", "message", "reason", "by")
 """Fields for texts that only people read, which may hold what is no text, such as the name of a file."""
 
+
+class _Told(msgspec.Struct):
+    """Of a failure only this is read: its texts are long."""
+
+    token: str | None = None
+
+
+_TOKENS = msgspec.json.Decoder(list[_Told])
 _FIELDS = msgspec.json.Decoder(dict[str, Raw])
 _encode = msgspec.json.Encoder().encode
 
@@ -60,8 +68,9 @@ def json_of(fields: dict[str, Any]) -> bytes:
 def has_tokens(fields: Mapping[str, Any]) -> bool:
     """Return whether these fields of a command name their jobs with lock tokens, each of several."""
     if (failures := fields.get("failures")) is not None:
-        told = msgspec.json.decode(failures) if isinstance(failures, Raw) else failures
-        return all(failure.get("token") is not None for failure in told)
+        if isinstance(failures, Raw):
+            return all(failure.token is not None for failure in _TOKENS.decode(failures))
+        return all(failure.get("token") is not None for failure in failures)
     return fields.get("token") is not None or fields.get("tokens") is not None
 
 

@@ -54,6 +54,8 @@ class Begun(Struct):
     """Sends the job that a pull has waited for; see :class:`Waiter`."""
     by: By = SERVER
     """Who asked for it, if it is done in slices."""
+    rest: c.Command | None = None
+    """What of it is still to be done, in the next slices."""
     bulk: Bulky | None = None
     """What is still to be done of a bulk command, by :meth:`Core.add_rest`; no push is committed before that."""
     done: set[str] | None = None

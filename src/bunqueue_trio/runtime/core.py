@@ -10,32 +10,31 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
-import structlog
 import trio
 
 from bunqueue_trio import errors
 from bunqueue_trio.config import BULK_SLICE
 from bunqueue_trio.engine.commands import run
 from bunqueue_trio.engine.engine import Engine
-from bunqueue_trio.engine.job import State
-from bunqueue_trio.errors import InvariantBroken, Refused
+from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.caller import SERVER, By
 from bunqueue_trio.protocol.catalog import AWAITS, FILLS, LISTS, READS, SLICED, SPECS, TAKES
 from bunqueue_trio.runtime.alarm import Alarm
+from bunqueue_trio.runtime.allowed import run_allowed
 from bunqueue_trio.runtime.begun import Begun
+from bunqueue_trio.runtime.broken import Broken
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.ends import Ends
 from bunqueue_trio.runtime.half import BULKS, added_by, begin_bulk, done_by, is_durable, work_of
 from bunqueue_trio.runtime.journal import Journal
 from bunqueue_trio.runtime.meters import Meters
 from bunqueue_trio.runtime.notices import tell
-from bunqueue_trio.runtime.slices import LOOKED_MAX, TOLD_S, Slices, brings, joined, next_slice, pause_after
+from bunqueue_trio.runtime.slices import TOLD_S, Slices, as_of_begin, brings, first_slice, go_on, is_search, rest_of
 from bunqueue_trio.runtime.turn import Turns
 from bunqueue_trio.runtime.waiting import Waiter, WaitingPulls, jobs_of
 
-_log = structlog.get_logger()
 T = TypeVar("T")
 
 
@@ -50,9 +49,7 @@ class Core:
         self.pulls_waiting: int = 0
         self.stopping: bool = False
         """Set at shutdown: waiting pulls are answered empty, and the server is not ready any more."""
-        self.broken: trio.Event = trio.Event()
-        """Set when an invariant is broken; :meth:`wait_broken` raises it."""
-        self._broken_by: InvariantBroken | None = None
+        self.broken: Broken = Broken(engine, journal)
         self.scheduler: Alarm = Alarm()
         self.stall_detector: Alarm = Alarm()
         self.slices: Slices = Slices()
@@ -82,35 +79,41 @@ class Core:
         return await self.finish(begun) if begun.waits or begun.epoch else begun.reply
 
     def begin(
-        self, command: c.Command, owner: str | None = None, *, size: int = 0, by: By = SERVER, sliced: bool = False
-    ) -> "Begun":
+        self, command: c.Command, owner: str | None = None, *, size: int = 0, by: By = SERVER, sliced: bool = False, is_checked: bool = False,
+    ) -> "Begun":  # fmt: skip
         """Run ``command`` without waiting for anything; the rest is :meth:`finish`.
 
-        ``size`` is that of its request: what it makes the journal hold. ``by`` is who did it, if it is an act. With
-        ``sliced`` a bulk command may be left half done; :meth:`finish` or :meth:`add_rest` is to follow then, without waiting.
+        ``size``: of its request, which the journal is to hold. ``by``: who did it, if it is an act. ``is_checked``: in this step the journal has said that
+        there is room. With ``sliced`` a bulk command may be left half done; :meth:`finish` or :meth:`add_rest` is to follow then, without waiting.
 
         Raises:
             Refused: as :meth:`execute`.
         """
         kind = type(command)
         if kind in READS:
-            return self._look(command, owner)
-        self.journal.check(size, fills=kind in FILLS or (kind in SLICED and brings(command)))
+            # A search is done when it has its turn.
+            waiting = is_search(command) and Begun(command, owner, r.EMPTY_PULL, waits=True, at=self.clock.time())
+            return waiting or self._look(command, owner)
+        if not is_checked:
+            self.journal.check(size, fills=kind in FILLS or (kind in SLICED and brings(command)))
         at = self.clock.time()
         if kind not in TAKES:
             if sliced and kind in BULKS and work_of(command) > BULK_SLICE and self.journal.half.admits(command):
                 return self._begin_bulk(command, owner, size, at)
             epoch, added, now = self._engine.epoch, self._engine.added_bytes, self.clock.epoch_ms(at)
-            reply = self._apply(now, run, self._engine, command, now, owner, by, durable=is_durable(command))
+            slice_ = first_slice(command) if kind in SLICED else command
+            reply = self._apply(
+                now, run_allowed, self._engine, slice_, now, owner, by, command, durable=is_durable(command)
+            )
             # No step commits, so what this one did is in the batch that gathered before it.
             assert epoch == self._engine.epoch
-            gathering = self.journal.gathering
-            if gathering:
+            if gathering := self.journal.gathering:
                 # A small request may bring large jobs: it retries dead letters, or ends a run of a series.
                 self.journal.note_size(max(size, self._engine.added_bytes - added))
             begun = Begun(command, owner, reply, epoch if gathering else 0, at=at)
             if kind in SLICED:
-                begun.by, begun.waits = by, next_slice(command, reply) is not None
+                begun.by, begun.rest = by, rest_of(command, slice_, reply)
+                begun.waits = begun.rest is not None
         else:
             declined = self.waiting.declined
             if declined and command.queue in declined and command.timeout and not self.stopping:  # type: ignore[attr-defined]
@@ -118,7 +121,7 @@ class Core:
                 nothing = r.EMPTY_PULL if kind is c.Pull else r.PullBatchReply(jobs=[], tokens=[])
                 return Begun(command, owner, nothing, waits=True, at=at)
             self._engine.handed, now = 0, self.clock.epoch_ms(at)
-            reply = self._apply(now, run, self._engine, command, now, owner, by)
+            reply = self._apply(now, run, self._engine, command, now, owner, by, is_awaited=False)
             handed = self._engine.handed
             if not self.waiting.note_deliveries(reply) and command.timeout and not self.stopping:  # type: ignore[attr-defined]
                 return Begun(command, owner, reply, waits=True, at=at)
@@ -127,7 +130,7 @@ class Core:
             self.note_answered(begun)
         return begun
 
-    def peek(self, command: c.Command) -> r.Reply:
+    async def peek(self, command: c.Command) -> r.Reply:
         """Return what a command that changes nothing finds now, committed or not; for people who look, also while the disk is down.
 
         Raises:
@@ -135,8 +138,7 @@ class Core:
             StoreError: what is on the disk only cannot be read.
         """
         assert type(command) in READS, command
-        now = self.clock.now()
-        return self._apply(now, run, self._engine, command, now, None, SERVER)
+        return await self.knowing(partial(self._run_now, command))
 
     async def finish(self, begun: "Begun") -> r.Reply:
         """Wait until the reply may be sent: its batch is committed, or a waiting pull has a job or no time left.
@@ -150,8 +152,10 @@ class Core:
         if begun.waits:
             if begun.awaited is not None:
                 reply = await self.ends.wait(begun, self.journal)
+            elif type(begun.command) in TAKES:
+                reply = await self._poll(begun)
             else:
-                reply = await (self._go_on(begun) if type(begun.command) in SLICED else self._poll(begun))
+                reply = await (self._search(begun) if begun.rest is None else self._go_on(begun))
             self.note_answered(begun)
             return reply
         done = type(begun.command) in LISTS
@@ -220,7 +224,7 @@ class Core:
                 return False
             awaited.told.set()
             return True
-        if waiter is None and type(begun.command) not in SLICED:
+        if waiter is None and type(begun.command) in TAKES:
             begun.waits = False
             return True
         if waiter is None or waiter not in waiter.line:
@@ -229,20 +233,9 @@ class Core:
         waiter.served.set()
         return True
 
-    def is_dead(self, job_id: str) -> bool:
-        """Return whether a job is a dead letter now."""
-        job = self._apply(self.clock.now(), self._engine.find, job_id)
-        return job is not None and job.state is State.FAILED
-
     def check_queue(self, name: str) -> None:
         """Raise ``Refused`` when ``name`` cannot be a queue's."""
         self._engine.queues.check(name)
-
-    async def wait_broken(self) -> None:
-        """Wait until a command has met a broken invariant, and raise that: a transport may have turned it into an answer."""
-        await self.broken.wait()
-        assert self._broken_by is not None
-        raise self._broken_by
 
     def advance(self) -> None:
         """Do what is due by now, however full the batch is, and go on serving those that earlier steps had no time for."""
@@ -258,13 +251,23 @@ class Core:
         now = self.clock.now()
         try:
             change(*args, now)
-        except AssertionError as error:
-            raise self._break(error) from error
-        self._settle(now)
+        except Exception as error:
+            self.broken.judge(error, None)
+            raise
+        finally:
+            self._settle(now)
 
     async def step_knowing(self, change: Callable[..., None], *args: Any) -> None:
-        """Do the same with a change that asks the archive, before it changes anything."""
-        self.step(change, *args)
+        """Do the same with a change that asks the archive, before it changes anything; raises what :meth:`knowing` does."""
+        await self.knowing(partial(self.step, change, *args))
+
+    async def knowing(self, do: Callable[[], T]) -> T:
+        """Do a step that asks the archive, and return what it does; raises StoreError where that cannot be read."""
+        return do()
+
+    async def look_up(self, command: c.Command, owner: str | None = None) -> r.Reply:
+        """Return what a command that changes nothing finds, as :meth:`execute` does; a search without a turn of its own."""
+        return await self.finish(await self.knowing(partial(self._look, command, owner)))
 
     def note_address(self, owner: str, address: str) -> None:
         """Note from where a connection is, until it is released."""
@@ -299,7 +302,7 @@ class Core:
         bulk, now, is_done = begun.bulk, self.clock.now(), True
         assert bulk is not None
         try:
-            is_done = self._apply(now, bulk.add, BULK_SLICE, now)
+            is_done = self._apply(now, bulk.add, BULK_SLICE, now, is_whole=False)
         except Refused as refused:
             begun.refused = refused
         finally:
@@ -310,6 +313,10 @@ class Core:
                 self.journal.half.end(begun.command)
                 self.journal.forget_size()
             self.journal.note_part()
+
+    def _run_now(self, command: c.Command) -> r.Reply:
+        now = self.clock.now()
+        return self._apply(now, run, self._engine, command, now, None, SERVER)
 
     def _look(self, command: Any, owner: str | None) -> Begun:
         """Run a command that changes nothing; it is answered when what it saw is committed."""
@@ -336,32 +343,28 @@ class Core:
         if self.pulls_waiting + self.ends.waiting >= self._pollers_max:
             raise errors.TOO_MANY_WAITS.refuse(retry_after=1)
 
-    def _apply(self, now: int, do: Callable[..., T], *args: Any, durable: bool = False) -> T:
-        """Do what is due at ``now``, then run ``do`` and return its answer."""
-        engine = self._engine
+    def _apply(
+        self, now: int, do: Callable[..., T], *args: Any, durable: bool = False, is_awaited: bool = True, is_whole: bool = True
+    ) -> T:  # fmt: skip
+        """Do what is due at ``now``, then run ``do`` and return its answer; ``is_whole``: it does all of its work, or nothing."""
+        engine, mark = self._engine, None
         try:
             due = engine.next_due()
             if due is not None and due <= now:
                 engine.advance(now)
                 self.waiting.serve_woken(now)
                 engine.handed = 0
+            mark = (len(engine.changed), len(engine.events)) if is_whole else None
             return do(*args)
-        except AssertionError as error:
-            raise self._break(error) from error
+        except Exception as error:
+            if not isinstance(error, Refused):
+                self.broken.judge(error, mark)
+            raise
         finally:
             # A refused command may have let deadlines pass before it was refused.
-            self._settle(now, durable=durable)
+            self._settle(now, durable=durable, is_awaited=is_awaited)
 
-    def _break(self, error: AssertionError) -> InvariantBroken:
-        """Return what ends the process. Nothing that the engine holds is written any more: it is not to be trusted."""
-        if self._broken_by is None:
-            _log.critical("an invariant is broken, the server ends", exc_info=error)
-            self._broken_by = InvariantBroken(str(error))
-            self.journal.halt(self._broken_by)
-            self.broken.set()
-        return self._broken_by
-
-    def _settle(self, now: int, *, durable: bool = False) -> None:
+    def _settle(self, now: int, *, durable: bool = False, is_awaited: bool = True) -> None:
         """Serve the waiters, wake the flusher and set the alarms after a step of the engine."""
         engine = self._engine
         try:
@@ -375,13 +378,13 @@ class Core:
                 tell(engine.planner.take_notices())
             if not self.journal.in_turn:
                 if self.journal.gathering:
-                    self.journal.note(durable=durable)
+                    self.journal.note(durable=durable, is_awaited=is_awaited)
                 self._set_alarms()
             elif durable and self.journal.gathering:
                 # The rest is done at the end of the turn, for all of its commands.
                 self.journal.note(durable=True)
-        except AssertionError as error:
-            raise self._break(error) from error
+        except Exception as error:
+            raise self.broken.note(error) from error
 
     def _set_alarms(self) -> None:
         engine = self._engine
@@ -390,33 +393,29 @@ class Core:
             self.stall_detector.set(engine.leases.next_due())
             self.rerunner.set(engine.reruns.due)
             self.auto_retrier.set(engine.auto_retries.due)
-        except AssertionError as error:
-            raise self._break(error) from error
+        except Exception as error:
+            raise self.broken.note(error) from error
 
     async def _go_on(self, begun: "Begun") -> r.Reply:
-        """Do the next slices of a command, each when the one before is committed, until its client has gone."""
-        reply = begun.reply
-        assert isinstance(reply, r.ActReply)
-        epoch, command, due = begun.epoch, next_slice(begun.command, reply), trio.current_time()
-        until, pause = due + TOLD_S, pause_after(begun.command, reply)
-        await self.journal.wait_committed(epoch)
-        self.slices.rest(trio.current_time() - due)
-        while command is not None and reply.scanned < LOOKED_MAX:
-            await trio.sleep_until(due := due + pause)
-            async with self.slices.next(until=until) as is_in_time:
-                if not is_in_time or self.stopping:
-                    break
-                try:
-                    self.journal.check(fills=brings(command))
-                except Refused:
-                    break
-                epoch, now = self._engine.epoch, self.clock.now()
-                slice_ = self._apply(now, run, self._engine, command, now, begun.owner, begun.by)
-                if self.journal.gathering:
-                    await self.journal.wait_committed(epoch)
-            reply, pause = joined(reply, slice_), pause_after(command, slice_)
-            command = next_slice(command, slice_)
-        return reply
+        do = partial(self._do_slice, begun)
+        return await go_on(begun, self.slices, self.journal, lambda slice_: self.knowing(partial(do, slice_)))
+
+    def _do_slice(self, begun: "Begun", slice_: c.Command) -> tuple[r.Reply, int] | None:
+        if self.stopping:
+            return None
+        self.journal.check(fills=brings(slice_))
+        epoch, now, began = self._engine.epoch, self.clock.now(), self.clock.epoch_ms(begun.at)
+        reply = self._apply(
+            now, run_allowed, self._engine, as_of_begin(slice_, now - began), now, begun.owner, begun.by
+        )
+        return reply, epoch if self.journal.gathering else 0
+
+    async def _search(self, begun: "Begun") -> r.Reply:
+        async with self.slices.next("searches", until=trio.current_time() + TOLD_S) as is_in_time:
+            if not is_in_time:
+                raise errors.BUFFERS_FULL.refuse(retry_after=1)
+            found = await self.knowing(partial(self._look, begun.command, begun.owner))
+        return await self.finish(found)
 
     async def _poll(self, begun: "Begun") -> r.Reply:
         command, owner, nothing = begun.command, begun.owner, begun.reply

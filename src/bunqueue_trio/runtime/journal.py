@@ -5,24 +5,22 @@ order, one at a time; while one is written the next gathers. An answer is releas
 
 Theory of operation. The engine marks each step with its *epoch*, the number of the batch that will hold it. A batch is in one of three places:
 
-- gathering: in the engine, as changed jobs and events. ``note`` wakes the flusher, once.
+- gathering: in the engine, as changed jobs and events. ``note`` wakes the flusher, once. While there are only deliveries, which are answered
+  already, it lingers (``summons.py``); who waits lets it ``hurry``.
 - being written: ``_writing``, at most one: rows made by ``_take``, which moves the engine on. It is tried until it is taken.
 - committed: ``_finish`` sets ``committed``, lets the engine forget what has ended, releases who waited and publishes the events, in one step.
 
 Who waits for an epoch waits for the event of the place where it is, and finds it committed, or gets an error after GIVE_UP_S: it may never be committed. A batch
 given up for its waiters is still tried: the engine holds its changes.
 
-There are two ways to the disk. The flusher takes everything and awaits the store, which lets others run meanwhile when the batch is large or durable,
-or the disk slow; it may be a network away. A lone client's change is committed in its own step (``commit_alone``), which spares two switches of
-tasks; never while the disk fails, which may take long to say so. Both hold ``disk``, as does retention.
+There are two ways to the disk. The flusher takes everything and awaits the store, which lets others run meanwhile when the batch is large or durable, or the
+disk slow; it may be a network away. A lone client's change is committed in its own step (``commit_alone``), which spares two switches of tasks; never while the
+disk fails, which may take long to say so. Both hold ``disk``, as does retention. A bulk push of many jobs takes several steps (``core.py``), and is one batch all
+the same: while it is half in (``half.py``) none is taken. The rows of a large batch are made before it is, some in each step (``making.py``).
 
-A bulk push of many jobs takes several steps (``core.py``), and is one batch all the same: while it is half in (``half.py``) none is taken. The rows of a
-large batch are made before it is, some in each step (``making.py``).
-
-A read of one job waits only for the batch that holds its last change (``epoch_of``); a list for all of them, but not while the disk ``is_stuck``. New
-work is refused by ``check`` when too much gathers (``pressure.py``); what empties the queues is refused only at twice that. What happens by itself
-(the dependents of a job that has ended, deadlines that pass together) is never refused: it waits in ``wait_room`` for a batch of its own, none so
-large that it holds others up.
+A read of one job waits only for the batch that holds its last change (``epoch_of``); a list for all of them, but not while the disk ``is_stuck``. New work is
+refused by ``check`` when too much gathers (``pressure.py``); what empties the queues only at twice that. What happens by itself (the dependents of a job that
+has ended, deadlines that pass together) is never refused: it waits in ``wait_room`` for a batch of its own, none so large that it holds others up.
 """
 
 from collections.abc import Callable, Collection
@@ -54,6 +52,7 @@ from bunqueue_trio.runtime.bell import Bell
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.half import Half
 from bunqueue_trio.runtime.pressure import Pressure
+from bunqueue_trio.runtime.summons import Summons
 from bunqueue_trio.storage.making import MADE_AT_ONCE, MADE_WHEN_TAKEN, Making, make_batch
 from bunqueue_trio.storage.store import Batch, Store
 
@@ -76,15 +75,12 @@ class Journal:
         self._pressure = Pressure(pending_max, pending_max_bytes)
         self._bytes = self._bytes_taken = 0
         """Of the requests whose changes gather now, and of those whose changes are being written."""
-        self._room: trio.Event | None = None
-        """Set when the batch that gathers now is taken, or the disk fails; None: nobody waits for that."""
         self._gathered = trio.Event()
         self._making = Making()
         self._writing: tuple[Batch, trio.Event] | None = None
         self.half: Half = Half()
-        self._wake, self._woken = trio.open_memory_channel[None](1)
-        self._told = False
-        """The flusher has been woken, or is about to look anyway."""
+        self.summons: Summons = Summons()
+        """Of the flusher."""
         self.in_turn: bool = False
         """A step of many commands is under way, which commits at its end."""
         self.disk: trio.Lock = trio.Lock()
@@ -159,7 +155,7 @@ class Journal:
             _log.error("commit failed", error=str(error), jobs=len(self.writing))
             self.failing_since = self._clock.now()
         self.failing = str(error)
-        self._make_room()
+        self._pressure.ease()
 
     def note_answer(self) -> None:
         """Note that something can be written, unless a batch has still to show it."""
@@ -185,7 +181,7 @@ class Journal:
                     if done is None:
                         if has_let_pass or not self.gathering:
                             break
-                        has_let_pass, done = True, self._taken()
+                        has_let_pass, done = True, self._pressure.eased()
                     await done.wait()
 
     async def wait_room(self) -> None:
@@ -195,13 +191,7 @@ class Journal:
         """
         with trio.move_on_after(ROOM_S):
             while self._engine.is_full and self.failing is None:
-                await self._taken().wait()
-
-    def _taken(self) -> trio.Event:
-        """Return the event that is set when the batch that gathers now is taken, or the disk fails."""
-        if self._room is None:
-            self._room = trio.Event()
-        return self._room
+                await self._pressure.eased().wait()
 
     def _in_the_way(self) -> trio.Event | None:
         """Return the end of the commit that a large request has to wait for, if there is one."""
@@ -243,12 +233,19 @@ class Journal:
         if not self.gathering:
             self._bytes = 0
 
-    def note(self, *, durable: bool = False) -> None:
-        """Let what the engine just did be committed; fsynced if it is ``durable``."""
+    def note(self, *, durable: bool = False, is_awaited: bool = True) -> None:
+        """Let what the engine just did be committed; fsynced if it is ``durable``, and soon if it ``is_awaited``."""
         self._making.durable = self._making.durable or durable
-        if not self._told and not self.in_turn:
-            self._told = True
-            self._wake.send_nowait(None)
+        if is_awaited:
+            self.hurry()
+        if not self.in_turn:
+            self.summons.send()
+
+    def hurry(self) -> None:
+        """Let what gathers be committed soon: somebody waits for it."""
+        self.summons.is_awaited = True
+        if not self.in_turn:
+            self.summons.hurry()
 
     def note_part(self) -> None:
         """Do so after a part of a bulk command, and make some rows of the batch."""
@@ -258,6 +255,7 @@ class Journal:
     def ring_on_commit(self, bell: Bell) -> None:
         """Ring ``bell`` after the next commit."""
         self._bells[bell] = None
+        self.hurry()
 
     async def wait_committed(self, epoch: int) -> None:
         """Wait until the batch ``epoch``, and with it every earlier one, is committed.
@@ -271,6 +269,7 @@ class Journal:
                 await trio.lowlevel.checkpoint()
             return
         writing = self._writing
+        self.hurry()
         await (writing[1] if writing is not None and epoch == writing[0].epoch else self._gathered).wait()
         self.check_committed(epoch)
 
@@ -312,6 +311,7 @@ class Journal:
             if not (self._store.inline or batch.is_small()):
                 return False
             self._store.commit(batch)
+            self._finish(batch, done, self._clock.time() - begun)
         except StoreError as error:
             # Where it only has to be waited for, the flusher does so in a thread.
             if not isinstance(error, StoreBusy):
@@ -321,15 +321,15 @@ class Journal:
             # This is no trouble of the client whose request it is: the flusher fails because of it.
             self._not_mine = error
             return False  # noqa: ASYNC104
-        self._finish(batch, done, self._clock.time() - begun)
         return True
 
     async def run(self) -> None:
         """Commit batch after batch, for ever. This is the persistence flusher."""
         while True:
             if not self.dirty:
-                await self._woken.receive()
-                self._told = False
+                await self.summons.wait()
+                if self.gathering and not self.summons.is_awaited:
+                    await self.summons.linger()
             if self._not_mine is not None:
                 error, self._not_mine = self._not_mine, None
                 raise error
@@ -386,7 +386,7 @@ class Journal:
             hear()
 
     def _finish(self, batch: Batch, done: trio.Event, seconds: float) -> None:
-        """Let the world know of a committed batch. One step: the batch is finished, whole."""
+        """Let the world know of a committed batch. One step: the batch is finished, whole, or the process ends."""
         self._writing = None
         self.note_answer()
         self._pressure.last_s = seconds
@@ -396,17 +396,15 @@ class Journal:
         self.committed = batch.epoch
         self.commits += 1
         self.durable_commits += batch.durable
-        self._engine.forget(batch.jobs)
-        done.set()
-        if self._bells:
-            self._ring_bells()
-        for hear in self.on_commit:
-            hear(batch, seconds)
-
-    def _make_room(self) -> None:
-        if self._room is not None:
-            self._room.set()
-            self._room = None
+        try:
+            self._engine.forget(batch.jobs)
+            done.set()
+            if self._bells:
+                self._ring_bells()
+            for hear in self.on_commit:
+                hear(batch, seconds)
+        except Exception as error:
+            raise InvariantBroken("a batch is committed, and not everybody has heard of it") from error
 
     def _ring_bells(self) -> None:
         bells, self._bells = self._bells, {}
@@ -426,8 +424,9 @@ class Journal:
             # The engine has let go of these changes, so there is no going on.
             raise InvariantBroken("the engine holds what no store can") from error
         done, self._gathered = self._gathered, trio.Event()
+        self.summons.is_awaited = False
         self.half.note_written(done, len(batch.jobs))
-        self._make_room()
+        self._pressure.ease()
         self._bytes, self._bytes_taken = 0, self._bytes
         return batch, done
 

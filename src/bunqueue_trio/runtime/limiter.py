@@ -1,8 +1,17 @@
 """How often one client may ask. It counts, and refuses nobody itself."""
 
 from collections import OrderedDict, deque
+from typing import NamedTuple
 
 from bunqueue_trio.config import RATE_CLIENTS_MAX
+
+
+class Limited(NamedTuple):
+    """How many requests were too many since the start, and of whom the last was, when; in epoch ms."""
+
+    requests: int = 0
+    client: str = ""
+    at: int = 0
 
 
 class RateLimiter:
@@ -16,6 +25,7 @@ class RateLimiter:
         """Whether there is a limit at all."""
         # Least recently seen first: those are the idle ones, and the ones that make room.
         self._clients: OrderedDict[str, deque[int]] = OrderedDict()
+        self.limited: Limited = Limited()
 
     def __len__(self) -> int:
         return len(self._clients)
@@ -32,6 +42,7 @@ class RateLimiter:
         while times and times[0] <= now - self._window_ms:
             times.popleft()
         if len(times) >= self._requests_max:
+            self.limited = Limited(self.limited.requests + 1, client, now)
             return times[0] + self._window_ms - now
         times.append(now)
         self._clients.move_to_end(client)

@@ -10,14 +10,14 @@ What has ended, was deleted or replaced, and has left memory meanwhile would be 
 since its question have touched, and one that tells of any of that is taken again.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 import trio
 
 from bunqueue_trio import errors
-from bunqueue_trio.config import LOOKS_MAX
+from bunqueue_trio.config import LOOKS_MAX, REPEATS_MAX
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.job import UNFINISHED, Job, Records, State, Trace
 from bunqueue_trio.engine.ranking import DeadGroups
@@ -26,20 +26,15 @@ from bunqueue_trio.errors import StoreError
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.caller import SERVER, By
+from bunqueue_trio.runtime.alarm import Alarm
 from bunqueue_trio.runtime.begun import Begun
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.core import Core
 from bunqueue_trio.runtime.journal import Journal
-from bunqueue_trio.storage.awaited import AwaitedStore, Question
+from bunqueue_trio.storage.awaited import AwaitedStore, Question, Unread
 from bunqueue_trio.storage.store import Batch
 
-
-class Unread(Exception):
-    """A command needs an answer of the archive that nobody has asked for yet."""
-
-    def __init__(self, question: Question) -> None:
-        super().__init__(question)
-        self.question = question
+T = TypeVar("T")
 
 
 class _Look:
@@ -60,24 +55,19 @@ class _Look:
 
 
 class Lookups:
-    """The archive as the engine sees it."""
+    """The archive as the engine sees it, who never waits for it: a question whose answer is not known ends what it is asked in."""
 
     at_once = False
 
     def __init__(self, store: AwaitedStore) -> None:
         self._store = store
-        self._known: dict[Question, Any] | None = None
-        """The answers that the running command may use; None: no command runs, and whoever asks may wait, as a start does."""
+        self._known: Mapping[Question, Any] = {}
+        """The answers that what runs now may use; none while nothing runs that could be run anew."""
         self._looks: dict[_Look, None] = {}
 
-    @contextmanager
-    def knowing(self, looks: Sequence[_Look]) -> Iterator[None]:
-        """Let the command that runs inside know the answers in ``looks``, and nothing else of the archive."""
+    def know(self, looks: Sequence[_Look]) -> None:
+        """Let what runs now know the answers in ``looks``, and nothing else of the archive, until it knows ``()``."""
         self._known = {look.question: look.answer for look in looks}
-        try:
-            yield
-        finally:
-            self._known = None
 
     async def ask(self, question: Question) -> _Look:
         """Return the answer to ``question``; :meth:`close` is to follow.
@@ -115,15 +105,13 @@ class Lookups:
 
     def find(self, job_id: str, *, data: bool = True, result: bool = True) -> Job | None:
         """Return a finished job; see :class:`Archive`."""
-        if self._known is None:
-            return self._store.find(job_id)
         job: Job | None = self._answer(Question("find", (job_id,), ids=(job_id,)))
         return job
 
     def outcomes(self, job_ids: Sequence[str]) -> dict[str, State]:
         """Return how some jobs ended; see :class:`Archive`."""
-        if self._known is None or not job_ids:
-            return self._store.outcomes(job_ids)
+        if not job_ids:
+            return {}
         ids = tuple(sorted(job_ids))
         states: dict[str, State] = self._answer(Question("outcomes", (ids,), ids=ids))
         return states
@@ -133,30 +121,22 @@ class Lookups:
         *, oldest: bool = False,
     ) -> Records:  # fmt: skip
         """Return some of the finished jobs of a queue; see :class:`Archive`."""
-        if self._known is None:
-            return self._store.records(queue, state, before, limit, fingerprint, oldest=oldest)
         asked = (queue, state, before, limit, fingerprint)
         records: Records = self._answer(Question("records", asked, (("oldest", oldest),)))
         return records
 
     def trail(self, kind: str, key: str, place: int | None, limit: int, *, newest: bool) -> TrailPage:
         """Return lines of a trail; see :class:`Archive`."""
-        if self._known is None:
-            return self._store.trail(kind, key, place, limit, newest=newest)
         page: TrailPage = self._answer(Question("trail", (kind, key, place, limit), (("newest", newest),)))
         return page
 
     def first_seen(self, queue: str, fingerprint: str) -> int | None:
         """Return when the oldest dead letter of an error has died; see :class:`Archive`."""
-        if self._known is None:
-            return self._store.first_seen(queue, fingerprint)
         moment: int | None = self._answer(Question("first_seen", (queue, fingerprint)))
         return moment
 
     def traces(self, first: str, end: str, limit: int) -> list[Trace]:
         """Return what is kept of some jobs; see :class:`Archive`."""
-        if self._known is None:
-            return self._store.traces(first, end, limit)
         traces: list[Trace] = self._answer(Question("traces", (first, end, limit)))
         return traces
 
@@ -167,14 +147,10 @@ class Lookups:
 
     def first_event_id(self) -> int:
         """Return the id of the oldest kept event; see :class:`Archive`."""
-        if self._known is None:
-            return self._store.first_event_id()
         return int(self._answer(Question("first_event_id", ())))
 
     def events_after(self, event_id: int, limit: int) -> Sequence[tuple[int, bytes]]:
         """Return kept events; see :class:`Archive`."""
-        if self._known is None:
-            return self._store.events_after(event_id, limit)
         events: Sequence[tuple[int, bytes]] = self._answer(Question("events_after", (event_id, limit)))
         return events
 
@@ -196,7 +172,6 @@ class Lookups:
         return self._store.queues_after(name, limit)
 
     def _answer(self, question: Question) -> Any:
-        assert self._known is not None
         if question not in self._known:
             raise Unread(question)
         return self._known[question]
@@ -217,42 +192,21 @@ class AwaitingCore(Core):
     def __init__(self, engine: Engine, journal: Journal, clock: Clock, lookups: Lookups, *, pollers_max: int) -> None:
         super().__init__(engine, journal, clock, pollers_max=pollers_max)
         self._lookups = lookups
+        self.schedules: Alarm = Alarm()
+        """Goes off when schedules are due."""
         journal.on_commit.append(lookups.committed)
 
     def begin(
-        self, command: c.Command, owner: str | None = None, *, size: int = 0, by: By = SERVER, sliced: bool = False
-    ) -> Begun:
+        self, command: c.Command, owner: str | None = None, *, size: int = 0, by: By = SERVER, sliced: bool = False,
+        is_checked: bool = False,
+    ) -> Begun:  # fmt: skip
         """Run ``command``, or say that it is to wait; see :class:`Core`.
 
         Raises:
             Refused: as there; or another server may lead already, and know better.
         """
-        if not self._lookups.leads():
-            raise errors.STORAGE_DOWN.refuse(retry_after=2)
-        return self._begin(command, owner, size, by, (), sliced=sliced)
-
-    @property
-    def is_sure(self) -> bool:
-        """Whether nobody else can lead yet."""
-        return self._lookups.leads()
-
-    async def finish(self, begun: Begun) -> r.Reply:
-        """Wait for the answers that it needs, if any, and then as every core does; see :class:`Core`."""
-        if not isinstance(begun, _Asking):
-            return await super().finish(begun)
-        ready = await self._find_out(begun)
-        return await super().finish(ready) if ready.waits or ready.epoch else ready.reply
-
-    def stop_poll(self, begun: Begun) -> bool:
-        """Let a waiting pull end empty; see :class:`Core`. One that waits for an answer of the store is no such pull."""
-        return not isinstance(begun, _Asking) and super().stop_poll(begun)
-
-    def _begin(
-        self, command: c.Command, owner: str | None, size: int, by: By, looks: Sequence[_Look], *, sliced: bool
-    ) -> Begun:
         try:
-            with self._lookups.knowing(looks):
-                return super().begin(command, owner, size=size, by=by, sliced=sliced)
+            return self._begin(command, owner, size, by, sliced=sliced, is_checked=is_checked)
         except Unread as unread:
             return _Asking(
                 command,
@@ -266,59 +220,72 @@ class AwaitingCore(Core):
                 sliced=sliced,
             )
 
-    async def step_knowing(self, change: Callable[..., None], *args: Any) -> None:
-        """Do a step once all that it needs is known; see :class:`Core`.
+    @property
+    def is_sure(self) -> bool:
+        """Whether nobody else can lead yet."""
+        return self._lookups.leads()
 
-        Raises:
-            Refused: as :meth:`_learn`.
-        """
-
-        def attempt(looks: Sequence[_Look]) -> Question | None:
-            try:
-                with self._lookups.knowing(looks):
-                    self.step(change, *args)
-            except Unread as unread:
-                return unread.question
-            return None
-
-        await self._learn(None, attempt)
-
-    async def _find_out(self, begun: _Asking) -> Begun:
-        """Run the command once all that it needs is known.
-
-        Raises:
-            Refused: as :meth:`begin` and :meth:`_learn`.
-        """
-        ready: Begun = begun
-
-        def attempt(looks: Sequence[_Look]) -> Question | None:
-            nonlocal ready
-            ready = self._begin(begun.command, begun.owner, begun.size, begun.sender, looks, sliced=begun.sliced)
-            return ready.question if isinstance(ready, _Asking) else None
-
-        await self._learn(begun.question, attempt)
-        return ready
-
-    async def _learn(
-        self, question: Question | None, attempt: Callable[[Sequence[_Look]], Question | None]
-    ) -> None:  # fmt: skip
-        """Find out what ``attempt`` asks for, and ``question`` before it, until it is done.
-
-        Raises:
-            Refused: the store did not answer, or what it tells changed again and again.
-        """
-        looks: list[_Look] = []
+    async def finish(self, begun: Begun) -> r.Reply:
+        """Wait for the answers that it needs, if any, and then as every core does; see :class:`Core`."""
+        if not isinstance(begun, _Asking):
+            return await super().finish(begun)
+        begin = partial(self._begin, begun.command, begun.owner, begun.size, begun.sender, sliced=begun.sliced)
         try:
-            for _ in range(LOOKS_MAX):
-                if question is not None:
-                    looks.append(await self._lookups.ask(question))
-                    self._lookups.close([look for look in looks if not look.is_fresh])
-                    looks = [look for look in looks if look.is_fresh]
-                question = attempt(looks)
-                if question is None:
-                    return
+            ready = await self._learn(begin, begun.question)
         except StoreError as error:
             raise errors.STORAGE_DOWN.refuse() from error
+        return await super().finish(ready) if ready.waits or ready.epoch else ready.reply
+
+    def stop_poll(self, begun: Begun) -> bool:
+        """Let a waiting pull end empty; see :class:`Core`. One that waits for an answer of the store is no such pull."""
+        return not isinstance(begun, _Asking) and super().stop_poll(begun)
+
+    async def knowing(self, do: Callable[[], T]) -> T:
+        """Do a step, and return what it does, once all that it asks is known; see :class:`Core`.
+
+        Raises:
+            StoreError: the store did not answer.
+            Refused: what it tells changed again and again.
+        """
+        return await self._learn(do, None)
+
+    def _begin(
+        self, command: c.Command, owner: str | None, size: int, by: By, *, sliced: bool, is_checked: bool = False
+    ) -> Begun:
+        """Run ``command``, unless another server may lead meanwhile."""
+        if not self._lookups.leads():
+            raise errors.STORAGE_DOWN.refuse(retry_after=2)
+        return super().begin(command, owner, size=size, by=by, sliced=sliced, is_checked=is_checked)
+
+    def _set_alarms(self) -> None:
+        super()._set_alarms()
+        self.schedules.set(self._engine.planner.due)
+
+    async def _learn(self, do: Callable[[], T], question: Question | None) -> T:
+        """Return what ``do`` returns, once it and ``question`` ask for nothing more.
+
+        Raises:
+            StoreError: the store did not answer.
+            Refused: what it tells changed again and again.
+        """
+        looks: list[_Look] = []
+        left, repeats_left = LOOKS_MAX, REPEATS_MAX
+        try:
+            while left > 0 and repeats_left > 0:
+                if question is not None:
+                    left -= 1
+                    looks.append(await self._lookups.ask(question))
+                    old = [look for look in looks if not look.is_fresh]
+                    repeats_left -= bool(old)
+                    self._lookups.close(old)
+                    looks = [look for look in looks if look.is_fresh]
+                self._lookups.know(looks)
+                try:
+                    return do()
+                except Unread as unread:
+                    question = unread.question
+                finally:
+                    self._lookups.know(())
         finally:
             self._lookups.close(looks)
         raise errors.OVERLOADED.refuse(retry_after=1)

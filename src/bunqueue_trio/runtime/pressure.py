@@ -40,6 +40,8 @@ class Pressure:
     def __init__(self, jobs_max: int, bytes_max: int) -> None:
         self.line: trio.Lock = trio.Lock()
         """Held by the large request whose turn it is."""
+        self._eased: trio.Event | None = None
+        """Set when what gathers now is taken, or the disk fails; None: nobody waits for that."""
         self.last_s: float = 0.0
         """How long the last commit took."""
         self._jobs_max = jobs_max
@@ -82,3 +84,15 @@ class Pressure:
 
     def _bytes(self, part: float) -> int:
         return min(self._bytes_max, max(GATHER_BYTES_MIN, int(self._bytes_max * part)))
+
+    def eased(self) -> trio.Event:
+        """Return the event that is set when what gathers now is taken, or the disk fails."""
+        if self._eased is None:
+            self._eased = trio.Event()
+        return self._eased
+
+    def ease(self) -> None:
+        """Let those go on who wait for that."""
+        if self._eased is not None:
+            self._eased.set()
+            self._eased = None

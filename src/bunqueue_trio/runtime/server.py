@@ -37,6 +37,7 @@ from bunqueue_trio.runtime.lookups import AwaitingCore, Lookups
 from bunqueue_trio.runtime.memory import Memory
 from bunqueue_trio.runtime.meters import LoopLag
 from bunqueue_trio.runtime.picture import QUIETED_LOOKED, QueueLook, WorkerLook, look, look_at_workers, weigh
+from bunqueue_trio.runtime.schedules import Schedules
 from bunqueue_trio.runtime.services import (
     AgeSampler,
     AutoRetrier,
@@ -168,9 +169,16 @@ class Server:
                 "rate-limit cleaner",
                 looped(RateLimitCleaner(self.limiter, clock, settings.rate_limit_cleanup_ms)),
             ),
-            Child("invariants", core.wait_broken),
+            Child("invariants", core.broken.wait),
             Child("checkpointer", looped(Checkpointer(journal, store))),
-            Child("retention", looped(RetentionSweeper(journal, store, clock, settings, self.engine.configs))),
+            Child(
+                "retention",
+                looped(
+                    RetentionSweeper(
+                        journal, store, clock, settings, self.engine.configs, self.engine.retrying.rank_some
+                    )
+                ),
+            ),
             Child("age sampler", looped(self.sampler)),
             Child("shrinker", looped(self.shrinker)),
             Child("clock watch", looped(self.clock_watch)),
@@ -182,6 +190,8 @@ class Server:
             Child("worker sweep", looped(WorkerSweep(core))),
             Child("errands", self.errands.run),
         ]
+        if isinstance(core, AwaitingCore):
+            self.services.append(Child("schedules", looped(Schedules(core, self.engine, core.schedules))))
         if self.cluster is not None:
             self.services += [
                 Child("lease keeper", looped(LeaseKeeper(journal, cast("AwaitedStore", store)))),
@@ -247,6 +257,7 @@ class Server:
                 for each in self.engine.workers.quieted()[:QUIETED_LOOKED] if is_there(each, self.clock.now())
             ),
             connections=replace(self.connections),
+            limited=self.limiter.limited,
             doors=replace(self.doors),
             leading=Leading() if self.store.at_once else cast("AwaitedStore", self.store).leading(),
             cluster=ClusterFigures() if self.cluster is None else self.cluster.figures,
@@ -290,17 +301,19 @@ class Server:
     async def note_minute(self) -> None:
         """Note what is the case at the end of a minute."""
         queues = await self.look_at_queues()
-        told = self.statistics()
+        told, figures = self.statistics(), self.engine.figures
+        # A few ms late it would be a part of the next minute, too.
+        at = figures.end_of_minute(told.now)
         totals, storage, histograms = told.totals, told.storage, told.histograms
         minute = Minute(
-            told.now, totals.pushed, totals.completed, totals.failed, totals.stalled, totals.lost_to_stalls,
+            at, totals.pushed, totals.completed, totals.failed, totals.stalled, totals.lost_to_stalls,
             told.jobs["waiting"], told.jobs["active"], told.jobs["failed"], storage.pending, storage.is_failing,
             storage.log_bytes, storage.space.file, storage.space.disk_free, told.events_dropped,
             sum(told.audit.faults.values()), sum(task.restarts for task in told.tasks),
             histograms["commit"].counts, histograms["loop_lag"].counts, told.schedules.late,
         )  # fmt: skip
         self.sampler.heaps, self.sampler.events = weigh(self.engine, queues), await self.hub.weigh()
-        died, failed = self.engine.figures.take_bad()
+        died, failed = figures.take_bad()
         whole = self.history.whole(failed)
         minutes = await self.history.note(minute, queues, died, failed)
 
@@ -312,9 +325,8 @@ class Server:
             self._idle_after, gone = forget_idle(self.engine, self._idle_after, now, age)
             for name in gone:
                 _log.info("the settings of a queue that nobody uses are forgotten", queue=name, **{EACH: True})
-            figures = self.engine.figures
-            figures.note(told.now, minutes)
-            figures.course.note(told.now, whole)
+            figures.note(at, minutes)
+            figures.course.note(at, whole)
             # With the first figures: a server in which nothing happens writes nothing.
             if minutes:
                 figures.lives.note(self._life)

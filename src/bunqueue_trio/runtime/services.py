@@ -194,12 +194,21 @@ class RerunRunner(_Disk):
                 self._reruns.refused = str(refused)
                 return
             before = one.retried, one.after
-            self._core.step(partial(rerun_slice, self._engine, one, left))
+            try:
+                await self._core.step_knowing(self._slice, one, left)
+            except Refused as refused:
+                self._reruns.refused = str(refused)
+                return
             await trio.lowlevel.checkpoint()
             if (one.retried, one.after) == before:
                 # Its queue is paused.
                 return
             left = min(left - (one.retried - before[0]), one.allowance())
+
+    def _slice(self, one: Rerun, left: int, now: int) -> None:
+        # Somebody may have stopped it while the archive was asked.
+        if (most := min(left, one.allowance())) > 0:
+            rerun_slice(self._engine, one, most, now)
 
 
 class AutoRetrier(_Disk):
@@ -290,9 +299,11 @@ class RetentionSweeper(_Disk):
     """Deletes finished jobs, events and acts that are not to be kept any longer."""
 
     def __init__(
-        self, journal: Journal, store: Store, clock: Clock, settings: Settings, configs: Configs | None = None
-    ) -> None:
+        self, journal: Journal, store: Store, clock: Clock, settings: Settings, configs: Configs | None = None,
+        rank_some: Callable[[], bool] = lambda: True,
+    ) -> None:  # fmt: skip
         super().__init__(journal, store, PRUNE_MS)
+        self._rank_some = rank_some
         self._clock = clock
         self._settings = settings
         self._configs = configs
@@ -311,6 +322,9 @@ class RetentionSweeper(_Disk):
             async with self._journal.disk:
                 if not await self._run(self._store.prune, keep):
                     return
+            # Of thousands of errors there may be no dead letter any more.
+            while not self._rank_some():
+                await trio.lowlevel.checkpoint()
 
 
 class AgeSampler(_Disk):

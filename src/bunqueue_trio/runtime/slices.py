@@ -1,14 +1,23 @@
 """How what is done in slices goes on: when the next one may be done, and of a command what it is, and the one answer to all of them."""
 
 import math
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any, Literal
 
 import trio
 from msgspec.structs import replace
 
+from bunqueue_trio.errors import Refused, StoreError
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
+from bunqueue_trio.protocol.catalog import FILLS
+from bunqueue_trio.runtime.begun import Begun
+from bunqueue_trio.runtime.journal import Journal
+
+SLICE = 100
+"""Jobs of one slice: 1 to 3 ms in which nobody else is served."""
 
 LOOKED_MAX = 200_000
 """Jobs looked at for one call: about a second beside other work; whoever wants more asks again."""
@@ -23,27 +32,29 @@ DOWNLOADS_WAITING_MAX = 50
 """Downloads that wait for a part, from which on no other begins: each waits for those of all others. Who does not read waits for none."""
 
 TOLD_S = 5.0
-"""After that a call is answered, however far it has come: its client waits, and asks again."""
+"""After that a call is answered, however far it has come, and a search that has had no turn is refused: its client waits, and asks again."""
+
+Kind = Literal["acts", "downloads", "searches"]
 
 
 class Slices:
     """The line of all that is done in slices: one slice at a time, with a rest behind it, however many clients want some.
 
-    Acts and downloads stand in lines of their own, and take turns: who acts does not wait for all who read.
+    Acts, downloads and searches stand in lines of their own, and take turns: who acts does not wait for all who read.
     """
 
     def __init__(self) -> None:
-        self._lines = {True: trio.Lock(), False: trio.Lock()}
+        self._lines: dict[Kind, trio.Lock] = {"acts": trio.Lock(), "downloads": trio.Lock(), "searches": trio.Lock()}
         self._turn = trio.Lock()
         self._rests_until = 0.0
 
     @asynccontextmanager
-    async def next(self, *, acts: bool = True, until: float = math.inf) -> AsyncIterator[bool]:
+    async def next(self, kind: Kind, *, until: float = math.inf) -> AsyncIterator[bool]:
         """Wait for a turn, first come, first served, and do a slice in it; without one where it is not there by ``until``: this yields whether it is."""
         held: list[trio.Lock] = []
         try:
             with trio.move_on_at(until) as waiting:
-                for lock in (self._lines[acts], self._turn):
+                for lock in (self._lines[kind], self._turn):
                     await lock.acquire()
                     held.append(lock)
                 await trio.sleep_until(self._rests_until)
@@ -62,7 +73,7 @@ class Slices:
     @property
     def downloads_waiting(self) -> int:
         """How many downloads wait for a turn."""
-        return self._lines[False].statistics().tasks_waiting
+        return self._lines["downloads"].statistics().tasks_waiting
 
     def rest(self, took: float) -> None:
         """Let nobody do a slice for a while after one that took that many seconds."""
@@ -70,37 +81,109 @@ class Slices:
         self._rests_until = max(self._rests_until, rests_until)
 
 
+_TESTS = frozenset(c.Filter.__struct_fields__) - {"queue", "state"}
+
+
+def is_search(command: c.Command) -> bool:
+    """Return whether a command that changes nothing looks at jobs one by one for those that it wants."""
+    if not isinstance(command, c.FindJobs | c.Dlq):
+        return False
+    return any(getattr(command, name, None) is not None for name in _TESTS)
+
+
 def brings(command: c.Command) -> bool:
-    """Return whether what is done in slices brings jobs, as a retry does: under overload that is refused first."""
-    assert isinstance(command, c.ActOnJobs)
-    return command.action == "retry"
+    """Return whether a command brings jobs, as a retry does: under overload that is refused first."""
+    return type(command) in FILLS or (isinstance(command, c.ActOnJobs) and command.action == "retry")
 
 
-def next_slice(command: c.Command, reply: r.Reply) -> "c.ActOnJobs | None":
-    """Return the command that goes on where the slice of ``command`` that ``reply`` answers has ended; None: it is done."""
-    assert isinstance(command, c.ActOnJobs)
-    assert isinstance(reply, r.ActReply)
-    left = command.limit - reply.count - sum(reply.refused.values())
-    if reply.next is None or left <= 0:
-        return None
-    return replace(command, after=reply.next, limit=left)
+def first_slice(command: Any) -> c.Command:
+    """Return the command that does the first slice of ``command``; itself, if that is all of it, or it names its job."""
+    name = _limit_of(command)
+    limit: int = getattr(command, name)
+    size = min(limit, SLICE, _rate_of(command) or SLICE)
+    is_one = any(getattr(command, each, None) is not None for each in ("job_id", "id"))
+    return command if is_one or size == limit else replace(command, **{name: size})
 
 
-def pause_after(command: c.Command, reply: r.Reply) -> float:
+def as_of_begin(slice_: c.Command, since: int) -> c.Command:
+    """Return the slice that takes what its command would have taken ``since`` ms ago, when it began: what comes meanwhile is not old enough."""
+    return replace(slice_, grace=slice_.grace + since) if isinstance(slice_, c.Clean) else slice_
+
+
+def rest_of(command: Any, slice_: Any, reply: Any) -> c.Command | None:
+    """Return the command that does what is left of ``command`` after a slice of it, and the answer to that; None: it is done."""
+    name = _limit_of(command)
+    if isinstance(reply, r.ActReply):
+        # A search goes on until it has found as many.
+        left = getattr(command, name) - reply.count - sum(reply.refused.values())
+    else:
+        left = getattr(command, name) - getattr(slice_, name)
+    if hasattr(reply, "next"):
+        return None if left <= 0 or reply.next is None else replace(command, after=reply.next, **{name: left})
+    if isinstance(reply, r.ObliterateReply):
+        is_over = reply.done
+    else:
+        # What comes meanwhile was not there when somebody wanted that.
+        is_over, left = not reply.left, min(left, reply.left)
+    return None if left <= 0 or is_over or not reply.count else replace(command, **{name: left})
+
+
+def joined(one: Any, other: Any) -> r.Reply:
+    """Return the answer to two slices: what both have done, and where the second one has ended."""
+    sums = {name: getattr(one, name) + getattr(other, name) for name in _SUMS if hasattr(other, name)}
+    if isinstance(other, r.ActReply):
+        sums |= {
+            "refused": dict(Counter(one.refused) + Counter(other.refused)),
+            "examples": (one.examples + other.examples)[:3],
+        }
+    return replace(other, **sums)  # type: ignore[no-any-return]
+
+
+_SUMS = ("count", "ending", "scanned", "bytes", "ids")
+"""What of an answer is added up."""
+
+Do = Callable[[c.Command], Awaitable[tuple[Any, int] | None]]
+"""Does a slice, and returns its answer and the batch that it waits for; None: it cannot be done now."""
+
+
+async def go_on(begun: Begun, slices: Slices, journal: Journal, do: Do) -> r.Reply:
+    """Do the next slices of a command, each when the one before is committed; return the one answer. It ends when its client has gone.
+
+    Raises:
+        Refused: the last one is not committed.
+    """
+    reply, rest, due = begun.reply, begun.rest, trio.current_time()
+    until, pause = due + TOLD_S, _pause_after(begun.command, reply)
+    await journal.wait_committed(begun.epoch)
+    slices.rest(trio.current_time() - due)
+    while rest is not None and getattr(reply, "scanned", 0) < LOOKED_MAX:
+        slice_ = first_slice(rest)
+        await trio.sleep_until(due := due + pause)
+        async with slices.next("acts", until=until) as is_in_time:
+            try:
+                told = await do(slice_) if is_in_time else None
+            except (Refused, StoreError):
+                # So would be what comes next, and this much is done.
+                told = None
+            if told is None:
+                break
+            answer, epoch = told
+            await journal.wait_committed(epoch)
+        reply, pause = joined(reply, answer), _pause_after(rest, answer)
+        rest = rest_of(rest, slice_, answer)
+    return reply
+
+
+def _limit_of(command: c.Command) -> str:
+    return "count" if isinstance(command, c.PromoteJobs) else "limit"
+
+
+def _rate_of(command: c.Command) -> int | None:
+    """Return how many a second it may be done to; None: as many as there is time for."""
+    return command.rate if isinstance(command, c.ActOnJobs) and not command.dry_run else None
+
+
+def _pause_after(command: c.Command, reply: Any) -> float:
     """Return the seconds until the next slice of ``command`` may be done, by its rate."""
-    assert isinstance(command, c.ActOnJobs)
-    assert isinstance(reply, r.ActReply)
-    return 0.0 if command.rate is None else reply.count / command.rate
-
-
-def joined(one: r.Reply, other: r.Reply) -> r.ActReply:
-    """Return the answer to two slices."""
-    assert isinstance(one, r.ActReply)
-    assert isinstance(other, r.ActReply)
-    refused: dict[str, int] = dict(one.refused)
-    for code, n in other.refused.items():
-        refused[code] = refused.get(code, 0) + n
-    return r.ActReply(
-        count=one.count + other.count, ending=one.ending + other.ending, refused=refused, scanned=one.scanned + other.scanned,
-        examples=(one.examples + other.examples)[:3], next=other.next,
-    )  # fmt: skip
+    rate = _rate_of(command)
+    return 0.0 if rate is None else reply.count / rate

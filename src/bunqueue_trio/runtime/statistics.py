@@ -19,6 +19,7 @@ from bunqueue_trio.runtime.audit import Finding
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.cluster import ClusterFigures
 from bunqueue_trio.runtime.history import Past
+from bunqueue_trio.runtime.limiter import Limited
 from bunqueue_trio.runtime.memory import Memory
 from bunqueue_trio.runtime.meters import HistogramFigures
 from bunqueue_trio.runtime.picture import Heap, QueueLook, WorkerLook
@@ -67,16 +68,19 @@ class Doors(Struct):
     connected: int = 0
     connections: int = 0
     """Open ones that came through them, and are passed on as they are."""
-    requests: int = 0
-    """Of other connections, which they have asked and which are not answered."""
     queues: list[DoorQueue] = field(default_factory=list)
-    """The same of each that asks."""
+    """What each has asked on other connections that is not answered."""
     hung: int = 0
     """How many were ended because they did not answer, since the start."""
     died: int = 0
     """How many have ended otherwise without being told to."""
     lately: list[DoorEnd] = field(default_factory=list)
     """The last of those, newest last."""
+
+    @property
+    def requests(self) -> int:
+        """How many requests all of them have asked that are not answered."""
+        return sum([queue.requests for queue in self.queues])
 
     def note_end(self, at: int, door: str, how: str, *, hung: bool) -> None:
         """Note that one has ended, and was replaced."""
@@ -228,6 +232,8 @@ class Statistics(Struct, frozen=True, kw_only=True):
     workers_quiet: tuple[QuietLook, ...] = ()
     """Workers that are there, and get no jobs; some."""
     connections: Connections
+    limited: Limited = Limited()
+    """Requests of clients that ask too often."""
     doors: Doors
     leading: Leading = Leading()
     """All zero with a file: nobody else can open that."""

@@ -54,7 +54,7 @@ async def serve(
     gc.disable()
     try:
         server.engine.facts.load(server.store.load_facts())
-        server.engine.load(server.store.load(), server.clock.now())
+        server.engine.load(server.store.load(), server.clock.now(), server.store)
         server.hub.begin(server.engine.facts, server.clock.now())
         server.history.load(server.engine.figures)
         server.history.errors.load([*server.store.dead_groups.sizes(None), *server.engine.retrying])

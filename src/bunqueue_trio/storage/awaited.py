@@ -27,6 +27,14 @@ class Question(NamedTuple):
         return getattr(store, self.kind)(*self.arguments, **dict(self.named))
 
 
+class Unread(Exception):
+    """A command needs an answer of the archive that nobody has asked for yet."""
+
+    def __init__(self, question: Question) -> None:
+        super().__init__(question)
+        self.question = question
+
+
 class Leading(NamedTuple):
     """How a server leads: in which term, for how long nobody else may, for sure, and what it remembers of its newest batches."""
 

@@ -19,6 +19,7 @@ from bunqueue_trio.config import (
     INLINE_ROWS_MAX,
     MIB,
     NO_LIMIT,
+    STORE_INLINE_ROWS_MAX,
 )
 from bunqueue_trio.engine.audit import Stored
 from bunqueue_trio.engine.audit_kept import Kept
@@ -100,6 +101,10 @@ class Batch(Struct):
         if self.durable or self.rows() > INLINE_ROWS_MAX or self.bytes() > INLINE_BYTES_MAX:
             return False
         return self.data_bytes() <= INLINE_BYTES_MAX
+
+    def is_brief(self) -> bool:
+        """Return whether its rows are made, and copied, in so short a time that the event loop may do so, whoever writes them then."""
+        return self.rows() <= STORE_INLINE_ROWS_MAX and self.bytes() + self.data_bytes() <= INLINE_BYTES_MAX
 
 
 def event_rows(batch: Batch) -> Iterable[tuple[int, list[bytes]]]:

@@ -5,6 +5,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, cast
 
 import httpx
@@ -20,7 +21,7 @@ from bunqueue_trio.errors import (
     ServerUnavailable,
 )
 from bunqueue_trio.protocol import commands as c
-from bunqueue_trio.protocol.address import check_url, given_token, given_url, http_url, this_process
+from bunqueue_trio.protocol.address import given_token, given_url, http_url, this_process
 from bunqueue_trio.protocol.catalog import AWAITS, SPECS, TAKES
 from bunqueue_trio.protocol.events import EVENT_TYPES
 from bunqueue_trio.protocol.faults import error_of
@@ -76,8 +77,6 @@ class SyncClient:
         timeout: Time = TIMEOUT_S, transport: httpx.BaseTransport | None = None,
     ) -> None:  # fmt: skip
         url, token = http_url(given_url(url, DEFAULT_URL)), given_token(token)
-        if transport is None:
-            check_url(url)
         self._is_own_way = transport is not None
         path, url = (url.removeprefix("unix:"), "http://localhost") if url.startswith("unix:") else (None, url)
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
@@ -306,7 +305,7 @@ class SyncClient:
         Where the connection is cut it connects again, for up to ``timeout`` seconds, and gets what happened meanwhile.
         """
         named = wanted(types)
-        return SyncEventStream(lambda headers: self._stream(queue, headers, named), named, self._timeout)
+        return SyncEventStream(lambda headers: self._stream(queue, headers, named), named, self._limit, self._timeout)
 
     def cancel(
         self, job_id: str, *, reason: str | None = None, by: str | None = None, grace: Time | None = None
@@ -347,15 +346,14 @@ class SyncClient:
 
     def _newest_event(self) -> int:
         # It says that at once: nobody waits here for what happens.
-        stream = SyncEventStream(lambda headers: self._stream(None, headers, silence_s=0), wanted(()), self._timeout)
-        with self._limit.within(self._timeout), stream as now:
+        open_ = partial(self._stream, None, silence_s=0)
+        with SyncEventStream(open_, wanted(()), self._limit, self._timeout) as now:
             return now.after
 
     def _end_without_record(self, job_id: str, seen: StateReply, after: int) -> None:
         """Tell the end of a job that is not kept, by its last event."""
         newest, last = self._newest_event(), None
-        past = SyncEventStream(lambda headers: self._stream(None, headers), wanted(()), self._timeout, after)
-        with past:
+        with SyncEventStream(partial(self._stream, None), wanted(()), self._limit, self._timeout, after) as past:
             while past.after < newest:
                 message = past.next_message()
                 if message.gap:
@@ -399,11 +397,11 @@ class SyncClient:
         params = {} if types <= EVENT_TYPES else {"types": ",".join(sorted(types))}
         way = self._way()
         request = way.build_request("GET", path, params=params, headers=headers, timeout=timeout)
-        with self._telling("GET", path, timeout.read), self._limit.within(timeout.read or self._timeout):
+        with self._telling("GET", path, self._timeout), self._limit.within(self._timeout):
             response = way.send(request, stream=True)
         try:
             if not response.headers.get("content-type", "").startswith("text/event-stream"):
-                with self._telling("GET", path, timeout.read), self._limit.within(self._timeout):
+                with self._telling("GET", path, self._timeout), self._limit.within(self._timeout):
                     response.read()
                 self._read("GET", path, response)
                 raise foreign(self._http.base_url, "GET", path, response.status_code)

@@ -12,6 +12,7 @@ import msgspec
 from bunqueue_trio.errors import ConnectionLost, ServerUnavailable
 from bunqueue_trio.protocol.events import ALL_TYPES, EVENT_TYPES, Event
 from bunqueue_trio.protocol.surrogates import marked, read
+from bunqueue_trio.sync.limits import Limit
 
 # An idle stream says something every 15 s.
 SILENCE_S = 40.0
@@ -37,11 +38,17 @@ class Message(NamedTuple):
 
 
 class SyncEventStream:
-    """Events as they come, without an end; ``missed`` grows where some are not kept any more, or cannot be read."""
+    """Events as they come, without an end; ``missed`` grows where some are not kept any more, or cannot be read.
 
-    def __init__(self, open_: Open, types: frozenset[str], patience_s: float, after: int | None = None) -> None:
+    It begins within ``patience_s``, and connects again for as long, but no longer than ``limit`` allows.
+    """
+
+    def __init__(
+        self, open_: Open, types: frozenset[str], limit: Limit, patience_s: float, after: int | None = None
+    ) -> None:
         self._open = open_
         self._types = types
+        self._limit = limit
         self._patience_s = patience_s
         self._after = after
         self._stack = ExitStack()
@@ -93,6 +100,11 @@ class SyncEventStream:
 
     def _connect(self) -> None:
         self._stack.close()
+        # Where a stream stands its server says at once.
+        with self._limit.within(self._patience_s):
+            self._begin()
+
+    def _begin(self) -> None:
         headers = {} if self._after is None else {"Last-Event-ID": str(self._after)}
         response = self._stack.enter_context(self._open(headers))
         self._messages = _messages(response)
@@ -111,10 +123,13 @@ class SyncEventStream:
         trouble = "the stream ends again and again"
         if self._until is None:
             # Only a message shows that there is a server: then all begins anew.
-            self._until, self._pause = time.monotonic() + self._patience_s, 0.0
+            self._until, self._pause = min(time.monotonic() + self._patience_s, self._limit.ends), 0.0
         while True:
             if self._pause and time.monotonic() + self._pause > self._until:
-                raise ServerUnavailable(f"no events for {self._patience_s:g} s: {trouble}") from None
+                is_cut = self._until == self._limit.ends
+                raise ServerUnavailable(
+                    f"no events{'' if is_cut else f' for {self._patience_s:g} s'}: {trouble}"
+                ) from None
             time.sleep(self._pause)
             self._pause = min(max(self._pause * 2, PAUSE_MIN_S), PAUSE_MAX_S)
             try:

@@ -73,7 +73,7 @@ class ExpressShared:
         self.server = server
         self.gateway = gateway
         self.watchers: trio.Nursery = watchers
-        """For what looks whether a client that waits hangs up. A job handed to it goes out at once: the end of a
+        """For what looks whether a client that waits hangs up, where the hot loop cannot. A job handed to it goes out at once: the end of a
         nursery of its own would take two switches of tasks first, a quarter of the whole hand-over."""
         self.heads: ResponseHeads = ResponseHeads(server.clock)
         self.requests: RequestHeads = RequestHeads(server, gateway)
@@ -316,14 +316,21 @@ class ExpressConnection:
             rest = self._hand(call, reply)
             return rest == b""
 
-        watching = self._watching = _Watching()
+        hot, watching = self._shared.hot, None
         with trio.CancelScope() as polling:
-            self._shared.watchers.start_soon(self._watch, watching, polling)
+            # A task that looks would be a sixth of the cost of a job that a waiting pull gets.
+            descriptor = hot.watch_end(self.stream, polling.cancel)
+            if descriptor < 0:
+                watching = self._watching = _Watching()
+                self._shared.watchers.start_soon(self._watch, watching, polling)
             begun.is_gone, begun.hand = self._wire.has_ended, hand if call is not None else None
             try:
                 reply = await finish(begun)
             finally:
-                watching.scope.cancel()
+                if watching is None:
+                    hot.ignore_end(descriptor)
+                else:
+                    watching.scope.cancel()
             if rest is not None:
                 raise _Handed(rest, Delivery(self._server.core, reply) if rest else None)
             if not self._wire.has_ended():

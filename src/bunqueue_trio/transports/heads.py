@@ -5,6 +5,7 @@ They come again and again, so they are kept, a bounded number of them. What is n
 """
 
 import re
+from itertools import count
 from typing import NamedTuple, TypeVar
 
 import httptools
@@ -16,6 +17,7 @@ from bunqueue_trio.config import HEADS_KEPT, KEPT_HEAD_BYTES
 from bunqueue_trio.protocol.routes import Match
 from bunqueue_trio.runtime.server import Server
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 # Targets that the lane leaves to Hypercorn and Quart.
@@ -61,8 +63,12 @@ class Plain(NamedTuple):
     """The client sends its body when the server has answered `100 Continue`."""
     at_once: bool
     """With its body, it is a command that :meth:`Gateway.begin` may take, on a connection that goes on."""
-    begin: Begin | None = None
-    """Does what that does, of a head that is kept."""
+    begin: Begin
+    """Does that."""
+
+    def to(self, match: Match) -> "Plain":
+        """Return the same request with other values in its path."""
+        return Plain._make((self.call.to(match), *self[1:]))
 
 
 class _Fields(NamedTuple):
@@ -72,6 +78,8 @@ class _Fields(NamedTuple):
     length: int
     keep: bool
     waits: bool
+    number: int
+    """Of these fields: equal ones that are read anew have another one."""
 
 
 class Upgrade(NamedTuple):
@@ -85,7 +93,7 @@ class RequestHeads:
     """Reads the heads of requests.
 
     Whole heads are kept, and header fields apart from their request line: ids and names of many queues make lines that do
-    not come again, with the same fields below them.
+    not come again, with the same fields below them. Of such a line only its path is read then: the rest is as it was.
     """
 
     def __init__(self, server: Server, gateway: Gateway) -> None:
@@ -94,6 +102,9 @@ class RequestHeads:
         self._body_max = server.settings.body_max_bytes
         self._known: dict[bytes, Plain] = {}
         self._known_fields: dict[bytes, _Fields] = {}
+        self._known_routes: dict[tuple[int, str, str], Plain] = {}
+        """By the number of the fields, the method and the path of the route: the first such request."""
+        self._numbers = count()
 
     def parse(self, unread: bytes, end: int) -> Plain | Upgrade:
         """Return the request whose head is ``unread[:end]``.
@@ -110,8 +121,6 @@ class RequestHeads:
             match = plain.call.match
             # Ids make heads that do not come again; what leads nowhere may have been made up.
             if len(head_bytes) <= KEPT_HEAD_BYTES and isinstance(match, Match) and "id" not in match.values:
-                if plain.at_once:
-                    plain = plain._replace(begin=beginner(self._server, self._gateway, plain.call))
                 _keep(self._known, head_bytes, plain)
         return plain
 
@@ -122,10 +131,22 @@ class RequestHeads:
         line = None if fields is None else _LINE.fullmatch(head_bytes, 0, end)
         if fields is None or line is None:
             return None
-        method = line[1].decode("ascii")
-        call = self._gateway.resolve(method, line[2].decode("ascii"), fields.headers)
+        method, target = line[1].decode("ascii"), line[2].decode("ascii")
+        match = None if "?" in target else self._gateway.find(target, method)
+        key = None
+        if isinstance(match, Match) and (route := match.methods.get(method)) is not None:
+            key = (fields.number, method, route.path)
+            like = self._known_routes.get(key)
+            if like is not None:
+                return like.to(match)
+        call = self._gateway.resolve(method, target, fields.headers)
         # What is no command may be for another lane, or for a WebSocket.
-        return None if isinstance(call.target, str) else self._plain(call, fields, is_head=False)
+        if isinstance(call.target, str):
+            return None
+        plain = self._plain(call, fields, is_head=False)
+        if key is not None and plain.at_once:
+            _keep(self._known_routes, key, plain)
+        return plain
 
     def _parse(self, head_bytes: bytes, unread: bytes) -> Plain | Upgrade:
         head = _Head()
@@ -151,22 +172,23 @@ class RequestHeads:
         length = int(headers.get("content-length", "0"))
         # Of whom announces no body nothing is asked (RFC 9110, 10.1.1).
         waits = length > 0 and headers.get("expect", "").lower() == "100-continue"
-        fields = _Fields(headers, length, _wants_more(headers), waits)
+        fields = _Fields(headers, length, _wants_more(headers), waits, next(self._numbers))
         if len(head_bytes) <= KEPT_HEAD_BYTES and not head_bytes.startswith(b"\r\n"):
             _keep(self._known_fields, head_bytes[head_bytes.find(b"\r\n") :], fields)
         return self._plain(call, fields, is_head=method == "HEAD")
 
     def _plain(self, call: Call, fields: _Fields, *, is_head: bool) -> Plain:
-        _, length, keep, waits = fields
+        _, length, keep, waits, _ = fields
         at_once = keep and not is_head and not waits and length <= self._body_max and self._gateway.may_begin(call)
-        return Plain(call, length, keep, is_head, waits, at_once)
+        begin = beginner(self._server, self._gateway, call) if at_once else self._gateway.begin
+        return Plain(call, length, keep, is_head, waits, at_once, begin)
 
 
 _LINE = re.compile(rb"(GET|POST|PUT|DELETE) (/[\w./?=&%~:+,@-]*) HTTP/1\.1")
 """The request lines that need no parser; all others, and with each header fields that are new, are httptools' to judge."""
 
 
-def _keep(known: dict[bytes, T], key: bytes, value: T) -> None:
+def _keep(known: dict[K, T], key: K, value: T) -> None:
     if len(known) >= HEADS_KEPT:
         known.clear()
     known[key] = value

@@ -27,6 +27,9 @@ Fairness. A turn ends after TURN_REQUESTS requests or TURN_LONG_S; who was ready
 one, and between two turns all other tasks run. A step of answers ends after ANSWERS_MAX of them. Overload is refused,
 and bytes are bounded, by the same :class:`Gateway`: the loop holds one buffer and what waits for its commit.
 
+A client whose pull waits is with its task. Only whether it hangs up is looked for here: a task for that would cost a sixth of the job
+that it gets.
+
 Who cancels a parked task takes its connection out of the loop in that very step: an idle connection can be ended
 without a request being lost, and its descriptor may be closed, and be somebody else's, at once. A pull whose answer
 cannot be sent any more gives its jobs back.
@@ -95,6 +98,8 @@ class HotLoop:
         self._poller = poller
         self._runs = False
         self._parked: dict[int, _Parked] = {}
+        self._ends: dict[int, Callable[[], None]] = {}
+        """What is to be done when the client of a descriptor hangs up, which its own task waits beside."""
         self._due: list[int] = []
         """The descriptors that are ready and not served yet; the next one is the last."""
         self._uncommitted: list[_Parked] = []
@@ -189,13 +194,30 @@ class HotLoop:
             parked.sleeps = False
             trio.lowlevel.reschedule(parked.task)
 
+    def watch_end(self, stream: trio.abc.Stream, on_end: Callable[[], None]) -> int:
+        """Call ``on_end`` when the client hangs up whose task waits for something else; return the descriptor to :meth:`ignore_end`, -1: it cannot be."""
+        descriptor = self._poller.descriptor_of(stream) if self._runs else -1
+        if descriptor >= 0:
+            try:
+                self._poller.watch_end(descriptor)
+            except OSError:
+                return -1
+            self._ends[descriptor] = on_end
+        return descriptor
+
+    def ignore_end(self, descriptor: int) -> None:
+        """Let it hang up; a second time does nothing."""
+        if self._ends.pop(descriptor, None) is not None:
+            self._poller.ignore(descriptor)
+
     # --- requests -------------------------------------------------------------------------------
 
     def _take_turn(self) -> None:
         due, parked_by, now = self._due, self._parked, trio.lowlevel.current_clock().current_time
         ends = now() + TURN_LONG_S
         while due:
-            parked = parked_by.get(due.pop())
+            descriptor = due.pop()
+            parked = parked_by.get(descriptor)
             if parked is not None:
                 try:
                     self._serve_parked(parked)
@@ -203,6 +225,9 @@ class HotLoop:
                     self._end(parked, error)
                 if now() > ends:
                     break
+            elif (on_end := self._ends.get(descriptor)) is not None:
+                self.ignore_end(descriptor)
+                on_end()
 
     def _serve_parked(self, parked: _Parked) -> None:
         connection, descriptor = parked.connection, parked.descriptor
@@ -236,10 +261,7 @@ class HotLoop:
         if request is None or request.length != count - end:
             self._leave(parked, partial(connection.go_on, data))
             return
-        if request.begin is not None:
-            begun = request.begin(data[end:], connection.address)
-        else:
-            begun = self._shared.gateway.begin(request.call, data[end:], connection.address)
+        begun = request.begin(request.call, data[end:], connection.address)
         if begun is None:
             self._leave(parked, partial(connection.go_on, data))
         elif isinstance(begun, Response):
@@ -253,6 +275,7 @@ class HotLoop:
             self._leave(parked, partial(connection.finish, call, begun))
         elif begun.epoch:
             connection.idle, connection.deadline = False, inf
+            self._journal.hurry()
             parked.call, parked.begun = call, begun
             self._uncommitted.append(parked)
         else:

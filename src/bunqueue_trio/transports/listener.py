@@ -25,13 +25,13 @@ from bunqueue_trio.config import (
 )
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.runtime.supervisor import Child, supervise
+from bunqueue_trio.transports.brisk import socket_of
 from bunqueue_trio.transports.express import ExpressConnection, ExpressShared
 from bunqueue_trio.transports.heads import Handover
 from bunqueue_trio.transports.msgpack import is_msgpack, refusal_in_msgpack
 from bunqueue_trio.transports.poller import Epoll, Poller
 from bunqueue_trio.transports.room import Goodbyes, make_room
 from bunqueue_trio.transports.sockets import connections_that_fit
-from bunqueue_trio.transports.tls import TlsStream
 from bunqueue_trio.transports.wire import address_of, untie
 
 if TYPE_CHECKING:
@@ -323,10 +323,8 @@ class Http:
 
 def _close_now(stream: trio.abc.Stream) -> None:
     """Close the socket below ``stream``, in this very step."""
-    if isinstance(stream, TlsStream):
-        stream = stream.transport_stream
-    if isinstance(stream, trio.SocketStream):
-        stream.socket.close()
+    if (bare := socket_of(stream)) is not None:
+        bare.close()
 
 
 async def _read_slow_lane(is_read: trio.Event) -> None:

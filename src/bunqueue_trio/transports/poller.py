@@ -33,12 +33,20 @@ class Poller(Protocol):
         """
         ...
 
+    def watch_end(self, descriptor: int) -> None:
+        """Look from now on whether its client has hung up, and at nothing else.
+
+        Raises:
+            OSError: the kernel cannot.
+        """
+        ...
+
     def ignore(self, descriptor: int) -> None:
         """Look at it no more."""
         ...
 
     def ready(self, most: int) -> list[int]:
-        """Return those that have something to read, ``most`` of them at most; others come first the next time."""
+        """Return those that have something to read, or have hung up, ``most`` of them at most; others come first the next time."""
         ...
 
     async def wait(self) -> None:
@@ -65,8 +73,15 @@ class Epoll:
 
     def watch(self, descriptor: int) -> None:
         """Look at it from now on; see :class:`Poller`."""
+        self._register(descriptor, select.EPOLLIN)
+
+    def watch_end(self, descriptor: int) -> None:
+        """Look from now on whether its client has hung up; see :class:`Poller`."""
+        self._register(descriptor, select.EPOLLRDHUP)
+
+    def _register(self, descriptor: int, mask: int) -> None:
         try:
-            self._epoll.register(descriptor, select.EPOLLIN)
+            self._epoll.register(descriptor, mask)
         except ValueError as error:
             # This, or the descriptor, is closed.
             raise OSError(f"cannot watch: {error}") from error

@@ -15,8 +15,10 @@ import trio
 
 from bunqueue_trio.config import BACKLOG, DESCRIPTORS_KEPT, DOORS_END_S, Bind, Settings, check_data_path
 from bunqueue_trio.errors import StartupError
+from bunqueue_trio.transports.brisk import BriskListener
 from bunqueue_trio.transports.newcomers import Eager
 from bunqueue_trio.transports.tls import TlsListener, TlsStream, handshake_turns
+from bunqueue_trio.transports.wire import make_buffer
 
 Listener: TypeAlias = "trio.abc.Listener[trio.SocketStream] | trio.abc.Listener[TlsStream]"
 
@@ -165,7 +167,9 @@ async def open_listeners(settings: Settings, doors: int = 0) -> Opened:
 def wrapped(listener: trio.SocketListener, context: ssl.SSLContext | None, turns: trio.Semaphore) -> Listener:
     """Return the listener for TLS, where there is a ``context``; ``turns`` are its handshakes'."""
     eager = Eager(listener)
-    return eager if context is None else TlsListener(eager, context, turns)
+    if context is None:
+        return eager
+    return TlsListener(BriskListener(eager, make_buffer()), context, turns)
 
 
 def close_all(sockets: list[socket.socket]) -> None:

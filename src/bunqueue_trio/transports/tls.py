@@ -5,6 +5,7 @@ encrypts all that it is given at once. Here it gets some records at a time, and 
 """
 
 import ssl
+from typing import Any
 
 import trio
 
@@ -99,7 +100,7 @@ class TlsStream(trio.abc.Stream):
 
     def __init__(
         self,
-        transport_stream: trio.SocketStream,
+        transport_stream: trio.abc.Stream,
         context: ssl.SSLContext,
         *,
         server_side: bool = False,
@@ -164,9 +165,7 @@ class TlsStream(trio.abc.Stream):
 class TlsListener(trio.abc.Listener[TlsStream]):
     """Accepts as ``listener`` does, for TLS."""
 
-    def __init__(
-        self, listener: trio.abc.Listener[trio.SocketStream], context: ssl.SSLContext, turns: trio.Semaphore
-    ) -> None:
+    def __init__(self, listener: trio.abc.Listener[Any], context: ssl.SSLContext, turns: trio.Semaphore) -> None:
         self._listener = listener
         self._context = context
         self._turns = turns

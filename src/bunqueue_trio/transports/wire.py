@@ -11,6 +11,7 @@ import trio
 
 from bunqueue_trio.api.access import UNKNOWN
 from bunqueue_trio.config import RECEIVE_BYTES
+from bunqueue_trio.transports.brisk import socket_of
 from bunqueue_trio.transports.tls import TlsStream
 
 # Reads that wait for the kernel at once, after one that looked and found nothing.
@@ -28,12 +29,11 @@ def make_buffer() -> memoryview:
 
 def address_of(stream: trio.abc.Stream) -> str:
     """Return from where a connection comes, without the port; ``unix`` of a Unix socket, ``unknown`` where nobody knows."""
-    if isinstance(stream, TlsStream):
-        stream = stream.transport_stream
-    if not isinstance(stream, trio.SocketStream):
+    bare = socket_of(stream)
+    if bare is None:
         return UNKNOWN
     try:
-        name = stream.socket.getpeername()
+        name = bare.getpeername()
     except OSError:
         # It is gone already.
         return UNKNOWN
@@ -57,8 +57,7 @@ class Wire:
         self._stream = stream
         self._buffer = buffer
         self._socket = stream.socket if isinstance(stream, trio.SocketStream) else None
-        bare = stream.transport_stream if isinstance(stream, TlsStream) else stream
-        self._raw = bare.socket if isinstance(bare, trio.SocketStream) else None
+        self._raw = socket_of(stream)
         self._slow_reads = 0
         self._looks: select.poll | None = None
         """Looks whether there is something to read, or the end; made when it is first asked."""

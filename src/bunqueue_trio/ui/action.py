@@ -41,7 +41,7 @@ class Field(NamedTuple):
     label: str
     hint: str = ""
     kind: str = "text"
-    """text, number, or choice."""
+    """text, number, choice, json: several lines; or hidden: filled by the page."""
     default: str = ""
     choices: tuple[str, ...] = ()
     is_needed: bool = False
@@ -75,6 +75,9 @@ class Action(NamedTuple):
     """What it takes away does not come back."""
     goes_back: str = "queue"
     """The page, or its address, that is shown afterwards."""
+    fill: "Fills | None" = None
+    """Returns what fields hold at first that depend on what it is done to."""
 
 
+Fills = Callable[[Ask, Form], Awaitable[Mapping[str, str]]]
 Does = Callable[[Ask, Action, Form], Awaitable[Done]]

@@ -14,14 +14,14 @@ from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.commands import Command
 from bunqueue_trio.protocol.commands.spec import Role
 from bunqueue_trio.protocol.request import segment_of
-from bunqueue_trio.ui import doing, filters, restoring
+from bunqueue_trio.ui import doing, editing, filters, restoring
 from bunqueue_trio.ui.action import Action, Field, Form
 from bunqueue_trio.ui.ask import Ask, Wrong
 from bunqueue_trio.ui.commands import curl
 from bunqueue_trio.ui.doing import duration
 
-# Characters of a field.
-TEXT_MAX = 2000
+# Characters of a field, and of one with several lines.
+TEXT_MAX, JSON_MAX = 2000, 20_000
 STOP_AT = 20
 """Percent of those retried first: if more die again, the others stay dead."""
 
@@ -38,20 +38,39 @@ class Bound(NamedTuple):
     """Whether there is a button: not of what the token does not allow, for who may do some of it."""
 
 
-def as_said(action: Action, given: Form) -> dict[str, str]:
-    """Return the form with the given values in place of the defaults; blanks and the like are left out."""
-    form = defaults(action) | {name: given.get(name, "") for name in action.about}
+async def as_said(ask: Ask, action: Action, given: Form) -> dict[str, str]:
+    """Return the form with the given values in place of what stands there at first; blanks and the like are left out.
+
+    Raises:
+        Wrong: what it is to be done to is not there, where its form depends on that.
+    """
+    if action.fill is None or all(field.name in given for field in action.fields):
+        return _form_of(action, given, {})
+    return _form_of(action, given, await action.fill(ask, _form_of(action, given, {})))
+
+
+def _form_of(action: Action, given: Form, filled: Form) -> dict[str, str]:
+    form = defaults(action) | {name: given.get(name, "") for name in action.about} | dict(filled)
     for field in action.fields:
         if field.name in given:
-            text = given[field.name][:TEXT_MAX].strip()
+            text = given[field.name][: JSON_MAX if field.kind == "json" else TEXT_MAX].strip()
             form[field.name] = text.replace(",", "") if field.kind == "number" else text
     return form
 
 
 def bind(ask: Ask, name: str, label: str = "", /, **about: str) -> Bound:
-    """Return the action ``name`` for what it is to be done to."""
+    """Return the action ``name`` for what it is to be done to; one whose form depends on that is for :func:`bind_filled`."""
+    assert ACTIONS[name].fill is None, name
+    return _bound(ask, name, label, about, _form_of(ACTIONS[name], about, {}))
+
+
+async def bind_filled(ask: Ask, name: str, **about: str) -> Bound:
+    """Return the same of any action; raises ``Wrong`` as :func:`as_said`."""
+    return _bound(ask, name, "", about, await as_said(ask, ACTIONS[name], about))
+
+
+def _bound(ask: Ask, name: str, label: str, about: Form, form: Form) -> Bound:
     action = ACTIONS[name]
-    form = as_said(action, about)
     is_shown = ask.viewer.role is Role.READ or ask.may(action.command)
     return Bound(
         action, f"/ui/act/{name}?{urlencode(about)}", *lines(ask, action, form), label or action.label, is_shown
@@ -207,6 +226,7 @@ def _settings(group: str) -> tuple[Action, Action]:
 
 _YES = ("no", "yes")
 _STATES = ("completed", "failed", "waiting", "delayed", "waiting-children")
+_PAYLOAD = Field("data", "Payload", "JSON, as its worker will get it", "json", is_needed=True)
 _UNTIL = Field("until", "Resume by itself after", "such as 30m or 2h; empty: until somebody resumes it")
 
 _ROWS = (
@@ -324,6 +344,23 @@ _ROWS = (
         "retry", "Retry", lambda f: f"Retry the dead letter {f['id']}", c.RetryDlq,
         lambda f, now: {"queue": f["queue"], "jobId": f["id"]}, lambda f: ("retry", f["queue"], "--id", f["id"]),
         doing.of_job, doing.once("{id} waits again."), about=("queue", "id"), goes_back="job",
+    ),
+    Action(
+        "retry-changed", "Retry with changes", lambda f: f"Retry the dead letter {f['id']} with another payload", c.RetryDlq,
+        editing.retry, lambda f: ("retry", f["queue"], "--id", f["id"], "--data", Given(editing.text(f))),
+        doing.of_job, doing.once("{id} waits again, with another payload."), about=("queue", "id"), goes_back="job",
+        fields=(_PAYLOAD,), fill=editing.fill,
+    ),
+    Action(
+        "payload", "Change its payload", lambda f: f"Change the payload of the job {f['id']}", c.Update,
+        editing.change, lambda f: ("change", f["id"], "--data", Given(editing.text(f))),
+        doing.of_job, doing.once("{id} has another payload."), about=("queue", "id"), goes_back="job",
+        fields=(_PAYLOAD,), fill=editing.fill, note="It keeps its place in line.",
+    ),
+    Action(
+        "copy", "Push a copy", lambda f: f"Push a copy of the job {f['id']}", c.Push, editing.copy, editing.copy_words,
+        doing.of_job, editing.push_copy, about=("queue", "id"), goes_back="job", fields=(_PAYLOAD, Field("as", "", kind="hidden")),
+        fill=editing.fill_copy, note="It has an id of its own, and the same options, but for keys, what it waits for, and repeats. The job itself stays as it is.",
     ),
     Action(
         "purge", "Delete", lambda f: f"Delete the dead letter {f['id']}", c.PurgeDlq,

@@ -1,7 +1,10 @@
 """One request for a page: who asks, for what, and which server; and the parts of a page."""
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from functools import partial
 from typing import Any, NamedTuple, TypeVar, cast
+
+from msgspec import Raw
 
 from bunqueue_trio.api.downloads import Download
 from bunqueue_trio.pages.findings import Finding, Picture
@@ -11,6 +14,8 @@ from bunqueue_trio.protocol.commands import Command
 from bunqueue_trio.protocol.commands.spec import Role
 from bunqueue_trio.protocol.replies import Reply
 from bunqueue_trio.runtime.server import Server
+from bunqueue_trio.ui.beside import Beside
+from bunqueue_trio.ui.payload import hidden
 
 R = TypeVar("R", bound=Reply)
 
@@ -44,6 +49,8 @@ class Ask(NamedTuple):
     now: int
     found: Callable[[], Awaitable[tuple[Picture, list[Finding]]]]
     """Returns the picture of the server and the findings, as of the last two seconds."""
+    beside: Callable[[], Awaitable[Beside]]
+    """Returns what stands beside them on the first page, as of then, too."""
 
     @property
     def queue(self) -> str:
@@ -53,12 +60,19 @@ class Ask(NamedTuple):
     @property
     def by(self) -> By:
         """Who it is that does something."""
-        return By(self.viewer.name, "dashboard")
+        return By(self.viewer.name, "dashboard", self.viewer.role)
 
     @property
     def mask(self) -> Collection[str]:
         """The keys of payloads whose values are not shown, in lower case."""
         return frozenset(key.lower() for key in self.server.settings.ui_mask)
+
+    @property
+    def hides(self) -> Callable[[Raw], Raw] | None:
+        """Returns payloads for a file as this viewer may have them; None: whole, to be used again."""
+        if self.viewer.role is not Role.READ or not self.mask:
+            return None
+        return partial(hidden, mask=self.mask)
 
     @property
     def cannot(self) -> str:
@@ -77,14 +91,14 @@ class Ask(NamedTuple):
         """Return whether the token allows it, as it would over the API."""
         return self.viewer.role >= SPECS[kind].role
 
-    def look(self, command: "Command[R]") -> R:
+    async def look(self, command: "Command[R]") -> R:
         """Return what a command finds now.
 
         Raises:
             Refused: it cannot be honoured.
             StoreError: the disk cannot be read.
         """
-        return cast("R", self.server.core.peek(command))
+        return cast("R", await self.server.core.peek(command))
 
 
 class Screen(NamedTuple):

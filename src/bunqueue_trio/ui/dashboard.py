@@ -31,6 +31,7 @@ from bunqueue_trio.protocol.routes import Match, Router
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.runtime.shared import Shared
 from bunqueue_trio.ui.ask import Ask, Leads, Saves, Screen, Viewer, Wrong
+from bunqueue_trio.ui.beside import Beside, beside
 from bunqueue_trio.ui.render import render
 from bunqueue_trio.ui.table import FILES, ROUTES, VIEWS, navigation
 from bunqueue_trio.ui.views import acts, errands
@@ -71,6 +72,7 @@ class Dashboard:
         self._router = Router(ROUTES)
         self._found: Shared[tuple[Picture, list[Finding]]] = Shared(2 * PICTURE_MS)
         """What is wrong, for all who look within two seconds."""
+        self._beside: Shared[Beside] = Shared(2 * PICTURE_MS)
         self._said: OrderedDict[str, str] = OrderedDict()
         """What the page after an action has to say, by a number in its address."""
 
@@ -115,6 +117,7 @@ class Dashboard:
         ask = Ask(
             self._server, viewer, target, match.values, _pairs(query), form, _base(headers, self._server),
             self._server.clock.now(), partial(self._found.get, partial(look, self._server)),
+            partial(self._beside.get, partial(beside, self._server)),
         )  # fmt: skip
         return await self._answer(ask, route.target, match, headers, fresh)
 

@@ -15,13 +15,12 @@ from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.replies import DeadLetter
 from bunqueue_trio.protocol.worker_replies import WorkerView
 from bunqueue_trio.runtime.errands import Step
+from bunqueue_trio.runtime.slices import as_of_begin
 from bunqueue_trio.ui.action import Action, Does, Done, Form, Looks, Preview
 from bunqueue_trio.ui.ask import Ask, Wrong
 from bunqueue_trio.ui.commands import make
-from bunqueue_trio.ui.errands import LARGE, all_of, begin, begin_if_large
+from bunqueue_trio.ui.errands import LARGE, STEP, all_of, begin, begin_if_large
 
-# Jobs in one step of the engine: about a ms.
-SLICE = 200
 # Jobs in one go; the rest by doing it again.
 ACT_MAX = 10_000
 BY_CURL = (
@@ -55,21 +54,21 @@ def of_queue(state: str, says: str) -> Looks:
 
     async def look(ask: Ask, form: Form) -> Preview:
         await trio.lowlevel.checkpoint()
-        n = ask.look(c.GetQueue(queue=form["queue"])).queue.counts[state]
-        jobs = ask.look(c.GetJobs(queue=form["queue"], state=state, limit=EXAMPLES_MAX)).jobs if n else []
+        n = (await ask.look(c.GetQueue(queue=form["queue"]))).queue.counts[state]
+        jobs = (await ask.look(c.GetJobs(queue=form["queue"], state=state, limit=EXAMPLES_MAX))).jobs if n else []
         return Preview(says.format(count(n, f"{state} job")), tuple(job.id for job in jobs))
 
     return look
 
 
-def told_of(ask: Ask, queue: str, acts: Sequence[Mapping[str, Any]] = ()) -> list[Told]:
+async def told_of(ask: Ask, queue: str, acts: Sequence[Mapping[str, Any]] = ()) -> list[Told]:
     """Return how a queue treats its jobs."""
     found = {
         "defaults": c.GetDefaults(queue=queue),
         "stalls": c.GetStallConfig(queue=queue),
         "dead": c.GetDlqConfig(queue=queue),
     }
-    replies = {name: msgspec.to_builtins(ask.look(command)) for name, command in found.items()}
+    replies = {name: msgspec.to_builtins(await ask.look(command)) for name, command in found.items()}
     return tell(replies, queue, acts)
 
 
@@ -78,7 +77,7 @@ def of_settings(group: str, *, is_reset: bool = False) -> Looks:
 
     async def look(ask: Ask, form: Form) -> Preview:
         await trio.lowlevel.checkpoint()
-        told = [each for each in told_of(ask, form["queue"]) if each.setting.group == group]
+        told = [each for each in await told_of(ask, form["queue"]) if each.setting.group == group]
         now = ", ".join(f"{each.setting.name} {each.value}{'' if each.is_set else ' (default)'}" for each in told)
         changed = [each.setting.name for each in told if (each.is_set if is_reset else form[each.setting.name])]
         would = f"{', '.join(changed)} would change" if changed else "nothing would change"
@@ -97,7 +96,7 @@ async def _leaving(ask: Ask, form: Form) -> str:
     except ValueError as error:
         raise Wrong(str(error)) from None
     if "maxEntries" in fields:
-        n = ask.look(c.GetQueue(queue=form["queue"])).queue.counts["failed"] - fields["maxEntries"]
+        n = (await ask.look(c.GetQueue(queue=form["queue"]))).queue.counts["failed"] - fields["maxEntries"]
         told += f" {count(n, 'dead letter')} would be deleted at once and for good." if n > 0 else ""
     if "maxAge" in fields:
         clean = {**form, "state": "failed", "older": said["maxAge"]}
@@ -110,23 +109,23 @@ async def of_job(ask: Ask, form: Form) -> Preview:
     """Say where the job is."""
     await trio.lowlevel.checkpoint()
     try:
-        told = ask.look(c.Why(id=form["id"]))
+        told = await ask.look(c.Why(id=form["id"]))
     except Refused as refused:
         raise Wrong(f"{form['id']}: {refused}", refused.status) from None
     return Preview(f"It is {told.state}. {told.why}", (form["id"],))
 
 
-def _in_line(ask: Ask, form: Form) -> int:
+async def _in_line(ask: Ask, form: Form) -> int:
     """Return how many jobs a drain would remove."""
-    counts = ask.look(c.GetQueue(queue=form["queue"])).queue.counts
+    counts = (await ask.look(c.GetQueue(queue=form["queue"]))).queue.counts
     return counts["waiting"] + (counts["delayed"] if form.get("delayed") == "yes" else 0)
 
 
 async def before_drain(ask: Ask, form: Form) -> Preview:
     """Say how many would go."""
     await trio.lowlevel.checkpoint()
-    n = _in_line(ask, form)
-    jobs = ask.look(c.GetJobs(queue=form["queue"], state="waiting", limit=EXAMPLES_MAX)).jobs
+    n = await _in_line(ask, form)
+    jobs = (await ask.look(c.GetJobs(queue=form["queue"], state="waiting", limit=EXAMPLES_MAX))).jobs
     return Preview(f"{count(n, 'job')} would be removed.", tuple(job.id for job in jobs), not n)
 
 
@@ -168,7 +167,7 @@ async def before_clean(ask: Ask, form: Form) -> Preview:
 async def before_dead(ask: Ask, form: Form) -> Preview:
     """Say how many dead letters there are."""
     await trio.lowlevel.checkpoint()
-    told = ask.look(c.Dlq(queue=form["queue"], limit=EXAMPLES_MAX))
+    told = await ask.look(c.Dlq(queue=form["queue"], limit=EXAMPLES_MAX))
     return Preview(
         f"{count(told.total, 'dead letter')}.", tuple(each.job.id for each in told.entries), not told.total
     )  # fmt: skip
@@ -190,7 +189,7 @@ def _letters(n: int, more: str) -> str:
 async def before_rerun(ask: Ask, form: Form) -> Preview:
     """Say how many have this error, and what would forbid it."""
     ids = [letter.job.id for letter in await dead_letters(ask, form["queue"], LOOKED_MAX, form["fingerprint"])]
-    queue = ask.look(c.GetQueue(queue=form["queue"])).queue
+    queue = (await ask.look(c.GetQueue(queue=form["queue"]))).queue
     more = " or more" if len(ids) >= LOOKED_MAX else ""
     says = f"{_letters(len(ids), more)} with this error."
     if queue.paused:
@@ -214,7 +213,7 @@ async def before_mark(ask: Ask, form: Form) -> Preview:
 async def of_rerun(ask: Ask, form: Form) -> Preview:
     """Say how far a rerun is."""
     await trio.lowlevel.checkpoint()
-    one = next((each for each in ask.look(c.ListReruns()).reruns if each.id == form["rerun"]), None)
+    one = next((each for each in (await ask.look(c.ListReruns())).reruns if each.id == form["rerun"]), None)
     if one is None:
         raise Wrong(f"No rerun {form['rerun'][:256]} is known", 404)
     return Preview(f"It has retried {one.retried:,}; {one.open:,} of them have not ended, {one.died:,} died again.")
@@ -226,7 +225,7 @@ def of_schedule(says: str) -> Looks:
     async def look(ask: Ask, form: Form) -> Preview:
         await trio.lowlevel.checkpoint()
         try:
-            each = ask.look(c.GetSchedule(name=form["name"])).schedule
+            each = (await ask.look(c.GetSchedule(name=form["name"]))).schedule
         except Refused as refused:
             raise Wrong(f"{form['name']}: {refused}", refused.status) from None
         wait = None if each.next_run is None else span(max(0, each.next_run - ask.now))
@@ -259,7 +258,7 @@ async def worker_of(ask: Ask, worker_id: str) -> WorkerView | None:
     # Not far before it.
     after = worker_id[:255][:-1] or None
     while True:
-        page = ask.look(c.ListWorkers(limit=WORKERS_PAGE, after=after)).data
+        page = (await ask.look(c.ListWorkers(limit=WORKERS_PAGE, after=after))).data
         await trio.lowlevel.checkpoint()
         found = next((each for each in page.workers if each.id >= worker_id), None)
         if found is not None or page.next is None:
@@ -285,7 +284,7 @@ async def dead_letters(ask: Ask, queue: str, limit: int, fingerprint: str | None
     found: list[DeadLetter] = []
     while len(found) < limit:
         page = c.Dlq(queue=queue, limit=min(PAGE, limit - len(found)), after=after, fingerprint=fingerprint)
-        told = ask.look(page)
+        told = await ask.look(page)
         found += told.entries
         after = told.next
         await trio.lowlevel.checkpoint()
@@ -318,13 +317,12 @@ async def release(ask: Ask, action: Action, form: Form) -> Done:
 
 async def drain(ask: Ask, action: Action, form: Form) -> Done:
     """Remove waiting jobs, as many as there are now; very many of them go on by themselves."""
-    queue, by, core, total, removed, left = form["queue"], ask.by, ask.server.core, _in_line(ask, form), 0, 0
-    command = make(action.command, action.fields_of(form, ask.now) | {"limit": SLICE})
+    queue, by, core, total, removed, left = form["queue"], ask.by, ask.server.core, await _in_line(ask, form), 0, 0
+    command: Any = make(action.command, action.fields_of(form, ask.now))
 
     async def step() -> Step:
         nonlocal removed, left
-        async with core.slices.next():
-            reply: Any = await core.execute(command, by=by)
+        reply: Any = await core.execute(replace(command, limit=max(1, min(STEP, total - removed))), by=by)
         removed, left = removed + reply.count, reply.left
         return Step(reply.count, {}, is_last=removed >= total or not (reply.count and left))
 
@@ -337,12 +335,12 @@ async def drain(ask: Ask, action: Action, form: Form) -> Done:
 async def clean(ask: Ask, action: Action, form: Form) -> Done:
     """Remove old jobs; very many of them, or of very many, go on by themselves."""
     old, by, core, looked = await _old(ask, form), ask.by, ask.server.core, 0
-    command: Any = make(action.command, action.fields_of(form, ask.now) | {"limit": SLICE})
+    command: Any = make(action.command, action.fields_of(form, ask.now) | {"limit": STEP})
 
     async def step() -> Step:
         nonlocal command, looked
-        async with core.slices.next():
-            reply: Any = await core.execute(command, by=by)
+        # What is pushed meanwhile was not there when somebody wanted that.
+        reply: Any = await core.execute(as_of_begin(command, core.clock.now() - ask.now), by=by)
         looked += reply.scanned
         if reply.next is not None:
             command = replace(command, after=reply.next)

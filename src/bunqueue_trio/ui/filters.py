@@ -41,13 +41,13 @@ PARTS = (
     Part("tag", "Tag", "--tag"),
     Part("groupId", "Group", "--group-id"),
     Part("idPrefix", "Id begins with", "--id-prefix"),
-    Part("error", "Error has", "--error", hint="a text in the last error"),
-    Part("text", "Payload has", "--text", hint="a text as it was sent"),
-    Part("older", "Older than", "--older", "time", "such as 10m or 7d"),
-    Part("newer", "Newer than", "--newer", "time", "such as 10m or 7d"),
+    Part("error", "Error has", "--error", hint="in the last error"),
+    Part("text", "Payload has", "--text", hint="as it was sent"),
+    Part("older", "Older than", "--older", "time", "10m or 7d"),
+    Part("newer", "Newer than", "--newer", "time", "10m or 7d"),
     Part("attempts", "Failed at least", "--attempts", "number", "times"),
-    Part("owner", "Worker", "--owner", hint="id or name of who has it"),
-    Part("fingerprint", "Group of errors", "--group", hint="as the page Errors names it"),
+    Part("owner", "Worker", "--owner", hint="its id or name"),
+    Part("fingerprint", "Group of errors", "--group", hint="of the page Errors"),
 )
 NAMES = tuple(part.name for part in PARTS)
 
@@ -131,7 +131,7 @@ async def find(ask: Ask, form: Form, after: str | None) -> Found:
         if place is not None:
             how["after"] = place
         try:
-            told: Any = ask.look(make(c.FindJobs, fields | how))
+            told: Any = await ask.look(make(c.FindJobs, fields | how))
         except Refused as refused:
             raise Wrong(str(refused), refused.status) from None
         await trio.lowlevel.checkpoint()

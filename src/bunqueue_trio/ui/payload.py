@@ -49,6 +49,12 @@ def show(raw: Raw | bytes, mask: Collection[str], chars: int | None = SHOWN_CHAR
     return Shown(_masked(text, mask) if mask else text, len(data), is_cut)
 
 
+def hidden(raw: Raw, mask: Collection[str]) -> Raw:
+    """Return a payload on one line with the values of the keys in ``mask`` hidden; one that is too large to be looked through is hidden whole."""
+    shown = show(raw, mask, None)
+    return Raw(msgspec.json.encode(MASK) if shown.is_too_large else msgspec.json.format(shown.text.encode(), indent=-1))
+
+
 def _masked(text: str, mask: Collection[str]) -> str:
     parts, position = [], 0
     for match in _pattern(frozenset(mask)).finditer(text):

@@ -26,7 +26,7 @@ TOPICS: Mapping[str, str] = {
 """Acts whose newest one is in force, by what they are about; each but the retry of a dead letter can be taken back."""
 
 
-def undo(ask: Ask, act: Action, later: set[tuple[str, str]]) -> Bound | None:
+async def undo(ask: Ask, act: Action, later: set[tuple[str, str]]) -> Bound | None:
     """Return the command that takes an act back; ``later`` has what newer acts were about, and this one's is added."""
     topic = TOPICS.get(act.command)
     if topic is None:
@@ -35,11 +35,11 @@ def undo(ask: Ask, act: Action, later: set[tuple[str, str]]) -> Bound | None:
     if about in later:
         return None
     later.add(about)
-    found = _undo(ask, act, topic) if act.count else None
+    found = await _undo(ask, act, topic) if act.count else None
     return None if found is None else bind(ask, found[0], "Undo", **found[1])
 
 
-def _undo(ask: Ask, act: Action, topic: str) -> tuple[str, dict[str, str]] | None:
+async def _undo(ask: Ask, act: Action, topic: str) -> tuple[str, dict[str, str]] | None:
     """Return the action, and its form."""
     was, queue = acts.before(act), {"queue": act.queue or ""}
     if topic == "pause":
@@ -69,7 +69,7 @@ def _undo(ask: Ask, act: Action, topic: str) -> tuple[str, dict[str, str]] | Non
         mark = was.get("mark")
         name = _MARKS.get(str(mark)) if mark != act.fields.get("mark") else None
         return None if name is None else (name, {"fingerprint": _group(act)})
-    return _schedule(ask, act, was) if topic == "schedule" else _job(ask, act, was)
+    return _schedule(ask, act, was) if topic == "schedule" else await _job(ask, act, was)
 
 
 _MARKS = {"none": "unmark-group", "fixed": "fix-group", "muted": "mute-group"}
@@ -103,11 +103,11 @@ def _schedule(ask: Ask, act: Action, was: Mapping[str, Any]) -> tuple[str, dict[
     return ("restore-schedule", name | {"as": json.dumps(put)}) if can_be_said(put, ask.mask) else None
 
 
-def _job(ask: Ask, act: Action, was: Mapping[str, Any]) -> tuple[str, dict[str, str]] | None:
+async def _job(ask: Ask, act: Action, was: Mapping[str, Any]) -> tuple[str, dict[str, str]] | None:
     """Return what takes an act on one job back, if it is still there to be changed."""
     try:
-        job = ask.look(c.GetJob(id=act.job or "")).job
-        state = ask.look(c.GetState(id=job.id)).state
+        job = (await ask.look(c.GetJob(id=act.job or ""))).job
+        state = (await ask.look(c.GetState(id=job.id))).state
     except Refused:
         return None
     if job.created_at > act.at:
@@ -116,7 +116,7 @@ def _job(ask: Ask, act: Action, was: Mapping[str, Any]) -> tuple[str, dict[str, 
     about = {"queue": job.queue, "id": job.id}
     if act.command == "Cancel":
         # In its grace a job may still have died of something else, and then it was not this act.
-        return ("retry", about) if ask.look(c.Why(id=job.id)).code == "cancelled" else None
+        return ("retry", about) if (await ask.look(c.Why(id=job.id))).code == "cancelled" else None
     moved = "lifo" in was and was["lifo"] != act.fields.get("lifo")
     if (
         act.command == "ChangePriority"

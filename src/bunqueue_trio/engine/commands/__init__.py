@@ -69,8 +69,10 @@ def apply(engine: Engine, command: c.Command, now: int, owner: Owner = None, by:
     return run(engine, command, now, owner, by)
 
 
-def run(engine: Engine, command: c.Command, now: int, owner: Owner, by: By = SERVER) -> r.Reply:
-    """Run ``command``, which ``by`` has sent; what is due by ``now`` has taken effect already.
+def run(
+    engine: Engine, command: c.Command, now: int, owner: Owner, by: By = SERVER, said: c.Command | None = None,
+) -> r.Reply:  # fmt: skip
+    """Run ``command``, which ``by`` has sent, or which is the first slice of what they ``said``; what is due by ``now`` has taken effect already.
 
     Raises:
         Refused: as :func:`apply`.
@@ -83,5 +85,5 @@ def run(engine: Engine, command: c.Command, now: int, owner: Owner, by: By = SER
     worker = worker_of(engine, command)
     was = before(engine, command, lambda get: HANDLERS[type(get)](engine, get, now, None))
     reply = HANDLERS[kind](engine, command, now, owner)
-    note_action(engine, command, reply, now, by, was, worker)
+    note_action(engine, said or command, reply, now, by, was, worker)
     return reply

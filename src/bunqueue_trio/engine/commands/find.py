@@ -50,4 +50,4 @@ def _act(engine: Engine, command: c.ActOnJobs, now: int, owner: Owner) -> r.Repl
 
 
 HANDLERS: Handlers = {c.FindJobs: _find, c.ActOnJobs: _act}
-"""What of them the engine does in one step; the runtime goes on with the next slices of an act."""
+"""What of them the engine does in one step; the runtime makes slices of what is large."""

@@ -179,14 +179,8 @@ def _check(engine: Engine, spec: c.PushSpec, queue: str) -> None:
         raise errors.INVALID_FIELD.refuse("data", "is required")
     if spec.job_id is not None:
         holder = engine.standing(spec.job_id)
-        if (holder is not None and holder.queue != queue) or _is_reserved(engine, spec.job_id, queue):
+        if (holder is not None and holder.queue != queue) or engine.is_reserved(spec.job_id, queue):
             raise errors.FOREIGN_JOB_ID.refuse(spec.job_id)
-
-
-def _is_reserved(engine: Engine, job_id: str, queue: str) -> bool:
-    """Return whether a bulk push to another queue, half of which is in, has this id."""
-    reserved = engine.reserved
-    return reserved is not None and job_id in reserved[1] and queue != reserved[0]
 
 
 def _add(

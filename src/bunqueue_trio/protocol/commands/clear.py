@@ -55,22 +55,22 @@ HAS_ACTIVE = Fault(409, "Queue has active jobs: force takes them from their work
 SPECS: tuple[Spec, ...] = (
     Spec(
         Drain, Does.CHANGES, Path("POST", "/queues/:queue/drain", optional_body=True), role=Role.ADMIN,
-        acts="drain", example=Example({"delayed": True}, {"ok": True, "count": 1000, "left": 234}),
+        acts="drain", sliced=True, example=Example({"delayed": True}, {"ok": True, "count": 1000, "left": 234}),
     ),
     Spec(
         PromoteJobs, Does.CHANGES, Path("POST", "/queues/:queue/promote-jobs", optional_body=True), role=Role.ADMIN,
-        acts="promote", example=Example({"count": 10}, {"ok": True, "count": 10, "left": 234}),
+        acts="promote", sliced=True, example=Example({"count": 10}, {"ok": True, "count": 10, "left": 234}),
     ),
     Spec(
         Clean, Does.CHANGES, Path("POST", "/queues/:queue/clean"), role=Role.ADMIN,
         refuses=(errors.INVALID_QUEUE, NOT_A_PLACE, NOT_CLEANABLE),
-        acts="clean", example=Example(
+        acts="clean", sliced=True, example=Example(
             {"state": "completed", "grace": 86400000},
             {"ok": True, "count": 1, "ids": [EXAMPLE_ID], "scanned": 40, "bytes": 412, "next": None},
         ),
     ),
     Spec(
         Obliterate, Does.CHANGES, Path("POST", "/queues/:queue/obliterate", optional_body=True), role=Role.ADMIN,
-        refuses=(HAS_ACTIVE,), acts="obliterate", example=Example({"force": True}, {"ok": True, "count": 1000, "done": False}),
+        refuses=(HAS_ACTIVE,), acts="obliterate", sliced=True, example=Example({"force": True}, {"ok": True, "count": 1000, "done": False}),
     ),
 )  # fmt: skip

@@ -142,11 +142,11 @@ SPECS: tuple[Spec, ...] = (
     Spec(
         RetryDlq, Does.CHANGES, Path("POST", "/queues/:queue/dlq/retry", optional_body=True),
         refuses=(errors.INVALID_QUEUE, NOT_A_PLACE, NOT_DEAD, KEY_IS_HELD, DATA_OF_ONE), role=Role.ADMIN, fills=True,
-        acts="retry", example=Example({"jobId": EXAMPLE_ID}, {"ok": True, "count": 1, "left": 41, "next": None}),
+        acts="retry", sliced=True, example=Example({"jobId": EXAMPLE_ID}, {"ok": True, "count": 1, "left": 41, "next": None}),
     ),
     Spec(
         PurgeDlq, Does.CHANGES, Path("POST", "/queues/:queue/dlq/purge", optional_body=True),
         refuses=(errors.INVALID_QUEUE, NOT_A_PLACE, NOT_DEAD), role=Role.ADMIN,
-        acts="purge", example=Example({"jobId": EXAMPLE_ID}, {"ok": True, "count": 1, "left": 41, "next": None}),
+        acts="purge", sliced=True, example=Example({"jobId": EXAMPLE_ID}, {"ok": True, "count": 1, "left": 41, "next": None}),
     ),
 )  # fmt: skip

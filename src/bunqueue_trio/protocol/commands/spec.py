@@ -78,7 +78,7 @@ class Spec(NamedTuple):
     fills: bool = False
     """It brings new work: under overload it is refused before those that empty the queues."""
     sliced: bool = False
-    """One step does a part of it, and its answer says where the next one goes on."""
+    """It is done to many jobs, some in each step, and others are served in between; its answer says what is left."""
     waits: bool = False
     """With a ``timeout`` it waits for the end of its job."""
     settled_by: Literal["job", "everything", "nothing"] = "job"

@@ -2,7 +2,7 @@
 
 import struct
 from collections.abc import Callable, Iterable, Sequence
-from itertools import repeat
+from functools import cache
 from typing import Any
 
 _HEAD = struct.Struct(">iiiii").pack
@@ -15,6 +15,9 @@ _LENGTH = struct.Struct(">i").pack
 def ints(values: Sequence[int | None]) -> bytes:
     """Return an array of 64-bit numbers."""
     n = len(values)
+    if _are_one(values):
+        value = values[0]
+        return _some(_INT8, n, [_NULL if value is None else _INTEGER(8, value)] * n)
     if None in values:
         return _some(_INT8, n, [_NULL if value is None else _INTEGER(8, value) for value in values])
     flat: list[Any] = [8] * (2 * n)
@@ -29,17 +32,17 @@ def blobs(values: Sequence[bytes | None]) -> bytes:
 
 def texts(values: Sequence[str | None]) -> bytes:
     """Return an array of texts, none of which has a NUL in it."""
-    return _lengthy(_TEXT, [None if value is None else value.encode() for value in values])
+    return _texts(values)
 
 
 def names(values: Sequence[str]) -> bytes:
     """Return an array of texts, as :func:`without_nul` writes them."""
-    return _lengthy(_TEXT, [without_nul(value).encode() for value in values])
+    return _texts([*map(without_nul, values)])
 
 
 def numbers(values: Sequence[float]) -> bytes:
     """Return an array of numbers as Python writes them: 50 and 50.0 stay two things."""
-    return texts([repr(value) for value in values])
+    return _texts([*map(repr, values)])
 
 
 def number(text: str) -> int | float:
@@ -55,10 +58,17 @@ def type_of(kind: Kind) -> str:
     return "bigint[]" if kind is ints else "bytea[]" if kind is blobs else "text[]"
 
 
-def columns(kinds: Sequence[Kind], rows: Sequence[Iterable[Any]]) -> list[bytes]:
+def columns(kinds: tuple[Kind, ...], rows: Sequence[Iterable[Any]]) -> list[bytes]:
     """Return an array for each column of ``rows``, of the kind that it has."""
-    of_each = zip(*rows, strict=True) if rows else repeat(())
-    return [kind(values) for kind, values in zip(kinds, of_each, strict=False)]
+    return (
+        [kind(values) for kind, values in zip(kinds, zip(*rows, strict=True), strict=False)] if rows else none_of(kinds)
+    )
+
+
+@cache
+def none_of(kinds: tuple[Kind, ...]) -> list[bytes]:
+    """Return an empty array for each column; most batches have most of them empty."""
+    return [kind(()) for kind in kinds]
 
 
 def without_nul(text: str) -> str:
@@ -81,6 +91,19 @@ def _head(kind: int, n: int, nulls: int) -> bytes:
 
 def _some(kind: int, n: int, parts: list[bytes]) -> bytes:
     return _head(kind, n, 1) + b"".join(parts)
+
+
+def _are_one(values: Sequence[object]) -> bool:
+    """Return whether all are the same, which most columns of most batches are: the first look says no of the others."""
+    return len(values) > 1 and values[0] == values[-1] and values.count(values[0]) == len(values)
+
+
+def _texts(values: Sequence[str | None]) -> bytes:
+    if _are_one(values):
+        value = values[0]
+        part = _NULL if value is None else _LENGTH(len(coded := value.encode())) + coded
+        return _some(_TEXT, len(values), [part] * len(values))
+    return _lengthy(_TEXT, [None if value is None else value.encode() for value in values])
 
 
 def _lengthy(kind: int, values: Sequence[bytes | None]) -> bytes:

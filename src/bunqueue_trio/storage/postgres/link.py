@@ -28,10 +28,15 @@ _OURS = ("22", "23", "42")
 """Classes of errors that are a fault of ours: data, constraints and words. Anything else may pass, or is the operator's to mend."""
 _PRIVILEGE, _IS_PREPARED, _NOT_PREPARED = "42501", "42P05", "26000"
 
-# A retry has to see what the transaction has done that it waited for. Nothing is set where that is so anyway: a pooler shares sessions.
-_ISOLATION = (
-    "SELECT set_config(name, 'read committed', false) FROM pg_settings "
-    "WHERE name = 'default_transaction_isolation' AND setting <> 'read committed'"
+_READ_ONLY = "25006"
+"""So a session is from its beginning; a new one may not be, or reach another machine."""
+
+# A retry has to see what the transaction has done that it waited for. A statement that waits for a lock, whose connection was given up, is to end:
+# each try would leave another one behind, until no session is left for anybody. Nothing is set where that is so anyway: a pooler shares sessions.
+_SETTINGS = (
+    "SELECT set_config(name, CASE name WHEN 'client_connection_check_interval' THEN '5s' ELSE 'read committed' END, false) FROM pg_settings "
+    "WHERE (name = 'default_transaction_isolation' AND setting <> 'read committed') "
+    "OR (name = 'client_connection_check_interval' AND setting = '0' AND version() ~ 'linux')"
 )
 
 Row = tuple[Any, ...]
@@ -45,6 +50,10 @@ class Fenced(Exception):
         term, life, batch, *holder = row.split(" ", 3) if row.count(" ") > 1 else ("0", "", "0")
         self.term, self.life, self.batch = int(term), life, int(batch)
         self.holder: str = holder[0] if holder else ""
+
+
+class Unanswered(StoreError):
+    """There was no answer in time."""
 
 
 class _Unprepared(Exception):
@@ -99,7 +108,7 @@ class DatabaseLink:
             raise StoreError(one_line(error)) from None
         self._connection = connection
         try:
-            self.ask(Query(_ISOLATION))
+            self.ask(Query(_SETTINGS))
             if self._prepared is not None:
                 done = connection.pgconn.prepare(self._prepared.name.encode(), self._prepared.text.encode())
                 if done.status != pq.ExecStatus.COMMAND_OK and _code(done) != _IS_PREPARED:
@@ -122,7 +131,7 @@ class DatabaseLink:
             while wanted := self._step():
                 poll.register(descriptor, wanted)
                 if not poll.poll(wait_s * 1000):
-                    raise StoreError(f"the database did not answer within {span(wait_s * 1000)}")
+                    raise Unanswered(f"the database did not answer within {span(wait_s * 1000)}")
             return self._rows()
         except _Unprepared:
             return self.ask(query, wait_s)
@@ -146,7 +155,7 @@ class DatabaseLink:
         except _Unprepared:
             return await self.ask_soon(query, wait_s, quick=quick)
         except trio.TooSlowError:
-            error = StoreError(f"the database did not answer within {span(wait_s * 1000)}")
+            error = Unanswered(f"the database did not answer within {span(wait_s * 1000)}")
             self._end(error)
             raise error from None
         except BaseException as error:
@@ -252,6 +261,8 @@ class DatabaseLink:
             # The same is asked again, whole.
             self._keeps_names = False
             return _Unprepared(text)
+        if code == _READ_ONLY:
+            self.close()
         if code[:2] in _OURS and code != _PRIVILEGE:
             return AssertionError(f"the store contradicts the engine: {text}")
         return StoreError(text)

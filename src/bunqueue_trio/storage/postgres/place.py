@@ -2,7 +2,7 @@
 
 import re
 from typing import NamedTuple
-from urllib.parse import parse_qsl, quote, urlencode
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from bunqueue_trio.config import without_password
 from bunqueue_trio.errors import StartupError
@@ -41,31 +41,11 @@ def parse_place(url: str) -> Place:
     Raises:
         StartupError: it names none.
     """
-    base, mark, query = _split(url)
-    words = dict(parse_qsl(query, keep_blank_values=True))
+    # As libpq has it, to which # means nothing.
+    parts = urlsplit(url.replace("#", "%23"))
+    words = dict(parse_qsl(parts.query, keep_blank_values=True))
     schema = words.pop("schema", SCHEMA)
     if not _NAME.fullmatch(schema) or schema.startswith("pg_"):
         raise StartupError(f"STORE: schema={schema!r} must be lower-case letters, digits and _, at most 41 of them")
-    # libpq takes a + as it stands.
-    conninfo = f"postgresql://{base}{mark if words else ''}{urlencode(words, quote_via=quote)}"
+    conninfo = f"postgresql://{parts.netloc}{parts.path}{'?' if words else ''}{urlencode(words, quote_via=quote)}"
     return Place(conninfo, schema, without_password(url))
-
-
-def _split(url: str) -> tuple[str, str, str]:
-    """Return what is before the words of a URL, "?", and these; as libpq reads it, which takes any character but / in a password.
-
-    Raises:
-        StartupError: it is no such URL, as like as not because of its password.
-    """
-    rest = url.partition("://")[2]
-    user, at, place = rest.partition("@")
-    if "/" in user or not at:
-        user, at, place = "", "", rest
-    base, mark, query = place.partition("?")
-    for host in base.partition("/")[0].split(","):
-        port = host.rpartition("]")[2].partition(":")[2]
-        if port and not port.isdecimal():
-            raise StartupError(
-                f"STORE={without_password(url)!r}: the port is no number; write / of a password as %2F, and @ as %40"
-            )
-    return user + at + base, mark, query

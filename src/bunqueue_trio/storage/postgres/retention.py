@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from bunqueue_trio.config import PRUNE_BYTES, PRUNE_ROWS
 from bunqueue_trio.engine.trails import ACTIONS
+from bunqueue_trio.storage.bounded import Bounded
 from bunqueue_trio.storage.postgres.arrays import ints
 from bunqueue_trio.storage.postgres.link import Query, Row
 from bunqueue_trio.storage.store import FinishedCounts, Retention, Sampled
@@ -67,6 +68,7 @@ class Pruner:
     def __init__(self, ask: Ask, leader: tuple[int, str]) -> None:
         self._ask = ask
         self._leader = leader
+        self._bounded = Bounded()
         self.events: int = 0
         """How many are kept."""
         self._pruned_to: dict[str, int] = {}
@@ -97,9 +99,9 @@ class Pruner:
                 self._pruned_to[state] = last
         aged = self._prune_finished(Query(_AGED, (0, PRUNE_ROWS, keep.finished_since)), tally)[0]
         deleted += aged or self._prune_further(keep.finished_since, tally)
-        for queue, (most, since) in keep.dead_of.items():
-            if (surplus := tally.kept_of(queue)[1] - most) > 0:
-                deleted += self._prune_finished(Query(_SURPLUS_OF, (queue, min(surplus, PRUNE_ROWS))), tally)[0]
+        for queue, surplus in self._bounded.over(keep, tally):
+            deleted += self._prune_finished(Query(_SURPLUS_OF, (queue, min(surplus, PRUNE_ROWS))), tally)[0]
+        for queue, since in self._bounded.aged(keep, tally):
             deleted += self._prune_finished(Query(_AGED_OF, (queue, PRUNE_ROWS, since)), tally)[0]
         # Never the batch of the last event, which remembers the newest id and time.
         past = (last_event_id, self._aged_events(keep.events_since), self.events - keep.events_max)

@@ -35,6 +35,7 @@ from bunqueue_trio.storage.postgres.announcer import Announcer
 from bunqueue_trio.storage.postgres.auditing import Audited
 from bunqueue_trio.storage.postgres.cluster import Watcher
 from bunqueue_trio.storage.postgres.link import DatabaseLink, Fenced, Query, Row
+from bunqueue_trio.storage.postgres.looker import Looker
 from bunqueue_trio.storage.postgres.parameters import COMMIT, Values, values_of
 from bunqueue_trio.storage.postgres.place import Place
 from bunqueue_trio.storage.postgres.reads import SIZE, Left, Read, Reads, T
@@ -66,11 +67,8 @@ class PostgresStore(Audited):
         self.lease_s: float = lease_s
         self._commit = Query(place.qualified(COMMIT), name=f"commit_1_{place.schema}")
         self._writer = DatabaseLink(place.conninfo, self._commit)
-        self._reader = DatabaseLink(place.conninfo)
-        self._reading = trio.Lock()
+        self._looker = Looker(place.conninfo)
         self._auditor = DatabaseLink(place.conninfo)
-        self._looker = DatabaseLink(place.conninfo)
-        """For those few in the event loop who cannot wait."""
         self._reads = Reads(place.qualified)
         self._leader = (0, "")
         self._batch = 0
@@ -223,7 +221,8 @@ class PostgresStore(Audited):
 
     async def write(self, batch: Batch, *, quick: bool) -> None:
         """Write ``batch``; see :class:`Store`."""
-        # Making and copying large values would stop the event loop for longer than a thread hop takes.
+        # To make and copy large values would stop the event loop for longer than a thread hop takes; a slow database is waited for anyway.
+        quick = quick or batch.is_brief()
         make = partial(values_of, batch, self._last_fin)
         values = make() if quick else await trio.to_thread.run_sync(make)
         number, sent_at = self._batch + 1, _now()
@@ -324,15 +323,12 @@ class PostgresStore(Audited):
 
     def load_facts(self) -> Iterable[FactRow]:
         """Return every fact; see :class:`Store`."""
-        return self._answer(self._reads.load_facts(), self._writer)
+        return self._answer(self._reads.load_facts())
 
     async def look_up(self, question: Question) -> Any:
         """Return what the read of that name returns; see :class:`AwaitedStore`."""
         asked: Read[Any] = getattr(self._reads, question.kind)(*question.arguments, **dict(question.named))
-        async with self._reading:
-            read = self._reads.as_left(asked, Left(*self._leader, self._batch))
-            rows = await self._reader.ask_soon(read.query)
-        answer = read.answer(rows)
+        answer = await self._looker.ask(lambda: self._led(asked))
         return self.last_event_id + 1 if answer is None and question.kind == "first_event_id" else answer
 
     @property
@@ -426,12 +422,16 @@ class PostgresStore(Audited):
             # It can when the lease is over.
             pass
         finally:
-            for link in (self._writer, self._reader, self._auditor, self._looker):
+            for link in (self._writer, self._looker, self._auditor):
                 link.close()
 
     def _answer(self, read: Read[T], link: DatabaseLink | None = None) -> T:
-        led = self._reads.as_left(read, Left(*self._leader, self._batch))
-        return led.answer((link or self._looker).ask(led.query))
+        """Return the answer while everything else waits, as at a start; a server that runs has :meth:`look_up`, or a thread and a ``link`` of it."""
+        led = self._led(read)
+        return led.answer((link or self._writer).ask(led.query))
+
+    def _led(self, read: Read[T]) -> Read[T]:
+        return self._reads.as_left(read, Left(*self._leader, self._batch))
 
     def _ask(self, text: str, *values: int | str) -> list[Row]:
         return self._writer.ask(self._here(Query(text, values)))

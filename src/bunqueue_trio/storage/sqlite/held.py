@@ -11,7 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from bunqueue_trio.errors import StoreError, StoreGone
-from bunqueue_trio.storage.sqlite.opening import Lock, aside
+from bunqueue_trio.storage.sqlite.opening import Lock
+from bunqueue_trio.storage.sqlite.parted import aside
 
 _Identity = tuple[int, int] | None
 """Device and inode; None: there is no such file."""
@@ -24,6 +25,7 @@ class Held:
         self._path, self._lock = path, lock
         self._names = [str(path), f"{path}-wal", f"{path}-shm"]
         self._opened = [_identity(name) for name in self._names]
+        self._note()
         self.are_gone: bool = False
         """As of the last look: any of them."""
 
@@ -41,6 +43,8 @@ class Held:
             if file is not None and _identity(log) == opened[1]:
                 with suppress(OSError):
                     os.rename(log, kept)  # noqa: PTH104 - as below
+                    # Its name says it now, and whoever gives it another one decides.
+                    self._lock.forget()
             where = f"; its log is {kept}" if _identity(kept) == opened[1] else ""
             raise StoreGone(
                 f"{name}: is not the file any more that this server has open: it was moved, deleted or replaced; nothing is written until it is back{where}"
@@ -48,6 +52,7 @@ class Held:
         if _identity(kept) == opened[1] and _identity(log) is None:
             with suppress(OSError):
                 os.rename(kept, log)  # noqa: PTH104 - as below
+                self._note()
         for beside, known in zip(self._names[1:], opened[1:], strict=True):
             if _identity(beside) != known:
                 raise StoreGone(
@@ -55,6 +60,9 @@ class Held:
                     "or the server is stopped, which saves all that was answered, and started"
                 )
         self.are_gone = False
+
+    def _note(self) -> None:
+        self._lock.note(*(found[1] if found else 0 for found in self._opened[:2]))
 
     def sizes(self) -> tuple[int, os.statvfs_result]:
         """Return the size of the file, and what is known of its disk.

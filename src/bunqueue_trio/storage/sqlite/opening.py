@@ -17,6 +17,7 @@ import apsw
 
 from bunqueue_trio.errors import StartupError
 from bunqueue_trio.storage.rows import fingerprint_of
+from bunqueue_trio.storage.sqlite.parted import has_log, refuse_aside, refuse_foreign_log
 
 # "BQTR"
 APPLICATION_ID = 0x42515452
@@ -97,6 +98,18 @@ class Lock:
         """Return what is known of the file, whatever its name is by now."""
         return os.fstat(self._descriptors[1])
 
+    def note(self, file: int, log: int) -> None:
+        """Note of which file the log beside it is, by their inodes, for whoever finds that without a server."""
+        # Without room on the disk the server starts all the same.
+        with suppress(OSError):
+            os.pwrite(self._descriptors[0], line := b"%d %d\n" % (file, log), 0)
+            os.ftruncate(self._descriptors[0], len(line))
+
+    def forget(self) -> None:
+        """Forget what was noted."""
+        with suppress(OSError):
+            os.ftruncate(self._descriptors[0], 0)
+
     def release(self) -> None:
         """Let others have the store; however often it is called."""
         while self._descriptors:
@@ -174,28 +187,9 @@ def make_private(path: Path) -> None:
     path.stat()
 
 
-def has_log(path: Path) -> bool:
-    """Return whether a write-ahead log with something in it lies beside ``path``."""
-    log = Path(f"{path}-wal")
-    return log.exists() and log.stat().st_size > 0
-
-
-def aside(path: Path, file: os.stat_result) -> Path:
-    """Return how the log of ``file`` is called where another file has come in its place, beside which ``path`` is.
-
-    An inode may come again. The time of the last change cannot: nobody writes to the file while its log is kept.
-    """
-    return Path(f"{path}-wal.{file.st_ino}-{file.st_mtime_ns}")
-
-
-def take_back_log(path: Path) -> None:
-    """Give the log of a file back its name, if it was put aside and the file has come back."""
-    if path.exists() and not has_log(path) and (kept := aside(path, path.stat())).exists():
-        kept.rename(f"{path}-wal")
-
-
 def refuse_foreign(path: Path) -> None:
-    """Raise ``StartupError`` when the file is not ours or newer than this version; change nothing."""
+    """Raise ``StartupError`` when the file is not ours or newer than this version, or a log beside it may not be its own; change nothing."""
+    refuse_aside(path)
     if not path.exists() or path.stat().st_size == 0:
         if has_log(path):
             raise StartupError(
@@ -206,6 +200,7 @@ def refuse_foreign(path: Path) -> None:
     # The one size that SQLite takes for empty although it is not.
     if path.stat().st_size == 1:
         raise StartupError(f"{path}: is not a database")
+    refuse_foreign_log(path)
     # Without a log the file alone is the truth, and can be read without leaving a trace beside it.
     how = "mode=ro" if has_log(path) else "immutable=1"
     flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI

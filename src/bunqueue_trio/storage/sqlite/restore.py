@@ -7,6 +7,7 @@ from pathlib import Path
 from bunqueue_trio.errors import StoreError
 from bunqueue_trio.storage.sqlite.inspect import beside, copy, drop_unfinished
 from bunqueue_trio.storage.sqlite.opening import lock, real, sync_directory
+from bunqueue_trio.storage.sqlite.parted import refuse_aside
 
 
 def restore(backup: Path, path: Path, on_progress: Callable[[int, int], None], *, overwrite: bool) -> int:
@@ -15,7 +16,7 @@ def restore(backup: Path, path: Path, on_progress: Callable[[int, int], None], *
     The copy stays as it is. ``path`` is the old file until the new one is whole and checked, and keeps its owner and mode.
 
     Raises:
-        StartupError: a server has ``path``, or the copy is not a store of ours.
+        StartupError: a server has ``path``, a log that was put aside lies beside it, or the copy is not a store of ours.
         StoreError: saying what stands in the way; ``path`` is as it was.
     """
     if path.exists() and not overwrite:
@@ -26,6 +27,7 @@ def restore(backup: Path, path: Path, on_progress: Callable[[int, int], None], *
     path = real(path)
     held = lock(path)
     try:
+        refuse_aside(path)
         if path.exists() and backup.exists() and backup.samefile(path):
             raise StoreError(f"{path}: is the copy itself")
         written = path.with_name(f"{path.name}.restored")

@@ -5,6 +5,7 @@ from collections import Counter
 import apsw
 
 from bunqueue_trio.config import PRUNE_BYTES, PRUNE_ROWS
+from bunqueue_trio.storage.bounded import Bounded
 from bunqueue_trio.storage.sqlite.opening import Transaction
 from bunqueue_trio.storage.sqlite.trails import prune_actions
 from bunqueue_trio.storage.store import FinishedCounts, Retention, Sampled
@@ -76,6 +77,7 @@ class Pruner:
     def __init__(self, writer: apsw.Connection, tally: Tally) -> None:
         self._writer = writer
         self._tally = tally
+        self._bounded = Bounded()
         self._pruned_to: dict[str, int] = {}
         """No record of this state has a smaller key."""
         # Where the search for what is too old goes on: records of a clock that was ahead may stand before it.
@@ -100,9 +102,9 @@ class Pruner:
                 self._pruned_to[state] = last or 0
         aged = self._prune_finished(_AGED, (0, PRUNE_ROWS, keep.finished_since))[0]
         deleted += aged or self._prune_further(keep.finished_since)
-        for queue, (most, since) in keep.dead_of.items():
-            if (surplus := self._tally.kept_of(queue)[1] - most) > 0:
-                deleted += self._prune_finished(_SURPLUS_OF, (queue, min(surplus, PRUNE_ROWS)))[0]
+        for queue, surplus in self._bounded.over(keep, self._tally):
+            deleted += self._prune_finished(_SURPLUS_OF, (queue, min(surplus, PRUNE_ROWS)))[0]
+        for queue, since in self._bounded.aged(keep, self._tally):
             deleted += self._prune_finished(_AGED_OF, (queue, PRUNE_ROWS, since))[0]
         # Never the batch of the last event, which remembers the newest id and time.
         past = max(last_event_id - keep.events_max, self._aged_events(keep.events_since))

@@ -38,15 +38,14 @@ from bunqueue_trio.storage.sqlite.meaning import TRANSLATED, is_full
 from bunqueue_trio.storage.sqlite.opening import (
     Transaction,
     closing,
-    has_log,
     lock,
     make_private,
     migrate,
     real,
     refuse_foreign,
     sync_directory,
-    take_back_log,
 )
+from bunqueue_trio.storage.sqlite.parted import has_log, take_back_log
 from bunqueue_trio.storage.sqlite.retention import Pruner, sample
 from bunqueue_trio.storage.sqlite.writing import counts, write_rows
 from bunqueue_trio.storage.store import Batch, FinishedCounts, Retention, Sampled, Space, StoredEvent, stored_events

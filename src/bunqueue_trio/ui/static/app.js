@@ -104,6 +104,11 @@
     target.title = `${local}${east < 0 ? "-" : "+"}${two(Math.trunc(Math.abs(east) / 60))}:${two(Math.abs(east) % 60)}`;
   });
 
+  // A thumb cannot point: a press shows the same beside it.
+  main.addEventListener("click", ({ target }) => {
+    if (target.nodeName === "TIME" && !target.closest("a")) target.toggleAttribute("open");
+  });
+
   // Keys: 1 to 9 and 0 for the screens, / to find a job. They can be turned off.
   const toggle = document.getElementById("keys");
   const areOn = () => { try { return localStorage.getItem("keys") !== "off"; } catch { return true; } };

@@ -26,7 +26,7 @@ def action_of(ask: Ask) -> Action:
 async def ask_first(ask: Ask, wrong: str = "", status: int = 0) -> Screen:
     """Return the page that says what would be done, and asks."""
     action = action_of(ask)
-    form = as_said(action, dict(ask.form or ask.query))
+    form = await as_said(ask, action, dict(ask.form or ask.query))
     preview, cli, curl = None, "", ""
     try:
         preview = await action.preview(ask, form)
@@ -57,7 +57,7 @@ def _why_not(ask: Ask, action: Action) -> str:
 async def do(ask: Ask) -> "tuple[str, Done] | Screen":
     """Do the act; return where to go and what to say there, or the page again with what is wrong."""
     action = action_of(ask)
-    form = as_said(action, dict(ask.form))
+    form = await as_said(ask, action, dict(ask.form))
     why = _why_not(ask, action)
     if why:
         refused = await ask_first(ask, why)

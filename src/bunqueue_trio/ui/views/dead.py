@@ -11,7 +11,7 @@ import trio
 from bunqueue_trio.config import MINUTE_MS
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.pages.acts import which
-from bunqueue_trio.pages.words import count
+from bunqueue_trio.pages.words import count, span
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.groups import ErrorGroup
 from bunqueue_trio.protocol.replies import DeadLetter
@@ -20,7 +20,7 @@ from bunqueue_trio.protocol.rerun_replies import RerunView
 from bunqueue_trio.ui import charts
 from bunqueue_trio.ui.actions import STOP_AT, Bound, bind
 from bunqueue_trio.ui.ask import Ask, Screen
-from bunqueue_trio.ui.doing import dead_letters
+from bunqueue_trio.ui.doing import WORKERS_PAGE, dead_letters
 from bunqueue_trio.ui.first import first
 from bunqueue_trio.ui.payload import common, show
 from bunqueue_trio.ui.render import clock_time
@@ -42,6 +42,8 @@ SHOWN, SHOWN_MORE = 20, 200
 FINGERPRINT_MAX = 100
 WATCHED = 20
 RERUNS_SHOWN = 10
+# For the versions of those that work on a queue.
+WORKERS_LOOKS = 4
 CANCELLED = "cancelled"
 """The group of those that were cancelled: no error, and nothing that a retry of all takes along."""
 
@@ -90,7 +92,7 @@ async def index(ask: Ask) -> Screen:
         {
             "rows": shown, "queues": dead, "dead_in": dead_in, "only": only, "one": groups[0] if key and groups else None, "told": sum(row.number for row in shown),
             "total": sum(row.number for row in rows) if key else sum(queue.dead for queue in looks if only in ("", queue.name)),
-            "retrying": sum(row.retrying for row in rows), "reruns": reruns(ask, lambda wanted: only in ("", wanted.get("queue"))),
+            "retrying": sum(row.retrying for row in rows), "reruns": await reruns(ask, lambda wanted: only in ("", wanted.get("queue"))),
         },
         live_s=5,
     )  # fmt: skip
@@ -101,7 +103,7 @@ async def _groups(ask: Ask, queue: str) -> list[ErrorGroup]:
     groups, after = list[ErrorGroup](), None
     while len(groups) < ROWS_SHOWN:
         how: dict[str, Any] = {"limit": GROUPS_SHOWN, "after": after, "retrying": True}
-        told = ask.look(c.DlqGroups(queue=queue, **how) if queue else c.DeadGroups(**how))
+        told = await ask.look(c.DlqGroups(queue=queue, **how) if queue else c.DeadGroups(**how))
         await trio.lowlevel.checkpoint()
         groups, after = groups + told.groups, told.next
         if after is None:
@@ -131,10 +133,10 @@ class RerunRow(NamedTuple):
     stop: Bound | None
 
 
-def reruns(ask: Ask, matches: Callable[[dict[str, Any]], bool]) -> list[RerunRow]:
+async def reruns(ask: Ask, matches: Callable[[dict[str, Any]], bool]) -> list[RerunRow]:
     """Return the newest reruns whose filter is wanted."""
     rows: list[RerunRow] = []
-    for view in ask.look(c.ListReruns()).reruns:
+    for view in (await ask.look(c.ListReruns())).reruns:
         wanted = msgspec.json.decode(view.filter)
         if len(rows) < RERUNS_SHOWN and matches(wanted):
             is_under_way = view.state in ("first", "rest")
@@ -155,7 +157,8 @@ def _row(group: ErrorGroup, names: Sequence[str], died: Letters, now: int) -> Ro
     said = f"deaths a minute within the last hour, {number} in all"
     if len(letters) < number:
         said += f", of the newest {len(letters)}"
-    chart = charts.area(_per_minute(letters, now), said, "bad") if number else ""
+    # Without a letter that was looked at it would show that none had died.
+    chart = charts.area(_per_minute(letters, now), said, "bad") if letters else ""
     is_known = group.fingerprint == CANCELLED or group.mark is not None or not number
     where = ", ".join(names[:QUEUES_NAMED])
     if len(names) > QUEUES_NAMED:
@@ -178,14 +181,15 @@ def _per_minute(letters: Sequence[DeadLetter], now: int, minutes: int = 60) -> l
 
 async def one(ask: Ask) -> Screen:
     """Return the page of one error of a queue."""
-    view, fingerprint = of(ask), ask.query.get("fingerprint", "")[:FINGERPRINT_MAX]
+    view, fingerprint = await of(ask), ask.query.get("fingerprint", "")[:FINGERPRINT_MAX]
     letters = await dead_letters(ask, view.name, GROUP_LOOKED, fingerprint)
-    told = ask.look(c.DlqGroups(queue=view.name, limit=GROUPS_SHOWN, retrying=True)).groups
+    told = (await ask.look(c.DlqGroups(queue=view.name, limit=GROUPS_SHOWN, retrying=True))).groups
     group = next((group for group in told if group.fingerprint == fingerprint), None)
     # Of a queue with very many errors the rare ones are not among the first; their newest letter says what they are.
     said = group.shape if group else (letters[0].error or "").partition("\n")[0][:200] if letters else ""
     shown = SHOWN_MORE if ask.query.get("show") == "more" else SHOWN
-    about, watched = {"queue": view.name, "fingerprint": fingerprint}, _watched(ask)
+    about, watched = {"queue": view.name, "fingerprint": fingerprint}, await _watched(ask)
+    first_at = group.first_seen if group else letters[-1].entered_at if letters else None
     await trio.lowlevel.checkpoint()
     return Screen(
         "group.html", said or "An error", "errors",
@@ -193,7 +197,7 @@ async def one(ask: Ask) -> Screen:
             "queue": view, "reason": letters[0].reason if letters else "", "shape": said, "letters": letters,
             "number": group.queues.get(view.name, group.count) if group else len(letters),
             "is_cut": group is None and len(letters) >= GROUP_LOOKED,
-            "first": group.first_seen if group else letters[-1].entered_at if letters else None,
+            "first": first_at, "version": await _version(ask, view.name, first_at),
             "common": _common(ask, letters),
             "shown": [(letter, show(letter.job.data, ask.mask, 160)) for letter in letters[:shown]],
             "more": f"/ui/errors/{segment_of(view.name)}?{urlencode({'fingerprint': fingerprint, 'show': 'more'})}" if len(letters) > shown == SHOWN else None,
@@ -202,11 +206,31 @@ async def one(ask: Ask) -> Screen:
             "mark": group.mark if group else None, "marked_at": group.marked_at if group else None,
             "actions": _actions(ask, about, group.mark if group else None) if letters else [],
             "pause": bind(ask, "resume" if view.paused else "pause", queue=view.name),
-            "reruns": reruns(ask, lambda wanted: wanted == about),
+            "reruns": await reruns(ask, lambda wanted: wanted == about),
             "watched": watched, "verdict": _verdict(dict(watched)),
         },
         live_s=5,
     )  # fmt: skip
+
+
+async def _version(ask: Ask, queue: str, first_at: int | None) -> tuple[str, str] | None:
+    """Return the newest version of the workers of a queue, and when it came, beside the first death of an error; None where none says one."""
+    since: dict[str, int] = {}
+    after = None
+    for _ in range(WORKERS_LOOKS):
+        page = (await ask.look(c.ListWorkers(limit=WORKERS_PAGE, after=after))).data
+        for each in page.workers:
+            if each.version and queue in each.queues:
+                since[each.version] = min(each.registered_at, since.get(each.version, each.registered_at))
+        await trio.lowlevel.checkpoint()
+        after = page.next
+        if after is None:
+            break
+    if not since or first_at is None:
+        return None
+    newest = max(since, key=lambda version: since[version])
+    early = first_at - since[newest]
+    return newest, f"came {span(abs(early))} {'before' if early >= 0 else 'after'} the first"
 
 
 def _actions(ask: Ask, about: dict[str, str], mark: str | None) -> list[Any]:
@@ -236,13 +260,13 @@ def _common(ask: Ask, letters: Sequence[DeadLetter]) -> list[tuple[str, str]]:
     return found
 
 
-def _watched(ask: Ask) -> list[tuple[str, int]]:
+async def _watched(ask: Ask) -> list[tuple[str, int]]:
     """Return in which states the jobs are that were retried first, and how many in each."""
     ids = [each for each in ask.query.get("watch", "").split(",") if each][:WATCHED]
     states: Counter[str] = Counter()
     for job_id in ids:
         try:
-            states[ask.look(c.GetState(id=job_id)).state] += 1
+            states[(await ask.look(c.GetState(id=job_id))).state] += 1
         except Refused:
             states["gone"] += 1
     return states.most_common()

@@ -1,5 +1,6 @@
 """What happened in a window of time: how much, by the minute and by queue, and the events, acts, starts and stops in it."""
 
+import shlex
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
@@ -110,7 +111,7 @@ async def show(ask: Ask) -> Screen:
             "since": ask.query.get("since", ""), "until": ask.query.get("until", ""),
             "tiles": await _tiles(counted, here, before), "queues": _queues(here, before), "figures_since": here.since, "unit": here.unit,
             "kept_since": await server.hub.kept_since() if await server.hub.first_kept_id() > 1 else 0, "links": _links(look), "export": f"/ui/export/events?{look.query()}",
-            "cli": _cli(look), "has_before": bool(before.line),
+            "cli": _cli(look), "stream": _stream(ask, look), "has_before": bool(before.line),
         },
         live_s=5 if window.is_open and place is None else 0,
     )  # fmt: skip
@@ -121,7 +122,7 @@ async def export(ask: Ask) -> Saves:
     look = _look(ask)
     types = frozenset({look.kind}) & EVENT_TYPES if look.kind else EVENT_TYPES
     wanted = Wanted(look.window.since, look.window.end, look.queue or None, types, look.job or None)
-    return Saves("events.jsonl", await EventLog(ask.server, wanted).begun())
+    return Saves("events.jsonl", await EventLog(ask.server, wanted, ask.hides).begun())
 
 
 def _look(ask: Ask) -> Look:
@@ -201,7 +202,7 @@ async def _acts(ask: Ask, look: Look, lower: int, upper: int) -> list[Row]:
         return []
     found, after, looked = list[Action](), None, 0
     while looked < ACTS_LOOKED:
-        told: Any = ask.look(c.Actions(limit=ACTS_PAGE, after=after))
+        told: Any = await ask.look(c.Actions(limit=ACTS_PAGE, after=after))
         await trio.lowlevel.checkpoint()
         found += [act for act in told.actions if lower <= act.at < upper]
         looked, after = looked + len(told.actions), told.next
@@ -309,6 +310,14 @@ def _links(look: Look) -> list[tuple[str, str]]:
         ("Link to this window", f"/ui/events?{look.query()}"),
     ]
     return [each for each in found if each[0] != "Later" or not window.is_open]
+
+
+def _stream(ask: Ask, look: Look) -> str:
+    """Return the curl that tells the same from the beginning of the window on, and what comes, as a stream."""
+    wanted = {"since": ask.now - look.window.since} | ({"queue": look.queue} if look.queue else {})
+    wanted |= {"types": look.kind} if look.kind in EVENT_TYPES else {}
+    token = '-H "Authorization: Bearer $BUNQUEUE_TOKEN" ' if ask.server.settings.auth_tokens else ""
+    return f"curl -N {token}{shlex.quote(f'{ask.base}/events?{urlencode(wanted)}')}"
 
 
 def _cli(look: Look) -> str:

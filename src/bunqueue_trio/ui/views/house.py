@@ -44,7 +44,7 @@ async def storage(ask: Ask) -> Screen:
         "storage.html", "Storage", "storage",
         {
             "space": space, "is_full": told.storage.full_since is not None, "little": DISK_FREE_MIN, "log": told.storage.log_bytes, "pending": told.storage.pending, "growth": growth_an_hour(past, told.now, space.file),
-            "ends": full_in_ms(past, told.now, space.disk_free) if space.disk else None, "jobs": told.jobs,
+            "ends": full_in_ms(past, told.now, space.disk_free) if space.disk else None, "jobs": told.jobs, "audited_at": told.audit.last_done_at,
             "unfinished": told.unfinished, "commits": told.storage.commits, "durable": told.storage.durable_commits,
             "commit_ms": p99(told, "commit", None), "found": [each for each in found if each.code in _OF_STORAGE],
             "file_chart": charts.area([m.file_bytes for m in hour], "size of the file within the last hour"),

@@ -15,8 +15,8 @@ from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.commands import Command
 from bunqueue_trio.protocol.lines import Moment
 from bunqueue_trio.protocol.request import segment_of
-from bunqueue_trio.ui import filters
-from bunqueue_trio.ui.actions import bind
+from bunqueue_trio.ui import editing, filters
+from bunqueue_trio.ui.actions import bind, bind_filled
 from bunqueue_trio.ui.ask import Ask, Leads, Saves, Screen, Wrong
 from bunqueue_trio.ui.commands import curl, make
 from bunqueue_trio.ui.first import first
@@ -77,7 +77,7 @@ async def export(ask: Ask) -> Saves:
     """Return all jobs that a filter describes as a file, a job a line."""
     try:
         wanted: Any = make(c.FindJobs, filters.wanted(filters.said(ask.query)))
-        return Saves("jobs.jsonl", await JobList(ask.server, wanted).begun())
+        return Saves("jobs.jsonl", await JobList(ask.server, wanted, ask.hides).begun())
     except Refused as refused:
         raise Wrong(str(refused), refused.status) from None
 
@@ -85,9 +85,9 @@ async def export(ask: Ask) -> Saves:
 async def listed(ask: Ask) -> Screen:
     """Return a page of the jobs of a queue in a state."""
     await trio.lowlevel.checkpoint()
-    view, state, after = of(ask), ask.query.get("state", "waiting"), ask.query.get("after") or None
+    view, state, after = await of(ask), ask.query.get("state", "waiting"), ask.query.get("after") or None
     try:
-        told = ask.look(c.GetJobs(queue=view.name, state=state, limit=PAGE, after=after))
+        told = await ask.look(c.GetJobs(queue=view.name, state=state, limit=PAGE, after=after))
     except Refused as refused:
         raise Wrong(str(refused), refused.status) from None
     base = f"/ui/queues/{segment_of(view.name)}/jobs"
@@ -118,20 +118,20 @@ async def one(ask: Ask) -> Screen:
     result: Shown | None = None
     try:
         # Each reads all of a job that has ended: its payload and its result, of 10 MiB each.
-        job = ask.look(c.GetJob(id=job_id)).job
+        job = (await ask.look(c.GetJob(id=job_id))).job
         await trio.lowlevel.checkpoint()
-        state = ask.look(c.GetState(id=job_id))
+        state = await ask.look(c.GetState(id=job_id))
         await trio.lowlevel.checkpoint()
-        why = ask.look(c.Why(id=job_id))
+        why = await ask.look(c.Why(id=job_id))
         await trio.lowlevel.checkpoint()
-        logs = ask.look(c.GetLogs(id=job_id, limit=LOG_MAX)).data
+        logs = (await ask.look(c.GetLogs(id=job_id, limit=LOG_MAX))).data
         await trio.lowlevel.checkpoint()
-        attempts = ask.look(c.GetAttempts(id=job_id)).attempts
+        attempts = (await ask.look(c.GetAttempts(id=job_id))).attempts
         await trio.lowlevel.checkpoint()
         past = await _past(ask, job_id)
         if state.state == "completed":
             await trio.lowlevel.checkpoint()
-            result = show(ask.look(c.GetResult(id=job_id)).result, ask.mask)
+            result = show((await ask.look(c.GetResult(id=job_id))).result, ask.mask)
     except Refused as refused:
         if refused.code != errors.JOB_NOT_FOUND.code:
             raise
@@ -140,17 +140,30 @@ async def one(ask: Ask) -> Screen:
             404,
         ) from None
     with_token = bool(ask.server.settings.auth_tokens)
+    acts, edit, edit_line = [*_ACTS.get(state.state, ())], *_edit(state.state, job.queue, job_id)
+    if editing.editable(job.data, ask.mask):
+        acts[1:1] = [edit] if edit else []
+        acts.append("copy")
     return Screen(
         "job.html", job_id, "jobs",
         {
             "job": job, "state": state, "why": why, "data": show(job.data, ask.mask), "result": result,
             "past": past, "attempts": attempts[::-1], "logs": logs.logs[-LOG_SHOWN:], "log_count": logs.count, "log_line": words.line("logs", words.Given(job_id)),
             "repeat": None if bytes(state.repeat) == b"null" else show(state.repeat, ask.mask).text,
-            "actions": [bind(ask, name, queue=job.queue, id=job_id) for name in _ACTS.get(state.state, ())],
+            "actions": [await bind_filled(ask, name, queue=job.queue, id=job_id) for name in acts], "edit_line": "" if edit in acts else edit_line,
             "curl": curl(ask.base, c.GetJob, {"id": job_id}, with_token=with_token),
         },
         live_s=3,
     )  # fmt: skip
+
+
+def _edit(state: str, queue: str, job_id: str) -> tuple[str, str]:
+    """Return the action that gives a job another payload, and the line that does so from a file; both empty where nothing does."""
+    given = words.Given(job_id)
+    if state == "failed":
+        return "retry-changed", words.line("retry", words.Given(queue), "--id", given, "--data", "@payload.json")
+    is_open = state in ("waiting", "delayed", "waiting-children")
+    return ("payload", words.line("change", given, "--data", "@payload.json")) if is_open else ("", "")
 
 
 class Past(NamedTuple):
@@ -169,7 +182,7 @@ def _cut(text: str) -> str:
 async def _past(ask: Ask, job_id: str) -> Past:
     after, moments, has_gap = None, list[Moment](), False
     for _ in range(PAST_LOOKS):
-        told = ask.look(c.GetTimeline(id=job_id, after=after))
+        told = await ask.look(c.GetTimeline(id=job_id, after=after))
         await trio.lowlevel.checkpoint()
         moments += told.entries
         after, has_gap = told.next, has_gap or told.gap
@@ -195,9 +208,9 @@ async def data(ask: Ask) -> Screen:
         raise Wrong(f"{of[:100]!r} is nothing that a job has", 404)
     heading, kind = _WHOLE[of]
     try:
-        told: Any = ask.look(make(kind, {"id": job_id}))
+        told: Any = await ask.look(make(kind, {"id": job_id}))
         await trio.lowlevel.checkpoint()
-        job = told.job if of == "payload" else ask.look(c.GetJob(id=job_id)).job
+        job = told.job if of == "payload" else (await ask.look(c.GetJob(id=job_id))).job
     except Refused as refused:
         raise Wrong(str(refused), refused.status) from None
     if of == "error":

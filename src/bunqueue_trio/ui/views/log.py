@@ -51,7 +51,7 @@ async def show(ask: Ask) -> Screen:
         # No more than a page may have, so that the cursor is behind the last that was looked at.
         limit = PAGE if any(wanted.values()) else SHOWN
         try:
-            told = ask.look(c.Actions(limit=limit, after=after))
+            told = await ask.look(c.Actions(limit=limit, after=after))
         except Refused as refused:
             if refused.status == 503:
                 raise
@@ -59,7 +59,7 @@ async def show(ask: Ask) -> Screen:
         await trio.lowlevel.checkpoint()
         total, after, looked = told.total, told.next, looked + len(told.actions)
         for act in acts.folded(told.actions):
-            back = undo(ask, act, later) if begins else None
+            back = await undo(ask, act, later) if begins else None
             if acts.is_wanted(act, wanted["who"], wanted["what"], wanted["of"]):
                 rows.append(
                     Row(

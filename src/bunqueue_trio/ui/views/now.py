@@ -1,5 +1,6 @@
 """Now: what is wrong, worst first, each with what helps; then the last hour, and the queues where most is."""
 
+import shlex
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
@@ -14,10 +15,8 @@ from bunqueue_trio.runtime.history import Minute
 from bunqueue_trio.ui import charts
 from bunqueue_trio.ui.actions import ACTIONS, Bound, bind
 from bunqueue_trio.ui.ask import Ask, Screen
-from bunqueue_trio.ui.first import first
 from bunqueue_trio.ui.views.cluster import OF_CLUSTER
 
-FULLEST = 8
 MINUTES = 60
 
 
@@ -66,6 +65,7 @@ _BUTTONS = {
     "cancel": ("cancel",),
     "reruns": ("stop-rerun",),
     "workers": ("release",),
+    "clean": ("clean",),
 }
 """The first word of a line → actions that may have this line, and so a button."""
 
@@ -74,15 +74,13 @@ async def show(ask: Ask) -> Screen:
     """Return the page."""
     picture, found = await ask.found()
     told = [each if isinstance(each, Many) else _told(ask, each) for each in gathered(found)]
-    fullest, _ = await first(
-        picture.queues, FULLEST, lambda q: q.jobs, lambda q: (-q.waiting - q.active, -q.dead, q.name)
-    )
+    beside = await ask.beside()
     minutes = picture.past.minutes[-MINUTES:]
     return Screen(
         "now.html", "Now", "now",
         {
-            "found": told, "tiles": _tiles(ask, minutes), "fullest": fullest, "queues": len(picture.queues),
-            "jobs": picture.told.jobs, "since": minutes[0].at if minutes else ask.now,
+            "found": told, "tiles": _tiles(ask, minutes), "fullest": beside.fullest, "queues": len(picture.queues),
+            "lately": beside.lately, "jobs": picture.told.jobs, "since": minutes[0].at if minutes else ask.now,
         },
         live_s=3,
     )  # fmt: skip
@@ -94,8 +92,11 @@ def _links(finding: Finding) -> list[PageLink]:
         links.append(PageLink(f"/ui/jobs/{segment_of(finding.job)}", "Open the job"))
     if finding.worker:
         links.append(PageLink(f"/ui/workers/{segment_of(finding.worker)}", "Open the worker"))
+    if finding.error:
+        of = f"/{segment_of(finding.queue)}" if finding.queue else ""
+        links.append(PageLink(f"/ui/errors{of}?fingerprint={finding.error}", "Look at the error"))
     if finding.queue is not None:
-        if finding.code in {"jobs-die", "dead-letters"}:
+        if finding.code in {"jobs-die", "dead-letters", "attempts-fail"}:
             links.append(PageLink(f"/ui/errors?queue={segment_of(finding.queue)}", "Look at the errors"))
         links.append(PageLink(f"/ui/queues/{segment_of(finding.queue)}", "Open the queue"))
     elif finding.schedule is not None:
@@ -107,8 +108,8 @@ def _links(finding: Finding) -> list[PageLink]:
 
 def _told(ask: Ask, finding: Finding) -> Told:
     """Return a finding with its lines as buttons where there are some."""
-    stopped = next((each.split()[-1] for each in finding.commands if each.startswith("bunqueue-trio reruns stop ")), "")
-    about = {"queue": finding.queue or "", "id": finding.job or finding.worker or "", "rerun": stopped}
+    stopped, cleaned = _named(finding, "reruns stop", -1), _named(finding, "clean", 2)
+    about = {"queue": finding.queue or cleaned, "id": finding.job or finding.worker or "", "rerun": stopped}
     names = [name for each in finding.commands for name in _BUTTONS.get(each.split()[1], ())]
     made = [bind(ask, name, **{of: about[of] for of in ACTIONS[name].about}) for name in dict.fromkeys(names)]
     # A button may say more than the line: that a record is kept.
@@ -118,6 +119,12 @@ def _told(ask: Ask, finding: Finding) -> Told:
     }
     acts = [each for each in made if any(each in found for found in beside.values())]
     return Told(finding, _links(finding), acts, [command for command in finding.commands if not beside[command]])
+
+
+def _named(finding: Finding, verb: str, place: int) -> str:
+    """Return the word at a place of the finding's line with this verb; empty if there is no such line."""
+    lines = (each for each in finding.commands if each.startswith(f"bunqueue-trio {verb} "))
+    return next((shlex.split(each)[place] for each in lines), "")
 
 
 def _tiles(ask: Ask, minutes: Sequence[Minute]) -> list[Tile]:

@@ -1,6 +1,7 @@
 """Queues: all of them, and one."""
 
-from collections.abc import Collection, Sequence
+import sys
+from collections.abc import Callable, Collection, Mapping, Sequence
 from difflib import get_close_matches
 from itertools import islice, pairwise
 from typing import Any
@@ -32,14 +33,23 @@ ACTS_LOOKED, ACTS_PAGE = 500, 100
 STATES = ("waiting", "delayed", "waiting-children", "active", "completed", "failed")
 
 
+ORDERS: Mapping[str, tuple[str, Callable[[QueueLook], int]]] = {
+    "fullest": ("fullest first", lambda q: -q.jobs),
+    "oldest": ("longest wait first", lambda q: sys.maxsize if q.oldest_ready_at is None else q.oldest_ready_at),
+    "failed": ("most failed first", lambda q: -q.dead),
+}
+"""What the queues are ordered by beside their names: as a choice, and the place of one."""
+
+
 async def index(ask: Ask) -> Screen:
     """Return the page of all queues: by name with a cursor, or the fullest first."""
     text, by = ask.query.get("q", "").strip(), ask.query.get("by", "name")
     told, _ = await ask.found()
     picture, past = told.queues, told.past
     after = None
-    if by == "fullest":
-        shown, found = await first(picture, PAGE, lambda q: text in q.name, lambda q: (-q.jobs, q.name))
+    if by in ORDERS:
+        place = ORDERS[by][1]
+        shown, found = await first(picture, PAGE, lambda q: text in q.name, lambda q: (place(q), q.name))
     else:
         behind = ask.query.get("after", "")
         shown, found = await first(picture, PAGE, lambda q: text in q.name and q.name > behind, lambda q: q.name)
@@ -49,7 +59,7 @@ async def index(ask: Ask) -> Screen:
     return Screen(
         "queues.html", "Queues", "queues",
         {
-            "shown": shown, "total": len(picture), "found": found, "text": text, "by": by, "more": more,
+            "shown": shown, "total": len(picture), "found": found, "text": text, "by": by, "orders": [(each, label) for each, (label, _) in ORDERS.items()], "more": more,
             "lines": {name: line for name, line in lines.items() if len(line) > 1},
             "begins": not ask.query.get("after"),
         },
@@ -59,12 +69,12 @@ async def index(ask: Ask) -> Screen:
 
 async def one(ask: Ask) -> Screen:
     """Return the page of one queue."""
-    view = of(ask)
+    view = await of(ask)
     name = view.name
-    rates = ask.look(c.GetCountsPerPriority(queue=name)).counts
+    rates = (await ask.look(c.GetCountsPerPriority(queue=name))).counts
     picture, found = await ask.found()
     line = picture.past.queues.get(name, ())
-    told = ask.look(c.GetFigures(queue=name))
+    told = await ask.look(c.GetFigures(queue=name))
     settings = await _settings(ask, name)
     is_unknown = not (
         any(view.counts.values()) or view.pulls_waiting or any(each.is_set for each in settings) or view.paused
@@ -76,7 +86,7 @@ async def one(ask: Ask) -> Screen:
             "states": [(state, view.counts[state]) for state in STATES], "charts": _charts(told.minutes, MINUTE_MS, 60, "minute", ask.now),
             "week": _charts(told.hours, 60 * MINUTE_MS, 168, "hour", ask.now), "actions": _actions(ask, view, {each.setting.group for each in settings if each.is_set}),
             "is_unknown": is_unknown and not told.hours, "meant": _meant(name, picture.queues) if is_unknown else None,
-            "lately": _lately(line), "settings": settings, "own": sum(each.is_set for each in settings),
+            "lately": _lately(line), "died": sum(m.died for m in line), "took": next((m for m in reversed(told.minutes) if m.p50 is not None), None), "settings": settings, "own": sum(each.is_set for each in settings),
         },
         live_s=3,
     )  # fmt: skip
@@ -88,14 +98,14 @@ def _meant(name: str, queues: Sequence[QueueLook]) -> str | None:
     return next(iter(get_close_matches(name, [*islice(names, COMPARED_MAX)], n=1)), None)
 
 
-def of(ask: Ask) -> QueueView:
+async def of(ask: Ask) -> QueueView:
     """Return the queue that the path names.
 
     Raises:
         Wrong: nothing can have this name.
     """
     try:
-        return ask.look(c.GetQueue(queue=ask.queue)).queue
+        return (await ask.look(c.GetQueue(queue=ask.queue))).queue
     except Refused as refused:
         if refused.code != errors.INVALID_QUEUE.code:
             raise
@@ -104,17 +114,17 @@ def of(ask: Ask) -> QueueView:
 
 async def _settings(ask: Ask, name: str) -> list[Told]:
     """Return how a queue treats its jobs, and who has said so, where that is among the newest acts."""
-    view = msgspec.to_builtins(ask.look(c.GetQueue(queue=name)).queue)
-    told, acts, after = [*told_of(ask, name), *tell_limits(view, name, ())], list[Any](), None
+    view = msgspec.to_builtins((await ask.look(c.GetQueue(queue=name))).queue)
+    told, acts, after = [*await told_of(ask, name), *tell_limits(view, name, ())], list[Any](), None
     while any(each.is_set for each in told) and len(acts) < ACTS_LOOKED:
-        page = ask.look(c.Actions(limit=ACTS_PAGE, after=after))
+        page = await ask.look(c.Actions(limit=ACTS_PAGE, after=after))
         acts += page.actions
         after = page.next
         await trio.lowlevel.checkpoint()
         if after is None:
             break
     known = [msgspec.to_builtins(act) for act in acts if act.queue == name]
-    return [*told_of(ask, name, known), *tell_limits(view, name, known)] if known else told
+    return [*await told_of(ask, name, known), *tell_limits(view, name, known)] if known else told
 
 
 def _actions(ask: Ask, view: QueueView, own: Collection[str]) -> dict[str, list[Any]]:

@@ -25,7 +25,7 @@ UPCOMING = 5
 async def index(ask: Ask) -> Screen:
     """Return a page of all schedules, and behind them of the jobs that repeat."""
     after = ask.query.get("after", "")
-    told = ask.look(c.ListSchedules(limit=PAGE, after=after[:1000] or None))
+    told = await ask.look(c.ListSchedules(limit=PAGE, after=after[:1000] or None))
     await trio.lowlevel.checkpoint()
     more = None if told.next is None else f"/ui/schedules?{urlencode({'after': told.next})}"
     return Screen(
@@ -42,8 +42,8 @@ async def one(ask: Ask) -> Screen:
     """Return the page of one schedule: its next runs, and what became of the slots behind it."""
     name, before = ask.values["name"], ask.query.get("before", "")
     try:
-        each = ask.look(c.GetSchedule(name=name)).schedule
-        runs = ask.look(c.GetScheduleRuns(name=name, next=UPCOMING, limit=PAST, before=before[:1000] or None))
+        each = (await ask.look(c.GetSchedule(name=name))).schedule
+        runs = await ask.look(c.GetScheduleRuns(name=name, next=UPCOMING, limit=PAST, before=before[:1000] or None))
     except Refused as refused:
         if refused.status == 503:
             raise

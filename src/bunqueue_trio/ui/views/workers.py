@@ -13,7 +13,8 @@ from bunqueue_trio.ui.ask import Ask, Screen, Wrong
 from bunqueue_trio.ui.doing import worker_of
 
 PAGE = 50
-JOBS_SHOWN = 100
+# Jobs with a button of their own, those that it has had for longest; the others have theirs on their pages.
+CANCELS_SHOWN = 10
 QUEUES_COMPARED = 10
 # Times what 95 % of the jobs of a queue did not exceed.
 LONGER = 2
@@ -37,7 +38,7 @@ class Row(NamedTuple):
 async def index(ask: Ask) -> Screen:
     """Return a page of all workers."""
     after = ask.query.get("after", "")
-    told = ask.look(c.ListWorkers(limit=PAGE, after=after[:256] or None)).data
+    told = (await ask.look(c.ListWorkers(limit=PAGE, after=after[:256] or None))).data
     await trio.lowlevel.checkpoint()
     more = None if told.next is None else f"/ui/workers?{urlencode({'after': told.next})}"
     return Screen(
@@ -74,10 +75,10 @@ async def one(ask: Ask) -> Screen:
         acts.append(bind(ask, "forget", id=worker_id))
     usual: dict[str, int | None] = {}
     for name in list(dict.fromkeys(job.queue for job in each.jobs))[:QUEUES_COMPARED]:
-        usual[name] = ask.look(c.GetFigures(queue=name)).usual
+        usual[name] = (await ask.look(c.GetFigures(queue=name))).usual
         await trio.lowlevel.checkpoint()
     return Screen(
         "worker.html", each.name or worker_id, "workers",
-        {"each": each, "state_of_it": state_of(each), "longer": {job.id: _times(job, usual.get(job.queue), ask.now) for job in each.jobs}, "actions": acts, "hidden": max(0, each.active_jobs - len(each.jobs))},
+        {"cancels": {job.id: bind(ask, "cancel", queue=job.queue, id=job.id) for job in each.jobs[:CANCELS_SHOWN]}, "each": each, "state_of_it": state_of(each), "longer": {job.id: _times(job, usual.get(job.queue), ask.now) for job in each.jobs}, "actions": acts, "hidden": max(0, each.active_jobs - len(each.jobs))},
         live_s=3,
     )  # fmt: skip

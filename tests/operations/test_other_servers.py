@@ -1,0 +1,49 @@
+"""What answers at an address may be something else: a proxy that wants somebody to sign in, or a server that breaks off."""
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from click.testing import CliRunner
+
+from bunqueue_trio.cli import main
+
+PAGE = b"<html>\n<body>Please sign in</body>\n</html>\n"
+
+
+class Other(BaseHTTPRequestHandler):
+    """Answers 200 to everything: a page, or lines that end in the middle."""
+
+    def do_GET(self) -> None:
+        is_cut = self.path.startswith("/cut")
+        body = b'{"id":"a"}\n{"id":' if is_cut else PAGE
+        self.send_response(200)
+        self.send_header("Content-Type", "application/x-ndjson" if is_cut else "text/html")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Other) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("command", ["export", "events", "events --json", "watch", "jobs", "queues", "findings"])
+def test_a_page_to_sign_in_is_no_answer(url: str, command: str):
+    done = CliRunner().invoke(main, [*command.split(), "--url", url])
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr.endswith("is no bunqueue server (200)\n")
+
+
+def test_lines_that_end_in_the_middle_are_a_part(url: str):
+    done = CliRunner().invoke(main, ["export", "--url", f"{url}/cut"])
+    assert (done.exit_code, done.stdout) == (1, '{"id":"a"}\n')
+    assert done.stderr.endswith("broke off in the middle of a line\n")
