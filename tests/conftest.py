@@ -1,5 +1,6 @@
 """What every test may use; fixtures are nouns."""
 
+import codecs
 import gc
 import logging
 import os
@@ -99,6 +100,8 @@ def commoner() -> Iterator[Path]:
     """An open place, and no privilege to go past the rights of files."""
     place = Path(tempfile.mkdtemp())
     place.chmod(0o777)
+    # Where Python may not be read then, it would take this encoding, of names of hosts, for unknown in all tests that follow.
+    codecs.lookup("idna")
     uid = os.geteuid()
     if uid == 0:
         os.seteuid(NOBODY)

@@ -18,7 +18,6 @@ OTHERS = [
     Mutant("runtime/core.py", "            self.auto_retrier.set(engine.auto_retries.due)\n", "", "a start wakes nobody whose dead letters come back by themselves"),
     Mutant("api/call.py", "address, address, call.grant.role)", "address, address)", "who works revives dead letters over HTTP"),
     Mutant("api/session.py", "address, address, grant.role)", "address, address)", "who works revives dead letters over WebSocket"),
-    Mutant("ui/ask.py", '"dashboard", self.viewer.role)', '"dashboard")', "who works revives dead letters by a button"),
     Mutant("runtime/ends.py", "            await journal.wait_committed(end.epoch)\n", "            pass\n", "an end is answered before it is committed"),
     Mutant("runtime/ends.py", "        finally:\n            self.leave(awaited)", "        finally:\n            pass", "who has gone is waited for"),
     Mutant("runtime/core.py", "        self.ends.end_all()\n", "", "a stop does not end who waits for a job"),

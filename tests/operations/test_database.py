@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from bunqueue_trio.cli import main
+from bunqueue_trio.errors import TakenOver
 from trials.lib.postgres import Cluster
 
 pytest.importorskip("psycopg", reason="psycopg is not installed")
@@ -145,3 +146,17 @@ def test_a_password_is_shown_nowhere():
         done = run(*arguments, STORE=url)
         assert "geheim" not in done.output + done.stderr
     assert "# store = set, not shown" in run("config", STORE=url).output
+
+
+def test_what_several_parts_of_a_server_end_for_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """A leader that was taken over hears it from its next commit and from its next word, whichever comes first."""
+
+    def fail(*_: Any, **__: Any) -> int:
+        raise ExceptionGroup("", [TakenOver("another one leads"), ExceptionGroup("", [TakenOver("another one leads")])])
+
+    monkeypatch.setattr(main, "_run", fail)
+    with pytest.raises(SystemExit) as ended:
+        main.main([])
+    assert (ended.value.code, capsys.readouterr().err) == (1, "bunqueue-trio: another one leads\n")

@@ -17,7 +17,7 @@ from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.caller import By
 from bunqueue_trio.protocol.commands.spec import Role
 from bunqueue_trio.runtime.services import RerunRunner, looped
-from tests.runtime.runtime_world import World, settled
+from tests.runtime.runtime_world import Answers, World, settled
 from tests.storage.distant import DistantStore
 
 AWAY_S = 0.01
@@ -125,6 +125,19 @@ async def test_schedules_that_are_due_at_once_are_asked_for_together(distant: Wo
     assert store(distant).asked == ["outcomes"] * 3
 
 
+async def test_a_step_lets_no_more_run_than_it_may_however_many_were_asked_for(distant: World):
+    for i in range(20):
+        await put(distant, f"s{i}", 1000, misfire="all", misfire_max=25)
+    store(distant).blind = True
+    await trio.sleep(20)
+    sizes: list[int] = []
+    distant.journal.on_commit.append(lambda batch, _: sizes.append(len(batch.new)))
+    store(distant).blind = False
+    await trio.sleep(5)
+    assert sum(sizes) > 400
+    assert max(sizes) <= 110
+
+
 @pytest.mark.parametrize("command", [c.DeleteSchedule(name="s"), c.PauseSchedule(name="s")])
 async def test_a_schedule_that_is_deleted_or_paused_while_it_asks_does_not_run(distant: World, command: c.Command):
     await put(distant, "s", 10_000)
@@ -191,6 +204,21 @@ async def test_the_slices_of_an_act_ask_beside_their_steps(distant: World):
     reply = await distant.core.execute(c.ActOnJobs(filter=c.Filter(queue="q"), action="retry", limit=1000))
     assert isinstance(reply, r.ActReply)
     assert (reply.count, reply.next) == (250, None)
+
+
+async def test_an_act_whose_next_slice_cannot_be_read_says_how_far_it_is(distant: World, nursery: trio.Nursery):
+    for _ in range(600):
+        await dead(distant, "q")
+    answers = Answers(distant, nursery)
+    act = c.ActOnJobs(filter=c.Filter(queue="q"), action="retry", limit=1000)
+    await answers.ask("act", distant.core.execute, act)
+    while "q" not in distant.engine.queues or not distant.engine.queues["q"].counts[State.WAITING]:  # noqa: ASYNC110 - nobody tells
+        await trio.sleep(AWAY_S / 2)
+    store(distant).blind = True
+    await trio.sleep(10)
+    assert isinstance(answers["act"], r.ActReply)
+    assert 0 < answers["act"].count < 600
+    assert answers["act"].next is not None
 
 
 # --- who looks --------------------------------------------------------------------------------------

@@ -82,8 +82,9 @@ class CommandLine(click.Group):
             found = leaves(error)
             if not all(isinstance(leaf, ONE_LINE) for leaf in found):
                 raise
-            for leaf in found:
-                _tell(f"{NAME}: {leaf}")
+            # Several parts of a server may end for one reason, each in its own time.
+            for line in dict.fromkeys(map(str, found)):
+                _tell(f"{NAME}: {line}")
             code = MISUSED if any(isinstance(leaf, StartupError) for leaf in found) else FAILED
         sys.exit(code)
 
