@@ -60,7 +60,7 @@ TESTS = {
             f"tests/stream/test_{name}.py"
             for name in (
                 "hot", "hot_ends", "alone", "pollers", "heads", "short_texts", "sessions", "event_streams", "undelivered",
-                "slow_clients", "gone", "bulk", "bytes", "brisk", "first_slow_request", "rounds", "stops", "away",
+                "slow_clients", "gone", "bulk", "bytes", "brisk", "first_slow_request", "rounds", "stops", "away", "tls",
             )
         ),
         "tests/doors/test_room.py", "tests/doors/test_local.py", "tests/operations/test_binds.py",
@@ -109,6 +109,7 @@ NEAREST = {
     "listener": ("first_slow_request", "rounds", "stops", "room", "sessions", "slow_clients", "gone"),
     "docs": ("first_slow_request",),
     "rounds": ("rounds",),
+    "tls": ("tls", "slow_clients", "remote"),
     "newcomers": ("rounds",),
     "costs": ("rounds",),
     "worker": ("says", "orderly", "sizes", "given", "names", "hostile"),

@@ -193,7 +193,7 @@ def test_the_place_is_a_url_with_a_schema():
     place = parse_place("postgres://me:pw@host:5433/queue?sslmode=require&schema=other")
     assert place.conninfo == "postgresql://me:pw@host:5433/queue?sslmode=require"
     assert (place.schema, str(place)) == ("other", "postgres://me@host:5433/queue?sslmode=require&schema=other")
-    assert place.qualified("SELECT bq.x FROM bq.y, abq.z") == "SELECT other.x FROM other.y, abq.z"
+    assert place.qualified("SELECT bq.x FROM bq.y, abq.z") == 'SELECT "other".x FROM "other".y, abq.z'
     assert parse_place("postgresql:///queue")[:2] == ("postgresql:///queue", "bunqueue")
     assert without_password("postgres:///queue?user=me&password=pw") == "postgres:///queue?user=me"
     for secret in ("se/cret", "se?cret", "se#cret", "se@cret", "se:cret"):
@@ -217,6 +217,13 @@ def test_words_of_the_url_are_passed_on_as_they_are():
     assert place.conninfo == (
         "postgresql://me:p%23w%23x@host/queue?options=-c%20statement_timeout%3D5s&sslrootcert=%2Fa%20b%2Fca.pem"
     )
+
+
+@pytest.mark.parametrize("word", ["full", "user", "order", "table"])
+def test_the_schema_may_be_a_word_of_sql(postgres: Cluster, word: str):
+    place = parse_place(re.sub("schema=[^&]*", f"schema={word}", postgres.new_url()))
+    schema.migrate(place)
+    opened(place).close()
 
 
 def test_words_that_no_database_understands_are_named():

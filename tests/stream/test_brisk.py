@@ -3,7 +3,6 @@
 import socket
 import ssl
 import struct
-from typing import Any
 
 import pytest
 import trio
@@ -11,6 +10,7 @@ import trio.lowlevel
 import trustme
 
 from bunqueue_trio.transports.brisk import Brisk, BriskListener, socket_of
+from bunqueue_trio.transports.tls import TlsListener, handshake_turns
 from bunqueue_trio.transports.wire import Wire, address_of, make_buffer
 
 LARGE = bytes(range(256)) * 8192
@@ -125,8 +125,7 @@ async def test_tls_goes_over_it_and_who_is_there_is_known() -> None:
     authority.issue_cert("127.0.0.1").configure_cert(context)
     authority.configure_trust(trusting)
     [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    brisk: Any = BriskListener(listener, make_buffer())
-    secure = trio.SSLListener(brisk, context, https_compatible=True)
+    secure = TlsListener(BriskListener(listener, make_buffer()), context, handshake_turns())
 
     async def echo() -> None:
         stream = await secure.accept()

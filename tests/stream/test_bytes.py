@@ -5,6 +5,7 @@ import ssl
 import pytest
 import trio.testing
 
+from bunqueue_trio.transports.tls import TlsStream
 from bunqueue_trio.transports.wire import Wire, address_of, make_buffer
 
 
@@ -63,7 +64,7 @@ async def test_a_connection_tells_who_is_at_its_other_end() -> None:
     ):
         assert address_of(accepted) == "127.0.0.1"
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        assert address_of(trio.SSLStream(accepted, context, server_side=True)) == "127.0.0.1"
+        assert address_of(TlsStream(accepted, context, server_side=True)) == "127.0.0.1"
     assert address_of(accepted) == "unknown"
     ours, theirs = await _pair()
     async with ours, theirs:

@@ -20,6 +20,7 @@ from bunqueue_trio.config import (
     PINGS_MISSED_MAX,
     WRITE_TIMEOUT_S,
 )
+from bunqueue_trio.transports.tls import TlsStream
 from tests.stream.stream_world import Sockless, World
 from tests.stream.stream_world import world as world
 from tests.stream.ws import HANDSHAKE, TEXT, frame
@@ -138,7 +139,7 @@ async def test_a_failed_handshake_does_not_wait_for_the_garbage_collector(
     client, theirs = trio.testing.memory_stream_pair()
     theirs.socket = Sockless()  # type: ignore[attr-defined]
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    encrypted = trio.SSLStream(theirs, context, server_side=True, https_compatible=True)
+    encrypted = TlsStream(theirs, context, server_side=True)
     ended = weakref.ref(encrypted)
     world.nursery.start_soon(world.http.serve, encrypted)
     del encrypted

@@ -253,8 +253,8 @@ SHRINK_PAUSE_MS = 100
 SHRINK_SLACK_BYTES = 16 * MIB
 # Bytes of the disk that are kept for acks and cancels, whose commits need room, too, unless DISK_RESERVE_BYTES says otherwise.
 DISK_RESERVE_BYTES = 16 * MIB
-# Of a small disk no more than a twentieth is kept.
-DISK_RESERVE_PART = 20
+# Of a small disk a twentieth is kept, but no less than the log may take, and its content again in the file.
+DISK_RESERVE_PART, DISK_RESERVE_MIN_BYTES = 20, 2 * CHECKPOINT_BYTES
 # The same refusal is logged once in this time: the log may be on the same disk.
 MAINTENANCE_TOLD_MS = 60 * SECOND_MS
 # How often the system clock is compared with the server's: soon enough for whoever reads the log.
@@ -358,6 +358,14 @@ WRITE_TIMEOUT_S = 60
 FINAL_SEND_S = 0.5
 # Bytes read and written at once: what a socket buffer holds.
 RECEIVE_BYTES = 64 * 1024
+# Records of TLS that are worked off in one step: 20 µs for each change of keys, and its answer. Large requests have 16 KiB in one.
+RECORDS_A_STEP = 16
+# Records without data, beyond those that had some, before a connection is ended: clients have two or three in a day.
+RECORDS_WITHOUT_DATA_MAX = 32
+# Handshakes that go on in one round of all tasks: 2 ms each with a key of 2048 bits. A newcomer's request takes about six rounds.
+HANDSHAKES_A_ROUND = 4
+# Bytes encrypted in one step: 0.2 ms, and OpenSSL holds them twice until they are sent.
+TLS_SEND_BYTES = 64 * 1024
 # How often a WebSocket that says nothing is pinged.
 PING_S = 20
 # Pings that it may leave unanswered before it is gone.

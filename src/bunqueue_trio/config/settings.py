@@ -199,7 +199,7 @@ class Settings:
     )  # fmt: skip
     disk_reserve_bytes: int = _setting(
         DISK_RESERVE_BYTES, "DISK_RESERVE_BYTES", LIMITS,
-        "Room on the disk of DATA_PATH that is kept for acks: pushes are refused first. The default is a twentieth of a small disk.",
+        "Room on the disk of DATA_PATH that is kept for acks: pushes are refused first. Unless it is set, less of a disk under 320 MiB: a twentieth, at least 8 MiB.",
         low=0, high=1024 * 1024 * MIB, breaks="no disk has more",
     )  # fmt: skip
     pollers_max: int = _setting(

@@ -11,6 +11,7 @@ from bunqueue_trio.doors.refusals import Refusals
 from bunqueue_trio.doors.splice import splice
 from bunqueue_trio.transports.room import Goodbyes, make_room
 from bunqueue_trio.transports.sockets import connections_that_fit
+from bunqueue_trio.transports.tls import TlsStream
 from bunqueue_trio.transports.wire import Wire, address_of, make_buffer, untie
 
 _log = structlog.get_logger()
@@ -78,7 +79,7 @@ class Door:
         self._clients[client] = None
         try:
             with client.scope:
-                if isinstance(stream, trio.SSLStream):
+                if isinstance(stream, TlsStream):
                     # A handshake that does not come to its end is no business of the leader's.
                     with trio.fail_after(HEADER_TIMEOUT_S):
                         await stream.do_handshake()

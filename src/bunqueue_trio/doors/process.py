@@ -22,6 +22,7 @@ from bunqueue_trio.errors import StartupError
 from bunqueue_trio.logs.lines import configure_logging, flush_logs
 from bunqueue_trio.runtime.deadline import LastDeadline
 from bunqueue_trio.transports.sockets import tls_context, wrapped
+from bunqueue_trio.transports.tls import handshake_turns
 
 _log = structlog.get_logger()
 
@@ -56,9 +57,9 @@ def main() -> None:
 
 async def _run(settings: Settings, control: int, accepting: list[int], last: LastDeadline) -> None:
     link = LocalLink(trio.socket.from_stdlib_socket(socket.socket(fileno=control)))
-    context = tls_context(settings)
+    context, turns = tls_context(settings), handshake_turns()
     listeners = [
-        wrapped(trio.SocketListener(trio.socket.from_stdlib_socket(socket.socket(fileno=descriptor))), context)
+        wrapped(trio.SocketListener(trio.socket.from_stdlib_socket(socket.socket(fileno=descriptor))), context, turns)
         for descriptor in accepting
     ]
     stop = Stop()

@@ -27,8 +27,10 @@ from bunqueue_trio.doors.link import LinkLost
 from bunqueue_trio.errors import StartupError
 from bunqueue_trio.runtime.bell import Bell
 from bunqueue_trio.runtime.server import Server
+from bunqueue_trio.transports.brisk import socket_of
 from bunqueue_trio.transports.listener import Http
 from bunqueue_trio.transports.sockets import context_of, open_tcp
+from bunqueue_trio.transports.tls import TlsStream, handshake_turns
 from bunqueue_trio.transports.wire import address_of, untie
 
 _log = structlog.get_logger()
@@ -44,7 +46,7 @@ _PROBE = "link"
 """The address of nobody: who opens a connection with it only looks whether that is possible."""
 
 
-Opened: TypeAlias = "trio.SocketStream | trio.SSLStream[trio.SocketStream]"
+Opened: TypeAlias = trio.SocketStream | TlsStream
 
 
 class Certificate(NamedTuple):
@@ -183,9 +185,9 @@ class RemoteLink:
                 stream = bare = await trio.open_tcp_stream(bind.host, bind.port)
                 _notice_death(bare)
                 if is_tls:
-                    stream = trio.SSLStream(bare, self._context, https_compatible=True)
+                    stream = TlsStream(bare, self._context)
                     await stream.do_handshake()
-                    shown = fingerprint(stream.getpeercert(binary_form=True))
+                    shown = fingerprint(stream.certificate())
                 await prove_door(stream, key, address, shown)
         except BaseException as error:
             if stream is not None:
@@ -208,6 +210,7 @@ class RemoteDoors:
         self._listeners = listeners
         self._key = key
         self._certificate = certificate
+        self._turns = handshake_turns()
         self._greeting: dict[trio.CancelScope, None] = {}
         """Of connections that have not shown yet that they are doors'."""
 
@@ -234,7 +237,7 @@ class RemoteDoors:
         _notice_death(bare)
         stream: Opened = bare
         if self._certificate is not None:
-            stream = trio.SSLStream(bare, self._certificate.context, server_side=True, https_compatible=True)
+            stream = TlsStream(bare, self._certificate.context, server_side=True, turns=self._turns)
         try:
             address = await self.greet(stream)
             if address is not None:
@@ -331,7 +334,9 @@ def fingerprint(certificate: bytes) -> bytes:
 
 
 def _socket_of(stream: Opened) -> trio.socket.SocketType:
-    return stream.transport_stream.socket if isinstance(stream, trio.SSLStream) else stream.socket
+    found = socket_of(stream)
+    assert found is not None
+    return found
 
 
 def announced(listeners: list[trio.SocketListener], own_host: str, *, is_tls: bool = False) -> str:

@@ -269,8 +269,9 @@ class Checkpointer(_Disk):
         Only a log that is moved to its end begins anew. Each step leaves what has come while it worked, about
         a tenth, so that the last one is short.
         """
-        # A full disk has no room for a longer log: moving its content makes room in the log that is there.
-        least = CHECKPOINT_BYTES if self._journal.failing is None else 1
+        # A full disk has no room for a longer log, and none for its content either, unless that is moved before the last is used up.
+        is_tight = self._journal.failing is not None or self._journal.nearly_full_since is not None
+        least = 1 if is_tight else CHECKPOINT_BYTES
         if self._journal.nearly_full_since is not None and trio.current_time() >= self._gives_back_at:
             await self._give_back()
         if self._store.log_bytes() < least:
@@ -356,15 +357,18 @@ class Shrinker(_Disk):
         self._reserve = reserve
         self.space: Space = Space(0, 0, 0)
         """As of the last look. It is made once a second whether or not anybody asks, and more often when little is left."""
+        self._has_looked = False
         self._is_gone = False
 
     async def wait_due(self) -> None:
-        """Sleep until the next look: a second may bring more than the reserve of a disk."""
+        """Sleep until the next look: a second may bring more than the reserve of a disk, the first one, too."""
         is_little = self.space.disk > 0 and self.space.disk_free < ROOM_LITTLE * self._reserve
-        await trio.sleep(ROOM_MS / 1000 if is_little else self._every_s)
+        pause_s = ROOM_MS / 1000 if is_little else self._every_s
+        await trio.sleep(pause_s if self._has_looked else 0)
 
     async def _work(self) -> None:
         """Give back all but the slack, with a pause after each step, in which commits do not compete with it."""
+        self._has_looked = True
         try:
             self.space = self._store.space()
         except StoreGone as gone:

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from bunqueue_trio.config import (
     DISK_RESERVE_BYTES,
+    DISK_RESERVE_MIN_BYTES,
     DISK_RESERVE_PART,
     INLINE_BYTES_MAX,
     INLINE_ROWS_MAX,
@@ -187,8 +188,9 @@ class Space(NamedTuple):
     def is_nearly_full(self, reserve: int = DISK_RESERVE_BYTES) -> bool:
         """Return whether only commands that empty the queues get room on the disk, of which ``reserve`` is kept; free space in the file counts."""
         if reserve == DISK_RESERVE_BYTES:
-            # Nobody has said that so much is to be kept of a small disk.
-            reserve = min(reserve, self.disk // DISK_RESERVE_PART)
+            # Nobody has said that so much is to be kept of a small disk. Of one that nobody knows, 0, nothing is.
+            least = min(DISK_RESERVE_MIN_BYTES, self.disk)
+            reserve = min(reserve, max(least, self.disk // DISK_RESERVE_PART))
         return self.disk_free + self.free < reserve
 
 

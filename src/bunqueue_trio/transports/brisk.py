@@ -4,12 +4,14 @@ import os
 
 import trio
 
+from bunqueue_trio.transports.tls import TlsStream
+
 # What is more than a response usually has is sent Trio's way, which lets others run: a large download must not shut them out.
 _SMALL_BYTES = 32 * 1024
 
 
 class Brisk(trio.abc.HalfCloseableStream):
-    """A socket stream for ``trio.SSLStream``."""
+    """A socket stream for ``TlsStream``."""
 
     def __init__(self, stream: trio.SocketStream, buffer: memoryview) -> None:
         self.socket: trio.socket.SocketType = stream.socket
@@ -64,7 +66,7 @@ class Brisk(trio.abc.HalfCloseableStream):
 
 def socket_of(stream: trio.abc.Stream) -> trio.socket.SocketType | None:
     """Return the socket that the bytes of ``stream`` go through, with TLS above it or not; None: there is none."""
-    if isinstance(stream, trio.SSLStream):
+    if isinstance(stream, TlsStream):
         stream = stream.transport_stream
     return stream.socket if isinstance(stream, trio.SocketStream | Brisk) else None
 

@@ -7,6 +7,7 @@ from typing import Protocol
 import trio
 
 from bunqueue_trio.config import LINGER_S, LINGERING_MAX, RECEIVE_BYTES, ROOM_CONNECTIONS, ROOM_IDLE_S
+from bunqueue_trio.transports.tls import TlsStream
 
 
 class Guest(Protocol):
@@ -55,7 +56,7 @@ class Goodbyes:
     async def refuse_newcomer(self, stream: trio.abc.Stream, answer: bytes) -> None:
         """Say ``answer`` to who finds no room: it holds a descriptor beyond the limit, as only few may."""
         # No handshake for it.
-        patience_s = 0 if isinstance(stream, trio.SSLStream) else 1
+        patience_s = 0 if isinstance(stream, TlsStream) else 1
         await self.refuse(stream, answer, patience_s, ROOM_CONNECTIONS)
 
     async def end(self, stream: trio.abc.Stream, lingering_max: int = LINGERING_MAX) -> None:

@@ -17,9 +17,10 @@ from bunqueue_trio.config import BACKLOG, DESCRIPTORS_KEPT, DOORS_END_S, Bind, S
 from bunqueue_trio.errors import StartupError
 from bunqueue_trio.transports.brisk import BriskListener
 from bunqueue_trio.transports.newcomers import Eager
+from bunqueue_trio.transports.tls import TlsListener, TlsStream, handshake_turns
 from bunqueue_trio.transports.wire import make_buffer
 
-Listener: TypeAlias = "trio.abc.Listener[trio.SocketStream] | trio.abc.Listener[trio.SSLStream[trio.SocketStream]]"
+Listener: TypeAlias = "trio.abc.Listener[trio.SocketStream] | trio.abc.Listener[TlsStream]"
 
 # A proxy in the server's group gets in, nobody else.
 _SOCKET_MODE = 0o660
@@ -135,6 +136,7 @@ async def open_listeners(settings: Settings, doors: int = 0) -> Opened:
         StartupError: naming the address that cannot be listened on, or the file that is no certificate or key.
     """
     context = tls_context(settings)
+    turns = handshake_turns()
     listeners: list[Listener] = []
     opened = Opened(listeners, [], [[] for _ in range(doors)])
     for bind in settings.binds:
@@ -149,7 +151,7 @@ async def open_listeners(settings: Settings, doors: int = 0) -> Opened:
                 if doors:
                     _deal(tcp, opened.dealt)
                 else:
-                    listeners.append(wrapped(tcp, context))
+                    listeners.append(wrapped(tcp, context, turns))
         except (OSError, UnicodeError) as error:
             # UnicodeError: a host name that cannot be one.
             with trio.move_on_after(1, shield=True):
@@ -162,14 +164,12 @@ async def open_listeners(settings: Settings, doors: int = 0) -> Opened:
     return opened
 
 
-def wrapped(listener: trio.SocketListener, context: ssl.SSLContext | None) -> Listener:
-    """Return the listener for TLS, where there is a ``context``."""
+def wrapped(listener: trio.SocketListener, context: ssl.SSLContext | None, turns: trio.Semaphore) -> Listener:
+    """Return the listener for TLS, where there is a ``context``; ``turns`` are its handshakes'."""
     eager = Eager(listener)
     if context is None:
         return eager
-    # It takes any stream.
-    brisk: Any = BriskListener(eager, make_buffer())
-    return trio.SSLListener(brisk, context, https_compatible=True)
+    return TlsListener(BriskListener(eager, make_buffer()), context, turns)
 
 
 def close_all(sockets: list[socket.socket]) -> None:

@@ -12,6 +12,7 @@ import trio
 from bunqueue_trio.api.access import UNKNOWN
 from bunqueue_trio.config import RECEIVE_BYTES
 from bunqueue_trio.transports.brisk import socket_of
+from bunqueue_trio.transports.tls import TlsStream
 
 # Reads that wait for the kernel at once, after one that looked and found nothing.
 _SLOW_READS = 16
@@ -40,9 +41,9 @@ def address_of(stream: trio.abc.Stream) -> str:
 
 
 def untie(stream: trio.abc.Stream) -> None:
-    """Let go of a closed stream: one with TLS refers to itself, and OpenSSL's buffers would wait for the collector."""
-    if isinstance(stream, trio.SSLStream):
-        vars(stream).pop("_handshook", None)
+    """Let go of a closed stream, whether it had TLS or not."""
+    if isinstance(stream, TlsStream):
+        stream.untie()
 
 
 class NothingSent(trio.BrokenResourceError):

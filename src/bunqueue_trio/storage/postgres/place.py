@@ -27,7 +27,12 @@ class Place(NamedTuple):
 
     def qualified(self, text: str) -> str:
         """Return a statement with the schema's name in the place of ``bq``."""
-        return _OURS.sub(f"{self.schema}.", text)
+        return _OURS.sub(f"{self.quoted}.", text)
+
+    @property
+    def quoted(self) -> str:
+        """The name of the schema in a statement, where it may also be a word of SQL."""
+        return f'"{self.schema}"'
 
 
 def parse_place(url: str) -> Place:

@@ -37,7 +37,7 @@ def version_of(link: DatabaseLink, place: Place) -> int:
     Raises:
         StartupError: the database or the schema cannot be used, or is of a newer version.
     """
-    [(number, text, encoding, is_ours, tables)] = link.ask(Query(_ABOUT, (f"{place.schema}.meta", place.schema)))
+    [(number, text, encoding, is_ours, tables)] = link.ask(Query(_ABOUT, (f"{place.quoted}.meta", place.schema)))
     if number < _OLDEST:
         raise StartupError(f"{place}: PostgreSQL 15 or newer is needed, this is {text}")
     if encoding != "UTF8":
@@ -84,7 +84,7 @@ def migrate(place: Place) -> tuple[int, int]:
         for version, text in migrations():
             if version > before:
                 if version == 1:
-                    link.run_script(f"CREATE SCHEMA IF NOT EXISTS {place.schema}")
+                    link.run_script(f"CREATE SCHEMA IF NOT EXISTS {place.quoted}")
                 link.run_script(place.qualified(f"{text};\n{_NOTE.replace('$1', str(version))}"))
         link.ask(Query(DURABLE))
         link.ask(Query("COMMIT"))
