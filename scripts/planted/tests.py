@@ -10,7 +10,7 @@ TESTS = {
     "engine": [f"tests/engine/test_{name}.py" for name in ENGINE],
     "protocol": ["tests/protocol"],
     "runtime": [
-        "tests/runtime", "tests/operations/test_memory_figures.py", "tests/ui/test_new_findings.py", "tests/ui/test_events.py", "tests/ui/test_errands.py", "tests/stream/test_gone.py", "tests/stream/test_reported.py", "tests/ui/test_cluster_findings.py",
+        "tests/runtime", "tests/ui/test_of_a_distant_store.py", "tests/operations/test_memory_figures.py", "tests/ui/test_new_findings.py", "tests/ui/test_events.py", "tests/ui/test_errands.py", "tests/stream/test_gone.py", "tests/stream/test_reported.py", "tests/ui/test_cluster_findings.py",
     ],
     "storage": [
         "tests/ui/test_cluster.py", "tests/ui/test_cluster_findings.py", "tests/storage/test_memory.py",

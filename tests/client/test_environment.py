@@ -68,7 +68,7 @@ async def test_what_is_said_wins(guarded: Server, monkeypatch: pytest.MonkeyPatc
 def test_commands_take_either_form(guarded: Server, scheme: str):
     env = environment({"BUNQUEUE_URL": f"{scheme}://127.0.0.1:{guarded.port}", "BUNQUEUE_TOKEN": "secret"})
     command = [sys.executable, "-m", "bunqueue_trio", "stats", "--json"]
-    assert b'"ok": true' in subprocess.run(command, env=env, capture_output=True, timeout=60, check=True).stdout
+    assert b'"ok":true' in subprocess.run(command, env=env, capture_output=True, timeout=60, check=True).stdout
 
 
 SCRIPT = """

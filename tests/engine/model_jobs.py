@@ -270,6 +270,7 @@ class Jobs(Past, Schedules):
             hand = self.hear(owner, None, now)
             job.worker = job.worker if hand is None else hand.id
         elif job.owner not in (None, owner) and owner in self.lines_of(job.worker) and token:
+            self.behind.add(job.owner)
             job.owner, job.owned_since = owner, next(self.ticks)  # by another line of the same hand
             self.hear(owner, None, now)
         else:

@@ -39,6 +39,7 @@ class Crew(Queues):
         super().__init__(*args, **how)
         self.hands: dict[str, Hand] = {}
         self.bound: dict[str, str] = {}
+        self.behind: set[str] = set()
 
     def snapshot(self) -> Snapshot:
         quiet = {hand.id: hand.quiet for hand in self.hands.values() if hand.quiet is not None}
@@ -46,7 +47,7 @@ class Crew(Queues):
 
     def restart(self, snapshot: Snapshot, now: int) -> None:
         super().restart(snapshot, now)
-        self.hands, self.bound = {}, {}
+        self.hands, self.bound, self.behind = {}, {}, set()
         for name, since in snapshot.quiet.items():
             self.add_hand(name, name[0] != "@", now).quiet = since
         for job in self.jobs:
@@ -63,6 +64,7 @@ class Crew(Queues):
 
     def release_owner(self, owner: str, now: int, *, dropped: bool) -> None:
         super().release_owner(owner, now, dropped=dropped)
+        self.behind.discard(owner)
         hand = self.hands.get(self.bound.pop(owner, ""))
         if hand is not None:
             self.unbind(hand, owner, now, gone=not dropped or not hand.named)
@@ -100,7 +102,7 @@ class Crew(Queues):
 
     def lines_of(self, name: str | None) -> set[str]:
         """The connections of a hand."""
-        return {line for line, hand in self.bound.items() if hand == name}
+        return {line for line, hand in self.bound.items() if hand == name and line not in self.behind}
 
     def unbind(self, hand: Hand, owner: str, now: int, *, gone: bool) -> None:
         hand.connections.discard(owner)

@@ -246,6 +246,24 @@ def test_a_job_comes_over_to_another_connection_of_its_worker(bench: Bench, beat
 
 
 @pytest.mark.parametrize("beat", BEATS)
+def test_what_comes_late_from_a_connection_that_was_left_behind_takes_no_job_back(bench: Bench, beat: str):
+    """Its network is there again for a moment: with the last heartbeats, and its end behind them."""
+    job_id = bench.push()
+    bench.do(c.RegisterWorker(worker_id="w"), "old")
+    token = bench.pull(owner="old").token
+    bench.do(c.RegisterWorker(worker_id="w"), "new")
+    bench.do(BEATS[beat](job_id, token), "new")
+    bench.do(BEATS[beat](job_id, token), "old")
+    bench.engine.release_owner("old", bench.now, dropped=True)
+    assert (bench.state(job_id).state, bench.state(job_id).stalls) == ("active", 0)
+    assert bench.engine.workers.left_behind == set()
+    bench.do(c.RegisterWorker(worker_id="w"), "next")
+    bench.do(BEATS[beat](job_id, token), "next")
+    bench.engine.release_owner("new", bench.now, dropped=True)
+    assert bench.state(job_id).state == "active"
+
+
+@pytest.mark.parametrize("beat", BEATS)
 @pytest.mark.parametrize("who", ["another worker", "nobody", "no connection", "no token", "the wrong token"])
 def test_a_job_stays_with_its_connection_whoever_else_speaks_for_it(bench: Bench, beat: str, who: str):
     """A program that only reports how far a job is may come and go."""

@@ -84,6 +84,15 @@ async def test_steps_of_one_act_are_one_line(shell: Shell):
     assert row.endswith("retry e error Payment; rate 100 a second 240"), row
 
 
+async def test_a_clean_up_of_many_is_one_line_and_says_what_somebody_said(shell: Shell):
+    for n in range(350):
+        await push(shell.bunqueue, "e", str(n))
+    await trio.sleep(5)
+    await shell.bunqueue.server.core.execute(c.Clean(queue="e", state="waiting", grace=1000), by=ANN)
+    found = rows((await shell("actions")).stdout)
+    assert [row.partition(") ")[2] for row in found] == ["clean e state waiting; older 1 s 350"]
+
+
 async def test_acts_are_filtered_as_on_the_page(shell: Shell):
     core = shell.bunqueue.server.core
     await core.execute(c.Pause(queue="bills"), by=ANN)

@@ -40,7 +40,7 @@ SOME = {
     "https://x:443/": "https://x:443", "ws://x:1/ws": "http://x:1", "ws://x:1/ws/": "http://x:1", "http://x/ws": "http://x", "x:65535": "http://x:65535",
     "my_service:1": "http://my_service:1", "x.": "http://x.", "127.0.0.1:1": "http://127.0.0.1:1", "1": "http://1",
     "bücher.example:1": "http://xn--bcher-kva.example:1", "xn--bcher-kva.example": "http://xn--bcher-kva.example",
-    "[::1]": "http://[::1]", "ws://[::1]:1/ws": "http://[::1]:1", "[2001:DB8::1]:1": "http://[2001:db8::1]:1", "[::ffff:1.2.3.4]:1": "http://[::ffff:102:304]:1",
+    "[::1]": "http://[::1]", "ws://[::1]:1/ws": "http://[::1]:1", "[2001:DB8::1]:1": "http://[2001:db8::1]:1", "[::ffff:1.2.3.4]:1": "http://[::ffff:1.2.3.4]:1",
     "[fe80::1%eth0]:1": "http://[fe80::1%eth0]:1", "http://[fe80::1%25eth0]:1": "http://[fe80::1%eth0]:1",
     "unix:/run/q.sock": "unix:/run/q.sock", "UNIX:/run/q.sock": "unix:/run/q.sock", "unix:///run/q.sock": "unix:/run/q.sock", "unix:q.sock": "unix:q.sock",
     "unix:/a b?c#d@e": "unix:/a b?c#d@e", "unix:/" + "x" * 106: "unix:/" + "x" * 106,

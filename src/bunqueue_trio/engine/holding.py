@@ -73,6 +73,7 @@ class Holding(Moves):
                 self._take_over(job, owner, now)
         elif proven and owner is not None and lease.owner is not None and self.workers.is_of_holder(owner, lease):
             self._owned.take(lease.owner, job)
+            self.workers.left_behind.add(lease.owner)
             lease.owner = owner
             self._take_over(job, owner, now)
         elif (worker := self.workers.of(lease)) is not None:

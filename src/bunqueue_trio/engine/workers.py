@@ -90,6 +90,8 @@ class Workers(dict[str, Worker]):
         """Connection → worker, for those that have introduced themselves or asked for a job."""
         self.addresses: dict[str, str] = {}
         """Of connections, as the runtime knows them."""
+        self.left_behind: set[str] = set()
+        """Connections of which jobs have gone over to another one. What still comes from them is late, and takes no job back."""
         self.turned: dict[str, None] = {}
         """Those that were quieted or unquieted; the runtime empties it when it has seen to their waiting pulls."""
         self.done: int = 0
@@ -181,6 +183,7 @@ class Workers(dict[str, Worker]):
     def end(self, connection: str, now: int, *, dropped: bool) -> None:
         """Note the end of a connection: who does not come back is forgotten."""
         self.addresses.pop(connection, None)
+        self.left_behind.discard(connection)
         worker = self.get(self.by_connection.pop(connection, ""))
         if worker is not None:
             self._lose(worker, connection, now, orderly=not dropped or not worker.is_named)
@@ -233,8 +236,10 @@ class Workers(dict[str, Worker]):
         return worker is not None and worker.quiet_since is not None
 
     def is_of_holder(self, connection: str, lease: Lease) -> bool:
-        """Return whether a connection is another one of the worker that has a job over a connection."""
-        return connection != lease.owner and self.by_connection.get(connection) == (lease.worker or lease.owner)
+        """Return whether a connection is another one of the worker that has a job over a connection, and was not left behind."""
+        if connection == lease.owner or connection in self.left_behind:
+            return False
+        return self.by_connection.get(connection) == (lease.worker or lease.owner)
 
     def claim(self, job: Job, connection: str, now: int) -> None:
         """Note who goes on with a job over a connection that did not hold it before."""

@@ -99,7 +99,10 @@ def _host_and_port(url: str, place: str) -> str:
         if "]" not in place or colon not in ("", ":") or bool(percent) != bool(_ZONE.fullmatch(zone)):
             raise _wrong(url, "is to have an IPv6 address, and no more, in its brackets: [::1]:6790")
         try:
-            host = f"[{IPv6Address(address)}{percent}{zone}]"
+            # Of several Pythons some write the last part of it as an IPv4 address.
+            known = IPv6Address(address)
+            spelled = f"::ffff:{known.ipv4_mapped}" if known.ipv4_mapped else str(known)
+            host = f"[{spelled}{percent}{zone}]"
         except ValueError:
             raise _wrong(url, "has no IPv6 address in its brackets") from None
     elif place.count(":") > 1:

@@ -405,9 +405,8 @@ class Core:
             return None
         self.journal.check(fills=brings(slice_))
         epoch, now, began = self._engine.epoch, self.clock.now(), self.clock.epoch_ms(begun.at)
-        reply = self._apply(
-            now, run_allowed, self._engine, as_of_begin(slice_, now - began), now, begun.owner, begun.by
-        )
+        slice_, said = as_of_begin(begun.command, slice_, now - began)
+        reply = self._apply(now, run_allowed, self._engine, slice_, now, begun.owner, begun.by, said)
         return reply, epoch if self.journal.gathering else 0
 
     async def _search(self, begun: "Begun") -> r.Reply:

@@ -105,9 +105,13 @@ def first_slice(command: Any) -> c.Command:
     return command if is_one or size == limit else replace(command, **{name: size})
 
 
-def as_of_begin(slice_: c.Command, since: int) -> c.Command:
-    """Return the slice that takes what its command would have taken ``since`` ms ago, when it began: what comes meanwhile is not old enough."""
-    return replace(slice_, grace=slice_.grace + since) if isinstance(slice_, c.Clean) else slice_
+def as_of_begin(command: Any, slice_: Any, since: int) -> tuple[c.Command, c.Command]:
+    """Return the slice that takes what ``command`` would have taken ``since`` ms ago, when it began, and what is written down of it.
+
+    What comes meanwhile is not old enough. What is written down is what somebody said, and behind which place the slice went on.
+    """
+    said = replace(command, after=slice_.after) if hasattr(slice_, "after") else command
+    return replace(slice_, grace=slice_.grace + since) if isinstance(slice_, c.Clean) else slice_, said
 
 
 def rest_of(command: Any, slice_: Any, reply: Any) -> c.Command | None:
