@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -28,9 +29,7 @@ class Hostile(BaseHTTPRequestHandler):
     """Answers every command of the command line with control characters wherever a text may be."""
 
     def do_GET(self) -> None:
-        if self.path.startswith("/refused"):
-            self.answer({"ok": False, "error": HOSTILE}, 400)
-        elif self.path.startswith("/events"):
+        if self.path.startswith("/events"):
             event = {"timestamp": 0, "delay": [HOSTILE]} | dict.fromkeys(FIELDS, HOSTILE)
             text = json.dumps(event, ensure_ascii=False).encode()
             self.send_response(200)
@@ -53,7 +52,7 @@ class Hostile(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
-        self.answer({"ok": False, "error": HOSTILE} if "refused" in self.path else {"ok": True, "id": HOSTILE})
+        self.answer({"ok": True, "id": HOSTILE})
 
     def answer(self, content: Any, status: int = 200) -> None:
         body = json.dumps(content, ensure_ascii=False).encode()
@@ -66,12 +65,29 @@ class Hostile(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Hostile) as server:
+class Refusing(Hostile):
+    """Refuses everything, in such words."""
+
+    def do_GET(self) -> None:
+        self.answer({"ok": False, "error": HOSTILE}, 400)
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.do_GET()
+
+
+@contextmanager
+def answering(kind: type[Hostile]) -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), kind) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with answering(Hostile) as url:
+        yield url
 
 
 COMMANDS = [
@@ -81,10 +97,11 @@ COMMANDS = [
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("refused", ["", "/refused"])
+@pytest.mark.parametrize("kind", [Hostile, Refusing])
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_no_command_passes_control_characters_on(url: str, command: tuple[str, ...], refused: str):
-    done = bunqueue(*command, "--url", url + refused)
+def test_no_command_passes_control_characters_on(command: tuple[str, ...], kind: type[Hostile]):
+    with answering(kind) as url:
+        done = bunqueue(*command, "--url", url)
     shown = done.out + done.err
     assert "[2J" in shown, "what was said is shown"
     assert RAW & set(shown) == set()

@@ -199,8 +199,8 @@ def _told(name: str, value: Any, at: At) -> str:
     return f"{value:,}" if type(value) is int else str(value)
 
 
-_AGAIN = frozenset(spec.tag for spec in CATALOG if spec.sliced)
-"""What is done in steps, each with a line of its own; those of one request have the same cursor, or none."""
+_AGAIN = frozenset(spec.tag for spec in CATALOG if spec.sliced) | {"Drain", "PromoteJobs"}
+"""What is done in steps, each with a line of its own: those of one request have the same cursor, or none; some go on by being sent again."""
 _APART_MS = 10_000
 """Such steps are no further apart."""
 
