@@ -22,7 +22,7 @@ TESTS = {
     "storage/postgres": [
         "tests/storage/test_postgres_store.py", "tests/storage/test_postgres_leading.py",
         "tests/storage/test_postgres_lost_tail.py", "tests/storage/test_postgres_schema.py",
-        "tests/storage/test_postgres_inspect.py", "tests/storage/test_copying.py", "tests/storage/test_copying_databases.py",
+        "tests/storage/test_postgres_inspect.py", "tests/storage/test_looker.py", "tests/storage/test_copying.py", "tests/storage/test_copying_databases.py",
         "tests/storage/test_postgres.py", "tests/storage/test_postgres_columns.py",
     ],
     "api": [

@@ -8,7 +8,7 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from bunqueue_trio import errors
-from bunqueue_trio.engine import putting
+from bunqueue_trio.engine import engine, putting
 from bunqueue_trio.errors import Fault
 from bunqueue_trio.protocol import commands as c
 from tests.engine.make import T0, Bench
@@ -27,6 +27,21 @@ def test_a_new_schedule_runs_at_its_next_slot_and_not_before(bench: Bench):
     job = bench.do(c.GetJob(id="s@0000001020000")).job
     assert (job.queue, bytes(job.data), job.priority, job.tags, job.run_at) == ("q", b"1", 3, ["t"], 1_020_000)
     assert view(bench).next_run == 1_080_000
+
+
+def test_schedules_of_a_store_that_is_a_network_away_wait_while_a_step_has_enough_to_do(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(bench.disk, "at_once", False, raising=False)
+    put(bench, every=MINUTE)
+    delayed = [bench.push(delay=1000) for _ in range(5)]
+    monkeypatch.setattr(engine, "ADVANCE_MAX", 3)
+    due = bench.now + 30_000
+    brought = []
+    for _ in range(3):
+        bench.engine.fire_schedules(due, due)
+        brought.append([job.id for job in bench.engine.jobs.values() if job.id not in delayed])
+    assert brought == [[], ["s@0000001020000"], ["s@0000001020000"]]
 
 
 def test_what_is_not_said_of_a_change_stays_and_null_takes_it_back(bench: Bench):

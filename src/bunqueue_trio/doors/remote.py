@@ -6,7 +6,7 @@ import socket
 import ssl
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 from weakref import WeakSet
 
 import structlog
@@ -27,7 +27,6 @@ from bunqueue_trio.doors.link import LinkLost
 from bunqueue_trio.errors import StartupError
 from bunqueue_trio.runtime.bell import Bell
 from bunqueue_trio.runtime.server import Server
-from bunqueue_trio.transports.brisk import socket_of
 from bunqueue_trio.transports.listener import Http
 from bunqueue_trio.transports.sockets import context_of, open_tcp
 from bunqueue_trio.transports.tls import TlsStream, handshake_turns
@@ -334,9 +333,8 @@ def fingerprint(certificate: bytes) -> bytes:
 
 
 def _socket_of(stream: Opened) -> trio.socket.SocketType:
-    found = socket_of(stream)
-    assert found is not None
-    return found
+    bare: Any = stream.transport_stream if isinstance(stream, TlsStream) else stream
+    return bare.socket  # type: ignore[no-any-return]
 
 
 def announced(listeners: list[trio.SocketListener], own_host: str, *, is_tls: bool = False) -> str:
