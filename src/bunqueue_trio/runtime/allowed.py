@@ -25,7 +25,7 @@ def run_allowed(
     Raises:
         Refused: as ``run``; or it is such a job.
     """
-    if by.role is not Role.ADMIN and (wanted := REVIVES.get(type(command))) is not None and by.role < wanted:
+    if by.role < (wanted := REVIVES[type(command)]):
         job = engine.find(command.id)  # type: ignore[attr-defined]
         if job is not None and job.state is State.FAILED:
             raise missing_role(wanted, by.role)

@@ -20,7 +20,7 @@ from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.caller import SERVER, By
-from bunqueue_trio.protocol.catalog import AWAITS, FILLS, LISTS, READS, SLICED, SPECS, TAKES
+from bunqueue_trio.protocol.catalog import AWAITS, FILLS, LISTS, READS, REVIVES, SLICED, SPECS, TAKES
 from bunqueue_trio.runtime.alarm import Alarm
 from bunqueue_trio.runtime.allowed import run_allowed
 from bunqueue_trio.runtime.begun import Begun
@@ -102,9 +102,8 @@ class Core:
                 return self._begin_bulk(command, owner, size, at)
             epoch, added, now = self._engine.epoch, self._engine.added_bytes, self.clock.epoch_ms(at)
             slice_ = first_slice(command) if kind in SLICED else command
-            reply = self._apply(
-                now, run_allowed, self._engine, slice_, now, owner, by, command, durable=is_durable(command)
-            )
+            do = run_allowed if kind in REVIVES else run
+            reply = self._apply(now, do, self._engine, slice_, now, owner, by, command, durable=is_durable(command))
             # No step commits, so what this one did is in the batch that gathered before it.
             assert epoch == self._engine.epoch
             if gathering := self.journal.gathering:
@@ -398,15 +397,15 @@ class Core:
 
     async def _go_on(self, begun: "Begun") -> r.Reply:
         do = partial(self._do_slice, begun)
-        return await go_on(begun, self.slices, self.journal, lambda slice_: self.knowing(partial(do, slice_)))
+        return await go_on(begun, self.slices, self.journal, lambda *slice_: self.knowing(partial(do, *slice_)))
 
-    def _do_slice(self, begun: "Begun", slice_: c.Command) -> tuple[r.Reply, int] | None:
+    def _do_slice(self, begun: "Begun", slice_: c.Command, said: c.Command) -> tuple[r.Reply, int] | None:
         if self.stopping:
             return None
         self.journal.check(fills=brings(slice_))
         epoch, now, began = self._engine.epoch, self.clock.now(), self.clock.epoch_ms(begun.at)
-        slice_, said = as_of_begin(begun.command, slice_, now - began)
-        reply = self._apply(now, run_allowed, self._engine, slice_, now, begun.owner, begun.by, said)
+        slice_ = as_of_begin(slice_, now - began)
+        reply = self._apply(now, run, self._engine, slice_, now, begun.owner, begun.by, said)
         return reply, epoch if self.journal.gathering else 0
 
     async def _search(self, begun: "Begun") -> r.Reply:

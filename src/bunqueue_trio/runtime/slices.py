@@ -98,33 +98,30 @@ def brings(command: c.Command) -> bool:
 
 def first_slice(command: Any) -> c.Command:
     """Return the command that does the first slice of ``command``; itself, if that is all of it, or it names its job."""
-    name = _limit_of(command)
-    limit: int = getattr(command, name)
+    limit: int = command.limit
     size = min(limit, SLICE, _rate_of(command) or SLICE)
     is_one = any(getattr(command, each, None) is not None for each in ("job_id", "id"))
-    return command if is_one or size == limit else replace(command, **{name: size})
+    return command if is_one or size == limit else replace(command, limit=size)
 
 
-def as_of_begin(command: Any, slice_: Any, since: int) -> tuple[c.Command, c.Command]:
-    """Return the slice that takes what ``command`` would have taken ``since`` ms ago, when it began, and what is written down of it.
+def as_of_begin(slice_: c.Command, since: int) -> c.Command:
+    """Return the slice that takes what its command would have taken ``since`` ms ago, when it began: what comes meanwhile is not old enough."""
+    return replace(slice_, grace=slice_.grace + since) if isinstance(slice_, c.Clean) else slice_
 
-    What comes meanwhile is not old enough. What is written down is what somebody said, and behind which place the slice went on.
-    """
-    said = replace(command, after=slice_.after) if hasattr(slice_, "after") else command
-    return replace(slice_, grace=slice_.grace + since) if isinstance(slice_, c.Clean) else slice_, said
+
+def as_said(command: Any, slice_: Any) -> c.Command:
+    """Return what is written down of a slice: what somebody said, and behind which place it went on."""
+    return replace(command, after=slice_.after) if hasattr(slice_, "after") else command
 
 
 def rest_of(command: Any, slice_: Any, reply: Any) -> c.Command | None:
     """Return the command that does what is left of ``command`` after a slice of it, and the answer to that; None: it is done."""
-    name = _limit_of(command)
-    if isinstance(reply, r.ActReply):
-        # A search goes on until it has found as many.
-        left = getattr(command, name) - reply.count - sum(reply.refused.values())
-    else:
-        left = getattr(command, name) - getattr(slice_, name)
+    # A search goes on until it has found as many.
+    spent = reply.count + sum(reply.refused.values()) if isinstance(reply, r.ActReply) else slice_.limit
+    left = command.limit - spent
     if hasattr(reply, "next"):
-        return None if left <= 0 or reply.next is None else replace(command, after=reply.next, **{name: left})
-    return None if left <= 0 or reply.done or not reply.count else replace(command, **{name: left})
+        return None if left <= 0 or reply.next is None else replace(command, after=reply.next, limit=left)
+    return None if left <= 0 or reply.done or not reply.count else replace(command, limit=left)
 
 
 def joined(one: Any, other: Any) -> r.Reply:
@@ -141,8 +138,8 @@ def joined(one: Any, other: Any) -> r.Reply:
 _SUMS = ("count", "ending", "scanned", "bytes", "ids")
 """What of an answer is added up."""
 
-Do = Callable[[c.Command], Awaitable[tuple[Any, int] | None]]
-"""Does a slice, and returns its answer and the batch that it waits for; None: it cannot be done now."""
+Do = Callable[[c.Command, c.Command], Awaitable[tuple[Any, int] | None]]
+"""Does a slice, of which something is written down, and returns its answer and the batch that it waits for; None: it cannot be done now."""
 
 
 async def go_on(begun: Begun, slices: Slices, journal: Journal, do: Do) -> r.Reply:
@@ -160,7 +157,7 @@ async def go_on(begun: Begun, slices: Slices, journal: Journal, do: Do) -> r.Rep
         await trio.sleep_until(due := due + pause)
         async with slices.next("acts", until=until) as is_in_time:
             try:
-                told = await do(slice_) if is_in_time else None
+                told = await do(slice_, as_said(begun.command, slice_)) if is_in_time else None
             except (Refused, StoreError):
                 # So would be what comes next, and this much is done.
                 told = None
@@ -171,10 +168,6 @@ async def go_on(begun: Begun, slices: Slices, journal: Journal, do: Do) -> r.Rep
         reply, pause = joined(reply, answer), _pause_after(rest, answer)
         rest = rest_of(rest, slice_, answer)
     return reply
-
-
-def _limit_of(command: c.Command) -> str:
-    return "count" if isinstance(command, c.PromoteJobs) else "limit"
 
 
 def _rate_of(command: c.Command) -> int | None:

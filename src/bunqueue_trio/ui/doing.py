@@ -340,7 +340,7 @@ async def clean(ask: Ask, action: Action, form: Form) -> Done:
     async def step() -> Step:
         nonlocal command, looked
         # What is pushed meanwhile was not there when somebody wanted that.
-        reply: Any = await core.execute(as_of_begin(command, command, core.clock.now() - ask.now)[0], by=by)
+        reply: Any = await core.execute(as_of_begin(command, core.clock.now() - ask.now), by=by)
         looked += reply.scanned
         if reply.next is not None:
             command = replace(command, after=reply.next)
