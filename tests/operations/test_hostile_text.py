@@ -3,10 +3,8 @@
 import json
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import msgspec
@@ -18,6 +16,7 @@ from bunqueue_trio.cli import main
 from bunqueue_trio.cli import watch as watching
 from bunqueue_trio.client.client import Job
 from bunqueue_trio.protocol.replies import DeliveredJob
+from tests.operations.answering import answering
 from tests.operations.processes import bunqueue, environment
 
 HOSTILE = "a\x1b[2J\x1b]0;title\x07\nFAKE LINE\r\x7f\u009b5m\u2028\u202e\u2066z"
@@ -74,14 +73,6 @@ class Refusing(Hostile):
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
         self.do_GET()
-
-
-@contextmanager
-def answering(kind: type[Hostile]) -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), kind) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
 
 
 @pytest.fixture(scope="module")

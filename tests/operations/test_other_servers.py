@@ -1,14 +1,13 @@
 """What answers at an address may be something else: a proxy that wants somebody to sign in, or a server that breaks off."""
 
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 from click.testing import CliRunner
 
 from bunqueue_trio.cli import main
+from tests.operations.answering import answering
 
 PAGE = b"<html>\n<body>Please sign in</body>\n</html>\n"
 
@@ -34,14 +33,6 @@ class Broken(Other):
     """Answers with lines of which the last one ends in the middle."""
 
     kind, body = "application/x-ndjson", b'{"id":"a"}\n{"id":'
-
-
-@contextmanager
-def answering(kind: type[Other]) -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), kind) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
 
 
 @pytest.fixture(scope="module")
