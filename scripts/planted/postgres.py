@@ -108,7 +108,7 @@ POSTGRES = [
     Mutant("storage/postgres/copying.py", "        self._ask(_IDS)\n", "", "the first line after a copy has the place of another"),
     Mutant("storage/postgres/copying.py", "        target.refuse_full()\n", "", "a copy is added to what is there"),
     Mutant("storage/postgres/copying.py", "                # For as long as the lease goes on.\n                continue", "                return", "a copy loses its lease when a database hiccups"),
-    Mutant("engine/holding.py", "self.epoch if self.rules.fenced else job.epoch", "job.epoch", "a job is given out by who was taken over"),
+    Mutant("engine/holding.py", "0 if rules.fenced else math.inf", "math.inf", "a job is given out by who was taken over"),
     Mutant("runtime/services.py", "await core.step_knowing(auto_slice, self._engine, name)", "core.step(auto_slice, self._engine, name)", "auto-retries ask a store that is a network away inside of a step"),
     Mutant("runtime/services.py", "await self._core.step_knowing(self._slice, one, left)", "self._core.step(self._slice, one, left)", "reruns ask a store that is a network away inside of a step"),
     Mutant("runtime/services.py", "        if (most := min(left, one.allowance())) > 0:\n", "        if most := left:\n", "a rerun that was stopped while the archive was asked retries some more"),

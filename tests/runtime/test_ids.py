@@ -6,8 +6,10 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.protocol.replies import fence
-from bunqueue_trio.runtime.ids import LEAD_MS, Ids
+from bunqueue_trio.runtime.ids import LEAD_MS, Ids, answers_at_once
+from bunqueue_trio.storage.store import Batch
 
 NOW = 1_700_000_000_000
 
@@ -58,3 +60,15 @@ def test_a_life_begins_above_what_the_one_before_may_have_made_since_its_last_co
     forgotten = before(NOW + LEAD_MS - 1)
     assert fence(Ids(stamped)(1)) > fence(forgotten)
     assert fence(Ids(stamped)(NOW + 60_000)) > fence(forgotten)
+
+
+def test_a_delivery_is_answered_at_once_while_the_next_life_begins_above_its_number():
+    """After the last note, which only a commit with events makes, for half of what a life begins above it."""
+    engine = Engine(Ids(0), {})  # type: ignore[arg-type]
+    committed = answers_at_once(engine)
+    assert engine.at_once_until == 0
+    committed(Batch(1, NOW, durable=False, jobs=[], stamp=NOW), 0.0)
+    assert engine.at_once_until == 0
+    committed(Batch(2, NOW, durable=False, jobs=[], events=[b"{}"], stamp=NOW + 7), 0.0)
+    assert NOW + 1000 < engine.at_once_until < NOW + 7 + LEAD_MS
+    assert fence(Ids(NOW + 7)(1)) > fence(Ids(0)(engine.at_once_until))

@@ -3,6 +3,8 @@
 Time also ends the delay and the TTL of a job that nobody holds: a job has one deadline, and here is all that one can ask for.
 """
 
+import math
+
 from bunqueue_trio.engine.attempts import STALLED, note_attempt
 from bunqueue_trio.engine.fingerprint import fingerprint
 from bunqueue_trio.engine.job import Archive, Job, Lease, NewId, expiry, has_trails, wait_ms
@@ -17,12 +19,14 @@ UNRECOVERABLE, TIMEOUT = "unrecoverable", "timeout"
 class Holding(Moves):
     """Moves of a job that somebody holds, or whose deadline passes."""
 
-    __slots__ = ("handed",)
+    __slots__ = ("at_once_until", "handed")
 
     def __init__(self, new_id: NewId, archive: Archive, rules: Rules = DEFAULT_RULES) -> None:
         super().__init__(new_id, archive, rules)
         self.handed: int = 0
         """The newest epoch that the answer to the last pull has to wait for."""
+        self.at_once_until: float = 0 if rules.fenced else math.inf
+        """Until then (epoch ms) a delivery is known before its own commit; later only after that."""
 
     # --- by the word of its holder ----------------------------------------------------------------
 
@@ -53,7 +57,7 @@ class Holding(Moves):
         self._arm(job)
         self.totals.pulled += 1
         self.emit("pulled", job, now)
-        epoch = self.epoch if self.rules.fenced else job.epoch
+        epoch = job.epoch if now <= self.at_once_until else self.epoch
         if epoch > self.handed:
             self.handed = epoch
         return lease

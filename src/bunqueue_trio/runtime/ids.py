@@ -4,13 +4,18 @@ The first 60 bits beside the version, milliseconds and a counter, are what rises
 fencing number of a delivery from them. They rise over restarts too, also when the clock was set back
 meanwhile: each transaction with events, which every delivery has, notes a time not before that of the
 newest id (:meth:`Ids.stamp`), the last of these notes is never deleted, and the next life begins above
-it. A delivery is answered before it is committed, so it begins above by :data:`LEAD_MS`.
+it by :data:`LEAD_MS`. A crash may forget deliveries that were answered before their commit, so none is
+that is newer than the last note by half of that (:func:`answers_at_once`).
 """
 
+from collections.abc import Callable
 from random import Random  # noqa: TID251 - a test hands in its own
 
+from bunqueue_trio.engine.engine import Engine
+from bunqueue_trio.storage.store import Batch
+
 LEAD_MS = 10_000
-"""More than a commit takes: a crash may forget deliveries this much newer than the last commit."""
+"""How far above the last note of the lives before a life begins; for half as long after a note deliveries are answered at once."""
 
 # 12 bits: 4 million ids a second; beyond, the milliseconds run ahead of the clock.
 _COUNT_MAX = 0xFFF
@@ -47,3 +52,14 @@ class Ids:
         # The variant, and 62 bits that no other server has.
         tail = (self._bits(62) | 1 << 63).to_bytes(8).hex()
         self._tail = f"-{tail[:4]}-{tail[4:]}"
+
+
+def answers_at_once(engine: Engine) -> Callable[[Batch, float], None]:
+    """Let ``engine`` hold back deliveries whose numbers the next life could give again; return what hears of each commit."""
+    engine.at_once_until = 0
+
+    def note(batch: Batch, _seconds: float) -> None:
+        if batch.events:
+            engine.at_once_until = batch.stamp + LEAD_MS // 2
+
+    return note

@@ -30,7 +30,7 @@ from bunqueue_trio.runtime.errands import Errands
 from bunqueue_trio.runtime.happened import Life, LookBack
 from bunqueue_trio.runtime.history import History, Minute, Minutes, Past
 from bunqueue_trio.runtime.hub import Hub
-from bunqueue_trio.runtime.ids import Ids
+from bunqueue_trio.runtime.ids import Ids, answers_at_once
 from bunqueue_trio.runtime.journal import Journal
 from bunqueue_trio.runtime.limiter import RateLimiter
 from bunqueue_trio.runtime.lookups import AwaitingCore, Lookups
@@ -119,6 +119,8 @@ class Server:
             self.engine, store, clock, pending_max=settings.pending_max, pending_max_bytes=settings.pending_max_bytes,
             stamp=ids.stamp,
         )  # fmt: skip
+        if store.at_once:
+            self.journal.on_commit.append(answers_at_once(self.engine))
         self.core: Core = (
             Core(self.engine, self.journal, clock, pollers_max=settings.pollers_max)
             if lookups is None
