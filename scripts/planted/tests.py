@@ -60,7 +60,7 @@ TESTS = {
             f"tests/stream/test_{name}.py"
             for name in (
                 "hot", "hot_ends", "alone", "pollers", "heads", "short_texts", "sessions", "event_streams", "undelivered",
-                "slow_clients", "gone", "bulk", "bytes", "brisk", "first_slow_request", "rounds", "stops", "away", "tls",
+                "slow_clients", "gone", "bulk", "bytes", "brisk", "first_slow_request", "rounds", "together", "stops", "away", "tls",
             )
         ),
         "tests/doors/test_room.py", "tests/doors/test_local.py", "tests/operations/test_binds.py",
@@ -105,7 +105,7 @@ NEAREST = {
     "hot": ("hot", "hot_ends", "alone"),
     "event_stream": ("event_streams",),
     "express": ("hot", "hot_ends", "rounds", "stops", "undelivered", "slow_clients", "gone"),
-    "websocket": ("short_texts", "rounds", "bulk", "sessions", "slow_clients", "undelivered", "gone"),
+    "websocket": ("short_texts", "together", "rounds", "bulk", "sessions", "slow_clients", "undelivered", "gone"),
     "listener": ("first_slow_request", "rounds", "stops", "room", "sessions", "slow_clients", "gone"),
     "docs": ("first_slow_request",),
     "rounds": ("rounds",),

@@ -22,14 +22,15 @@ dropped. At a stop of the server they stay with it, since its worker goes on and
 import re
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple, Self
+from typing import Self
 
 import structlog
 import trio
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from bunqueue_trio import errors
 from bunqueue_trio.api.access import ANYBODY, UNKNOWN, Grant
+from bunqueue_trio.api.event_stream import types_named
 from bunqueue_trio.api.gateway import Gateway
 from bunqueue_trio.api.reported import report_of
 from bunqueue_trio.config import (
@@ -45,10 +46,10 @@ from bunqueue_trio.pages.table import ANSWERS
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.caller import SERVER, By
-from bunqueue_trio.protocol.catalog import ACTS, FILLS, LISTS, SPECS, TAKES
+from bunqueue_trio.protocol.catalog import ACTS, FILLS, LISTS, SESSION, SPECS, TAKES
 from bunqueue_trio.protocol.codec import BadMessage, decode_message, encode
 from bunqueue_trio.protocol.commands.spec import Role
-from bunqueue_trio.protocol.events import ALL_TYPES, chosen
+from bunqueue_trio.protocol.events import ALL_TYPES
 from bunqueue_trio.protocol.faults import error_reply
 from bunqueue_trio.runtime.allowed import missing_role
 from bunqueue_trio.runtime.begun import Begun
@@ -61,7 +62,7 @@ _PUSH = re.compile(rb'"cmd"\s*:\s*"(?:%s)"' % "|".join(sorted(SPECS[kind].tag fo
 _NO_ID = Raw()
 
 
-class _Waiting(NamedTuple):
+class _Waiting(Struct, frozen=True):
     """A reply in line; it may leave when ``epoch`` is committed."""
 
     epoch: int
@@ -182,7 +183,7 @@ class Session:
         self._ring()
 
     def take_in(self, message: bytes, nursery: trio.Nursery) -> None:
-        """Do the same with one of several messages; :meth:`settle` is to be called after the last of them."""
+        """Do the same with one of several messages; :meth:`settle` is to be called after the last of them, unless they share a turn of the core."""
         assert self._adding is None, "the carrier waits until a bulk command is whole"
         try:
             command = decode_message(message) if self._read is None else self._take_read(message)
@@ -225,9 +226,20 @@ class Session:
 
         Without company it is committed here and now; else the bell rings when it is.
         """
+        if self._replies and self._epoch > self._journal.committed:
+            self._journal.commit_alone()
+        return self.is_settled()
+
+    def hurry(self) -> None:
+        """Let the turn that ends now commit what replies wait for; :meth:`is_settled` is to be called after it."""
+        if self._epoch > self._journal.committed:
+            self._journal.hurry()
+
+    def is_settled(self) -> bool:
+        """Return whether there are replies that may be sent now; if some have to wait for a commit, the bell rings then."""
         if not self._replies:
             return False
-        if self._epoch > self._journal.committed and not self._journal.commit_alone():
+        if self._epoch > self._journal.committed:
             self._journal.ring_on_commit(self.bell)
         return self._replies[0].epoch <= self._journal.committed
 
@@ -240,9 +252,10 @@ class Session:
         while self._replies and size < SESSION_SEND_BYTES:
             if self._replies[0].epoch > self._journal.committed and self._must_wait():
                 break
-            epoch, message, begun, _ = self._replies.popleft()
-            if begun is not None:
-                self._note_leaving(begun, epoch)
+            left = self._replies.popleft()
+            message = left.message
+            if left.begun is not None:
+                self._note_leaving(left.begun, left.epoch)
             self._replies_bytes -= len(message)
             messages.append(message)
             size += len(message)
@@ -256,8 +269,9 @@ class Session:
 
     def _must_wait(self) -> bool:
         """Return whether the first reply, which is not committed, is to wait; an error may be in its place then."""
-        epoch, message, begun, req_id = self._replies[0]
-        if epoch > self._journal.given_up:
+        first = self._replies[0]
+        message, begun = first.message, first.begun
+        if first.epoch > self._journal.given_up:
             self._journal.ring_on_commit(self.bell)
             return True
         if begun is not None and type(begun.command) in LISTS:
@@ -266,7 +280,7 @@ class Session:
             self._core.give_back(begun.reply)
             self._withdraw_reported(begun)
         refused = errors.NOT_COMMITTED.refuse() if begun is None else begun.unsettled(errors.NOT_COMMITTED.refuse())
-        error = _with_id(encode(error_reply(refused)), req_id)
+        error = _with_id(encode(error_reply(refused)), first.req_id)
         self._replies[0] = _Waiting(0, error)
         self._replies_bytes += len(error) - len(message)
         if len(message) > RECEIVE_BYTES:
@@ -299,7 +313,7 @@ class Session:
         return messages
 
     def _run(self, command: c.Command, size: int, nursery: trio.Nursery) -> None:
-        if isinstance(command, c.SessionCommand):
+        if type(command) in SESSION:
             self._run_here(command)
             return
         if not self._vouched and isinstance(command, c.Pull | c.PullBatch) and command.lock_ttl is None:
@@ -329,7 +343,7 @@ class Session:
                 self._polls_by_id[bytes(command.req_id)] = begun
             nursery.start_soon(self._poll, begun)
 
-    def _run_here(self, command: c.SessionCommand) -> None:
+    def _run_here(self, command: c.Command) -> None:
         match command:
             case c.Auth(token=token):
                 grant = self._gateway.access.grant_of(token)
@@ -338,12 +352,14 @@ class Session:
                 self._grant = grant
                 self._reply(0, r.OK, command.req_id)
             case c.Subscribe(events=events, own=own):
-                self._subscription.types = _types(events)
+                self._subscription.types = types_named(events, "events")
                 self._hears_itself = own
                 self._subscription.reports.clear()
                 self._reply(0, r.SubscribedReply(subscribed=sorted(self._subscription.types)), command.req_id)
             case c.Unsubscribe(events=events):
-                self._subscription.types -= ALL_TYPES if events == "*" or "*" in events else _types(events)
+                self._subscription.types -= (
+                    ALL_TYPES if events == "*" or "*" in events else types_named(events, "events")
+                )
                 self._reply(0, r.SubscribedReply(subscribed=sorted(self._subscription.types)), command.req_id)
             case c.StopPull(req_id=req_id):
                 if not bytes(req_id):
@@ -431,16 +447,4 @@ class Session:
 
 
 def _with_id(message: bytes, req_id: Raw) -> bytes:
-    return b'%s,"reqId":%s}' % (message[:-1], bytes(req_id)) if bytes(req_id) else message
-
-
-def _types(events: list[str] | str) -> frozenset[str]:
-    """Return the event types that a client named.
-
-    Raises:
-        Refused: one of them does not exist.
-    """
-    try:
-        return chosen(events)
-    except ValueError as unknown:
-        raise errors.INVALID_FIELD.refuse("events", unknown) from None
+    return b'%b,"reqId":%b}' % (message[:-1], said) if (said := bytes(req_id)) else message
