@@ -217,12 +217,7 @@ class Core:
         """Let a waiting pull end empty; return False when it is over, or a job was handed to it already."""
         waiter, awaited = begun.waiter, begun.awaited
         if awaited is not None:
-            # It is never finished, if its carrier has no room for it.
-            self.ends.leave(awaited)
-            if awaited.told.is_set():
-                return False
-            awaited.told.set()
-            return True
+            return self.ends.stop(awaited, self.journal)
         if waiter is None and type(begun.command) in TAKES:
             begun.waits = False
             return True
@@ -281,7 +276,7 @@ class Core:
         """Answer every waiting pull empty, and every later one at once."""
         self.stopping = True
         self.waiting.end_all()
-        self.ends.end_all()
+        self.ends.end_all(self.journal)
 
     # --- inside ---------------------------------------------------------------------------------
 
