@@ -14,7 +14,7 @@ from bunqueue_trio.ui.actions import bind
 from bunqueue_trio.ui.ask import Ask, Screen
 from bunqueue_trio.ui.first import first
 
-TOP = 12
+TOP, CALLERS = 12, 10
 _OF_STORAGE = {"storage-failing", "disk-fills", "log-grows", "commits-slow"}
 _OF_SERVER = {
     "not-sure",
@@ -84,9 +84,13 @@ async def server(ask: Ask) -> Screen:
     """Return the page of the server."""
     picture, found = await ask.found()
     told = picture.told
+    callers, _ = await first(
+        list(told.connections.addresses.items()), CALLERS, lambda each: True, lambda each: (-each[1], each[0])
+    )
     return Screen(
         "server.html", "Server", "server",
         {
+            "callers": callers, "others": len(told.connections.addresses) - len(callers),
             "told": told, "version": __version__, "addresses": ask.server.addresses, "settings": _settings(ask.server.settings, ask.server.sources),
             "lag_ms": p99(told, "loop_lag", None), "commit_ms": p99(told, "commit", None), "wait_ms": p99(told, "wait", None),
             "run_ms": p99(told, "run", None), "found": [each for each in found if each.code in _OF_SERVER],
