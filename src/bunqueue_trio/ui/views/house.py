@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import fields
+from heapq import nsmallest
 from typing import Any, NamedTuple
 
 from bunqueue_trio import __version__
@@ -84,9 +85,7 @@ async def server(ask: Ask) -> Screen:
     """Return the page of the server."""
     picture, found = await ask.found()
     told = picture.told
-    callers, _ = await first(
-        list(told.connections.addresses.items()), CALLERS, lambda each: True, lambda each: (-each[1], each[0])
-    )
+    callers = nsmallest(CALLERS, told.connections.addresses.items(), key=lambda each: (-each[1], each[0]))
     return Screen(
         "server.html", "Server", "server",
         {
