@@ -268,7 +268,7 @@ OTHERS = [
     Mutant("client/worker.py", "self._handlers.get(job.name) or self._handlers.get(None)", "next(iter(self._handlers.values()), None)", "the handler of another name gets a job"),
     Mutant("client/worker.py", "self._handlers.get(job.name) or self._handlers.get(None)", "self._handlers.get(job.name)", "a job of an unknown name is for nobody"),
     Mutant("client/client.py", '            options.setdefault("name", name)\n', "            pass\n", "a push to a handler forgets the name of its jobs"),
-    Mutant("client/app.py", "            worker.handler(function, name=name)\n", "            worker.handler(function)\n", "an app forgets the name of a handler"),
+    Mutant("client/app.py", "worker.handler(function, name=name)", "worker.handler(function)", "an app forgets the name of a handler"),
     Mutant("client/pushing.py", "await _since(began, job_id, ended) if is_of_before else True", "True", "a push that was lost is taken for an earlier one of its id"),
     Mutant("client/pushing.py", "    return False if ended_at < now - (anyio.current_time() - began) - TICK_S else None\n", "    return False\n", "an end within the moment of a push is judged"),
     Mutant("client/pushing.py", "            return ids\n", "            raise lost\n", "a push whose job is there has an unknown fate"),
