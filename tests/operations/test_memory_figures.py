@@ -2,6 +2,8 @@
 
 import ctypes
 import gc
+import subprocess
+import sys
 
 import pytest
 import trio
@@ -141,3 +143,24 @@ async def test_a_census_counts_what_does_not_say_what_it_is_called(autojump_cloc
 
     kept = [Nameless() for _ in range(1000)]
     assert dict((await Memory().census()).types)["Nameless"] >= len(kept)
+
+
+_COPIES = """
+import resource
+from bunqueue_trio.runtime.memory import keep_freed
+assert keep_freed()
+whole = bytes(10_000_000)
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    copies = [whole + b"x" for _ in range(5)]
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+print(faults(), faults(), faults())
+"""
+
+
+@pytest.mark.slow
+def test_copies_of_large_payloads_are_made_in_memory_that_is_there():
+    """In a process of its own: what this one has freed before is there, too."""
+    first, *others = map(int, subprocess.check_output([sys.executable, "-c", _COPIES], text=True).split())
+    assert first > 5 * 2000
+    assert max(others) < first / 10

@@ -431,7 +431,10 @@ class Session:
 
 
 def _with_id(message: bytes, req_id: Raw) -> bytes:
-    return b'%s,"reqId":%s}' % (message[:-1], bytes(req_id)) if bytes(req_id) else message
+    if not bytes(req_id):
+        return message
+    # One copy of it, however large.
+    return b"".join((memoryview(message)[:-1], b',"reqId":', bytes(req_id), b"}"))
 
 
 def _types(events: list[str] | str) -> frozenset[str]:

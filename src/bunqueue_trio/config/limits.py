@@ -325,6 +325,11 @@ SSE_COMMENT_S = 15
 # between look at 2,000 and 22,000 new ones: 1 and 4 ms amid bulk requests, and 8 and 29 with thresholds of 10,000, 20, 20.
 GC_THRESHOLDS = (2_000, 10, 200)
 
+# What the C heap keeps at its end for what comes next, and up to which size a block is taken from it, not from the kernel (as much as
+# glibc lets one say): some copies of the largest payload, each of which would take 5 ms of clearing by the kernel.
+HEAP_KEPT_BYTES = 64 * MIB
+HEAP_BLOCK_BYTES = 32 * MIB
+
 # How long a thread waits for its turn to run while the event loop has work: one that commits, or reads. Beside a flood of bulk
 # pushes a single one takes 261 ms at p99 with Python's 5 ms, and 137 with this; with 0.1 ms durable ones cost 10 % more.
 SWITCH_S = 0.001
