@@ -11,6 +11,7 @@ import ctypes
 import functools
 import gc
 import re
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -18,13 +19,13 @@ from typing import Any, ClassVar, NamedTuple
 import trio
 from msgspec import Struct
 
-from bunqueue_trio.config import HEAP_BLOCK_BYTES, HEAP_KEPT_BYTES, HEAP_LOOK_MS, MIB, OBJECTS_A_TURN
+from bunqueue_trio.config import BLOCKS_LISTED_MAX, HEAP_BLOCK_BYTES, HEAP_KEPT_BYTES, HEAP_LOOK_MS, MIB, OBJECTS_A_TURN
 from bunqueue_trio.logs.printable import name_of
 
 # In malloc.h of glibc.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
-_YOUNG = 1
-"""Of Python's three generations the second, and with it the first."""
+_YOUNG, _OLD = 1, 2
+"""Of Python's three generations the second, and with it the first; and the third."""
 
 
 class Figures(NamedTuple):
@@ -43,7 +44,7 @@ class Figures(NamedTuple):
 
 
 class Census(Struct, frozen=True):
-    """How many objects the garbage collector watches, by type; most frequent first."""
+    """How many objects the garbage collector watches, by type; most frequent first. Of very many those that were made lately."""
 
     objects: int
     types: list[tuple[str, int]]
@@ -92,8 +93,12 @@ class Memory:
 
 
 async def _count() -> Census:
-    """Count in pieces, between which the server goes on."""
-    objects: list[Any] = gc.get_objects()
+    """Count in pieces, between which the server goes on.
+
+    Python lists them in one step, by generations: all of them, or without the oldest where there are too many for that.
+    """
+    is_huge = sys.getallocatedblocks() > BLOCKS_LISTED_MAX
+    objects = [o for age in range(_OLD) for o in gc.get_objects(generation=age)] if is_huge else gc.get_objects()
     types: Counter[type] = Counter()
     for start in range(0, len(objects), OBJECTS_A_TURN):
         types.update(map(type, objects[start : start + OBJECTS_A_TURN]))
