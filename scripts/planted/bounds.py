@@ -85,6 +85,7 @@ BOUNDS = [
     Mutant("api/session.py", "self._reply(begun.epoch, begun.answer(), begun.command.req_id, begun)", "self._reply(begun.epoch, begun.reply, begun.command.req_id, begun)", "a bulk push that was refused in a later step is answered as done"),
     Mutant("runtime/hub.py", "self._places[some : some + _MADE]", "self._places[some:]", "the events of a batch are made for readers in one step"),
     Mutant("runtime/memory.py", "gc.collect(_YOUNG)", "gc.collect()", "anybody stops the server by a collection of everything"),
+    Mutant("runtime/memory.py", "is_huge = sys.getallocatedblocks() > BLOCKS_LISTED_MAX", "is_huge = False", "anybody stops the server by a list of everything"),
     Mutant("storage/sqlite/store.py", "        writer.set_busy_timeout(0)\n        self._page", "        writer.set_busy_timeout(_BUSY_MS)\n        self._page", "a commit stops everybody while another process writes to the file"),
     Mutant("storage/sqlite/store.py", "                    looking.result()\n", "                    pass\n", "what the look at a damaged table finds is not asked for"),
     Mutant("storage/sqlite/store.py", "await trio.to_thread.run_sync(self._patient, self.commit, batch)", "await trio.to_thread.run_sync(self.commit, batch)", "who writes waits for no other process, not even in a thread"),
