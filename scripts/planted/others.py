@@ -20,7 +20,7 @@ OTHERS = [
     Mutant("api/session.py", "address, address, grant.role)", "address, address)", "who works revives dead letters over WebSocket"),
     Mutant("runtime/ends.py", "            await journal.wait_committed(end.epoch)\n", "            pass\n", "an end is answered before it is committed"),
     Mutant("runtime/ends.py", "        finally:\n            self.leave(awaited)", "        finally:\n            pass", "who has gone is waited for"),
-    Mutant("runtime/core.py", "        self.ends.end_all()\n", "", "a stop does not end who waits for a job"),
+    Mutant("runtime/core.py", "        self.ends.end_all(self.journal)\n", "", "a stop does not end who waits for a job"),
     Mutant("runtime/core.py", "            self._check_pollers()\n            self.ends", "            self.ends", "any number may wait for jobs"),
     Mutant("api/session.py", "            self._core.stop_poll(begun)\n", "", "a wait that is refused keeps its place"),
     Mutant("runtime/ends.py", "awaited.end = awaited.end or end", "awaited.end = end", "who waits gets the end of a later job with the id"),
