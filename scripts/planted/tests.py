@@ -100,6 +100,7 @@ NEAREST = {
     "hub": ("hub", "reported"),
     "session": ("bulk", "weight", "roles", "reported", "sessions", "undelivered", "order"),
     "begun": ("lingering", "order"),
+    "ends": ("wait_job", "order"),
     "core": ("core", "lingering", "waiting_pulls", "bulk", "bulk_reports", "bulk_dependencies"),
     "half": ("bulk", "bulk_dependencies"),
     "memory": ("memory", "memory_figures"),
