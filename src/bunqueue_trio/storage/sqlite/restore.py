@@ -25,6 +25,8 @@ def restore(backup: Path, path: Path, on_progress: Callable[[int, int], None], *
         raise StoreError(f"{path}: there is no directory {path.parent}")
     # A link to it stays one.
     path = real(path)
+    beside_it = Path(f"{path}.lock")
+    was_there = beside_it.exists()
     held = lock(path)
     try:
         refuse_aside(path)
@@ -51,4 +53,7 @@ def restore(backup: Path, path: Path, on_progress: Callable[[int, int], None], *
             drop_unfinished(written)
         return size
     finally:
+        if not was_there and not path.exists():
+            # What was refused leaves nothing.
+            beside_it.unlink(missing_ok=True)
         held.release()
