@@ -28,12 +28,16 @@ def storage(url: str, token: str | None, *, as_json: bool) -> None:
 
 def _state(told: StorageView) -> str:
     """Return whether the disk takes changes, and since when it does not; and whether its file is damaged."""
-    takes = _takes(told)
-    return takes if told.damage is None else f"{takes}; the file is damaged: {told.damage}"
-
-
-def _takes(told: StorageView) -> str:
     since = "" if told.since is None else f" since {at(told.since)}"
+    takes = _takes(told, since)
+    if told.damage is None:
+        return takes
+    # Where there is more than one trouble, it may be that of the other.
+    is_alone = told.error is None and not told.disk_full
+    return f"{takes}; the file is damaged{since if is_alone else ''}: {told.damage}"
+
+
+def _takes(told: StorageView, since: str) -> str:
     if told.error is not None:
         return f"refuses changes{since}: {told.error}"
     return f"nearly full{since}: what brings jobs or data is refused" if told.disk_full else "takes changes"

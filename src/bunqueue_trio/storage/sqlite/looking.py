@@ -49,7 +49,7 @@ class Looked:
         except apsw.Error as error:
             # Of another file that has come in its place meanwhile it says nothing.
             self._look()
-            raise self._meaning.refusal(error) from error
+            raise self._meaning.refusal(error, f"table {part}: ") from error
         if found is not None:
             self._look()
             self._meaning.note(f"table {part}: {found}")

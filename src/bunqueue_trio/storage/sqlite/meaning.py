@@ -29,13 +29,14 @@ class Meaning:
         if self.damage is None:
             self.damage = what
 
-    def refusal(self, error: apsw.Error) -> StoreError:
-        """Return what is to be raised for an ``error``, whichever it is."""
+    def refusal(self, error: apsw.Error, where: str = "") -> StoreError:
+        """Return what is to be raised for an ``error``, whichever it is; damage is noted, and ``where`` it is."""
         if isinstance(error, apsw.BusyError):
             return StoreBusy(str(error))
         if isinstance(error, apsw.CorruptError | apsw.NotADBError):
-            self.note(one_line(error))
-            return StoreDamaged(one_line(error))
+            said = f"{where}{one_line(error)}"
+            self.note(said)
+            return StoreDamaged(said)
         return StoreError(str(error))
 
     def __enter__(self) -> None:
