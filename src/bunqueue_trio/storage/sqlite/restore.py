@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from bunqueue_trio.errors import StoreError
@@ -54,6 +55,7 @@ def restore(backup: Path, path: Path, on_progress: Callable[[int, int], None], *
         return size
     finally:
         if not was_there and not path.exists():
-            # What was refused leaves nothing.
-            beside_it.unlink(missing_ok=True)
+            # What was refused leaves nothing, where that is possible.
+            with suppress(OSError):
+                beside_it.unlink()
         held.release()
