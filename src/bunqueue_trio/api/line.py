@@ -7,6 +7,7 @@ import structlog
 from msgspec import Raw, Struct
 
 from bunqueue_trio import errors
+from bunqueue_trio.config import RECEIVE_BYTES
 from bunqueue_trio.errors import InvariantBroken, Refused, StoreError
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.catalog import FILLS, SPECS
@@ -37,7 +38,13 @@ class Waiting(Struct, frozen=True):
 
 def with_id(message: bytes, req_id: Raw) -> bytes:
     """Return ``message`` with the ``reqId`` of its command, if that has one."""
-    return b'%b,"reqId":%b}' % (message[:-1], said) if (said := bytes(req_id)) else message
+    said = bytes(req_id)
+    if not said:
+        return message
+    if len(message) < RECEIVE_BYTES:
+        return b'%b,"reqId":%b}' % (message[:-1], said)
+    # One copy of it, however large.
+    return b"".join((memoryview(message)[:-1], b',"reqId":', said, b"}"))
 
 
 def failed(error: Exception, kind: type[Command[Any]]) -> r.ErrorReply:

@@ -398,8 +398,8 @@ class Core:
         if self.stopping:
             return None
         self.journal.check(fills=brings(slice_))
-        epoch, now, began = self._engine.epoch, self.clock.now(), self.clock.epoch_ms(begun.at)
-        slice_ = as_of_begin(slice_, now - began)
+        epoch, now = self._engine.epoch, self.clock.now()
+        slice_ = as_of_begin(slice_, self.clock.epoch_ms(begun.at), now)
         reply = self._apply(now, run, self._engine, slice_, now, begun.owner, begun.by, said)
         return reply, epoch if self.journal.gathering else 0
 
