@@ -26,15 +26,12 @@ stall. We close, at a stop or to make room: ``refuse`` lets what is owed leave f
 them the reader reads to the end, and only then the nursery of both tasks is over.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from http import HTTPStatus
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 import trio
-from websockets.datastructures import Headers
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Request as Handshake
-from websockets.http11 import Response
 from websockets.protocol import SEND_EOF, State
 from websockets.server import ServerProtocol
 
@@ -56,32 +53,13 @@ from bunqueue_trio.protocol.request import MESSAGE_MAX_HEADER
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.transports.frames import SHORT_BYTES, Place, framed, is_goodbye, minimal, read_text
 from bunqueue_trio.transports.rounds import Rounds
+from bunqueue_trio.transports.upgrade import accept
 from bunqueue_trio.transports.wire import NothingSent, Wire
 
 FOREVER = float("inf")
 
 
 Receive = Callable[[], Awaitable[bytes]]
-
-
-def wants_upgrade(headers: Mapping[str, str]) -> bool:
-    """Return whether a request asks to become a WebSocket; another protocol is not wanted (RFC 9110, 7.8)."""
-    tokens = [token.strip() for token in headers.get("connection", "").lower().split(",")]
-    return "upgrade" in tokens and headers.get("upgrade", "").lower() == "websocket"
-
-
-def check_handshake(headers: Iterable[tuple[str, str]]) -> None:
-    """Raise ``Refused`` when a request that wants to become a WebSocket does not ask as RFC 6455 has it (4.2.1)."""
-    _accept(ServerProtocol(), Handshake("/", Headers(headers)))
-
-
-def _accept(protocol: ServerProtocol, handshake: Handshake) -> Response:
-    response = protocol.accept(handshake)
-    if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
-        raise errors.Refused(
-            response.status_code, errors.BAD_HANDSHAKE.message.format(protocol.handshake_exc), errors.BAD_HANDSHAKE.code
-        )
-    return response
 
 
 class Shared(Protocol):
@@ -145,7 +123,7 @@ class WebSocket:
         protocol.receive_data(head)
         for event in protocol.events_received():
             if isinstance(event, Handshake):
-                response = _accept(protocol, event)
+                response = accept(protocol, event)
                 response.headers[MESSAGE_MAX_HEADER] = str(message_max)
                 protocol.send_response(response)
                 return
@@ -158,7 +136,7 @@ class WebSocket:
     async def run(self, session: Session) -> None:
         """Talk until either side ends it; the session must be entered."""
         self._session = session
-        session.is_gone = self._wire.has_ended
+        session.is_gone, session.is_broken = self._wire.has_ended, self._wire.is_broken
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._write, session, nursery.cancel_scope)
@@ -264,10 +242,13 @@ class WebSocket:
                 await self._end_turn(session)
             else:
                 break
-        if at == len(data):
-            return
-        self._protocol.receive_data(data[at:])
-        self._place.fed(len(data) - at)
+        if at < len(data):
+            await self._take_in_frames(data[at:], session, nursery)
+
+    async def _take_in_frames(self, data: bytes, session: Session, nursery: trio.Nursery) -> None:
+        """Take in some bytes by the parser."""
+        self._protocol.receive_data(data)
+        self._place.fed(len(data))
         frames = self._protocol.events_received()
         if self._protocol.close_rcvd_then_sent and self._goodbye_at == FOREVER:
             self._goodbye_at = trio.current_time() + GOODBYE_S
