@@ -106,8 +106,8 @@ ENGINE = [
     Mutant("engine/holding.py", "elif lease.held and lease.owner is None:", "elif False:", "a lost connection is a stall"),
     Mutant(
         "engine/holding.py",
-        "                lease.until = None\n                self._take_over",
-        "                self._take_over",
+        "lease.owner, lease.until, lease.unproven = owner, None, not proven",
+        "lease.owner, lease.unproven = owner, not proven",
         "a claimed job keeps its grace",
     ),
     Mutant("engine/holding.py", "# Its timeout alone governs it.\n            lease.until = None", "pass", "a timeout job gets a lease"),

@@ -37,7 +37,7 @@ async def connect(world: World) -> End:
 
 @pytest.fixture
 def summons(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """How often the flusher is told to look."""
+    """How often the flusher is summoned."""
     sent: list[str] = []
 
     def note(name: str) -> Callable[..., Any]:

@@ -5,8 +5,9 @@ Commands run as they arrive, without a task each; replies wait in line for their
 
 Theory of operation. A message becomes a command and runs at once, in the carrier's step; what it says is not true for the world before its batch is
 committed. So each reply stands in one line with the epoch that it waits for, and the line leaves from its front: replies come in the order of the
-commands, however the commits fall. Three things stand outside that order: events, which are sent when they are committed; a waiting pull, whose reply
-joins the line when it has a job or its time is over; and whatever needs no commit, which joins it with epoch 0.
+commands, however the commits fall. A search, and what a distant store is asked for, have a place in the line before their reply is there; and behind
+a command that is done in steps nothing is taken in until it is whole. Two things stand outside that order: events, which are sent when they are
+committed, and a waiting pull, whose reply joins the line when it has a job or its time is over. Whatever needs no commit joins it with epoch 0.
 
 Nobody waits in a task of its own for a commit. ``settle`` asks for it and leaves the bell to be rung; the carrier's writer, or its reader in the same
 step, then takes what ``outgoing`` may give. What a disk refuses for too long leaves as an error in the place of its reply.
@@ -19,19 +20,19 @@ A job that was pulled and never sent goes back uncharged: the jobs of replies in
 dropped. At a stop of the server they stay with it, since its worker goes on and claims them after the restart.
 """
 
-import re
 from collections import deque
 from collections.abc import Callable
 from typing import Self
 
 import structlog
 import trio
-from msgspec import Raw, Struct
+from msgspec import Raw
 
 from bunqueue_trio import errors
 from bunqueue_trio.api.access import ANYBODY, UNKNOWN, Grant
 from bunqueue_trio.api.event_stream import types_named
 from bunqueue_trio.api.gateway import Gateway
+from bunqueue_trio.api.line import NEVER, PUSH, Waiting, with_id
 from bunqueue_trio.api.reported import report_of
 from bunqueue_trio.config import (
     LARGE_BODY_BYTES,
@@ -46,7 +47,7 @@ from bunqueue_trio.pages.table import ANSWERS
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.caller import SERVER, By
-from bunqueue_trio.protocol.catalog import ACTS, FILLS, LISTS, SESSION, SPECS, TAKES
+from bunqueue_trio.protocol.catalog import ACTS, LISTS, SESSION, SPECS, TAKES
 from bunqueue_trio.protocol.codec import BadMessage, decode_message, encode
 from bunqueue_trio.protocol.commands.spec import Role
 from bunqueue_trio.protocol.events import ALL_TYPES
@@ -57,19 +58,6 @@ from bunqueue_trio.runtime.bell import Bell
 from bunqueue_trio.runtime.server import Server
 
 _log = structlog.get_logger()
-
-_PUSH = re.compile(rb'"cmd"\s*:\s*"(?:%s)"' % "|".join(sorted(SPECS[kind].tag for kind in FILLS)).encode())
-_NO_ID = Raw()
-
-
-class _Waiting(Struct, frozen=True):
-    """A reply in line; it may leave when ``epoch`` is committed."""
-
-    epoch: int
-    message: bytes
-    begun: Begun | None = None
-    """The command whose time is noted when this is sent, if it has an epoch; of a pull that is not sent the jobs return."""
-    req_id: Raw = _NO_ID
 
 
 class Session:
@@ -96,7 +84,7 @@ class Session:
         self._address = address
         self.id: str = server.new_id()
         self.bell: Bell = Bell()
-        self._replies: deque[_Waiting] = deque()
+        self._replies: deque[Waiting] = deque()
         self._epoch = 0
         """The newest epoch that a reply waits for, or has waited for."""
         self._replies_bytes = 0
@@ -109,7 +97,7 @@ class Session:
         self._read: tuple[bytes, c.Command | BadMessage] | None = None
         """A large message that was read while it waited for its turn."""
         self._adding: Begun | None = None
-        """A bulk command that is half done: whatever comes behind it waits."""
+        """A command that is done in steps, and is half done: whatever comes behind it waits."""
         self._polls = 0
         self._polls_by_id: dict[bytes, Begun] = {}
         self._room = trio.Event()
@@ -168,7 +156,7 @@ class Session:
         Pushes wait for the disk even when small, because a peer may send any number of them without reading replies.
         Everything else that is small passes at once: a late heartbeat would lose a lease.
         """
-        fills = self._journal.must_wait(len(message), small=0) and _PUSH.search(message) is not None
+        fills = self._journal.must_wait(len(message), small=0) and PUSH.search(message) is not None
         if fills:
             self._ring()
             await self._journal.wait_turn()
@@ -271,6 +259,8 @@ class Session:
         """Return whether the first reply, which is not committed, is to wait; an error may be in its place then."""
         first = self._replies[0]
         message, begun = first.message, first.begun
+        if first.epoch == NEVER:
+            return True
         if first.epoch > self._journal.given_up:
             self._journal.ring_on_commit(self.bell)
             return True
@@ -280,8 +270,8 @@ class Session:
             self._core.give_back(begun.reply)
             self._withdraw_reported(begun)
         refused = errors.NOT_COMMITTED.refuse() if begun is None else begun.unsettled(errors.NOT_COMMITTED.refuse())
-        error = _with_id(encode(error_reply(refused)), first.req_id)
-        self._replies[0] = _Waiting(0, error)
+        error = with_id(encode(error_reply(refused)), first.req_id)
+        self._replies[0] = Waiting(0, error)
         self._replies_bytes += len(error) - len(message)
         if len(message) > RECEIVE_BYTES:
             # It will not be sent.
@@ -321,8 +311,8 @@ class Session:
         grant, address = self._grant, self._address
         by = By(grant.name or address, address, grant.role) if type(command) in ACTS else SERVER
         begun = self._core.begin(command, self.id, size=size, by=by, sliced=True)
-        if begun.bulk is not None:
-            self._adding = begun
+        if begun.bulk is not None or begun.rest is not None:
+            self._adding, begun.is_gone = begun, self.is_gone
             self._note_reported(begun)
             nursery.start_soon(self._add, begun)
         elif not begun.waits:
@@ -330,9 +320,6 @@ class Session:
             timed = begun if begun.epoch or type(command) in TAKES else None
             self._note_reported(begun)
             self._reply(begun.epoch, begun.answer(), command.req_id, timed)
-        elif self._polls >= SESSION_POLLS_MAX and begun.rest is not None:
-            # Its first slice is done, and its answer says what is left.
-            self._reply(begun.epoch, begun.answer(), command.req_id, begun)
         elif self._polls >= SESSION_POLLS_MAX:
             self._core.stop_poll(begun)
             raise errors.TOO_MANY_WAITS.refuse()
@@ -341,7 +328,9 @@ class Session:
             begun.is_gone = self.is_gone
             if bytes(command.req_id):
                 self._polls_by_id[bytes(command.req_id)] = begun
-            nursery.start_soon(self._poll, begun)
+            if place := None if begun.holds_up_nothing else Waiting(NEVER, b"", begun):
+                self._replies.append(place)
+            nursery.start_soon(self._poll, begun, place)
 
     def _run_here(self, command: c.Command) -> None:
         match command:
@@ -383,10 +372,14 @@ class Session:
         return found
 
     async def _add(self, begun: Begun) -> None:
-        """Add what is left of a bulk command, and put its reply in line."""
-        await self._core.add_rest(begun)
+        """Do what is left of a command that is done in steps, and put its reply in line."""
+        if begun.bulk is None:
+            epoch, reply = 0, await self._finish(begun)
+        else:
+            await self._core.add_rest(begun)
+            epoch, reply = begun.epoch, begun.answer()
         self._adding = None
-        self._reply(begun.epoch, begun.answer(), begun.command.req_id, begun)
+        self._reply(epoch, reply, begun.command.req_id, begun)
         self._room.set()
         self._ring()
 
@@ -402,32 +395,43 @@ class Session:
         if begun is not None and begun.report is not None:
             self._subscription.withdraw(begun.report)
 
-    async def _poll(self, begun: Begun) -> None:
+    async def _finish(self, begun: Begun) -> r.Reply:
+        try:
+            begun.reply = await self._core.finish(begun)
+        except Refused as refused:
+            return error_reply(refused, type(begun.command))
+        return begun.reply
+
+    async def _poll(self, begun: Begun, place: Waiting | None) -> None:
         req_id = bytes(begun.command.req_id)
         try:
-            reply = begun.reply = await self._core.finish(begun)
-        except Refused as refused:
-            reply = error_reply(refused, type(begun.command))
+            reply = await self._finish(begun)
         finally:
             self._polls -= 1
             if self._polls_by_id.get(req_id) is begun:
                 del self._polls_by_id[req_id]
-        self._reply(0, reply, begun.command.req_id, begun)
+        self._reply(0, reply, begun.command.req_id, begun, place)
         self.bell.ring()
 
     def _refuse(self, refused: Refused, command: c.Command) -> None:
         self._reply(0, error_reply(refused, type(command)), command.req_id)
 
-    def _reply(self, epoch: int, reply: r.Reply | bytes, req_id: Raw, begun: Begun | None = None) -> None:
+    def _reply(
+        self, epoch: int, reply: r.Reply | bytes, req_id: Raw, begun: Begun | None = None, place: Waiting | None = None
+    ) -> None:
         try:
-            message = _with_id(reply, req_id) if isinstance(reply, bytes) else self._encode(reply, req_id)
+            message = with_id(reply, req_id) if isinstance(reply, bytes) else self._encode(reply, req_id)
         except Refused as refused:
             self._core.give_back(reply)  # type: ignore[arg-type]  # a page is not refused
             self._withdraw_reported(begun)
-            epoch, begun, message = 0, None, _with_id(encode(error_reply(refused)), req_id)
+            epoch, begun, message = 0, None, with_id(encode(error_reply(refused)), req_id)
         if len(message) > RECEIVE_BYTES:
             self._hold.add(len(message))
-        self._replies.append(_Waiting(epoch, message, begun, req_id))
+        waiting = Waiting(epoch, message, begun, req_id)
+        if place is None:
+            self._replies.append(waiting)
+        else:
+            self._replies[next(at for at, each in enumerate(self._replies) if each is place)] = waiting
         self._epoch = max(self._epoch, epoch)
         self._replies_bytes += len(message)
 
@@ -436,7 +440,7 @@ class Session:
         # By its letters before it is made, since that is what costs; then by its bytes: JSON has up to six for a letter.
         if payload := r.payload_size(reply):
             self._server.buffers.check(payload)
-        message = _with_id(encode(reply), req_id)
+        message = with_id(encode(reply), req_id)
         if payload:
             self._server.buffers.check(len(message))
         return message
@@ -444,7 +448,3 @@ class Session:
     def _ring(self) -> None:
         if self.settle():
             self.bell.ring()
-
-
-def _with_id(message: bytes, req_id: Raw) -> bytes:
-    return b'%b,"reqId":%b}' % (message[:-1], said) if (said := bytes(req_id)) else message

@@ -152,7 +152,7 @@ async def go_on(begun: Begun, slices: Slices, journal: Journal, do: Do) -> r.Rep
     until, pause = due + TOLD_S, _pause_after(begun.command, reply)
     await journal.wait_committed(begun.epoch)
     slices.rest(trio.current_time() - due)
-    while rest is not None and getattr(reply, "scanned", 0) < LOOKED_MAX:
+    while rest is not None and getattr(reply, "scanned", 0) < LOOKED_MAX and not (begun.is_gone and begun.is_gone()):
         slice_ = first_slice(rest)
         await trio.sleep_until(due := due + pause)
         async with slices.next("acts", until=until) as is_in_time:
