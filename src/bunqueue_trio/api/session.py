@@ -32,7 +32,7 @@ from bunqueue_trio import errors
 from bunqueue_trio.api.access import ANYBODY, UNKNOWN, Grant
 from bunqueue_trio.api.event_stream import types_named
 from bunqueue_trio.api.gateway import Gateway
-from bunqueue_trio.api.line import NEVER, PUSH, Waiting, with_id
+from bunqueue_trio.api.line import NEVER, PUSH, Waiting, failed, with_id
 from bunqueue_trio.api.reported import report_of
 from bunqueue_trio.config import (
     LARGE_BODY_BYTES,
@@ -182,11 +182,8 @@ class Session:
             if self._grant.role is not Role.ADMIN and self._grant.role < (wanted := SPECS[type(command)].role):
                 raise missing_role(wanted, self._grant.role)
             self._run(command, len(message), nursery)
-        except Refused as refused:
-            self._refuse(refused, command)
-        except StoreError as error:
-            _log.error("read failed", error=str(error))
-            self._refuse(errors.STORAGE_DOWN.refuse(), command)
+        except (Refused, StoreError) as error:
+            self._reply(0, failed(error, type(command)), command.req_id)
 
     @property
     def full(self) -> bool:
@@ -398,8 +395,9 @@ class Session:
     async def _finish(self, begun: Begun) -> r.Reply:
         try:
             begun.reply = await self._core.finish(begun)
-        except Refused as refused:
-            return error_reply(refused, type(begun.command))
+        except Exception as error:
+            # Whatever it is, the connection has done nothing wrong, and may hold jobs.
+            return failed(error, type(begun.command))
         return begun.reply
 
     async def _poll(self, begun: Begun, place: Waiting | None) -> None:
@@ -412,9 +410,6 @@ class Session:
                 del self._polls_by_id[req_id]
         self._reply(0, reply, begun.command.req_id, begun, place)
         self.bell.ring()
-
-    def _refuse(self, refused: Refused, command: c.Command) -> None:
-        self._reply(0, error_reply(refused, type(command)), command.req_id)
 
     def _reply(
         self, epoch: int, reply: r.Reply | bytes, req_id: Raw, begun: Begun | None = None, place: Waiting | None = None

@@ -26,7 +26,7 @@ stall. We close, at a stop or to make room: ``refuse`` lets what is owed leave f
 them the reader reads to the end, and only then the nursery of both tasks is over.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Protocol
 
@@ -54,7 +54,7 @@ from bunqueue_trio.config import (
 )
 from bunqueue_trio.protocol.request import MESSAGE_MAX_HEADER
 from bunqueue_trio.runtime.server import Server
-from bunqueue_trio.transports.frames import SHORT_BYTES, Place, is_goodbye, minimal, read_text, text_frame
+from bunqueue_trio.transports.frames import SHORT_BYTES, Place, framed, is_goodbye, minimal, read_text
 from bunqueue_trio.transports.rounds import Rounds
 from bunqueue_trio.transports.wire import NothingSent, Wire
 
@@ -128,7 +128,7 @@ class WebSocket:
         self._session: Session | None = None
         self._write_deadline = FOREVER
         """When the peer must have taken what the writer is sending; infinity while the writer sends nothing."""
-        self._unsent = b""
+        self._unsent: Sequence[bytes | memoryview] = []
         """The rest of what the reader has sent in its own step; the writer sends it first."""
         self._partly_sent = False
         """The kernel has taken a part of what is being sent."""
@@ -355,9 +355,11 @@ class WebSocket:
         if self._unsent or self._write_deadline < FOREVER or self._protocol.state is not State.OPEN:
             session.bell.ring()
             return
-        data = b"".join([*self._protocol.data_to_send(), *map(text_frame, session.outgoing())])
-        taken = self._wire.send_nowait(data)
-        self._unsent, self._partly_sent = data[taken:], taken > 0
+        own, texts = self._protocol.data_to_send(), framed(session.outgoing())
+        first = b"".join([*own, *texts[:1]])
+        taken = self._wire.send_nowait(first)
+        self._partly_sent = taken > 0
+        self._unsent = texts[1:] if taken == len(first) else [memoryview(first)[taken:], *texts[1:]]
         if self._unsent or session.is_settled():
             session.bell.ring()
 
@@ -377,7 +379,7 @@ class WebSocket:
         while True:
             if not self._unsent and (self._protocol.state is State.OPEN or self._answers_first(session)):
                 # What is unsent is still counted as held.
-                self._unsent = b"".join(map(text_frame, session.outgoing()))
+                self._unsent = framed(session.outgoing())
                 self._partly_sent = False
             self._owes = bool(self._unsent)
             sent = await self._flush(before_goodbye=self._answers_first(session))
@@ -409,17 +411,20 @@ class WebSocket:
         chunks = [] if before_goodbye else self._protocol.data_to_send()
         self._flushed.set()
         self._partly_sent = self._partly_sent and bool(self._unsent)
-        data, self._unsent = self._unsent + b"".join(chunks), b""
-        for start in range(0, len(data), RECEIVE_BYTES):
-            self._write_deadline = trio.current_time() + WRITE_TIMEOUT_S
-            await self._wire.send(data[start : start + RECEIVE_BYTES])
-            self._write_deadline = FOREVER
-            self._partly_sent = True
-            # It takes a long message; a ping or an event says nothing: any dead peer's buffer has room.
-            if start:
-                self._progress_at = trio.current_time()
+        pieces, self._unsent = [*self._unsent, *([b"".join(chunks)] if chunks else [])], []
+        is_first = True
+        for piece in pieces:
+            for start in range(0, len(piece), RECEIVE_BYTES):
+                self._write_deadline = trio.current_time() + WRITE_TIMEOUT_S
+                await self._wire.send(memoryview(piece)[start : start + RECEIVE_BYTES])
+                self._write_deadline = FOREVER
+                self._partly_sent = True
+                # It takes a long message; a ping or an event says nothing: any dead peer's buffer has room.
+                if not is_first:
+                    self._progress_at = trio.current_time()
+                is_first = False
         # The server ends first; the client waits for it.
         if SEND_EOF in chunks:
             await self._wire.send_eof()
             self._ended = True
-        return bool(data)
+        return bool(pieces)
