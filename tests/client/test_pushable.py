@@ -5,6 +5,7 @@ import inspect
 import pickle
 from functools import partial
 from typing import Any
+from unittest.mock import AsyncMock
 
 import anyio
 import anyio.from_thread
@@ -197,7 +198,15 @@ class Mailer:
         return f"sent {job.data}"
 
 
-@pytest.mark.parametrize(("handler", "answer"), [(Mailer(), "called ann"), (Mailer().send, "sent ann"), (repr, None)])
+def stands_for(answer: str) -> Any:
+    """A mock has whatever it is asked for, notes of handlers too."""
+    return AsyncMock(return_value=answer, __doc__="Stands.")
+
+
+@pytest.mark.parametrize(
+    ("handler", "answer"),
+    [(Mailer(), "called ann"), (Mailer().send, "sent ann"), (repr, None), (stands_for("mocked"), "mocked")],
+)
 async def test_what_is_no_function_gets_a_push_beside_it(bunqueue: Bunqueue, handler: Any, answer: str | None):
     """It stays as it is: others may use it, and it may have a push of its own."""
     worker = bunqueue.worker("mail")
