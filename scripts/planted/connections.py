@@ -16,7 +16,7 @@ CONNECTIONS = [
     Mutant("transports/rounds.py", "                    trio.lowlevel.reschedule(self._waiting.popleft())\n", "                    trio.lowlevel.reschedule(self._waiting.pop())\n", "who has come last begins first"),
     Mutant("transports/rounds.py", "            self._waiting.remove(task)\n", "", "who waits no more keeps its place"),
     Mutant("transports/express.py", "        await (self._shared.pages if makes_page(request.call) else self._shared.commands).begin()\n", "", "a newcomer waits for all that others have pipelined"),
-    Mutant("transports/websocket.py", "        await (self._shared.pages if asks_for_page(message) else self._shared.commands).begin()\n", "", "a newcomer waits for what others have sent by WebSocket"),
+    Mutant("transports/websocket.py", " or not self._rounds_of(message).begin_nowait():", ":", "a newcomer waits for what others have sent by WebSocket"),
     Mutant("transports/websocket.py", "self._shared.pages if asks_for_page(message) else self._shared.commands", "self._shared.commands", "pages are as cheap as commands by WebSocket"),
     Mutant("transports/listener.py", "            await self._pages.begin()\n", "", "a newcomer waits for what others have sent in the other lane"),
     Mutant("api/costs.py", "    return (isinstance(target, str) or target in ANSWERS) and target not in _CHEAP\n", "    return False\n", "pages are as cheap as commands"),

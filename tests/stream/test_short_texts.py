@@ -35,6 +35,10 @@ class Heard:
     def take_in(self, message: bytes, nursery: object) -> None:
         self.messages.append(message)
 
+    def hurry(self) -> None: ...
+
+    def settle(self) -> None: ...
+
     async def wait_added(self) -> None: ...
 
 
@@ -84,6 +88,9 @@ class Free:
     """Rounds in which there is always room."""
 
     async def begin(self) -> None: ...
+
+    def begin_nowait(self) -> bool:
+        return True
 
 
 async def heard(

@@ -20,7 +20,6 @@ A job that was pulled and never sent goes back uncharged: the jobs of replies in
 dropped. At a stop of the server they stay with it, since its worker goes on and claims them after the restart.
 """
 
-import re
 from collections import deque
 from collections.abc import Callable
 from typing import Self
@@ -33,7 +32,7 @@ from bunqueue_trio import errors
 from bunqueue_trio.api.access import ANYBODY, UNKNOWN, Grant
 from bunqueue_trio.api.event_stream import types_named
 from bunqueue_trio.api.gateway import Gateway
-from bunqueue_trio.api.line import NEVER, Waiting
+from bunqueue_trio.api.line import NEVER, PUSH, Waiting, with_id
 from bunqueue_trio.api.reported import report_of
 from bunqueue_trio.config import (
     LARGE_BODY_BYTES,
@@ -48,7 +47,7 @@ from bunqueue_trio.pages.table import ANSWERS
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.caller import SERVER, By
-from bunqueue_trio.protocol.catalog import ACTS, FILLS, LISTS, SPECS, TAKES
+from bunqueue_trio.protocol.catalog import ACTS, LISTS, SESSION, SPECS, TAKES
 from bunqueue_trio.protocol.codec import BadMessage, decode_message, encode
 from bunqueue_trio.protocol.commands.spec import Role
 from bunqueue_trio.protocol.events import ALL_TYPES
@@ -59,8 +58,6 @@ from bunqueue_trio.runtime.bell import Bell
 from bunqueue_trio.runtime.server import Server
 
 _log = structlog.get_logger()
-
-_PUSH = re.compile(rb'"cmd"\s*:\s*"(?:%s)"' % "|".join(sorted(SPECS[kind].tag for kind in FILLS)).encode())
 
 
 class Session:
@@ -159,7 +156,7 @@ class Session:
         Pushes wait for the disk even when small, because a peer may send any number of them without reading replies.
         Everything else that is small passes at once: a late heartbeat would lose a lease.
         """
-        fills = self._journal.must_wait(len(message), small=0) and _PUSH.search(message) is not None
+        fills = self._journal.must_wait(len(message), small=0) and PUSH.search(message) is not None
         if fills:
             self._ring()
             await self._journal.wait_turn()
@@ -174,7 +171,7 @@ class Session:
         self._ring()
 
     def take_in(self, message: bytes, nursery: trio.Nursery) -> None:
-        """Do the same with one of several messages; :meth:`settle` is to be called after the last of them."""
+        """Do the same with one of several messages; :meth:`settle` is to be called after the last of them, unless they share a turn of the core."""
         assert self._adding is None, "the carrier waits until a bulk command is whole"
         try:
             command = decode_message(message) if self._read is None else self._take_read(message)
@@ -217,9 +214,20 @@ class Session:
 
         Without company it is committed here and now; else the bell rings when it is.
         """
+        if self._replies and self._epoch > self._journal.committed:
+            self._journal.commit_alone()
+        return self.is_settled()
+
+    def hurry(self) -> None:
+        """Let the turn that ends now commit what replies wait for; :meth:`is_settled` is to be called after it."""
+        if self._epoch > self._journal.committed:
+            self._journal.hurry()
+
+    def is_settled(self) -> bool:
+        """Return whether there are replies that may be sent now; if some have to wait for a commit, the bell rings then."""
         if not self._replies:
             return False
-        if self._epoch > self._journal.committed and not self._journal.commit_alone():
+        if self._epoch > self._journal.committed:
             self._journal.ring_on_commit(self.bell)
         return self._replies[0].epoch <= self._journal.committed
 
@@ -232,9 +240,10 @@ class Session:
         while self._replies and size < SESSION_SEND_BYTES:
             if self._replies[0].epoch > self._journal.committed and self._must_wait():
                 break
-            epoch, message, begun, _ = self._replies.popleft()
-            if begun is not None:
-                self._note_leaving(begun, epoch)
+            left = self._replies.popleft()
+            message = left.message
+            if left.begun is not None:
+                self._note_leaving(left.begun, left.epoch)
             self._replies_bytes -= len(message)
             messages.append(message)
             size += len(message)
@@ -248,10 +257,11 @@ class Session:
 
     def _must_wait(self) -> bool:
         """Return whether the first reply, which is not committed, is to wait; an error may be in its place then."""
-        epoch, message, begun, req_id = self._replies[0]
-        if epoch == NEVER:
+        first = self._replies[0]
+        message, begun = first.message, first.begun
+        if first.epoch == NEVER:
             return True
-        if epoch > self._journal.given_up:
+        if first.epoch > self._journal.given_up:
             self._journal.ring_on_commit(self.bell)
             return True
         if begun is not None and type(begun.command) in LISTS:
@@ -260,7 +270,7 @@ class Session:
             self._core.give_back(begun.reply)
             self._withdraw_reported(begun)
         refused = errors.NOT_COMMITTED.refuse() if begun is None else begun.unsettled(errors.NOT_COMMITTED.refuse())
-        error = _with_id(encode(error_reply(refused)), req_id)
+        error = with_id(encode(error_reply(refused)), first.req_id)
         self._replies[0] = Waiting(0, error)
         self._replies_bytes += len(error) - len(message)
         if len(message) > RECEIVE_BYTES:
@@ -293,7 +303,7 @@ class Session:
         return messages
 
     def _run(self, command: c.Command, size: int, nursery: trio.Nursery) -> None:
-        if isinstance(command, c.SessionCommand):
+        if type(command) in SESSION:
             self._run_here(command)
             return
         if not self._vouched and isinstance(command, c.Pull | c.PullBatch) and command.lock_ttl is None:
@@ -318,12 +328,11 @@ class Session:
             begun.is_gone = self.is_gone
             if bytes(command.req_id):
                 self._polls_by_id[bytes(command.req_id)] = begun
-            place = None if begun.holds_up_nothing else Waiting(NEVER, b"", begun)
-            if place is not None:
+            if place := None if begun.holds_up_nothing else Waiting(NEVER, b"", begun):
                 self._replies.append(place)
             nursery.start_soon(self._poll, begun, place)
 
-    def _run_here(self, command: c.SessionCommand) -> None:
+    def _run_here(self, command: c.Command) -> None:
         match command:
             case c.Auth(token=token):
                 grant = self._gateway.access.grant_of(token)
@@ -411,11 +420,11 @@ class Session:
         self, epoch: int, reply: r.Reply | bytes, req_id: Raw, begun: Begun | None = None, place: Waiting | None = None
     ) -> None:
         try:
-            message = _with_id(reply, req_id) if isinstance(reply, bytes) else self._encode(reply, req_id)
+            message = with_id(reply, req_id) if isinstance(reply, bytes) else self._encode(reply, req_id)
         except Refused as refused:
             self._core.give_back(reply)  # type: ignore[arg-type]  # a page is not refused
             self._withdraw_reported(begun)
-            epoch, begun, message = 0, None, _with_id(encode(error_reply(refused)), req_id)
+            epoch, begun, message = 0, None, with_id(encode(error_reply(refused)), req_id)
         if len(message) > RECEIVE_BYTES:
             self._hold.add(len(message))
         waiting = Waiting(epoch, message, begun, req_id)
@@ -431,7 +440,7 @@ class Session:
         # By its letters before it is made, since that is what costs; then by its bytes: JSON has up to six for a letter.
         if payload := r.payload_size(reply):
             self._server.buffers.check(payload)
-        message = _with_id(encode(reply), req_id)
+        message = with_id(encode(reply), req_id)
         if payload:
             self._server.buffers.check(len(message))
         return message
@@ -439,10 +448,3 @@ class Session:
     def _ring(self) -> None:
         if self.settle():
             self.bell.ring()
-
-
-def _with_id(message: bytes, req_id: Raw) -> bytes:
-    if not bytes(req_id):
-        return message
-    # One copy of it, however large.
-    return b"".join((memoryview(message)[:-1], b',"reqId":', bytes(req_id), b"}"))
