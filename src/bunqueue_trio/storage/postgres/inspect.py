@@ -207,10 +207,11 @@ def _jobs(reads: Reads, ask: Callable[..., list[Row]]) -> Iterator[str]:
 
 def _lines(ask: Callable[..., list[Row]]) -> Iterator[Row]:
     """Yield the lines of all trails, each with its kind and its key."""
-    trail, n = 0, 0
-    while page := ask(_LINES, trail, n, _PAGE):
-        for trail, n, kind, key, body in page:
-            yield kind, key, body
+    place = 0, 0
+    while page := ask(_LINES, *place, _PAGE):
+        for trail, n, *line in page:
+            place = trail, n
+            yield tuple(line)
 
 
 def _offence(claim: str, found: list[str]) -> list[str]:
