@@ -57,7 +57,7 @@ BOUNDS = [
     Mutant("protocol/walk.py", '        return b"1e+"\n', '        return b"1e1"\n', "a long number that ends with its sign is one where it is cut behind that"),
     Mutant("protocol/parts.py", '                found.append(read_part(kind, masked(item), f"{name}[{i}]"))\n        if kind is JobSpec:', "                raise\n        if kind is JobSpec:", "what is wrong with one of many jobs is not said in words"),
     Mutant("protocol/parts.py", "if kind is FailBatch and size > FAILURES_BYTES:", "if False:", "failures of megabytes are read in parts, errors and all"),
-    Mutant(_INSPECT, "after, rows = 0, STORE_PAGE_ROWS\n    while rows == STORE_PAGE_ROWS:", "after, rows = 0, STORE_PAGE_ROWS\n    for _ in (1,):", "`doctor` looks at the first page of the jobs in a database"),
+    Mutant(_INSPECT, "after, rows = 0, _PAGE\n    while rows == _PAGE:", "after, rows = 0, _PAGE\n    for _ in (1,):", "`doctor` looks at the first page of the jobs in a database"),
     Mutant(_INSPECT, "if len(jobs) > 1]", "if len(jobs) > 2]", "`doctor` does not see two jobs of one unique key"),
     Mutant(_INSPECT, "if other not in ids]", "if other in ids]", "`doctor` does not see that a job waits for one that is not there"),
     Mutant(_INSPECT, "            if is_bloated(Table(table, 0, live, dead)):\n", "            if False:\n", "`doctor` does not see dead rows"),

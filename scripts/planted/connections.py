@@ -5,6 +5,7 @@ from planted.row import Mutant
 CONNECTIONS = [
     Mutant("runtime/signals.py", "number for number in self._ours.recv(4096) if", "number for number in set(self._ours.recv(4096)) if", "two signals in one step are one"),
     Mutant("runtime/signals.py", "signal.SIG_IGN)", "signal.SIG_DFL)", "a signal that comes at the very end decides on the exit code"),
+    Mutant("transports/sockets.py", "most != resource.RLIM_INFINITY and most < DESCRIPTORS_KEPT", "False", "a server with too few descriptors starts, and its first clients end it"),
     Mutant("transports/listener.py", "            await self._reading.wait()\n", "            pass\n", "the first request that needs the web framework stops everybody"),
     Mutant("transports/tls.py", "while place < len(came) and ended < RECORDS_A_STEP:", "while place < len(came):", "OpenSSL works off all records without data in one step"),
     Mutant("transports/tls.py", "        self.without_data += ended\n", "", "a connection may change its keys for ever"),
