@@ -252,7 +252,7 @@ ENGINE = [
     Mutant("engine/commands/dead.py", "        engine.replace(job.id, job.queue)\n    return r.Purge", "        pass\n    return r.Purge", "a deleted dead letter is there"),
     Mutant("engine/line.py", "sum(map(len, self.blocks[:at])) + bisect", "bisect", "a rank within its block"),
     Mutant("engine/ready.py", "min(above, _COUNTED)", "above", "priorities counted without end"),
-    Mutant("engine/why.py", "elif not told.active and not told.pulls_waiting:", "elif not told.pulls_waiting:", "nobody asks though all are busy"),
+    Mutant("engine/why.py", "            return None\n        holders.add(", "            continue\n        holders.add(", "nobody asks though all are busy"),
     Mutant("engine/why.py", "if gate is not None and not gate.is_open(told.active):", "if gate is not None and gate.pause is not None:", "a gate that is full is not told of"),
     Mutant("engine/why.py", '"next" if told.position == 1', '"next" if told.higher == 0', "many jobs are the next"),
     Mutant("engine/why.py", "    if job.attempts:\n", "    if False:\n", "a backoff is shown as a delay"),
