@@ -16,7 +16,6 @@ from typing import Any
 
 import trio
 import trio.lowlevel
-import trio.testing
 from trio._core import _run
 
 from bunqueue_trio.config import Settings
@@ -26,6 +25,7 @@ from tests.cluster.broker import PORT, Broker, RunQueue
 from tests.cluster.cluster_chaos import FOCUSES, ClusterChaos, Focus
 from tests.cluster.cluster_postgres import Postgres
 from tests.cluster.database import Committed, Database, Leader
+from tests.cluster.leaping import LeapingClock
 from tests.cluster.net import CLIENT, Net
 from tests.cluster.sealing import sealed
 from tests.cluster.truth import Truth
@@ -55,7 +55,7 @@ class ClusterWorld:
         self.lines: list[str] = []
         self.failure: str | None = None
         rng = self.rng("world")
-        self.clock = trio.testing.MockClock(autojump_threshold=0)
+        self.clock = LeapingClock()
         self.hosts = [f"b{i}" for i in range(max(rng.randint(2, 3), 3 if focus.faults else 0))]
         self.queues = ["a", "b", "c"][: rng.randint(1, 3)]
         self.token = None
