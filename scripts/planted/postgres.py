@@ -124,6 +124,7 @@ POSTGRES = [
     Mutant("storage/bounded.py", "begin = bisect_right(names, self._seen)", "begin = 0", "of many queues with bounds the first alone lose what is too old"),
     Mutant("storage/bounded.py", "names[begin : begin + QUEUES_PRUNED]", "names[begin:]", "thousands of queues with bounds hold up commits and the lease"),
     Mutant("runtime/lookups.py", "        if not self._lookups.leads():\n", "        if False:\n", "who may have been taken over answers from memory"),
+    Mutant(_STORE, "self.lease_s / _BEAT_TRIES)", "self.lease_s / BEATS_A_LEASE)", "a busy database is taken for one that is away"),
     Mutant("runtime/services.py", "        await trio.sleep(self._store.lease_s / BEATS_A_LEASE)", "        await trio.sleep(self._store.lease_s)", "a lease ends before it is renewed"),
     Mutant("runtime/services.py", "                self._journal.note_failure(error)\n            else:", "                pass\n            else:", "an idle server is ready without its database"),
     Mutant("runtime/services.py", "                self._journal.note_answer()\n", "                pass\n", "an idle server is never ready again"),
