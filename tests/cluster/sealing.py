@@ -16,9 +16,9 @@ from trio._core import _run
 
 from bunqueue_trio.config import Settings
 from bunqueue_trio.doors import handshake, leading, waiting_room
+from bunqueue_trio.engine import auto_retrying, moves, rerunning, timers
 from bunqueue_trio.engine import line as lines
-from bunqueue_trio.engine import moves, timers
-from bunqueue_trio.runtime import clock, hub, tree
+from bunqueue_trio.runtime import clock, core, hub, slices, tree
 from bunqueue_trio.storage.postgres import announcer, cluster, looker, schema, store, terms
 from bunqueue_trio.transports import express, hot
 from bunqueue_trio.transports.listener import Http
@@ -91,7 +91,7 @@ def _replaced(world: "ClusterWorld", outside: Outside) -> tuple[tuple[Any, str, 
         (tree, "gc", SimpleNamespace(disable=lambda: None, enable=lambda: None)),
         (hub, "READER_EVENTS_MAX", world.reader_events_max), (express, "OWN_REQUESTS", 2),
         sees_no_sockets(), (hot, "TURN_REQUESTS", world.turn_requests), (hot, "ANSWERS_MAX", world.turn_requests),
-        (timers, "_SWEEP_MIN", 4), (lines, "BLOCK_MAX", 2), (moves, "QUEUES_IDLE_MAX", 2),
+        (slices, "SLICE", world.slice), (rerunning, "RERUN_SLICE", world.slice), (auto_retrying, "AUTO_RETRY_SLICE", world.slice), (core, "BULK_SLICE", world.slice), (timers, "_SWEEP_MIN", 4), (lines, "BLOCK_MAX", 2), (moves, "QUEUES_IDLE_MAX", 2),
         (_run, "_ALLOW_DETERMINISTIC_SCHEDULING", True),
     )  # fmt: skip
 
