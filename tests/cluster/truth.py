@@ -11,11 +11,12 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from bunqueue_trio.engine.trails import LOG
-from bunqueue_trio.storage.rows import JobRow
+from bunqueue_trio.storage.rows import FinishedRow, JobRow
 from bunqueue_trio.storage.store import RS
 from tests.cluster.database import Committed, Leader
 from tests.sim.sim_disk import UNTOLD, Platter
 
+_ENDED_ID, _ENDED_STATE, _ENDED_DATA = (FinishedRow._fields.index(name) + 1 for name in ("id", "state", "data"))
 _SEQ, _ID, _DATA, _OPTIONS, _LEASE = (JobRow._fields.index(name) for name in ("seq", "id", "data", "options", "lease"))
 
 
@@ -44,6 +45,8 @@ class Truth:
         self.lost_nonces: set[int] = set()
         self.losses = 0
         self._pushed: set[int] = set()
+        self._dead: set[tuple[str, int]] = set()
+        """Of each dead letter that there was, its id and nonce."""
         self.tokens: set[str] = set()
         """Every token whose delivery was committed, lost or not."""
         self.pulled: Counter[str] = Counter()
@@ -108,6 +111,10 @@ class Truth:
             self._note_lease(row[_SEQ], row[_LEASE])
         for row in batch.changed:
             self._note_lease(row[-1], row[-3])
+        for row in batch.finished:
+            name = row[_ENDED_ID], nonce_of(row[_ENDED_DATA] or b"{}")
+            if row[_ENDED_STATE] == "failed":
+                self._dead.add(name)
         bodies, told = [], []
         for last_id, count, _, body, _ in batch.events:
             its = body.split(RS)
@@ -128,7 +135,7 @@ class Truth:
 
     def _may_come_again(self, job_id: str, nonce: int) -> bool:
         """Whether a push may have made another job: it was a schedule's, or its dead letter waits again."""
-        return "@" in job_id or (job_id, nonce) in self._newest or self.platter.ended.get(job_id) == "failed"
+        return "@" in job_id or (job_id, nonce) in self._dead
 
     def _note_lease(self, seq: int, lease: str | None) -> None:
         token = json.loads(lease)["token"] if lease else None
