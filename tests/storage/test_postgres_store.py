@@ -163,7 +163,7 @@ async def test_no_wait_is_without_an_end(place: Place):
 
 def test_what_a_connection_needs_first_is_reported_when_it_is_missing(place: Place):
     link = DatabaseLink(place.conninfo, Query("SELECT nothing FROM nowhere", name="it"))
-    with pytest.raises(AssertionError, match="nowhere"):
+    with pytest.raises(StoreError, match="nowhere"):
         link.ask(Query("SELECT 1"))
     assert not link.is_open
 
