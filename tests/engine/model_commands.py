@@ -214,7 +214,8 @@ class Model(Jobs):
         jobs = [job for job in self.standing(command.queue, command.state) if job.serial not in self.looked_at]
         page = jobs[: command.limit]
         self.looked_at |= {job.serial for job in page}
-        old = [job for job in page if job.created <= now - command.grace]
+        moment = now if command.as_of is None or command.as_of > now else command.as_of
+        old = [job for job in page if job.created + command.grace <= moment]
         told = {"scanned": len(page), "bytes": ANY, "next": ANY if len(jobs) > len(page) else None}
         if command.dry_run:
             return {"count": len(old), "ids": [job.id for job in old]} | told

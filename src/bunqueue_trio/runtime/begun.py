@@ -11,7 +11,7 @@ from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.caller import SERVER, By
-from bunqueue_trio.protocol.catalog import READS
+from bunqueue_trio.protocol.catalog import AWAITS, READS, TAKES
 from bunqueue_trio.protocol.faults import error_reply
 from bunqueue_trio.runtime.half import Bulky
 from bunqueue_trio.runtime.hub import Report
@@ -62,6 +62,11 @@ class Begun(Struct):
     """The jobs whose attempt a bulk command has ended; it grows with each part."""
     report: Report | None = None
     """What its sender need not hear of as events once it has its answer."""
+
+    @property
+    def holds_up_nothing(self) -> bool:
+        """Whether it waits for a job, or for the end of one: other commands of its connection are answered meanwhile."""
+        return type(self.command) in TAKES | AWAITS and bool(self.command.timeout)  # type: ignore[attr-defined]
 
     def answer(self) -> r.Reply:
         """Return what its client hears once it is committed."""

@@ -19,10 +19,16 @@ class Rounds:
         self._waiting: deque[trio.lowlevel.Task] = deque()
         self._runs = False
 
-    async def begin(self) -> None:
-        """Begin something, in this round if there is room; lets others run only if there is none."""
+    def begin_nowait(self) -> bool:
+        """Begin something if there is room in this round; return whether there was."""
         if self._left > 0 and not self._waiting:
             self._left -= 1
+            return True
+        return False
+
+    async def begin(self) -> None:
+        """Begin something, in this round if there is room; lets others run only if there is none."""
+        if self.begin_nowait():
             return
         if not self._runs:
             self._runs = True

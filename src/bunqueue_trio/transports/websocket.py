@@ -12,6 +12,9 @@ to the session, and gives others their turn after MESSAGES_A_TURN. It stops read
 more replies, while a large push waits for the disk, and while the peer takes none of its pongs; meanwhile the
 peer counts as heard, for it is we who do not listen.
 
+Texts that have come together are a turn (``runtime/turn.py``): one step runs them, and makes their commit if nobody shares
+it. Only one that has to wait is handed over by itself.
+
 Replies that are ready in the reader's own step are written there, without the writer, which spares two switches of
 tasks. Only what the kernel takes at once goes out so; the rest is ``_unsent``, and the writer sends it before anything
 else. While the writer is in the middle of a message the reader only rings its bell.
@@ -23,7 +26,7 @@ stall. We close, at a stop or to make room: ``refuse`` lets what is owed leave f
 them the reader reads to the end, and only then the nursery of both tasks is over.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Protocol
 
@@ -51,7 +54,7 @@ from bunqueue_trio.config import (
 )
 from bunqueue_trio.protocol.request import MESSAGE_MAX_HEADER
 from bunqueue_trio.runtime.server import Server
-from bunqueue_trio.transports.frames import SHORT_BYTES, Place, is_goodbye, minimal, read_text, text_frame
+from bunqueue_trio.transports.frames import SHORT_BYTES, Place, framed, is_goodbye, minimal, read_text
 from bunqueue_trio.transports.rounds import Rounds
 from bunqueue_trio.transports.wire import NothingSent, Wire
 
@@ -125,7 +128,7 @@ class WebSocket:
         self._session: Session | None = None
         self._write_deadline = FOREVER
         """When the peer must have taken what the writer is sending; infinity while the writer sends nothing."""
-        self._unsent = b""
+        self._unsent: Sequence[bytes | memoryview] = []
         """The rest of what the reader has sent in its own step; the writer sends it first."""
         self._partly_sent = False
         """The kernel has taken a part of what is being sent."""
@@ -213,14 +216,14 @@ class WebSocket:
             self._takes_in = True
             turn = 0
             for start in range(0, len(data), FEED_BYTES):
-                turn += await self._take_in(data[start : start + FEED_BYTES], session, nursery)
                 if turn >= MESSAGES_A_TURN:
                     turn = 0
-                    # Many small frames must not shut everybody else out.
+                    # Many small frames must not shut everybody else out; to receive lets others run, too.
                     await trio.lowlevel.checkpoint()
+                turn += await self._take_in(data[start : start + FEED_BYTES], session, nursery)
             self._takes_in = False
             self._count_unfinished(nursery.cancel_scope)
-            if session.settle():
+            if session.is_settled():
                 self._send_nowait(session)
             if self._protocol.writes or self._protocol.state is not State.OPEN:
                 # A pong or a close frame.
@@ -237,17 +240,15 @@ class WebSocket:
         """Take in some bytes; return how many frames ended in them."""
         data, self._begun = self._begun + data, b""
         at = count = 0
-        while self._is_plain() and at < len(data):
-            found = read_text(data, at, self._short)
-            if isinstance(found, int):
-                if found:
-                    self._begun = data[at:]
-                    return count
+        while at < len(data) and self._is_plain():
+            came, at, late = self._take_in_texts(data, at, session, nursery)
+            count += came
+            if late is not None:
+                await self._hand_over(late, session, nursery)
+            elif session.full:
+                await self._wait_room(session)
+            else:
                 break
-            message, at = found
-            count += 1
-            if self._is_utf8(message):
-                await self._hand_over(message, session, nursery)
         if at == len(data):
             return count
         self._protocol.receive_data(data[at:])
@@ -262,7 +263,30 @@ class WebSocket:
                 # Said before a close that came with it.
                 if assembled is not None and not self._refuses:
                     await self._hand_over(assembled, session, nursery)
+        session.settle()
         return count + len(frames)
+
+    def _take_in_texts(
+        self, data: bytes, at: int, session: Session, nursery: trio.Nursery
+    ) -> tuple[int, int, bytes | None]:
+        """Take in the short texts from ``at`` on in one step, with one commit; return how many have come, where they end, and one that has to wait."""
+        count, late = 0, None
+        with self._shared.server.core.turns.lone:
+            while at < len(data) and not (self._refuses or session.full):
+                found = read_text(data, at, self._short)
+                if isinstance(found, int):
+                    if found:
+                        self._begun, at = data[at:], len(data)
+                    break
+                message, at = found
+                count += 1
+                if message.isascii() or self._is_utf8(message):
+                    if session.takes_turns(message) or not self._rounds_of(message).begin_nowait():
+                        late = message
+                        break
+                    session.take_in(message, nursery)
+            session.hurry()
+        return count, at, late
 
     def _is_plain(self) -> bool:
         """Return whether a whole text may come now, which needs no parser."""
@@ -274,16 +298,22 @@ class WebSocket:
         )
 
     async def _hand_over(self, message: bytes, session: Session, nursery: trio.Nursery) -> None:
-        await (self._shared.pages if asks_for_page(message) else self._shared.commands).begin()
+        await self._rounds_of(message).begin()
         if session.takes_turns(message):
             await session.wait_turn(message)
         if self._refuses:
             # A stop has come while it waited.
             return
         session.take_in(message, nursery)
+        await self._wait_room(session)
+
+    async def _wait_room(self, session: Session) -> None:
         await session.wait_added()
         if session.full and self._protocol.state is State.OPEN:
             await session.wait_room()
+
+    def _rounds_of(self, message: bytes) -> Rounds:
+        return self._shared.pages if asks_for_page(message) else self._shared.commands
 
     def _count_unfinished(self, scope: trio.CancelScope) -> None:
         """Count a large unfinished message against the server's budget; end the peer that does not fit."""
@@ -325,10 +355,12 @@ class WebSocket:
         if self._unsent or self._write_deadline < FOREVER or self._protocol.state is not State.OPEN:
             session.bell.ring()
             return
-        data = b"".join([*self._protocol.data_to_send(), *map(text_frame, session.outgoing())])
-        taken = self._wire.send_nowait(data)
-        self._unsent, self._partly_sent = data[taken:], taken > 0
-        if self._unsent or session.settle():
+        own, texts = self._protocol.data_to_send(), framed(session.outgoing())
+        first = b"".join([*own, *texts[:1]])
+        taken = self._wire.send_nowait(first)
+        self._partly_sent = taken > 0
+        self._unsent = texts[1:] if taken == len(first) else [memoryview(first)[taken:], *texts[1:]]
+        if self._unsent or session.is_settled():
             session.bell.ring()
 
     async def _write(self, session: Session, scope: trio.CancelScope) -> None:
@@ -347,7 +379,7 @@ class WebSocket:
         while True:
             if not self._unsent and (self._protocol.state is State.OPEN or self._answers_first(session)):
                 # What is unsent is still counted as held.
-                self._unsent = b"".join(map(text_frame, session.outgoing()))
+                self._unsent = framed(session.outgoing())
                 self._partly_sent = False
             self._owes = bool(self._unsent)
             sent = await self._flush(before_goodbye=self._answers_first(session))
@@ -379,17 +411,20 @@ class WebSocket:
         chunks = [] if before_goodbye else self._protocol.data_to_send()
         self._flushed.set()
         self._partly_sent = self._partly_sent and bool(self._unsent)
-        data, self._unsent = self._unsent + b"".join(chunks), b""
-        for start in range(0, len(data), RECEIVE_BYTES):
-            self._write_deadline = trio.current_time() + WRITE_TIMEOUT_S
-            await self._wire.send(data[start : start + RECEIVE_BYTES])
-            self._write_deadline = FOREVER
-            self._partly_sent = True
-            # It takes a long message; a ping or an event says nothing: any dead peer's buffer has room.
-            if start:
-                self._progress_at = trio.current_time()
+        pieces, self._unsent = [*self._unsent, *([b"".join(chunks)] if chunks else [])], []
+        is_first = True
+        for piece in pieces:
+            for start in range(0, len(piece), RECEIVE_BYTES):
+                self._write_deadline = trio.current_time() + WRITE_TIMEOUT_S
+                await self._wire.send(memoryview(piece)[start : start + RECEIVE_BYTES])
+                self._write_deadline = FOREVER
+                self._partly_sent = True
+                # It takes a long message; a ping or an event says nothing: any dead peer's buffer has room.
+                if not is_first:
+                    self._progress_at = trio.current_time()
+                is_first = False
         # The server ends first; the client waits for it.
         if SEND_EOF in chunks:
             await self._wire.send_eof()
             self._ended = True
-        return bool(data)
+        return bool(pieces)

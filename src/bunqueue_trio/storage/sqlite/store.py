@@ -366,10 +366,10 @@ class SqliteStore(Audited):
         """Return kept events; see :class:`Store`."""
         events: list[StoredEvent] = []
         size = 0
-        query = "SELECT last_id, body FROM event_batch WHERE last_id > ? ORDER BY last_id"
+        query = "SELECT last_id, count, body FROM event_batch WHERE last_id > ? ORDER BY last_id"
         with TRANSLATED:
-            for last_id, body in self._reader.execute(query, (event_id,)):
-                events += stored_events(last_id, body, event_id, limit - len(events))
+            for last_id, count, body in self._reader.execute(query, (event_id,)):
+                events += stored_events(last_id, count, body, event_id, limit - len(events))
                 size += len(body)
                 if len(events) >= limit or size >= REPLAY_BYTES:
                     break
