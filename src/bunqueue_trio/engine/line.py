@@ -9,21 +9,21 @@ from collections.abc import Callable, Iterator
 from itertools import chain, islice
 from typing import Any, Generic, TypeVar
 
+from msgspec import Struct
+
 T = TypeVar("T")
 
 # To leave at the front moves the rest of a block: 4 KB, 0.1 µs.
 BLOCK_MAX = 512
 
 
-class Line(Generic[T]):
+# Whoever collects garbage looks into the blocks only; a server may have a line for each of 100,000 queues.
+class Line(Struct, Generic[T], eq=False, gc=False):
     """Things in the order of ``place``, which gives each its own; no two stand in the same."""
 
-    __slots__ = ("blocks", "place")
-
-    def __init__(self, place: Callable[[T], Any]) -> None:
-        self.place: Callable[[T], Any] = place
-        self.blocks: list[list[T]] = []
-        """None of them is empty."""
+    place: Callable[[T], Any]
+    blocks: list[list[T]] = []
+    """None of them is empty."""
 
     def __len__(self) -> int:
         """Return how many stand in it; looks at every block."""

@@ -303,6 +303,8 @@ class Server:
     async def note_minute(self) -> None:
         """Note what is the case at the end of a minute."""
         queues = await self.look_at_queues()
+        # 180 bytes for each; they would stay until the next minute.
+        self.queues_seen.forget()
         told, figures = self.statistics(), self.engine.figures
         # A few ms late it would be a part of the next minute, too.
         at = figures.end_of_minute(told.now)
