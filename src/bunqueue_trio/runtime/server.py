@@ -133,11 +133,11 @@ class Server:
         self.sampler: AgeSampler = AgeSampler(self.journal, store)
         self.hub: Hub = Hub(store)
         self.history: History = History()
+        self.memory: Memory = Memory()
         # Events are published before the answers of their commit; and who has waited for a job has its answer first.
         self.journal.on_commit += [
-            self.hub.publish, self.core.waiting.hand_over, self.core.meters.committed, self.history.committed
+            self.hub.publish, self.core.waiting.hand_over, self.core.meters.committed, self.history.committed, self.memory.committed
         ]  # fmt: skip
-        self.memory: Memory = Memory()
         self.scrape: Shared[Page] = Shared(PICTURE_MS)
         """The newest page for Prometheus: making it looks at every queue."""
         self.queues_seen: Shared[tuple[QueueLook, ...]] = Shared(PICTURE_MS)
