@@ -20,7 +20,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from bunqueue_trio.config import STORE_ANSWER_S, STORE_CONNECT_S
 from bunqueue_trio.config.spans import span
-from bunqueue_trio.errors import StartupError, StoreError, TakenOver
+from bunqueue_trio.errors import StartupError, StoreError
 
 _TEXT, _BINARY = 0, 1
 _FENCED = "BQ001"
