@@ -267,7 +267,8 @@ class DatabaseLink:
             self.close()
         if code[:2] in _OURS and code not in _THEIRS:
             return AssertionError(f"the store contradicts the engine: {text}")
-        return StoreError(text)
+        # Where in our words something was missed says nothing to whoever has taken it away.
+        return StoreError(text.partition(" LINE ")[0] if code in _THEIRS else text)
 
     def _end(self, error: BaseException) -> None:
         """Close a connection when nobody knows what comes next on it; a refusal is an answer."""
