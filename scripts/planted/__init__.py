@@ -3,6 +3,7 @@
 from planted.bounds import BOUNDS
 from planted.compat import COMPAT
 from planted.connections import CONNECTIONS
+from planted.damage import DAMAGE
 from planted.doors import DOORS
 from planted.engine import ENGINE
 from planted.hands import HANDS
@@ -20,6 +21,7 @@ __all__ = ["MUTANTS", "Mutant"]
 MUTANTS = [
     *COMPAT,
     *CONNECTIONS,
+    *DAMAGE,
     *DOORS,
     *ENGINE,
     *HANDS,

@@ -2,7 +2,7 @@
 
 # Without test_model.py: it finds nothing that the seeds do not, and would shrink what it finds.
 ENGINE = (
-    "timers", "ready", "listing", "jobs", "dead", "job", "handlers", "dependencies", "engine", "leases", "series", "facts", "gates", "edits", "clear", "why",
+    "timers", "ready", "listing", "jobs", "dead", "job", "handlers", "dependencies", "engine", "leases", "series", "facts", "gates", "edits", "clear", "why", "why_after_anything",
     "line", "bounds", "rate_limits", "actions", "acts_in_slices", "fingerprint", "groups", "attempts", "logs", "find", "many", "bulk", "timing", "schedules", "schedule_limits", "schedule_misfires", "schedule_overlap", "schedule_lists", "cancel", "workers", "reruns", "auto_retries", "figures", "course", "moving", "audit", "configs", "marks", "timeline", "retrying", "audit_kept", "idle", "seeded", "kept",
 )  # fmt: skip
 
@@ -10,13 +10,13 @@ TESTS = {
     "engine": [f"tests/engine/test_{name}.py" for name in ENGINE],
     "protocol": ["tests/protocol"],
     "runtime": [
-        "tests/runtime", "tests/ui/test_of_a_distant_store.py", "tests/operations/test_memory_figures.py", "tests/ui/test_new_findings.py", "tests/ui/test_events.py", "tests/ui/test_errands.py", "tests/stream/test_gone.py", "tests/stream/test_reported.py", "tests/ui/test_cluster_findings.py",
+        "tests/runtime", "tests/ui/test_of_a_distant_store.py", "tests/ui/test_planted.py", "tests/operations/test_memory_figures.py", "tests/ui/test_new_findings.py", "tests/ui/test_events.py", "tests/ui/test_errands.py", "tests/stream/test_gone.py", "tests/stream/test_reported.py", "tests/ui/test_cluster_findings.py",
         "tests/stream/test_order.py",
     ],
     "storage": [
         "tests/ui/test_cluster.py", "tests/ui/test_cluster_findings.py", "tests/storage/test_memory.py",
         "tests/storage/test_making.py", "tests/storage/test_batch.py", "tests/storage/test_looks.py", "tests/storage/test_sqlite.py", "tests/storage/test_opening.py", "tests/storage/test_opening_twice.py", "tests/storage/test_held.py",
-        "tests/storage/test_log.py", "tests/storage/test_damage.py", "tests/storage/test_bounded.py", "tests/operations/test_backup.py", "tests/operations/test_restore.py",
+        "tests/storage/test_log.py", "tests/storage/test_damage.py", "tests/storage/test_looking.py", "tests/storage/test_bounded.py", "tests/operations/test_backup.py", "tests/operations/test_restore.py",
         "tests/storage/test_copying.py", "tests/storage/test_copying_databases.py", "tests/storage/test_large_rows.py",
         "tests/engine/test_cancel.py", "tests/engine/test_kept.py", "tests/operations/test_doctor.py",
     ],
@@ -41,9 +41,10 @@ TESTS = {
         "tests/ui/test_cluster.py", "tests/ui/test_cluster_findings.py", "tests/ui/test_findings.py",
         "tests/ui/test_findings_of_queues.py", "tests/ui/test_new_findings.py", "tests/ui/test_unsure.py", "tests/ui/test_actions.py",
         "tests/operations/test_actions.py", "tests/operations/test_findings.py", "tests/operations/test_findings_help.py",
-        "tests/stream/test_first_slow_request.py",
+        "tests/stream/test_first_slow_request.py", "tests/operations/test_storage.py",
     ],
     "cli": [
+        "tests/operations/test_storage.py",
         "tests/operations/test_reading.py", "tests/operations/test_one_word.py", "tests/operations/test_sisters.py", "tests/operations/test_findings.py",
         "tests/ui/test_same_in_a_shell.py", "tests/operations/test_unreachable_files.py",
         "tests/operations/test_binds.py", "tests/client/test_failing_for_good.py", "tests/operations/test_downloads.py", "tests/operations/test_other_servers.py",
@@ -137,7 +138,7 @@ NEAREST = {
     "queues": ("gates", "listing"),
     "manage": ("edits", "handlers"),
     "lookup": ("handlers", "dependencies", "engine"),
-    "inspect": ("backup", "postgres_inspect"),
+    "inspect": ("backup", "restore", "postgres_inspect"),
     "clock": ("clock_and_alarm",),
     "slices": ("many", "asked_beside"),
     "rerunning": ("reruns",),
@@ -148,9 +149,11 @@ NEAREST = {
     "opening": ("opening", "opening_twice", "held"),
     "copying": ("copying", "copying_databases"),
     "findings": ("findings",),
+    "meaning": ("looking", "damage"),
+    "looking": ("looking", "damage"),
+    "auditing": ("looking", "sqlite"),
     "act_findings": ("findings", "findings_help"),
     "queue_findings": ("findings_of_queues",),
-    "ends": ("wait_job",),
     "rates": ("rate_limits",),
     "queue": ("engine", "listing"),
     "planner": (

@@ -32,9 +32,7 @@ def test_a_page_that_goes_bad_under_a_running_server_is_told_to_who_reads_it_and
         pushed = httpx.post(f"{server.url}/queues/q/jobs", json={"data": 1}, timeout=60)
         assert pushed.status_code == 200
         (found,) = [
-            each
-            for each in httpx.get(f"{server.url}/findings").json()["findings"]
-            if each["code"] == "storage-damaged"
+            each for each in httpx.get(f"{server.url}/findings").json()["findings"] if each["code"] == "storage-damaged"
         ]
         assert (found["severity"], found["commands"]) == ("critical", [f"bunqueue-trio doctor {path}"])
         assert "malformed" in found["cause"]

@@ -2,14 +2,16 @@
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 import trio
 
-from bunqueue_trio.config import LOOK_OVER_AFTER_S, LOOK_OVER_PAUSE_S, LOOK_OVER_S
+from bunqueue_trio.config import LOOK_OVER_AFTER_S, LOOK_OVER_PAUSE_S, LOOK_OVER_S, Settings
 from bunqueue_trio.errors import StoreBusy, StoreDamaged, StoreError
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.damage import Damage, DamageWatch
+from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.storage.memory import MemoryStore
 from tests.runtime.runtime_world import START_MS, VirtualThread
 
@@ -73,6 +75,15 @@ async def test_damage_is_logged_although_nobody_asks(clock: Clock, nursery: trio
     assert [entry["event"] for entry in logs] == ["the file is damaged"]
 
 
+async def test_each_server_has_a_watch_and_tells_what_it_knows(clock: Clock):
+    store = Parts()
+    server = Server(Settings(data_path=FILE), store, clock)
+    assert "damage watch" in [child.name for child in server.services]
+    assert server.statistics().storage.damage is None
+    store.damage = "malformed"
+    assert server.statistics().storage.damage == Damage("malformed", START_MS, FILE)
+
+
 async def test_all_parts_are_looked_over_one_after_the_other_soon_after_the_start_and_every_day(
     clock: Clock, nursery: trio.Nursery, thread: VirtualThread, logs
 ):
@@ -86,9 +97,13 @@ async def test_all_parts_are_looked_over_one_after_the_other_soon_after_the_star
     assert [part for part, _ in store.looks] == ["a", "b", "c", "d"]
     times = [at - begun for _, at in store.looks]
     assert times[0] >= LOOK_OVER_AFTER_S
-    assert min(after - before for before, after in zip(times, times[1:], strict=False)) >= LOOK_OVER_PAUSE_S
+    assert min(after - before for before, after in pairwise(times)) >= LOOK_OVER_PAUSE_S
     assert thread.calls == 4, "none of them in the event loop"
-    assert [(entry["log_level"], entry["table"]) for entry in logs] == [("warning", "a"), ("warning", "b"), ("info", "c")]
+    assert [(entry["log_level"], entry["table"]) for entry in logs] == [
+        ("warning", "a"),
+        ("warning", "b"),
+        ("info", "c"),
+    ]
     await trio.sleep(DAY_S)
     assert len(store.looks) == 8
 
