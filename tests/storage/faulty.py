@@ -90,7 +90,7 @@ class FaultyStore:
         return self.inner.damage
 
     def parts(self) -> Sequence[str]:
-        self._readable()
+        self._alive()
         return self.inner.parts()
 
     def look_over(self, part: str, is_over: Callable[[], bool]) -> bool:
