@@ -1,4 +1,4 @@
-"""Faults in what is known of damage to the file: who meets it, who looks for it, and who is told."""
+"""Faults in what is known of damage to the file: who meets it, who looks for it, and who hears of it."""
 
 from planted.row import Mutant
 
@@ -19,7 +19,7 @@ DAMAGE = [
     Mutant("runtime/damage.py", '        except StoreError as error:\n            _log.warning("a table', '        except StoreBusy as error:\n            _log.warning("a table', "one table that cannot be read ends the look at all"),
     Mutant("runtime/damage.py", "                await trio.sleep(LOOK_OVER_PAUSE_S)\n", "", "the log gets no time between two tables"),
     Mutant("runtime/server.py", '            Child("damage watch", self.damage.run),\n', "", "nobody looks over the file"),
-    Mutant("errors.py", "isinstance(error, StoreDamaged) else STORAGE_DOWN", "False else STORAGE_DOWN", "who reads a damaged page is told that changes are refused"),
+    Mutant("errors.py", "isinstance(error, StoreDamaged) else STORAGE_DOWN", "False else STORAGE_DOWN", "who reads a damaged page hears that changes are refused"),
     Mutant("pages/prometheus.py", "int(storage.damage is not None)", "0", "the alert for a damaged file never fires"),
     Mutant("pages/findings.py", "(damage_findings, act_findings, cluster_findings)", "(act_findings, cluster_findings)", "a damaged file is no finding"),
     Mutant("pages/storage.py", "        damage=damage and damage.what,\n", "", "the page of the disk says nothing of damage"),

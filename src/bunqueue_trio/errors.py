@@ -203,7 +203,7 @@ class StoreBusy(StoreError):
 
 
 class StoreDamaged(StoreError):
-    """What was to be read or written lies on a page of the file that is damaged. Trying again does not help."""
+    """The rows lie on a page of the file that is damaged. Trying again does not help."""
 
 
 class StoreGone(StoreError):

@@ -1,4 +1,4 @@
-"""A real server whose file is damaged: whoever reads a bad page is told so, and the operator hears of it although nobody does."""
+"""A real server whose file is damaged: whoever reads a bad page gets an answer that says so, and the operator hears of it although nobody does."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ def damage_of(server: ServerProcess) -> Any:
     return httpx.get(f"{server.url}/storage").json()["data"]["damage"]
 
 
-def test_a_page_that_goes_bad_under_a_running_server_is_told_to_who_reads_it_and_to_the_operator(tmp_path: Path):
+def test_who_reads_a_page_that_goes_bad_under_a_running_server_hears_of_it_and_so_does_the_operator(tmp_path: Path):
     path = tmp_path / "queue.db"
     make(path)
     with ServerProcess(path, {"AUDIT_JOBS_PER_SECOND": "0"}) as server:

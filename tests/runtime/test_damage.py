@@ -1,4 +1,4 @@
-"""The watch over damage: what the store has met is told at once and logged once, and each part is looked over."""
+"""The watch over damage: what the store has met shows at once and is logged once, and each part is looked over."""
 
 import math
 from collections.abc import Callable
@@ -53,7 +53,7 @@ async def clock() -> Clock:
     return Clock(START_MS)
 
 
-async def test_damage_is_told_at_once_and_logged_once(clock: Clock, logs):
+async def test_damage_shows_at_once_and_is_logged_once(clock: Clock, logs):
     store = Parts()
     watch = DamageWatch(store, clock, FILE)
     assert watch.look() is None

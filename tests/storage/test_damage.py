@@ -161,7 +161,7 @@ def test_of_a_damaged_file_neither_the_file_nor_its_log_is_changed(tmp_path: Pat
     assert not log.exists()
 
 
-def test_damage_that_shows_later_is_told_to_who_reads_it(tmp_path: Path, sound: bytes):
+def test_who_reads_damage_that_shows_later_hears_of_it(tmp_path: Path, sound: bytes):
     """Of finished jobs only as much is looked at as a start needs; a read that fails says so."""
     path = tmp_path / "queue.db"
     path.write_bytes(sound)

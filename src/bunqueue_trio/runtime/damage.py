@@ -14,7 +14,7 @@ from bunqueue_trio.storage.store import Store
 
 _log = structlog.get_logger()
 
-# Whoever asks is told at once; this is for the log.
+# Whoever asks hears of it at once; this is for the log.
 _NOTE_S = 1
 
 
