@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.stream.two_lanes import client as client
+from tests.stream.ws import CLOSE, TEXT, bare, frame
 from tests.wire import raw
 from tests.wire.client import Client, done, eventually, ok
 from tests.wire.server import Server, StartServer
@@ -82,3 +83,13 @@ def test_who_waits_for_the_end_of_a_job_hears_of_it(
     eventually(lambda: b"bunqueue_waits 1" in client.get("/prometheus").content, True)
     done(client.ack(job_id))
     assert answer(sock)["ok"] is True
+
+
+def test_an_act_before_a_goodbye_is_done_to_the_end(lane: Server, client: Client, queue: str) -> None:
+    ok(client.post(f"/queues/{queue}/jobs/bulk", {"jobs": [{"data": n} for n in range(350)]}))
+    act = {"cmd": "ActOnJobs", "filter": {"queue": queue}, "action": "cancel"}
+    with bare(lane, f"/ws/queues/{queue}x") as owner:
+        owner.sock.sendall(frame(TEXT, json.dumps(act).encode()) + frame(CLOSE, b"\x03\xe8bye"))
+        owner.sock.shutdown(socket.SHUT_WR)
+        assert owner.reply()["count"] == 350
+        assert owner.close_code() == 1000
