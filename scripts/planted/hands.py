@@ -36,7 +36,7 @@ HANDS = [
     Mutant("engine/why.py", "if worker is None or worker.quiet_since is None:", "if True:", "a queue that only quiet workers work on looks as if it went on"),
     Mutant("engine/commands/workers.py", "sum(lately.runs.values()) >= USUAL_MIN", "True", "two jobs say what is usual"),
     Mutant("cli/workers.py", "if times >= _LONGER else span(age)", "if times else span(age)", "a job of usual length is said to be longer"),
-    Mutant("ui/views/workers.py", "_times(longest, longest.usual, now)", '""', "the list of workers does not say who hangs"),
+    Mutant("ui/views/workers.py", '_times(longest, longest.usual, now, "")', '""', "the list of workers does not say who hangs"),
     Mutant("engine/workers.py", "            self.lately, self.since_then = self.since_then, (now, self.done)\n", "            pass\n", "what a worker does a minute is that since it came"),
     Mutant("engine/workers.py", "            worker.look(now)\n", "            pass\n", "nobody looks how much a worker does"),
     Mutant("runtime/statistics.py", "        if not self.addresses[address]:\n", "        if False:\n", "who has gone is an address for ever"),

@@ -52,17 +52,17 @@ async def index(ask: Ask) -> Screen:
 
 def _row(each: WorkerView, now: int) -> Row:
     longest = min((job for job in each.jobs if job.since is not None), key=lambda job: job.since or 0, default=None)
-    since, longer = (None, "") if longest is None else (longest.since, _times(longest, longest.usual, now))
+    since, longer = (None, "") if longest is None else (longest.since, _times(longest, longest.usual, now, ""))
     return Row(each, f"/ui/workers/{segment_of(each.id)}", state_of(each), since, longer)
 
 
-def _times(job: WorkerJob, usual: int | None, now: int) -> str:
+def _times(job: WorkerJob, usual: int | None, now: int, than: str = "longer than ") -> str:
     """Return how a job compares to what is usual in its queue; empty while it is not longer."""
     if usual is None or job.since is None or now - job.since <= usual:
         return ""
     # What takes no time is not ten times as long after a second.
     times = (now - job.since) / max(usual, 1000)
-    return f"{times:,.0f} × longer than usual" if times >= LONGER else ""
+    return f"{times:,.0f} × {than}usual" if times >= LONGER else ""
 
 
 async def one(ask: Ask) -> Screen:
