@@ -17,7 +17,7 @@ HANDS = [
     Mutant("pages/new_findings.py", "if error.died + error.tried < NEW_MIN or told & error.queues.keys():", "if error.died + error.tried < NEW_MIN:", "the same deaths are two findings"),
     Mutant("pages/queue_findings.py", 'if held.get(each.queue.name) != (each.queue.active_at or "-")]', "]", "of a worker that hangs each queue speaks again"),
     Mutant("engine/commands/clear.py", "        or any(job.queue == name and job.state.value in _ENDED for job in engine.changed)\n", "", "a queue that gets records is obliterated"),
-    Mutant("engine/commands/clear.py", "        or (queue is not None and any(queue.counts.values()))\n", "", "a queue with jobs is obliterated"),
+    Mutant("engine/commands/clear.py", "        or (queue is not None and not queue.is_empty)\n", "", "a queue with jobs is obliterated"),
     Mutant("storage/store.py", "        if reserve == DISK_RESERVE_BYTES:\n", "        if True:\n", "no more than a twentieth of a disk is kept, whatever an operator says"),
     Mutant("storage/store.py", "max(least, self.disk // DISK_RESERVE_PART)", "self.disk // DISK_RESERVE_PART", "what is kept of a small disk is less than its log takes"),
     Mutant("runtime/services.py", "pause_s if self._has_looked else 0", "pause_s", "the first second after a start may fill the disk"),

@@ -111,7 +111,7 @@ def _waiting(engine: Engine, job: Job, told: r.WhyReply, now: int) -> None:
     queue, gate = engine.queues[job.queue], engine.gates.get(job.queue)
     higher, before, told.exact = queue.ready.ahead(job)
     told.position, told.higher = higher + before + 1, higher
-    told.active, told.pulls_waiting = queue.counts[State.ACTIVE], len(engine.pulls_waiting.get(job.queue, ()))
+    told.active, told.pulls_waiting = len(queue.active), len(engine.pulls_waiting.get(job.queue, ()))
     if gate is not None and not gate.is_open(told.active):
         _gated(gate, told, now)
     elif not told.pulls_waiting and (holders := _only_quiet(engine, queue)) is not None:

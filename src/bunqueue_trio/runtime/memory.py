@@ -4,13 +4,15 @@ Small objects (up to 512 bytes: nearly everything a waiting job consists of) com
 allocator, which takes arenas of 1 MiB from the kernel. Everything larger, and all of SQLite and the other
 C libraries, comes from the C heap. Both can say what is in use and what they hold, without looking at a
 single object: 0.3 ms with 300,000 jobs waiting. Where one of them cannot (another C library, a Python
-that does not export its statistics), the anonymous resident memory stands for what is held and used.
+that does not export its statistics), or it would take long (more than 1 GiB), the anonymous resident memory stands for what is held
+and used.
 """
 
 import ctypes
 import functools
 import gc
 import re
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -18,11 +20,19 @@ from typing import Any, ClassVar, NamedTuple
 import trio
 from msgspec import Struct
 
-from bunqueue_trio.config import HEAP_LOOK_MS, MIB, OBJECTS_A_TURN
+from bunqueue_trio.config import BLOCKS_LISTED_MAX, HEAP_BLOCK_BYTES, HEAP_KEPT_BYTES, HEAP_LOOK_MS, MIB, OBJECTS_A_TURN
 from bunqueue_trio.logs.printable import name_of
+from bunqueue_trio.storage.store import Batch
 
-_YOUNG = 1
-"""Of Python's three generations the second, and with it the first."""
+# In malloc.h of glibc.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_YOUNG, _OLD = 1, 2
+"""Of Python's three generations the second, and with it the first; and the third."""
+
+# Of objects and the C heap: Python's allocator looks at each 16 KB of them to tell, 3 ms for as much as this.
+_REPORTED_MAX = 1024 * MIB
+# New jobs after which the youngest objects are looked through: 1 ms.
+_NEW_JOBS = 20_000
 
 
 class Figures(NamedTuple):
@@ -41,7 +51,7 @@ class Figures(NamedTuple):
 
 
 class Census(Struct, frozen=True):
-    """How many objects the garbage collector watches, by type; most frequent first."""
+    """How many objects the garbage collector watches, by type; most frequent first. Of very many those that were made lately."""
 
     objects: int
     types: list[tuple[str, int]]
@@ -54,6 +64,7 @@ class Memory:
         self._looking = trio.Lock()
         self._census: tuple[float, Census] | None = None
         self._collect_from = float("-inf")
+        self._new_jobs = 0
 
     def read(self) -> Figures:
         """Return the figures of now."""
@@ -80,6 +91,17 @@ class Memory:
             self._collect_from = trio.current_time() + max(HEAP_LOOK_MS / 1000, 20 * took)
             return before, read()
 
+    def committed(self, batch: Batch, seconds: float) -> None:
+        """Let the garbage collector see new blocks of waiting jobs before they are many (one of ``Journal.on_commit``).
+
+        Plain pushes leave so few new containers that Python would first look at them when they hold 500,000 jobs: 20 ms. A block that
+        is full is a tuple (``engine/line.py``), and is looked at once.
+        """
+        self._new_jobs += len(batch.new)
+        if self._new_jobs >= _NEW_JOBS:
+            self._new_jobs = 0
+            gc.collect(0)
+
     async def census(self) -> Census:
         """Return a count by type that ended at most a second ago: whoever waited for it shares it."""
         async with self._looking:
@@ -90,8 +112,12 @@ class Memory:
 
 
 async def _count() -> Census:
-    """Count in pieces, between which the server goes on."""
-    objects: list[Any] = gc.get_objects()
+    """Count in pieces, between which the server goes on.
+
+    Python lists them in one step, by generations: all of them, or without the oldest where there are too many for that.
+    """
+    is_huge = sys.getallocatedblocks() > BLOCKS_LISTED_MAX
+    objects = [o for age in range(_OLD) for o in gc.get_objects(generation=age)] if is_huge else gc.get_objects()
     types: Counter[type] = Counter()
     for start in range(0, len(objects), OBJECTS_A_TURN):
         types.update(map(type, objects[start : start + OBJECTS_A_TURN]))
@@ -102,10 +128,23 @@ async def _count() -> Census:
     return Census(len(objects), names.most_common())
 
 
+def keep_freed() -> bool:
+    """Let the C heap keep some of what is freed for what comes next; return whether it has such a setting.
+
+    Else each copy of megabytes is made in memory that is new from the kernel, which clears it page by page: a record of 20 MB is read
+    in 30 ms then, and in 10 in memory that was there.
+    """
+    mallopt = getattr(_libc(), "mallopt", None)
+    # Both, since one of them set alone keeps the other from being adapted.
+    return mallopt is not None and all(
+        [mallopt(_MMAP_THRESHOLD, HEAP_BLOCK_BYTES), mallopt(_TRIM_THRESHOLD, HEAP_KEPT_BYTES)]
+    )
+
+
 def read() -> Figures:
     """Return the figures of now."""
     status = _status(Path("/proc/self/status").read_text(encoding="ascii"))
-    objects, c_heap = _objects(), _c_heap()
+    objects, c_heap = _objects() if status["RssAnon"] <= _REPORTED_MAX else None, _c_heap()
     if objects is None or c_heap is None:
         anonymous = status["RssAnon"]
         objects, c_heap = (anonymous, anonymous), (0, 0)

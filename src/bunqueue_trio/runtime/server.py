@@ -119,8 +119,6 @@ class Server:
             self.engine, store, clock, pending_max=settings.pending_max, pending_max_bytes=settings.pending_max_bytes,
             stamp=ids.stamp,
         )  # fmt: skip
-        if store.at_once:
-            self.journal.on_commit.append(answers_at_once(self.engine))
         self.core: Core = (
             Core(self.engine, self.journal, clock, pollers_max=settings.pollers_max)
             if lookups is None
@@ -133,11 +131,12 @@ class Server:
         self.sampler: AgeSampler = AgeSampler(self.journal, store)
         self.hub: Hub = Hub(store)
         self.history: History = History()
+        self.memory: Memory = Memory()
         # Events are published before the answers of their commit; and who has waited for a job has its answer first.
         self.journal.on_commit += [
-            self.hub.publish, self.core.waiting.hand_over, self.core.meters.committed, self.history.committed
+            *([answers_at_once(self.engine)] if store.at_once else []),
+            self.hub.publish, self.core.waiting.hand_over, self.core.meters.committed, self.history.committed, self.memory.committed,
         ]  # fmt: skip
-        self.memory: Memory = Memory()
         self.scrape: Shared[Page] = Shared(PICTURE_MS)
         """The newest page for Prometheus: making it looks at every queue."""
         self.queues_seen: Shared[tuple[QueueLook, ...]] = Shared(PICTURE_MS)
@@ -303,6 +302,8 @@ class Server:
     async def note_minute(self) -> None:
         """Note what is the case at the end of a minute."""
         queues = await self.look_at_queues()
+        # 180 bytes for each; they would stay until the next minute.
+        self.queues_seen.forget()
         told, figures = self.statistics(), self.engine.figures
         # A few ms late it would be a part of the next minute, too.
         at = figures.end_of_minute(told.now)
