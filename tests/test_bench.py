@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.programs import run_to_its_end
+from trials.bench import kept
 from trials.lib.machine import build_of, describe
 
 BENCH = Path(__file__).parents[1] / "scripts" / "bench.py"
@@ -66,15 +67,15 @@ def test_comparison_measures_this_server_when_the_original_is_left_out(tmp_path:
 @pytest.mark.slow
 @pytest.mark.timeout(300)  # seconds of load are what it is about
 @pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
-@pytest.mark.parametrize("way", ["over TLS", "pulls that wait", "reads all events", "10 jobs at once"])
-def test_a_way_in_is_measured_beside_a_plain_push(way: str, tmp_path: Path) -> None:
-    command = [sys.executable, BENCH, "ways", "--quick", "--only", way, "--data-dir", tmp_path]
-    done = run_to_its_end(command, within_s=290)
+def test_ways_in_are_measured_beside_a_plain_push(tmp_path: Path) -> None:
+    ways = "over TLS", "pulls that wait", "reads all events", "10 jobs at once"
+    only = [word for way in ways for word in ("--only", way)]
+    done = run_to_its_end([sys.executable, BENCH, "ways", "--quick", *only, "--data-dir", tmp_path], within_s=290)
     assert done.returncode == 0, done.stdout + done.stderr
-    shown = done.stdout.splitlines()
-    assert len(shown) == 2
-    assert way in shown[1]
-    assert shown[1].endswith("×")
+    shown = done.stdout.splitlines()[1:]
+    assert len(shown) == len(ways)
+    assert all(any(way in line for line in shown) for way in ways), shown
+    assert all(line.endswith("×") for line in shown), shown
 
 
 @pytest.mark.slow
@@ -88,3 +89,15 @@ def test_worker_benchmark_measures_both_loops(tmp_path: Path) -> None:
         loop: ["done", "failed", "failed_to_done", "pushed"] for loop in ("trio", "asyncio")
     }
     assert all(rate > 0 for found in report["loops"].values() for rate in found.values())
+
+
+def test_what_is_kept_beside_a_job_is_measured(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It takes parts of the engine away, which it has to know."""
+    monkeypatch.setattr(kept, "JOBS", 20)
+    monkeypatch.setattr(kept, "PAIRS", 1)
+    kept.main()
+    shown = capsys.readouterr().out
+    assert "a failure that is tried again, and the next delivery, the same text: " in shown
+    assert "bytes of the file: a job " in shown

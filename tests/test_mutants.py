@@ -2,6 +2,7 @@
 
 import ast
 import sys
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -36,12 +37,26 @@ def mutants(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 @pytest.mark.slow
+@cache
+def pieces(path: Path) -> tuple[str, list[tuple[str, str]]]:
+    """Return a file's text, and each function, class or other statement of it with what has to stand before it."""
+    text = path.read_text()
+    lines, found = text.splitlines(keepends=True), []
+    for node in ast.parse(text).body:
+        parts = [("if True:\n", part) for part in node.body] if isinstance(node, ast.ClassDef) else [("", node)]
+        for head, part in parts:
+            first = min([part.lineno, *(each.lineno for each in getattr(part, "decorator_list", ()))])
+            found.append((head, "".join(lines[first - 1 : part.end_lineno])))
+    return text, found
+
+
 def test_every_fault_is_python(mutants: ModuleType):
     """One that cannot be read is noticed by any test, and none has judged it."""
     for mutant in mutants.MUTANTS:
         if mutant.file.endswith(".py"):
-            text = (ROOT / mutants.place_of(mutant.file)).read_text()
-            ast.parse(text.replace(mutant.old, mutant.new), f"{mutant.file}: {mutant.why}")
+            text, parts = pieces(ROOT / mutants.place_of(mutant.file))
+            head, part = next((each for each in parts if mutant.old in each[1]), ("", text))
+            ast.parse(head + part.replace(mutant.old, mutant.new), f"{mutant.file}: {mutant.why}")
 
 
 def said_by(then: str) -> str:

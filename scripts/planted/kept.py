@@ -16,7 +16,9 @@ KEPT = [
     Mutant("engine/retrying.py", "        group.last = max(group.last, since)\n", "", "an error is as old as its first job"),
     Mutant("engine/retrying.py", "dead.size(None, key) + (group.count if group else 0) - everywhere", "(group.count if group else 0) - everywhere", "a group is as large as what is tried again of it"),
     Mutant("engine/retrying.py", "dead.size(queue, key) + (group.queues", "(group.queues", "in a queue a group is as large as what is tried again of it"),
-    Mutant("engine/retrying.py", "        self._rank(job.queue, key)\n\n    def with_dead", "\n    def with_dead", "who is tried is counted with those that wait for it"),
+    Mutant("engine/retrying.py", "        self._add(job.queue, key, -1)\n", "", "who is tried is counted with those that wait for it"),
+    Mutant("engine/retrying.py", "        if len(self._unplaced) > _RANKED:\n", "        if False:\n", "whoever looks first places all errors with which jobs fail"),
+    Mutant("engine/retrying.py", " and not self._unplaced\n", "\n", "errors with which jobs fail wait for a look to get their places"),
     Mutant("engine/ranking.py", "if len(block) > _BLOCK_MAX:", "if False:", "to add a group moves all of its size"),
     Mutant("engine/ranking.py", "            self._firsts[at] = block[0]\n        else:", "            pass\n        else:", "a group is looked for in the block before its own"),
     Mutant("engine/ranking.py", "islice(block, bisect_right(block, last), None)", "block", "the last groups of a page come again"),
@@ -76,4 +78,5 @@ KEPT = [
     Mutant("engine/idle.py", "        engine.auto_retries.turn(name, None)\n", "", "what is gone retries dead letters"),
     Mutant("engine/configs.py", "            self.names.remove(name)\n            self.note_use(name)\n", "            self.names.remove(name)\n", "a note of a queue outlives its settings"),
     Mutant("runtime/server.py", "self._idle_after, gone = forget_idle(self.engine, self._idle_after, now, age)", "gone = list[str]()", "settings that nobody uses stay for ever"),
+    Mutant("storage/sqlite/inspect.py", "except apsw.ReadOnlyError:", "except apsw.IOError:", "nobody learns how a file is healed whose change was cut short"),
 ]  # fmt: skip

@@ -2,15 +2,16 @@
 
 # Without test_model.py: it finds nothing that the seeds do not, and would shrink what it finds.
 ENGINE = (
-    "timers", "ready", "listing", "jobs", "dead", "job", "handlers", "dependencies", "engine", "leases", "series", "facts", "gates", "edits", "clear", "why",
-    "line", "bounds", "rate_limits", "actions", "fingerprint", "groups", "attempts", "logs", "find", "many", "bulk", "timing", "schedules", "schedule_limits", "schedule_misfires", "schedule_overlap", "schedule_lists", "cancel", "workers", "reruns", "auto_retries", "figures", "course", "moving", "audit", "configs", "marks", "timeline", "retrying", "audit_kept", "idle", "seeded", "kept",
+    "timers", "ready", "listing", "jobs", "dead", "job", "handlers", "dependencies", "engine", "leases", "series", "facts", "gates", "edits", "clear", "why", "why_after_anything",
+    "line", "bounds", "rate_limits", "actions", "acts_in_slices", "fingerprint", "groups", "attempts", "logs", "find", "many", "bulk", "timing", "schedules", "schedule_limits", "schedule_misfires", "schedule_overlap", "schedule_lists", "cancel", "workers", "reruns", "auto_retries", "figures", "course", "moving", "audit", "configs", "marks", "timeline", "retrying", "audit_kept", "idle", "seeded", "kept",
 )  # fmt: skip
 
 TESTS = {
     "engine": [f"tests/engine/test_{name}.py" for name in ENGINE],
     "protocol": ["tests/protocol"],
     "runtime": [
-        "tests/runtime", "tests/ui/test_of_a_distant_store.py", "tests/operations/test_memory_figures.py", "tests/ui/test_new_findings.py", "tests/ui/test_events.py", "tests/ui/test_errands.py", "tests/stream/test_gone.py", "tests/stream/test_reported.py", "tests/ui/test_cluster_findings.py",
+        "tests/runtime", "tests/ui/test_of_a_distant_store.py", "tests/ui/test_planted.py", "tests/operations/test_memory_figures.py", "tests/ui/test_new_findings.py", "tests/ui/test_events.py", "tests/ui/test_errands.py", "tests/stream/test_gone.py", "tests/stream/test_reported.py", "tests/ui/test_cluster_findings.py",
+        "tests/stream/test_order.py",
     ],
     "storage": [
         "tests/ui/test_cluster.py", "tests/ui/test_cluster_findings.py", "tests/storage/test_memory.py",
@@ -32,6 +33,7 @@ TESTS = {
         "tests/stream/test_reported.py", "tests/stream/test_hot.py", "tests/stream/test_hot_ends.py",
         "tests/operations/test_downloads.py", "tests/ui/test_events.py",
         "tests/runtime/test_bulk.py", "tests/runtime/test_large_reader.py", "tests/stream/test_gone.py", "tests/doors/test_by_number.py", "tests/stream/test_rounds.py",
+        "tests/stream/test_order.py",
     ],
     "config": ["tests/operations/test_spelling.py", "tests/operations/test_config.py", "tests/operations/test_unreachable_files.py"],
     "doors": ["tests/doors"],
@@ -60,7 +62,7 @@ TESTS = {
             f"tests/stream/test_{name}.py"
             for name in (
                 "hot", "hot_ends", "alone", "pollers", "heads", "short_texts", "sessions", "event_streams", "undelivered",
-                "slow_clients", "gone", "bulk", "bytes", "brisk", "first_slow_request", "rounds", "stops", "away", "tls",
+                "slow_clients", "gone", "bulk", "bytes", "brisk", "first_slow_request", "rounds", "together", "stops", "away", "tls",
             )
         ),
         "tests/doors/test_room.py", "tests/doors/test_local.py", "tests/operations/test_binds.py",
@@ -96,7 +98,9 @@ NEAREST = {
     "summons": ("lingering",),
     "turn": ("bulk", "journal_alone", "lingering", "distant"),
     "hub": ("hub", "reported"),
-    "session": ("bulk", "weight", "roles", "reported", "sessions", "undelivered"),
+    "session": ("bulk", "weight", "roles", "reported", "sessions", "undelivered", "order"),
+    "begun": ("lingering", "order"),
+    "ends": ("wait_job", "order"),
     "core": ("core", "lingering", "waiting_pulls", "bulk", "bulk_reports", "bulk_dependencies"),
     "half": ("bulk", "bulk_dependencies"),
     "memory": ("memory", "memory_figures"),
@@ -105,18 +109,19 @@ NEAREST = {
     "hot": ("hot", "hot_ends", "alone"),
     "event_stream": ("event_streams",),
     "express": ("hot", "hot_ends", "rounds", "stops", "undelivered", "slow_clients", "gone"),
-    "websocket": ("short_texts", "rounds", "bulk", "sessions", "slow_clients", "undelivered", "gone"),
+    "websocket": ("short_texts", "together", "rounds", "bulk", "sessions", "slow_clients", "undelivered", "gone"),
     "listener": ("first_slow_request", "rounds", "stops", "room", "sessions", "slow_clients", "gone"),
     "docs": ("first_slow_request",),
     "rounds": ("rounds",),
     "tls": ("tls", "slow_clients", "remote"),
     "newcomers": ("rounds",),
     "costs": ("rounds",),
-    "worker": ("says", "orderly", "sizes", "given", "names", "hostile"),
+    "worker": ("pushable", "says", "orderly", "sizes", "given", "names", "hostile"),
     "client": ("idle_pulls", "names", "no_cost"),
+    "pushable": ("pushable",),
     "replies": ("faults", "tables"),
     "wire": ("bytes",),
-    "app": ("names", "spelled_addresses"),
+    "app": ("pushable", "names", "spelled_addresses"),
     "address": ("spelled_addresses",),
     "jobs": ("jobs", "no_cost"),
     "backend": ("given", "orderly", "hostile"),

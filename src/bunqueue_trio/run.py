@@ -17,6 +17,7 @@ from bunqueue_trio.doors.leading import http
 from bunqueue_trio.doors.waiting_room import Waiting
 from bunqueue_trio.errors import StartupError, StoreError
 from bunqueue_trio.runtime.deadline import LastDeadline
+from bunqueue_trio.runtime.memory import keep_freed
 from bunqueue_trio.runtime.server import Server, clock_of
 from bunqueue_trio.runtime.signals import Signals
 from bunqueue_trio.runtime.tree import Transport, serve
@@ -77,6 +78,7 @@ async def _live(
         # again would stop the server for tens of ms each time.
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
+        keep_freed()
         _announce(server)
         if waiting.has_begun:
             nursery.start_soon(_serve_those_who_waited, cast("AwaitedStore", store), waiting)

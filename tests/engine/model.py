@@ -58,6 +58,8 @@ class Record:
     held_since: int = 0
     """Its turn among those that were delivered; after a start that of its push."""
     held: bool = False
+    shown: bool = True
+    """Whoever holds it has shown its token."""
     worker: str | None = None
     returns: int = 0
     """How often its queue has retried it by itself."""

@@ -264,17 +264,26 @@ class Jobs(Past, Schedules):
 
     def renew(self, job: Record, duration: int | None, now: int, owner: str | None, token: str | None) -> None:
         if job.held and job.owner is None:  # its connection went with a restart: whoever speaks for it has it now
-            job.owner, job.held = owner, owner is not None
+            if owner is None and not token:  # somebody who only knows its id
+                self.prolong(job, duration, now)
+                return
+            job.owner, job.held, job.shown = owner, owner is not None, bool(token)
             job.owned_since = job.owned_since if owner is None else next(self.ticks)
             job.until = now + job.lease if owner is None else None
             hand = self.hear(owner, None, now)
             job.worker = job.worker if hand is None else hand.id
+        elif job.owner not in (None, owner) and token and owner and not job.shown:
+            job.owner, job.owned_since, job.shown = owner, next(self.ticks), True  # whose it was all the time
+            job.worker = self.hear(owner, None, now).id
         elif job.owner not in (None, owner) and owner in self.lines_of(job.worker) and token:
             self.behind.add(job.owner)
             job.owner, job.owned_since = owner, next(self.ticks)  # by another line of the same hand
             self.hear(owner, None, now)
         else:
             self.note(job, now)
+        self.prolong(job, duration, now)
+
+    def prolong(self, job: Record, duration: int | None, now: int) -> None:
         if job.spec.timeout:
             job.until = None
         elif duration is not None:

@@ -283,6 +283,42 @@ def test_a_job_stays_with_its_connection_whoever_else_speaks_for_it(bench: Bench
     assert (bench.state(job_id).state, bench.engine._owned) == ("waiting", {})
 
 
+@pytest.mark.parametrize("beat", ["heartbeat", "progress"])
+@pytest.mark.parametrize("thief", ["another worker", "a connection", "no connection"])
+def test_after_a_restart_whoever_has_the_token_gets_the_job_back_from_whoever_claimed_it_without(
+    bench: Bench, beat: str, thief: str
+):
+    job_id = bench.push()
+    bench.do(c.RegisterWorker(worker_id="w"), "old")
+    token = bench.pull(owner="old").token
+    bench.commit()
+    bench.restart()
+    if thief == "another worker":
+        bench.do(c.RegisterWorker(worker_id="v"), "thief")
+    bench.do(BEATS[beat](job_id, None), None if thief == "no connection" else "thief")
+    bench.do(c.RegisterWorker(worker_id="w"), "new")
+    bench.do(BEATS[beat](job_id, token), "new")
+    bench.do(BEATS[beat](job_id, None), "thief")
+    bench.engine.release_owner("thief", bench.now, dropped=True)
+    assert (bench.state(job_id).state, bench.state(job_id).stalls) == ("active", 0)
+    [worker] = [each for each in bench.do(c.ListWorkers()).data.workers if each.jobs]
+    assert (worker.id, [job.id for job in worker.jobs]) == ("w", [job_id])
+    bench.engine.release_owner("new", bench.now, dropped=True)
+    assert (bench.state(job_id).state, bench.engine._owned) == ("waiting", {})
+
+
+def test_a_worker_without_tokens_claims_its_jobs_after_a_restart(bench: Bench):
+    job_id = bench.push()
+    bench.pull(owner="old")
+    bench.commit()
+    bench.restart()
+    bench.do(c.Heartbeat(id=job_id), "new")
+    bench.sleep(LEASE)
+    assert bench.state(job_id).state == "active"
+    bench.engine.release_owner("new", bench.now, dropped=False)
+    assert bench.state(job_id).state == "waiting"
+
+
 def test_a_job_that_comes_over_keeps_the_lease_that_it_had(bench: Bench):
     ids = [bench.push(), bench.push(), bench.push(timeout=LEASE)]
     bench.do(c.RegisterWorker(worker_id="w"), "old")

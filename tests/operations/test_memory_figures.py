@@ -2,6 +2,8 @@
 
 import ctypes
 import gc
+import subprocess
+import sys
 
 import pytest
 import trio
@@ -74,7 +76,7 @@ async def test_a_census_is_made_once_for_all_who_ask(nursery: trio.Nursery):
         for _ in range(5):
             asking.start_soon(ask)
     assert all(count is counts[0] for count in counts)
-    assert counts[0].objects > 1000
+    assert counts[0].objects > 100
     assert sum(n for _, n in counts[0].types) == counts[0].objects
 
 
@@ -94,6 +96,31 @@ async def test_a_census_gets_old(autojump_clock: MockClock):
     first = await watched.census()
     await trio.sleep(2)
     assert await watched.census() is not first
+
+
+async def test_of_very_many_objects_the_old_ones_are_not_listed(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+):
+    """A list of all is made in one step, however many they are, and anybody may ask for it."""
+
+    class Old:
+        pass
+
+    class New:
+        pass
+
+    old = [Old() for _ in range(5000)]
+    gc.collect()
+    gc.disable()
+    try:
+        new = [New() for _ in range(500)]
+        whole = dict((await Memory().census()).types)
+        monkeypatch.setattr(memory, "BLOCKS_LISTED_MAX", 1000)
+        young = dict((await Memory().census()).types)
+    finally:
+        gc.enable()
+    assert (whole["Old"], whole["New"]) == (len(old), len(new))
+    assert ("Old" in young, young["New"]) == (False, len(new))
 
 
 async def test_a_collection_frees_cycles_and_is_not_repeated_at_once():
@@ -174,3 +201,24 @@ async def test_a_census_counts_what_does_not_say_what_it_is_called(autojump_cloc
 
     kept = [Nameless() for _ in range(1000)]
     assert dict((await Memory().census()).types)["Nameless"] >= len(kept)
+
+
+_COPIES = """
+import resource
+from bunqueue_trio.runtime.memory import keep_freed
+assert keep_freed()
+whole = bytes(10_000_000)
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    copies = [whole + b"x" for _ in range(5)]
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+print(faults(), faults(), faults())
+"""
+
+
+@pytest.mark.slow
+def test_copies_of_large_payloads_are_made_in_memory_that_is_there():
+    """In a process of its own: what this one has freed before is there, too."""
+    first, *others = map(int, subprocess.check_output([sys.executable, "-c", _COPIES], text=True).split())
+    assert first > 5 * 2000
+    assert max(others) < first / 10

@@ -13,7 +13,7 @@ import trio
 import trio.testing
 from trio._core import _run
 
-from tests.runtime.runtime_world import Answers, VirtualThread, World
+from tests.runtime.runtime_world import AWAY_S, Answers, VirtualThread, World, settled
 
 
 def virtual(main: Any, *, clock: trio.abc.Clock | None, instruments: list[trio.abc.Instrument]) -> Any:
@@ -42,6 +42,15 @@ async def running(world: World, nursery: trio.Nursery) -> World:
     """The same world with its tasks running."""
     world.start(nursery)
     await trio.testing.wait_all_tasks_blocked()
+    return world
+
+
+@pytest.fixture
+async def distant(nursery: trio.Nursery) -> World:
+    """A running world whose store is a network away."""
+    world = World(away_s=AWAY_S)
+    world.start(nursery)
+    await settled()
     return world
 
 

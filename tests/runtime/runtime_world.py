@@ -27,6 +27,8 @@ from tests.storage.distant import DistantStore
 from tests.storage.faulty import Fault, FaultyStore
 
 START_MS = 1_700_000_000_000
+AWAY_S = 0.01
+"""How far away the store of a ``distant`` world is."""
 SETTINGS = Settings()
 
 
@@ -175,3 +177,9 @@ class VirtualThread:
         with trio.CancelScope(shield=True):
             await trio.sleep(self.delay_s)
         return work(*args)
+
+
+def store(world: World) -> DistantStore:
+    """Return the store of a world whose store is a network away."""
+    assert isinstance(world.store, DistantStore)
+    return world.store

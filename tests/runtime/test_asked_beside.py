@@ -17,24 +17,9 @@ from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.caller import By
 from bunqueue_trio.protocol.commands.spec import Role
 from bunqueue_trio.runtime.services import RerunRunner, looped
-from tests.runtime.runtime_world import Answers, World, settled
-from tests.storage.distant import DistantStore
+from tests.runtime.runtime_world import AWAY_S, Answers, World, store
 
-AWAY_S = 0.01
 BUSY_S = 0.001
-
-
-@pytest.fixture
-async def distant(nursery: trio.Nursery) -> World:
-    world = World(away_s=AWAY_S)
-    world.start(nursery)
-    await settled()
-    return world
-
-
-def store(world: World) -> DistantStore:
-    assert isinstance(world.store, DistantStore)
-    return world.store
 
 
 async def put(world: World, name: str, every: int, **fields: object) -> None:

@@ -10,20 +10,11 @@ from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.runtime.tree import serve
 from bunqueue_trio.storage.memory import MemoryStore
-from tests.runtime.runtime_world import START_MS, Answers, Ids, World, settled
+from tests.runtime.runtime_world import AWAY_S, START_MS, Answers, Ids, World
 from tests.storage.distant import DistantStore
 from tests.storage.faulty import Fault
 
-AWAY_S = 0.01
 ROUND_MS = 20
-
-
-@pytest.fixture
-async def distant(nursery: trio.Nursery) -> World:
-    world = World(away_s=AWAY_S)
-    world.start(nursery)
-    await settled()
-    return world
 
 
 async def test_an_answer_comes_with_the_answer_to_its_commit(distant: World, nursery: trio.Nursery):

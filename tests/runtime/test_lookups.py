@@ -15,24 +15,10 @@ from bunqueue_trio.runtime import lookups
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.storage.memory import MemoryStore
-from tests.runtime.runtime_world import START_MS, Answers, Ids, World, settled
+from tests.runtime.runtime_world import AWAY_S, START_MS, Answers, Ids, World, store
 from tests.storage.distant import DistantStore
 
-AWAY_S = 0.01
 SLOW_S = 1.0  # as long as many commits
-
-
-@pytest.fixture
-async def distant(nursery: trio.Nursery) -> World:
-    world = World(away_s=AWAY_S)
-    world.start(nursery)
-    await settled()
-    return world
-
-
-def store(world: World) -> DistantStore:
-    assert isinstance(world.store, DistantStore)
-    return world.store
 
 
 async def completed(world: World, job_id: str | None = None) -> str:

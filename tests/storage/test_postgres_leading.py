@@ -65,6 +65,24 @@ def test_who_leads_no_more_as_far_as_anybody_can_tell_is_followed_after_its_last
         Ledger(first).write([make_job(2)])
 
 
+@pytest.mark.parametrize("table", ["job", "event_batch", "leader"])
+def test_whoever_leads_ends_with_a_line_when_its_tables_are_dropped(open_: Open, sql: Any, table: str):
+    """It is nobody's invariant that is broken, and no trouble that passes. Here they are only called otherwise."""
+    store = open_()
+    ledger = Ledger(store)
+    ledger.write([make_job(1)])
+    sql(f"ALTER TABLE bq.{table} RENAME TO away")
+    try:
+        with pytest.raises(TakenOver, match="the tables of this server are not there any more"):
+            ledger.tell(1) if table == "event_batch" else ledger.write([make_job(2)])
+        if table == "leader":
+            store._beat_at = 0
+            with pytest.raises(TakenOver, match="not there any more"):
+                trio.run(store.beat)
+    finally:
+        sql(f"ALTER TABLE bq.away RENAME TO {table}")
+
+
 def test_a_commit_is_heard_of_too(open_: Open, sql: Any):
     first = open_(lease_s=10)
     sql("UPDATE bq.leader SET beat = clock_timestamp() - interval '9.99 s'")

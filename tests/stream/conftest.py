@@ -10,7 +10,7 @@ from tests.wire.conftest import queue as queue
 from tests.wire.conftest import server as server
 from tests.wire.conftest import start_server as start_server
 
-NAMES = "sessions event_streams undelivered slow_clients hot hot_ends alone pollers reported rounds stops"
+NAMES = "sessions event_streams undelivered slow_clients hot hot_ends alone together pollers reported rounds stops"
 IN_VIRTUAL_TIME = {f"test_{name}.py" for name in NAMES.split()}
 
 

@@ -11,7 +11,7 @@ from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.storage.memory import MemoryStore
 from bunqueue_trio.transports import frames
-from bunqueue_trio.transports.frames import SHORT_BYTES, read_text, text_frame
+from bunqueue_trio.transports.frames import SHORT_BYTES, framed, read_text, text_frame, text_frames
 from bunqueue_trio.transports.websocket import WebSocket
 
 HEAD = (
@@ -34,6 +34,13 @@ class Heard:
 
     def take_in(self, message: bytes, nursery: object) -> None:
         self.messages.append(message)
+
+    def hurry(self) -> None: ...
+
+    def settle(self) -> None: ...
+
+    def is_settled(self) -> bool:
+        return False
 
     async def wait_added(self) -> None: ...
 
@@ -84,6 +91,9 @@ class Free:
     """Rounds in which there is always room."""
 
     async def begin(self) -> None: ...
+
+    def begin_nowait(self, now: float) -> bool:
+        return True
 
 
 async def heard(
@@ -161,3 +171,21 @@ def test_what_is_missing_is_named() -> None:
         missing = read_text(whole[:size], 0)
         assert isinstance(missing, int)
         assert 0 < missing <= len(whole) - size
+
+
+def test_long_texts_are_framed_as_they_are_and_short_ones_together():
+    short, long = [b"a" * n for n in (1, 125, 126, SHORT_BYTES)], b"x" * (SHORT_BYTES + 1)
+    pieces = framed([*short, long, *short, long])
+    assert b"".join(pieces) == b"".join(map(text_frame, [*short, long, *short, long]))
+    assert [piece is long for piece in pieces] == [False, True, False, True]
+    assert [len(framed(texts)) for texts in ([], short, [long], [long, b"a"])] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("size", [0, 1, 9, 10, 11, 30, 31])
+def test_a_text_in_several_frames_is_one_text_to_who_reads_it(size: int):
+    text = bytes(i % 128 for i in range(size))
+    frames = [*text_frames(text, 10)]
+    assert len(frames) == max(1, -(-size // 10))
+    kinds = [(frame[0] & 0x80 != 0, frame[0] & 0x0F) for frame in frames]
+    assert kinds == [(i == len(frames) - 1, 0 if i else 1) for i in range(len(frames))]
+    assert b"".join(frame[2:] for frame in frames) == text

@@ -14,11 +14,11 @@ from msgspec.structs import replace
 
 from bunqueue_trio import errors
 from bunqueue_trio.api.event_stream import parse_types
-from bunqueue_trio.config import REPLAY_BYTES
+from bunqueue_trio.config import RECEIVE_BYTES, REPLAY_BYTES
 from bunqueue_trio.errors import Refused, StoreError
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.codec import decode, encode
-from bunqueue_trio.protocol.events import EVENT_TYPES, Event
+from bunqueue_trio.protocol.events import EVENT_TYPES, HEAD_BYTES, Event
 from bunqueue_trio.protocol.routes import NOT_EXPORTED, query_object
 from bunqueue_trio.protocol.surrogates import read
 from bunqueue_trio.runtime.server import Server
@@ -129,12 +129,14 @@ class JobList(Download):
             return None
         found: Any = await self._server.core.look_up(self._place)
         self._place = None if found.next is None else replace(self._place, after=found.next)
-        lines = []
+        lines: list[bytes] = []
         for job in found.jobs:
+            # To read, to hide and to write a large one are steps of their own.
+            await _pause_for(len(bytes(job.data)))
             if self._hides is not None:
                 job.data = self._hides(job.data)
                 await trio.lowlevel.checkpoint()
-            lines.append(_line(encode(job)))
+            _add_line(lines, encode(job))
         return b"".join(lines)
 
 
@@ -173,10 +175,15 @@ class EventLog(Download):
             # Nothing was sent: it begins with what is kept now.
             return b""
         self._place = reached
-        return b"".join([_line(await self._shown(each.body)) for each in kept if is_of(each.body, wanted.job)])
+        lines: list[bytes] = []
+        for each in kept:
+            if is_of(each.body, wanted.job):
+                await _pause_for(len(each.body))
+                _add_line(lines, await self._shown(each.body))
+        return b"".join(lines)
 
     async def _shown(self, body: bytes) -> bytes:
-        if self._hides is None or b'"data":' not in body:
+        if self._hides is None or body.find(b'"data":', 0, HEAD_BYTES) < 0:
             return body
         event = read(body, Event)
         if event.data is not UNSET:
@@ -227,7 +234,7 @@ def is_of(body: bytes, job: str | None) -> bool:
     if job is None:
         return True
     # Most are of others, and need not be read.
-    return encode(job) in body and read(body, Event).job_id == job
+    return body.find(encode(job), 0, HEAD_BYTES) >= 0 and read(body, Event).job_id == job
 
 
 def _said(query: str) -> dict[str, list[str]]:
@@ -246,7 +253,13 @@ def _moment(name: str, said: Mapping[str, list[str]]) -> int | None:
     return int(text)
 
 
-def _line(body: bytes) -> bytes:
+async def _pause_for(size: int) -> None:
+    """Let others run before something of ``size`` is made, if it is large."""
+    if size > RECEIVE_BYTES:
+        await trio.lowlevel.checkpoint()
+
+
+def _add_line(lines: list[bytes], body: bytes) -> None:
     if b"\n" in body or b"\r" in body:
         body = body.translate(_ONE_LINE)
-    return body + b"\n"
+    lines += (body, b"\n")

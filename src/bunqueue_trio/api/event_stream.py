@@ -141,10 +141,19 @@ def parse_types(query: str) -> frozenset[str]:
         Refused: one of them does not exist.
     """
     names = [name for value in parse_qs(query).get("types", []) for name in value.split(",") if name]
+    return types_named(names, "types") if names else EVENT_TYPES
+
+
+def types_named(names: list[str] | str, field: str) -> frozenset[str]:
+    """Return the event types that a client named in this ``field``.
+
+    Raises:
+        Refused: one of them does not exist.
+    """
     try:
-        return chosen(names) if names else EVENT_TYPES
+        return chosen(names)
     except ValueError as unknown:
-        raise errors.INVALID_FIELD.refuse("types", unknown) from None
+        raise errors.INVALID_FIELD.refuse(field, unknown) from None
 
 
 def parse_since(query: str, now: int) -> int | None:

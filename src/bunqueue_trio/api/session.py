@@ -5,8 +5,9 @@ Commands run as they arrive, without a task each; replies wait in line for their
 
 Theory of operation. A message becomes a command and runs at once, in the carrier's step; what it says is not true for the world before its batch is
 committed. So each reply stands in one line with the epoch that it waits for, and the line leaves from its front: replies come in the order of the
-commands, however the commits fall. Three things stand outside that order: events, which are sent when they are committed; a waiting pull, whose reply
-joins the line when it has a job or its time is over; and whatever needs no commit, which joins it with epoch 0.
+commands, however the commits fall. A search, and what a distant store is asked for, have a place in the line before their reply is there; and behind
+a command that is done in steps nothing is taken in until it is whole. Two things stand outside that order: events, which are sent when they are
+committed, and a waiting pull, whose reply joins the line when it has a job or its time is over. Whatever needs no commit joins it with epoch 0.
 
 Nobody waits in a task of its own for a commit. ``settle`` asks for it and leaves the bell to be rung; the carrier's writer, or its reader in the same
 step, then takes what ``outgoing`` may give. What a disk refuses for too long leaves as an error in the place of its reply.
@@ -19,10 +20,9 @@ A job that was pulled and never sent goes back uncharged: the jobs of replies in
 dropped. At a stop of the server they stay with it, since its worker goes on and claims them after the restart.
 """
 
-import re
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple, Self
+from typing import Self
 
 import structlog
 import trio
@@ -30,7 +30,9 @@ from msgspec import Raw
 
 from bunqueue_trio import errors
 from bunqueue_trio.api.access import ANYBODY, UNKNOWN, Grant
+from bunqueue_trio.api.event_stream import types_named
 from bunqueue_trio.api.gateway import Gateway
+from bunqueue_trio.api.line import NEVER, PUSH, Waiting, failed, with_id
 from bunqueue_trio.api.reported import report_of
 from bunqueue_trio.config import (
     LARGE_BODY_BYTES,
@@ -45,10 +47,10 @@ from bunqueue_trio.pages.table import ANSWERS
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.caller import SERVER, By
-from bunqueue_trio.protocol.catalog import ACTS, FILLS, LISTS, SPECS, TAKES
+from bunqueue_trio.protocol.catalog import ACTS, LISTS, SESSION, SPECS, TAKES
 from bunqueue_trio.protocol.codec import BadMessage, decode_message, encode
 from bunqueue_trio.protocol.commands.spec import Role
-from bunqueue_trio.protocol.events import ALL_TYPES, chosen
+from bunqueue_trio.protocol.events import ALL_TYPES
 from bunqueue_trio.protocol.faults import error_reply
 from bunqueue_trio.runtime.allowed import missing_role
 from bunqueue_trio.runtime.begun import Begun
@@ -56,19 +58,6 @@ from bunqueue_trio.runtime.bell import Bell
 from bunqueue_trio.runtime.server import Server
 
 _log = structlog.get_logger()
-
-_PUSH = re.compile(rb'"cmd"\s*:\s*"(?:%s)"' % "|".join(sorted(SPECS[kind].tag for kind in FILLS)).encode())
-_NO_ID = Raw()
-
-
-class _Waiting(NamedTuple):
-    """A reply in line; it may leave when ``epoch`` is committed."""
-
-    epoch: int
-    message: bytes
-    begun: Begun | None = None
-    """The command whose time is noted when this is sent, if it has an epoch; of a pull that is not sent the jobs return."""
-    req_id: Raw = _NO_ID
 
 
 class Session:
@@ -95,7 +84,7 @@ class Session:
         self._address = address
         self.id: str = server.new_id()
         self.bell: Bell = Bell()
-        self._replies: deque[_Waiting] = deque()
+        self._replies: deque[Waiting] = deque()
         self._epoch = 0
         """The newest epoch that a reply waits for, or has waited for."""
         self._replies_bytes = 0
@@ -108,7 +97,7 @@ class Session:
         self._read: tuple[bytes, c.Command | BadMessage] | None = None
         """A large message that was read while it waited for its turn."""
         self._adding: Begun | None = None
-        """A bulk command that is half done: whatever comes behind it waits."""
+        """A command that is done in steps, and is half done: whatever comes behind it waits."""
         self._polls = 0
         self._polls_by_id: dict[bytes, Begun] = {}
         self._room = trio.Event()
@@ -119,7 +108,9 @@ class Session:
         self.dropped: bool = True
         """It ends without a goodbye: each job that it holds counts a stall. Set to False by a carrier that knows better."""
         self.is_gone: Callable[[], bool] | None = None
-        """Set by a carrier that can find out whether the peer has hung up before it has read that."""
+        """Set by a carrier that can find out whether the peer says no more, before it has read that: no pull of its gets a job then."""
+        self.is_broken: Callable[[], bool] | None = None
+        """The same, whether the connection is broken: nothing is done for it then, not even what it said before a goodbye."""
         self.stopping: bool = False
         """Set by a carrier whose host stops the server: jobs stay with their holders, as at any stop."""
         self.unsent: bool = False
@@ -167,14 +158,14 @@ class Session:
         Pushes wait for the disk even when small, because a peer may send any number of them without reading replies.
         Everything else that is small passes at once: a late heartbeat would lose a lease.
         """
-        fills = self._journal.must_wait(len(message), small=0) and _PUSH.search(message) is not None
+        fills = self._journal.must_wait(len(message), small=0) and PUSH.search(message) is not None
         if fills:
             self._ring()
             await self._journal.wait_turn()
         elif len(message) > LARGE_BODY_BYTES:
             await self._gateway.wait_turn()
         if len(message) > LARGE_BODY_BYTES:
-            self._read = message, await self._gateway.large.read_message(message, self.is_gone, fills=fills)
+            self._read = message, await self._gateway.large.read_message(message, self.is_broken, fills=fills)
 
     def receive(self, message: bytes, nursery: trio.Nursery) -> None:
         """Take in one message; a pull that must wait does so in ``nursery``."""
@@ -182,7 +173,7 @@ class Session:
         self._ring()
 
     def take_in(self, message: bytes, nursery: trio.Nursery) -> None:
-        """Do the same with one of several messages; :meth:`settle` is to be called after the last of them."""
+        """Do the same with one of several messages; :meth:`settle` is to be called after the last of them, unless they share a turn of the core."""
         assert self._adding is None, "the carrier waits until a bulk command is whole"
         try:
             command = decode_message(message) if self._read is None else self._take_read(message)
@@ -193,11 +184,8 @@ class Session:
             if self._grant.role is not Role.ADMIN and self._grant.role < (wanted := SPECS[type(command)].role):
                 raise missing_role(wanted, self._grant.role)
             self._run(command, len(message), nursery)
-        except Refused as refused:
-            self._refuse(refused, command)
-        except StoreError as error:
-            _log.error("read failed", error=str(error))
-            self._refuse(errors.STORAGE_DOWN.refuse(), command)
+        except (Refused, StoreError) as error:
+            self._reply(0, failed(error, type(command)), command.req_id)
 
     @property
     def full(self) -> bool:
@@ -225,9 +213,20 @@ class Session:
 
         Without company it is committed here and now; else the bell rings when it is.
         """
+        if self._replies and self._epoch > self._journal.committed:
+            self._journal.commit_alone()
+        return self.is_settled()
+
+    def hurry(self) -> None:
+        """Let the turn that ends now commit what replies wait for; :meth:`is_settled` is to be called after it."""
+        if self._epoch > self._journal.committed:
+            self._journal.hurry()
+
+    def is_settled(self) -> bool:
+        """Return whether there are replies that may be sent now; if some have to wait for a commit, the bell rings then."""
         if not self._replies:
             return False
-        if self._epoch > self._journal.committed and not self._journal.commit_alone():
+        if self._epoch > self._journal.committed:
             self._journal.ring_on_commit(self.bell)
         return self._replies[0].epoch <= self._journal.committed
 
@@ -240,9 +239,10 @@ class Session:
         while self._replies and size < SESSION_SEND_BYTES:
             if self._replies[0].epoch > self._journal.committed and self._must_wait():
                 break
-            epoch, message, begun, _ = self._replies.popleft()
-            if begun is not None:
-                self._note_leaving(begun, epoch)
+            left = self._replies.popleft()
+            message = left.message
+            if left.begun is not None:
+                self._note_leaving(left.begun, left.epoch)
             self._replies_bytes -= len(message)
             messages.append(message)
             size += len(message)
@@ -256,8 +256,11 @@ class Session:
 
     def _must_wait(self) -> bool:
         """Return whether the first reply, which is not committed, is to wait; an error may be in its place then."""
-        epoch, message, begun, req_id = self._replies[0]
-        if epoch > self._journal.given_up:
+        first = self._replies[0]
+        message, begun = first.message, first.begun
+        if first.epoch == NEVER:
+            return True
+        if first.epoch > self._journal.given_up:
             self._journal.ring_on_commit(self.bell)
             return True
         if begun is not None and type(begun.command) in LISTS:
@@ -266,8 +269,8 @@ class Session:
             self._core.give_back(begun.reply)
             self._withdraw_reported(begun)
         refused = errors.NOT_COMMITTED.refuse() if begun is None else begun.unsettled(errors.NOT_COMMITTED.refuse())
-        error = _with_id(encode(error_reply(refused)), req_id)
-        self._replies[0] = _Waiting(0, error)
+        error = with_id(encode(error_reply(refused)), first.req_id)
+        self._replies[0] = Waiting(0, error)
         self._replies_bytes += len(error) - len(message)
         if len(message) > RECEIVE_BYTES:
             # It will not be sent.
@@ -299,7 +302,7 @@ class Session:
         return messages
 
     def _run(self, command: c.Command, size: int, nursery: trio.Nursery) -> None:
-        if isinstance(command, c.SessionCommand):
+        if type(command) in SESSION:
             self._run_here(command)
             return
         if not self._vouched and isinstance(command, c.Pull | c.PullBatch) and command.lock_ttl is None:
@@ -307,8 +310,8 @@ class Session:
         grant, address = self._grant, self._address
         by = By(grant.name or address, address, grant.role) if type(command) in ACTS else SERVER
         begun = self._core.begin(command, self.id, size=size, by=by, sliced=True)
-        if begun.bulk is not None:
-            self._adding = begun
+        if begun.bulk is not None or begun.rest is not None:
+            self._adding, begun.is_gone = begun, self.is_broken
             self._note_reported(begun)
             nursery.start_soon(self._add, begun)
         elif not begun.waits:
@@ -316,20 +319,19 @@ class Session:
             timed = begun if begun.epoch or type(command) in TAKES else None
             self._note_reported(begun)
             self._reply(begun.epoch, begun.answer(), command.req_id, timed)
-        elif self._polls >= SESSION_POLLS_MAX and begun.rest is not None:
-            # Its first slice is done, and its answer says what is left.
-            self._reply(begun.epoch, begun.answer(), command.req_id, begun)
         elif self._polls >= SESSION_POLLS_MAX:
             self._core.stop_poll(begun)
             raise errors.TOO_MANY_WAITS.refuse()
         else:
             self._polls += 1
-            begun.is_gone = self.is_gone
+            begun.is_gone = self.is_gone if begun.is_pull else self.is_broken
             if bytes(command.req_id):
                 self._polls_by_id[bytes(command.req_id)] = begun
-            nursery.start_soon(self._poll, begun)
+            if place := None if begun.holds_up_nothing else Waiting(NEVER, b"", begun):
+                self._replies.append(place)
+            nursery.start_soon(self._poll, begun, place)
 
-    def _run_here(self, command: c.SessionCommand) -> None:
+    def _run_here(self, command: c.Command) -> None:
         match command:
             case c.Auth(token=token):
                 grant = self._gateway.access.grant_of(token)
@@ -338,12 +340,14 @@ class Session:
                 self._grant = grant
                 self._reply(0, r.OK, command.req_id)
             case c.Subscribe(events=events, own=own):
-                self._subscription.types = _types(events)
+                self._subscription.types = types_named(events, "events")
                 self._hears_itself = own
                 self._subscription.reports.clear()
                 self._reply(0, r.SubscribedReply(subscribed=sorted(self._subscription.types)), command.req_id)
             case c.Unsubscribe(events=events):
-                self._subscription.types -= ALL_TYPES if events == "*" or "*" in events else _types(events)
+                self._subscription.types -= (
+                    ALL_TYPES if events == "*" or "*" in events else types_named(events, "events")
+                )
                 self._reply(0, r.SubscribedReply(subscribed=sorted(self._subscription.types)), command.req_id)
             case c.StopPull(req_id=req_id):
                 if not bytes(req_id):
@@ -367,10 +371,14 @@ class Session:
         return found
 
     async def _add(self, begun: Begun) -> None:
-        """Add what is left of a bulk command, and put its reply in line."""
-        await self._core.add_rest(begun)
+        """Do what is left of a command that is done in steps, and put its reply in line."""
+        if begun.bulk is None:
+            epoch, reply = 0, await self._finish(begun)
+        else:
+            await self._core.add_rest(begun)
+            epoch, reply = begun.epoch, begun.answer()
         self._adding = None
-        self._reply(begun.epoch, begun.answer(), begun.command.req_id, begun)
+        self._reply(epoch, reply, begun.command.req_id, begun)
         self._room.set()
         self._ring()
 
@@ -386,32 +394,41 @@ class Session:
         if begun is not None and begun.report is not None:
             self._subscription.withdraw(begun.report)
 
-    async def _poll(self, begun: Begun) -> None:
+    async def _finish(self, begun: Begun) -> r.Reply:
+        try:
+            begun.reply = await self._core.finish(begun)
+        except Exception as error:
+            # Whatever it is, the connection has done nothing wrong, and may hold jobs.
+            return failed(error, type(begun.command))
+        return begun.reply
+
+    async def _poll(self, begun: Begun, place: Waiting | None) -> None:
         req_id = bytes(begun.command.req_id)
         try:
-            reply = begun.reply = await self._core.finish(begun)
-        except Refused as refused:
-            reply = error_reply(refused, type(begun.command))
+            reply = await self._finish(begun)
         finally:
             self._polls -= 1
             if self._polls_by_id.get(req_id) is begun:
                 del self._polls_by_id[req_id]
-        self._reply(0, reply, begun.command.req_id, begun)
+        self._reply(0, reply, begun.command.req_id, begun, place)
         self.bell.ring()
 
-    def _refuse(self, refused: Refused, command: c.Command) -> None:
-        self._reply(0, error_reply(refused, type(command)), command.req_id)
-
-    def _reply(self, epoch: int, reply: r.Reply | bytes, req_id: Raw, begun: Begun | None = None) -> None:
+    def _reply(
+        self, epoch: int, reply: r.Reply | bytes, req_id: Raw, begun: Begun | None = None, place: Waiting | None = None
+    ) -> None:
         try:
-            message = _with_id(reply, req_id) if isinstance(reply, bytes) else self._encode(reply, req_id)
+            message = with_id(reply, req_id) if isinstance(reply, bytes) else self._encode(reply, req_id)
         except Refused as refused:
             self._core.give_back(reply)  # type: ignore[arg-type]  # a page is not refused
             self._withdraw_reported(begun)
-            epoch, begun, message = 0, None, _with_id(encode(error_reply(refused)), req_id)
+            epoch, begun, message = 0, None, with_id(encode(error_reply(refused)), req_id)
         if len(message) > RECEIVE_BYTES:
             self._hold.add(len(message))
-        self._replies.append(_Waiting(epoch, message, begun, req_id))
+        waiting = Waiting(epoch, message, begun, req_id)
+        if place is None:
+            self._replies.append(waiting)
+        else:
+            self._replies[next(at for at, each in enumerate(self._replies) if each is place)] = waiting
         self._epoch = max(self._epoch, epoch)
         self._replies_bytes += len(message)
 
@@ -420,7 +437,7 @@ class Session:
         # By its letters before it is made, since that is what costs; then by its bytes: JSON has up to six for a letter.
         if payload := r.payload_size(reply):
             self._server.buffers.check(payload)
-        message = _with_id(encode(reply), req_id)
+        message = with_id(encode(reply), req_id)
         if payload:
             self._server.buffers.check(len(message))
         return message
@@ -428,19 +445,3 @@ class Session:
     def _ring(self) -> None:
         if self.settle():
             self.bell.ring()
-
-
-def _with_id(message: bytes, req_id: Raw) -> bytes:
-    return b'%s,"reqId":%s}' % (message[:-1], bytes(req_id)) if bytes(req_id) else message
-
-
-def _types(events: list[str] | str) -> frozenset[str]:
-    """Return the event types that a client named.
-
-    Raises:
-        Refused: one of them does not exist.
-    """
-    try:
-        return chosen(events)
-    except ValueError as unknown:
-        raise errors.INVALID_FIELD.refuse("events", unknown) from None

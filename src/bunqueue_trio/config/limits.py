@@ -267,6 +267,9 @@ QUEUES_A_TURN = 250
 QUEUES_RANKED = 4000
 # Objects of the heap counted before others are served: about 1 ms.
 OBJECTS_A_TURN = 20_000
+# Blocks of Python's allocator, of which some are objects that can be listed: to list 500,000 of them, and let go of the list, takes 8 and
+# 3 ms, each in one step, and 27 and 11 with three times as many.
+BLOCKS_LISTED_MAX = 700_000
 # How often a page of metrics, which looks at every queue, is made at most, for all who ask.
 PICTURE_MS = SECOND_MS
 # The time in which a supervised task may use its budget.
@@ -324,6 +327,11 @@ SSE_COMMENT_S = 15
 # million new containers: it takes 16 ms with a million waiting jobs, whose lines are looked through. The smaller collections
 # between look at 2,000 and 22,000 new ones: 1 and 4 ms amid bulk requests, and 8 and 29 with thresholds of 10,000, 20, 20.
 GC_THRESHOLDS = (2_000, 10, 200)
+
+# What the C heap keeps at its end for what comes next, and up to which size a block is taken from it, not from the kernel (as much as
+# glibc lets one say): some copies of the largest payload, each of which would take 5 ms of clearing by the kernel.
+HEAP_KEPT_BYTES = 64 * MIB
+HEAP_BLOCK_BYTES = 32 * MIB
 
 # How long a thread waits for its turn to run while the event loop has work: one that commits, or reads. Beside a flood of bulk
 # pushes a single one takes 261 ms at p99 with Python's 5 ms, and 137 with this; with 0.1 ms durable ones cost 10 % more.

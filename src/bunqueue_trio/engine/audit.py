@@ -15,6 +15,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Container, Iterable, Iterator
 from functools import partial
 from itertools import islice
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from bunqueue_trio.config import AUDIT_DATA_BYTES, AUDIT_SLICE
@@ -57,6 +58,7 @@ _SAME = (
     "id", "queue", "priority", "created_at", "run_at", "seq", "order", "state", "attempts", "stalls",
     "progress", "started_at", "options",
 )  # fmt: skip
+_same = attrgetter(*_SAME)
 
 
 class Pass:
@@ -392,10 +394,11 @@ def _chunked(items: list[Any], check: Callable[[Any], None]) -> Iterator[int]:
 
 def _differences(stored: Job, job: Job) -> list[str]:
     """Return the names of the fields in which a job differs between disk and memory."""
-    different = [name for name in _SAME if getattr(stored, name) != getattr(job, name)]
+    same = _same(stored) == _same(job)
+    different = [] if same else [name for name in _SAME if getattr(stored, name) != getattr(job, name)]
     if stored.data != job.data[:AUDIT_DATA_BYTES]:
         different.append("data")
-    if (stored.note or Note()) != (job.note or Note()):
+    if stored.note is not job.note and (stored.note or Note()) != (job.note or Note()):
         different.append("note")
     if _holder(stored.lease) != _holder(job.lease):
         different.append("lease")

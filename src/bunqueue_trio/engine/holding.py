@@ -66,20 +66,22 @@ class Holding(Moves):
         """Extend the lease of an active job; a job of a connection that is gone gets a new holder.
 
         Where the token has ``proven`` that it is the worker's that has the job, it comes over to another connection of that
-        worker: the old one may hang without anybody knowing it.
+        worker: the old one may hang without anybody knowing it. And from whoever has claimed it without the token.
         """
         lease = job.lease
         assert lease is not None
         if lease.held and lease.owner is None:
-            lease.owner, lease.held = owner, owner is not None
             if owner is not None:
-                lease.until = None
                 self._take_over(job, owner, now)
-        elif proven and owner is not None and lease.owner is not None and self.workers.is_of_holder(owner, lease):
+                lease.owner, lease.until, lease.unproven = owner, None, not proven
+            elif proven:
+                lease.held = False
+        elif proven and owner is not None and lease.owner is not None and self._comes_over(owner, lease):
             self._owned.take(lease.owner, job)
-            self.workers.left_behind.add(lease.owner)
-            lease.owner = owner
+            if not lease.unproven:
+                self.workers.left_behind.add(lease.owner)
             self._take_over(job, owner, now)
+            lease.owner, lease.unproven = owner, False
         elif (worker := self.workers.of(lease)) is not None:
             worker.heard_at = now
         if job.options.timeout is not None:
@@ -194,6 +196,9 @@ class Holding(Moves):
             self._enter(job, WAITING)
 
     # --- of both ----------------------------------------------------------------------------------
+
+    def _comes_over(self, owner: str, lease: Lease) -> bool:
+        return (lease.unproven and owner != lease.owner) or self.workers.is_of_holder(owner, lease)
 
     def _take_over(self, job: Job, owner: str, now: int) -> None:
         """List an active job with the connection that holds it now, and with who speaks over that."""

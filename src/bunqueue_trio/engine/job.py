@@ -141,6 +141,8 @@ class Lease(Struct, omit_defaults=True, gc=False):
     """Pulled by a connection: after a restart it is given back, not counted as a stall."""
     worker: str | None = None
     """Who has it, by the id it has given itself; None: that is the connection, or not known."""
+    unproven: bool = False
+    """Its connection has claimed it without its token: whoever has that takes it over."""
     cancelled: Cancelled | None = None
     """The job does not wait again: whatever ends the lease ends it, at the latest the end of the grace."""
 

@@ -18,7 +18,7 @@ from bunqueue_trio.engine.trails import ACTIONS, ATTEMPTS
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import trail_replies as tr
 from bunqueue_trio.protocol.codec import encode
-from bunqueue_trio.protocol.events import Event
+from bunqueue_trio.protocol.events import HEAD_BYTES, Event
 from bunqueue_trio.protocol.lines import Action, Attempt, Moment
 from bunqueue_trio.protocol.surrogates import masked
 
@@ -70,7 +70,7 @@ def timeline(engine: Engine, job_id: str, after: str | None, now: int) -> tr.Tim
         events = engine.archive.events_after(start, EVENTS_LOOKED)
     wanted = b'"jobId":' + encode(job_id)
     for _, body in events:
-        if wanted not in body:
+        if body.find(wanted, 0, HEAD_BYTES) < 0:
             continue
         event = _read(body)
         is_known = event.event_type in _NOT_TOLD or (event.event_type, event.timestamp) in kept.told
@@ -198,7 +198,7 @@ def _born(job_id: str, job: Job | None, now: int) -> int:
 
 
 def _time(body: bytes) -> int:
-    found = _TIME.search(body)
+    found = _TIME.search(body, 0, HEAD_BYTES)
     return 0 if found is None else int(found[1])
 
 

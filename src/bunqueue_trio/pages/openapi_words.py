@@ -328,7 +328,7 @@ PAGE_ANSWERS: dict[str | type[c.Command], dict[int, tuple[str, str, _Schema]]] =
     "gc": {200: ("Memory in MB, before and after.", _JSON, _of(ok=_TRUE, before=_MEMORY, after=_MEMORY))},
     "heapstats": {
         200: (
-            "Memory in MB, and the most frequent types.",
+            "Memory in MB, and the most frequent types: of all objects, or where they are very many of jobs and of what was made lately.",
             _JSON,
             _of(
                 ok=_TRUE,

@@ -11,7 +11,7 @@ from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.caller import SERVER, By
-from bunqueue_trio.protocol.catalog import READS
+from bunqueue_trio.protocol.catalog import AWAITS, READS, TAKES
 from bunqueue_trio.protocol.faults import error_reply
 from bunqueue_trio.runtime.half import Bulky
 from bunqueue_trio.runtime.hub import Report
@@ -49,7 +49,7 @@ class Begun(Struct):
     awaited: Awaited | None = None
     """Its place among those who wait for the end of a job."""
     is_gone: Callable[[], bool] | None = None
-    """Tells whether the client of a waiting pull has hung up."""
+    """Tells whether its client has hung up: of a pull, one that says no more; of all else, one whom no answer reaches."""
     hand: Callable[[r.Reply], bool] | None = None
     """Sends the job that a pull has waited for; see :class:`Waiter`."""
     by: By = SERVER
@@ -62,6 +62,16 @@ class Begun(Struct):
     """The jobs whose attempt a bulk command has ended; it grows with each part."""
     report: Report | None = None
     """What its sender need not hear of as events once it has its answer."""
+
+    @property
+    def is_pull(self) -> bool:
+        """Whether it takes jobs, of which none may go to who might be gone."""
+        return type(self.command) in TAKES
+
+    @property
+    def holds_up_nothing(self) -> bool:
+        """Whether it waits for a job, or for the end of one: other commands of its connection are answered meanwhile."""
+        return type(self.command) in TAKES | AWAITS and bool(self.command.timeout)  # type: ignore[attr-defined]
 
     def answer(self) -> r.Reply:
         """Return what its client hears once it is committed."""

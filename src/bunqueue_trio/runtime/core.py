@@ -217,12 +217,7 @@ class Core:
         """Let a waiting pull end empty; return False when it is over, or a job was handed to it already."""
         waiter, awaited = begun.waiter, begun.awaited
         if awaited is not None:
-            # It is never finished, if its carrier has no room for it.
-            self.ends.leave(awaited)
-            if awaited.told.is_set():
-                return False
-            awaited.told.set()
-            return True
+            return self.ends.stop(awaited, self.journal)
         if waiter is None and type(begun.command) in TAKES:
             begun.waits = False
             return True
@@ -281,7 +276,7 @@ class Core:
         """Answer every waiting pull empty, and every later one at once."""
         self.stopping = True
         self.waiting.end_all()
-        self.ends.end_all()
+        self.ends.end_all(self.journal)
 
     # --- inside ---------------------------------------------------------------------------------
 
@@ -403,8 +398,8 @@ class Core:
         if self.stopping:
             return None
         self.journal.check(fills=brings(slice_))
-        epoch, now, began = self._engine.epoch, self.clock.now(), self.clock.epoch_ms(begun.at)
-        slice_ = as_of_begin(slice_, now - began)
+        epoch, now = self._engine.epoch, self.clock.now()
+        slice_ = as_of_begin(slice_, self.clock.epoch_ms(begun.at), now)
         reply = self._apply(now, run, self._engine, slice_, now, begun.owner, begun.by, said)
         return reply, epoch if self.journal.gathering else 0
 

@@ -425,6 +425,8 @@ class Hub:
             StoreError: the disk cannot be read.
         """
         kept = await self._ask(Question("events_after", (after, REPLAY_EVENTS)))
+        # What is read may be of many megabytes, and is looked at, and sent, in a step of its own.
+        await trio.lowlevel.checkpoint()
         found = [e for e in kept if e.id <= until]
         reached = found[-1].id if found else until
         return [Published(*e) for e in found if _wants(_where(e.body), queue, types, since, before)], reached

@@ -119,8 +119,6 @@ class Server:
             self.engine, store, clock, pending_max=settings.pending_max, pending_max_bytes=settings.pending_max_bytes,
             stamp=ids.stamp,
         )  # fmt: skip
-        if store.at_once:
-            self.journal.on_commit.append(answers_at_once(self.engine))
         self.core: Core = (
             Core(self.engine, self.journal, clock, pollers_max=settings.pollers_max)
             if lookups is None
@@ -136,7 +134,9 @@ class Server:
         self.memory: Memory = Memory()
         # Events are published before the answers of their commit; and who has waited for a job has its answer first.
         self.journal.on_commit += [
-            self.hub.publish, self.core.waiting.hand_over, self.core.meters.committed, self.history.committed, self.memory.committed
+            *([answers_at_once(self.engine)] if store.at_once else []),
+            self.hub.publish, self.core.waiting.hand_over, self.core.meters.committed, self.history.committed,
+            self.memory.committed,
         ]  # fmt: skip
         self.scrape: Shared[Page] = Shared(PICTURE_MS)
         """The newest page for Prometheus: making it looks at every queue."""

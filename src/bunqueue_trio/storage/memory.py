@@ -152,7 +152,7 @@ class MemoryStore:
                 continue
             if len(found) >= limit or size >= REPLAY_BYTES:
                 return Records(found, places[-1], places)
-            found.append(self._rows.finished(row))
+            found.append(self._rows.finished(row._replace(result=None)))
             size += weight(found[-1])
             places.append(place)
         return Records(found, None, places)
@@ -212,7 +212,7 @@ class MemoryStore:
         for last_id, _, bodies, _ in self._events:
             if last_id > event_id and len(found) < limit and size < REPLAY_BYTES:
                 size += sum(map(len, bodies)) + len(bodies) - 1
-                found += stored_events(last_id, RS.join(bodies), event_id, limit - len(found))
+                found += stored_events(last_id, len(bodies), RS.join(bodies), event_id, limit - len(found))
         return found
 
     def first_event_id(self) -> int:

@@ -16,6 +16,7 @@ from bunqueue_trio.api.gateway import Gateway
 from bunqueue_trio.api.session import Session
 from bunqueue_trio.client.connection import Closed
 from bunqueue_trio.config import Settings
+from bunqueue_trio.protocol.catalog import TAKES
 from bunqueue_trio.runtime.begun import Begun
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.server import Server
@@ -100,9 +101,10 @@ class _PatientSession(Session):
     nothing can.
     """
 
-    async def _poll(self, begun: Begun) -> None:
-        begun.command = msgspec.structs.replace(begun.command, timeout=math.inf)
-        await super()._poll(begun)
+    async def _poll(self, begun: Begun, place: Any) -> None:
+        if type(begun.command) in TAKES:
+            begun.command = msgspec.structs.replace(begun.command, timeout=math.inf)
+        await super()._poll(begun, place)
 
 
 class Lives:

@@ -4,8 +4,7 @@ A parser is always somewhere in a stream. So who reads a frame beside it has to 
 :class:`Place`.
 """
 
-from collections.abc import Callable, Generator
-from typing import NamedTuple
+from collections.abc import Callable, Generator, Iterable, Iterator
 
 from websockets.exceptions import ProtocolError
 
@@ -22,21 +21,16 @@ _GOODBYES = frozenset({1000, 1001, 1005, 1012, 1013})
 # Of libraries and applications, which have their reasons.
 _OWN_CODES = range(3000, 5000)
 
-_WHOLE_TEXT = 0x81
+_BEGINS, _ENDS = 0x01, 0x80
+"""Of the first byte of a frame: it is the first one of a text, and the last."""
+_WHOLE_TEXT = _BEGINS | _ENDS
 _MASKED = 0x80
 _LENGTH_16, _LENGTH_64 = 126, 127
 _LEAST_64 = 1 << 16
 
 
-class Text(NamedTuple):
-    """A text, and where in the data its frame ends."""
-
-    message: bytes
-    end: int
-
-
-def read_text(data: bytes, at: int, most: int = SHORT_BYTES) -> Text | int:
-    """Return the text of at most ``most`` bytes whose frame begins ``at``; or how many bytes are missing; 0: it is no such frame."""
+def read_text(data: bytes, at: int, most: int = SHORT_BYTES) -> tuple[bytes, int] | int:
+    """Return the text of at most ``most`` bytes whose frame begins ``at``, and where that ends; or how many bytes are missing; 0: it is no such frame."""
     left = len(data) - at
     if left < 2:
         return 2 - left if data[at] == _WHOLE_TEXT else 0
@@ -55,7 +49,8 @@ def read_text(data: bytes, at: int, most: int = SHORT_BYTES) -> Text | int:
     end = start + size
     if end > len(data):
         return end - len(data)
-    return Text(apply_mask(data[start:end], data[start - 4 : start]), end)
+    # No tuple with names: to make one costs as much as all the rest.
+    return apply_mask(data[start:end], data[start - 4 : start]), end
 
 
 def minimal(read_exact: ReadExact) -> ReadExact:
@@ -85,11 +80,37 @@ def minimal(read_exact: ReadExact) -> ReadExact:
 def text_frame(message: bytes) -> bytes:
     """Return the frame of a text that a server sends."""
     size = len(message)
+    return b"\x81%c%b" % (size, message) if size < _LENGTH_16 else _head(_WHOLE_TEXT, size) + message
+
+
+def _head(first: int, size: int) -> bytes:
+    """Return what stands before the payload of a server's frame, whose first byte is ``first``."""
     if size < _LENGTH_16:
-        return b"\x81%c%b" % (size, message)
+        return b"%c%c" % (first, size)
     if size < _LEAST_64:
-        return b"\x81\x7e%b%b" % (size.to_bytes(2, "big"), message)
-    return b"\x81\x7f%b%b" % (size.to_bytes(8, "big"), message)
+        return b"%c\x7e%b" % (first, size.to_bytes(2, "big"))
+    return b"%c\x7f%b" % (first, size.to_bytes(8, "big"))
+
+
+def text_frames(message: bytes, most: int) -> Iterator[bytes]:
+    """Yield the frames of a text, each with at most ``most`` bytes of it; others may be sent between them, but no other text."""
+    for start in range(0, len(message) or 1, most):
+        part = message[start : start + most]
+        first = (_BEGINS if not start else 0) | (_ENDS if start + most >= len(message) else 0)
+        yield _head(first, len(part)) + part
+
+
+def framed(messages: Iterable[bytes]) -> list[bytes]:
+    """Return the frames of some texts: many short ones in one piece, long ones as they are, which copies none of them."""
+    pieces: list[bytes] = []
+    short: list[bytes] = []
+    for message in messages:
+        if len(message) <= SHORT_BYTES:
+            short.append(text_frame(message))
+            continue
+        pieces += [b"".join([*short, _head(_WHOLE_TEXT, len(message))]), message]
+        short.clear()
+    return [*pieces, b"".join(short)] if short else pieces
 
 
 def is_goodbye(code: int) -> bool:

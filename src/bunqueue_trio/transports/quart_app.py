@@ -20,24 +20,33 @@ from wsproto.events import CloseConnection, Event, TextMessage
 from bunqueue_trio import errors
 from bunqueue_trio.api.call import Call, Response, Wait, sender
 from bunqueue_trio.api.downloads import BrokenOff
+from bunqueue_trio.api.event_stream import EventFeed
 from bunqueue_trio.api.gateway import Gateway
 from bunqueue_trio.api.session import Session
-from bunqueue_trio.config import BODY_TIMEOUT_S, FINAL_SEND_S, GOODBYE_S, LINGER_S, RECEIVE_BYTES, WRITE_TIMEOUT_S
+from bunqueue_trio.config import (
+    BODY_TIMEOUT_S,
+    FINAL_SEND_S,
+    GOODBYE_S,
+    LINGER_S,
+    RECEIVE_BYTES,
+    SESSION_SEND_BYTES,
+    WRITE_TIMEOUT_S,
+)
 from bunqueue_trio.errors import leaves
 from bunqueue_trio.protocol.replies import Reply
 from bunqueue_trio.protocol.request import MESSAGE_MAX_HEADER
 from bunqueue_trio.runtime.begun import Begun
 from bunqueue_trio.runtime.budget import Budget
 from bunqueue_trio.runtime.server import Server
-from bunqueue_trio.transports.frames import is_goodbye, text_frame
-from bunqueue_trio.transports.websocket import check_handshake, wants_upgrade
+from bunqueue_trio.transports.frames import is_goodbye, text_frames
+from bunqueue_trio.transports.upgrade import check_handshake, wants_upgrade
 from bunqueue_trio.ui.dashboard import Dashboard
 
 _log = structlog.get_logger()
 
 AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
 
-# In a scope: is called when the request begins to last, as a waiting pull or a stream.
+# In a scope: is called when the request begins to last, as a waiting pull or a stream of events: who says no more gets nothing more of it.
 LASTS = "bunqueue.lasts"
 # In a scope: returns whether what was sent could not leave, of which Hypercorn says nothing.
 IS_BROKEN = "bunqueue.is-broken"
@@ -106,12 +115,18 @@ async def _send_in_order(stream: WSStream, event: Event) -> None:
             with trio.move_on_after(GOODBYE_S):
                 await stream.app_put({"type": "websocket.receive", "bytes": goodbye, "text": None})
                 await goodbye.over.wait()
-    elif (
-        connection.state is ConnectionState.REMOTE_CLOSING and isinstance(event, TextMessage) and not connection.broken
-    ):
-        await stream.send(Data(stream_id=stream.stream_id, data=text_frame(event.data.encode())))
+    elif isinstance(event, TextMessage) and _takes_text(connection, len(event.data)):
+        for frame in text_frames(event.data.encode(), SESSION_SEND_BYTES):
+            await stream.send(Data(stream_id=stream.stream_id, data=frame))
         return
     await _send_event(stream, event)
+
+
+def _takes_text(connection: _Connection, size: int) -> bool:
+    """Return whether a text goes past the library: one that it would drop, or would copy several times in one step."""
+    if connection.state is ConnectionState.REMOTE_CLOSING:
+        return not connection.broken
+    return connection.state is ConnectionState.OPEN and size > RECEIVE_BYTES
 
 
 ws_stream.Connection = _Connection  # type: ignore[attr-defined]
@@ -141,12 +156,8 @@ def make_app(server: Server, gateway: Gateway, *, hosted: bool = False) -> Quart
         scope: Any = request.scope
         lasts = scope.get(LASTS, bool)
 
-        async def wait(finish: Callable[[Begun], Awaitable[Reply]], begun: Begun) -> Reply:
-            lasts()
-            return await finish(begun)
-
-        response = await _respond(gateway, dashboard, call, wait)
-        if not isinstance(response.body, bytes):
+        response = await _respond(gateway, dashboard, call, _waiting(lasts))
+        if isinstance(response.body, EventFeed):
             lasts()
         scope[_DELIVERY] = response.delivery
         # Nobody told the client to send a body that was not read: it may come, or the next request.
@@ -215,7 +226,7 @@ def _shielded(app: AsgiApp, buffers: Budget, *, hosted: bool) -> AsgiApp:
 
         async def send_shielded(message: Any) -> None:
             if message["type"] != "http.response.body" or message.get("more_body"):
-                await send_noting(message)
+                await _send_parts(send_noting, message)
                 return
             # The keeper closes the sockets of those who do not read.
             if not hosted:
@@ -247,6 +258,16 @@ def _shielded(app: AsgiApp, buffers: Budget, *, hosted: bool) -> AsgiApp:
     return shielded
 
 
+async def _send_parts(send: Callable[[Any], Awaitable[None]], message: Any) -> None:
+    """Send a message to the host, or several for a large body: what copies it on its way does so in steps."""
+    body = message.get("body", b"")
+    if len(body) <= SESSION_SEND_BYTES:
+        await send(message)
+        return
+    for start in range(0, len(body), SESSION_SEND_BYTES):
+        await send(message | {"body": body[start : start + SESSION_SEND_BYTES]})
+
+
 async def _run(app: AsgiApp, scope: Any, receive: Any, send: Any) -> None:
     try:
         await app(scope, receive, send)
@@ -261,6 +282,17 @@ async def _limit_when_cancelled(shield: trio.CancelScope) -> None:
         await trio.sleep_forever()
     finally:
         shield.deadline = min(shield.deadline, trio.current_time() + FINAL_SEND_S)
+
+
+def _waiting(lasts: Callable[[], object]) -> Wait:
+    """Return what waits for a command that has begun; a pull ``lasts`` from then on."""
+
+    async def wait(finish: Callable[[Begun], Awaitable[Reply]], begun: Begun) -> Reply:
+        if begun.is_pull:
+            lasts()
+        return await finish(begun)
+
+    return wait
 
 
 def _call(gateway: Gateway, message: BaseRequestWebsocket) -> Call:

@@ -93,7 +93,7 @@ class Wire:
         except OSError as error:
             raise trio.BrokenResourceError(f"cannot read: {error}") from error
 
-    async def send(self, data: bytes) -> None:
+    async def send(self, data: bytes | memoryview) -> None:
         """Send all of ``data``; lets others run only if it has to wait for the client.
 
         Raises:

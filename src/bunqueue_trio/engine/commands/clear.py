@@ -41,7 +41,7 @@ def _promote(engine: Engine, command: c.PromoteJobs, now: int, owner: Owner) -> 
 
 
 def _clean(engine: Engine, command: c.Clean, now: int, owner: Owner) -> r.Reply:
-    before = now - command.grace
+    before = min(now, now if command.as_of is None else command.as_of) - command.grace
     if (state := _RESTING.get(command.state)) is not None:
         jobs, after = unfinished_page(engine, command.queue, state, command.after, command.limit)
         old = [job for job in jobs if job.created_at <= before]

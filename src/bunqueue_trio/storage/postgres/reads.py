@@ -18,12 +18,10 @@ T = TypeVar("T")
 # None is as late.
 _NO_END = 2**63 - 1
 _JOB, _FINISHED = ", ".join(JobRow._fields), ", ".join(FinishedRow._fields)
+_WITHOUT_RESULT = _FINISHED.replace("result", "NULL::bytea AS result")
 _FINISHED_PROGRESS = FinishedRow._fields.index("progress")
 _JOB_PROGRESS = JobRow._fields.index("progress")
-_WEIGHT = (
-    "octet_length(data) + coalesce(octet_length(result), 0) + coalesce(octet_length(note), 0) "
-    "+ coalesce(octet_length(options), 0)"
-)
+_WEIGHT = "octet_length(data) + coalesce(octet_length(note), 0) + coalesce(octet_length(options), 0)"
 # Whole texts in code: a schema is a name that was looked at.
 _FIND = f"SELECT {_FINISHED} FROM bq.finished WHERE id = $1"  # noqa: S608
 _OUTCOMES = "SELECT id, state FROM bq.finished WHERE id = ANY ($1::text[])"
@@ -31,7 +29,7 @@ _TRACES = "SELECT id, state, started_at, finished_at, note FROM bq.finished WHER
 _RECORDS = (
     f"SELECT n, fin, {_FINISHED} FROM ("  # noqa: S608
     "SELECT *, row_number() OVER w AS place, sum(weight) OVER w - weight AS before, count(*) OVER () AS n FROM ("
-    f"SELECT fin, {_FINISHED}, {_WEIGHT} AS weight FROM bq.finished "
+    f"SELECT fin, {_WITHOUT_RESULT}, {_WEIGHT} AS weight FROM bq.finished "
     "WHERE queue = $1 AND state = $2 AND fin {1} $3::bigint {0} ORDER BY fin {2} LIMIT $4::bigint + 1"
     f") AS part WINDOW w AS (ORDER BY fin {{2}})) AS page WHERE place <= $4::bigint AND before < {REPLAY_BYTES} ORDER BY fin {{2}}"
 )
@@ -45,9 +43,9 @@ _TRAIL = (
     f"ON l.place <= $4::bigint AND l.before < {REPLAY_BYTES} WHERE h.key = $1 AND h.kind = $2 ORDER BY l.n {{1}}"
 )
 _EVENTS = (
-    "SELECT last_id, body FROM ("  # noqa: S608
-    "SELECT last_id, body, sum(count) OVER w - count AS events, sum(octet_length(body)) OVER w - octet_length(body) AS before "
-    "FROM (SELECT last_id, last_id - greatest(last_id - count, $1::bigint) AS count, body FROM bq.event_batch WHERE last_id > $1::bigint ORDER BY last_id LIMIT $2::bigint) AS part "
+    "SELECT last_id, whole, body FROM ("  # noqa: S608
+    "SELECT last_id, whole, body, sum(count) OVER w - count AS events, sum(octet_length(body)) OVER w - octet_length(body) AS before "
+    "FROM (SELECT last_id, last_id - greatest(last_id - count, $1::bigint) AS count, count AS whole, body FROM bq.event_batch WHERE last_id > $1::bigint ORDER BY last_id LIMIT $2::bigint) AS part "
     f"WINDOW w AS (ORDER BY last_id)) AS page WHERE events < $2::bigint AND before < {REPLAY_BYTES} ORDER BY last_id"
 )
 SIZE = (
@@ -182,8 +180,8 @@ class Reads:
 
         def answer(rows: list[Row]) -> list[StoredEvent]:
             found: list[StoredEvent] = []
-            for last_id, body in rows:
-                found += stored_events(last_id, body, event_id, limit - len(found))
+            for last_id, whole, body in rows:
+                found += stored_events(last_id, whole, body, event_id, limit - len(found))
             return found
 
         return self._read(_EVENTS, event_id, limit, answer=answer)

@@ -4,13 +4,14 @@ import apsw
 
 from bunqueue_trio.config import REPLAY_BYTES
 from bunqueue_trio.engine.job import Job, Records, State, weight
-from bunqueue_trio.storage.rows import FinishedRow, Reader
+from bunqueue_trio.storage.rows import Reader, record_columns
 
 _PAGE = (
-    f"SELECT fin, {', '.join(FinishedRow._fields)} FROM finished WHERE queue=? AND state=? AND fin<? "  # noqa: S608 - names of ours
+    f"SELECT fin, {record_columns(data=True, result=False)} FROM finished WHERE queue=? AND state=? AND fin<? "  # noqa: S608 - names of ours
     "ORDER BY fin DESC LIMIT ?"
 )
-_OF_ERROR = _PAGE.replace("AND fin<?", "AND fingerprint=? AND fin<?")
+_MORE = "SELECT 1 FROM finished WHERE queue=? AND state=? AND fin<? LIMIT 1"
+"""Whether there is one more: with its payload, that would be read for nothing."""
 _FIRST_SEEN = "SELECT finished_at FROM finished WHERE queue=? AND fingerprint=? ORDER BY fin LIMIT 1"
 # None is as late.
 _NO_END = 2**63 - 1
@@ -24,18 +25,25 @@ def page(
     found: list[Job] = []
     places: list[int] = []
     size = 0
-    query, wanted = (_PAGE, ()) if fingerprint is None else (_OF_ERROR, (fingerprint,))
+    query, more = (_PAGE, _MORE) if fingerprint is None else (_of_error(_PAGE), _of_error(_MORE))
     place = before if before is not None else 0 if oldest else _NO_END
-    values = (queue, state.value, *wanted, place, limit + 1)
+    which = (queue, state.value) if fingerprint is None else (queue, state.value, fingerprint)
     if oldest:
-        query = query.replace("fin<?", "fin>?").replace(" DESC", "")
-    for fin, *row in connection.execute(query, values):
-        if len(found) >= limit or size >= REPLAY_BYTES:
-            return Records(found, places[-1], places)
+        query, more = (each.replace("fin<?", "fin>?").replace(" DESC", "") for each in (query, more))
+    for fin, *row in connection.execute(query, (*which, place, limit)):
         found.append(rows.finished(tuple(row)))
         size += weight(found[-1])
         places.append(int(fin))
-    return Records(found, None, places)
+        if size >= REPLAY_BYTES:
+            break
+    is_full = size >= REPLAY_BYTES or len(found) == limit
+    goes_on = is_full and connection.execute(more, (*which, places[-1])).fetchone() is not None
+    return Records(found, places[-1] if goes_on else None, places)
+
+
+def _of_error(query: str) -> str:
+    """Return ``query`` for the dead letters of one error."""
+    return query.replace("AND fin<?", "AND fingerprint=? AND fin<?")
 
 
 def first_seen(connection: apsw.Connection, queue: str, fingerprint: str) -> int | None:
