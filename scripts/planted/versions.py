@@ -124,6 +124,12 @@ VERSIONS = [
     ),
     Mutant(
         "storage/postgres/standby.py",
+        "starts = is_known and self.leader is not None and self.leader[0] is None",
+        "starts = False",
+        "the next leader is found late by those that wait",
+    ),
+    Mutant(
+        "storage/postgres/standby.py",
         "if self._until is not None and trio.current_time() < self._until:",
         "if self._until is not None:",
         "a leader whose address is wrong is looked at without end",
