@@ -123,6 +123,12 @@ VERSIONS = [
         "who waits is in no hurry to follow a dead leader",
     ),
     Mutant(
+        "run.py",
+        "            beside.start_soon(read_slow_lane, trio.Event())\n",
+        "",
+        "the first clients of a new leader wait for what it reads",
+    ),
+    Mutant(
         "storage/postgres/standby.py",
         "starts = is_known and self.leader is not None and self.leader[0] is None",
         "starts = False",
