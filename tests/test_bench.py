@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.programs import run_to_its_end
+from trials.bench import kept
 from trials.lib.machine import build_of, describe
 
 BENCH = Path(__file__).parents[1] / "scripts" / "bench.py"
@@ -88,3 +89,15 @@ def test_worker_benchmark_measures_both_loops(tmp_path: Path) -> None:
         loop: ["done", "failed", "failed_to_done", "pushed"] for loop in ("trio", "asyncio")
     }
     assert all(rate > 0 for found in report["loops"].values() for rate in found.values())
+
+
+def test_what_is_kept_beside_a_job_is_measured(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It takes parts of the engine away, which it has to know."""
+    monkeypatch.setattr(kept, "JOBS", 20)
+    monkeypatch.setattr(kept, "PAIRS", 1)
+    kept.main()
+    shown = capsys.readouterr().out
+    assert "a failure that is tried again, and the next delivery, the same text: " in shown
+    assert "bytes of the file: a job " in shown

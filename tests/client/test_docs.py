@@ -30,11 +30,12 @@ def examples(name: str) -> list[str]:
         (1, "{'sent to': 'user@example.com'}"),
         (2, "done at try 2\nGiveUp: there is no such page"),
         (3, "{'fetched': 'https://example.org'}"),
-        (4, "welcome, ann"),
-        (5, "[(5,)]"),
-        (6, "hello ada"),
-        (7, "done"),
-        (8, "delayed notes\nwaiting"),
+        (4, "sent to user@example.com"),
+        (5, "welcome, ann"),
+        (6, "[(5,)]"),
+        (7, "hello ada"),
+        (8, "done"),
+        (9, "delayed notes\nwaiting"),
     ],
 )
 def test_client_example(fresh: Server, tmp_path: Path, number: int, printed: str):
@@ -60,7 +61,7 @@ async def test_idempotent_handler_pays_once(bunqueue: Bunqueue, tmp_path: Path, 
     """The example, with workers that are cut and killed, leases that run out under it, and crashes."""
     monkeypatch.chdir(tmp_path)
     example: dict[str, Any] = {"__name__": "example"}
-    exec(examples("client.md")[5], example)
+    exec(examples("client.md")[6], example)
     random, workers = bunqueue.random, []
 
     async def pay(job: Job) -> None:

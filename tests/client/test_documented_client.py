@@ -81,7 +81,10 @@ async def test_the_worker_of_the_readme_works(bunqueue: Bunqueue):
     example: dict[str, Any] = {}
     exec(code, example)
     bunqueue.start(example["worker"])
-    assert await bunqueue.client.wait(await bunqueue.client.push("emails")) is None
+    job_id = await example["sign_up"]("user@test.com")
+    assert (await bunqueue.client.get(job_id)).data == {"to": "user@test.com"}
+    assert await bunqueue.client.wait(job_id) is None
+    assert bunqueue.elapsed >= 300
 
 
 async def test_what_the_page_of_schedules_declares_comes_to_the_server(bunqueue: Bunqueue):

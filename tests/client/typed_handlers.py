@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, assert_type
 
-from bunqueue_trio import Client, Job, Worker
+from bunqueue_trio import App, Client, Job, Worker
 from bunqueue_trio import commands as c
 from bunqueue_trio.client import Backoff
 from bunqueue_trio.sync import SyncClient
@@ -16,6 +16,7 @@ class Email:
 
 
 worker = Worker("emails")
+app = App()
 
 
 @worker.handler
@@ -32,6 +33,17 @@ def send_plainly(job: Job) -> str:
     return job.id
 
 
+@app.handler("mailings", concurrency=5)
+async def mail(job: Job[list[Email]], mailer: str = "smtp") -> int:
+    assert_type(await send.push(job.data[0]), str)
+    return len(mailer)
+
+
+@app.task("reports", cron="0 3 * * *")
+def report(job: Job[int]) -> str:
+    return job.id
+
+
 @worker.handler(name="welcome")
 async def welcome(job: Job[Email]) -> int:
     assert_type(job.name, str | None)
@@ -41,6 +53,20 @@ async def welcome(job: Job[Email]) -> int:
 async def use(client: Client, job: Job[Email]) -> None:
     assert_type(await send(job), int)
     assert_type(send_plainly(job), str)
+    assert_type(await mail(Job[list[Email]].__new__(Job), mailer="none"), int)
+    assert_type(await send.push(Email("x"), delay=5.0), str)
+    assert_type(await welcome.push(Email("x"), name="other"), str)
+    assert_type(await mail.push([Email("x")]), str)
+    assert_type(await report.push(5), str)
+    assert_type(await send_plainly.push({"to": "x"}), str)
+    await send.push(5)  # type: ignore[arg-type]  # wrong: no payload of that handler
+    await send.push({"to": "x"})  # type: ignore[arg-type]  # wrong: the same
+    await mail.push(Email("x"))  # type: ignore[arg-type]  # wrong: one for a list
+    await report.push("5")  # type: ignore[arg-type]  # wrong: a text for a number
+    await send.push(Email("x"), prio=3)  # type: ignore[call-arg]  # wrong: an option that does not exist
+    await send.push()  # type: ignore[call-arg]  # wrong: no payload at all
+    async with app as opened, worker:
+        assert_type(opened, Client)
     assert_type(await client.push("emails", {"to": "x"}, delay=5.0, max_attempts=3), str)
     assert_type(await client.push_to(send, Email("x"), delay=5.0), str)
     assert_type(await client.push_to(send_plainly, 5), str)

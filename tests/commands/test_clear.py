@@ -1,6 +1,7 @@
 """Many jobs removed at once."""
 
 import pytest
+import trio
 
 from bunqueue_trio import errors
 from bunqueue_trio.protocol import commands as c
@@ -45,6 +46,17 @@ async def test_old_jobs_of_a_state_are_cleaned(api: Api, queue: str):
     for state in ("active", "x"):
         assert await api.refused(c.Clean(queue=queue, state=state)) is c.NOT_CLEANABLE
     assert await api.refused(c.Clean(queue=queue, state="failed", after="x")) is c.NOT_A_PLACE
+
+
+async def test_who_goes_on_with_a_clean_up_takes_what_was_old_enough_when_they_began(api: Api, queue: str):
+    there = await api.push(queue)
+    began = (await api.run(c.Ping())).data["time"]
+    await trio.sleep(0.002)
+    await api.push(queue)
+    said = await api.run(c.Clean(queue=queue, state="waiting", as_of=began + 3_600_000, grace=1_800_000))
+    assert said.count == 0, "no moment is later than now"
+    assert (await api.run(c.Clean(queue=queue, state="waiting", as_of=began - 60_000))).count == 0
+    assert (await api.run(c.Clean(queue=queue, state="waiting", as_of=began))).ids == [there]
 
 
 async def test_nothing_is_left_of_an_obliterated_queue(api: Api, queue: str):

@@ -265,7 +265,8 @@ class Jobs(Past, Schedules):
     def renew(self, job: Record, duration: int | None, now: int, owner: str | None, token: str | None) -> None:
         if job.held and job.owner is None:  # its connection went with a restart: whoever speaks for it has it now
             if owner is None and not token:  # somebody who only knows its id
-                return self.prolong(job, duration, now)
+                self.prolong(job, duration, now)
+                return
             job.owner, job.held, job.shown = owner, owner is not None, bool(token)
             job.owned_since = job.owned_since if owner is None else next(self.ticks)
             job.until = now + job.lease if owner is None else None

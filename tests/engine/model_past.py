@@ -16,6 +16,7 @@ from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.catalog import ACTS, CATALOG
 from tests.engine import model_reruns
 from tests.engine.model import UNFINISHED, No, Record, Reply, Snapshot
+from tests.engine.model_acts import Act, Like, as_one, length_of, said_of
 from tests.engine.model_many import is_wanted, view
 from tests.engine.model_workers import Crew
 
@@ -25,15 +26,6 @@ SIXTEEN = (
 )
 LINES, ATTEMPTS = 1000, 20
 OF_WORKERS = {spec.command for spec in CATALOG if spec.http and spec.http.path.startswith("/workers/")}
-
-
-class Like(dict[str, Any]):
-    """Equal to a dictionary that has these entries, whatever else it has."""
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, dict) and {name: other.get(name) for name in self} == dict(self)
 
 
 class Something:
@@ -142,10 +134,11 @@ class Past(Crew):
             return
         named = getattr(command, "id", None) or getattr(command, "job_id", None)
         is_worker = type(command) in OF_WORKERS
-        line = Like(
+        line = Act(
             at=now, command=type(command).__struct_config__.tag, queue=getattr(command, "queue", None) or None, job=None if is_worker else named,
             worker=named if is_worker else None, count=answer.get("count", 1),
         )  # fmt: skip
+        line.said = said_of(command)
         self.acts = (*self.acts, line)
 
     def is_act(self, command: Any) -> bool:
@@ -379,8 +372,8 @@ class Past(Crew):
 
     def actions(self, command: c.Actions, now: int, owner: str | None) -> Reply:
         acts = self.durable().acts[::-1]
-        more = ANY if acts[command.limit :] else None
-        return {"actions": list(acts[: command.limit]), "total": len(acts), "next": more}
+        length = length_of(acts, command.limit)
+        return {"actions": as_one(acts[:length]), "total": len(acts), "next": ANY if length < len(acts) else None}
 
     def list_workers(self, command: c.ListWorkers, now: int, owner: str | None) -> Reply:
         behind = [hand for name, hand in sorted(self.hands.items()) if name > (command.after or "")]

@@ -145,3 +145,20 @@ def test_what_a_commit_brings_is_taken_account_of_some_in_each_step(bench: Bench
         counts.append(bench.engine.retrying.count(None))
     assert [*counts, bench.engine.retrying.count(None)] == [2, 4, 5]
     assert (dead._all._stood, dead._queues["q"]._stood) == ({}, {}), "who looks has nothing to make up for"
+
+
+def test_jobs_that_fail_of_one_error_get_its_place_once(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    """And those of many errors as they fail, but for the last few: a look is to place no more than these."""
+    monkeypatch.setattr("bunqueue_trio.engine.retrying._RANKED", 2)
+    retrying = bench.engine.retrying
+    for _ in range(5):
+        fail(bench, "boom")
+    ranking_of_all = retrying._sums[None]
+    assert (ranking_of_all._stood, len(retrying._unplaced)) == ({next(iter(retrying)): 0}, 1)
+    for n in range(5):
+        fail(bench, "no " + "xyzvw"[n])
+    assert (len(ranking_of_all.sizes), len(ranking_of_all._stood)) == (6, 2)
+    retrying._dead.add({("q", "f" * 12): 1})
+    assert [bench.engine.forget_some(), bench.engine.forget_some()] == [False, True], "one that died, one that failed"
+    assert (ranking_of_all._stood, retrying._unplaced) == ({}, {})
+    assert [-n for n, _ in retrying.behind("q", FIRST, 9)] == [5, 1, 1, 1, 1, 1, 1]

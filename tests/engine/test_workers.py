@@ -132,6 +132,25 @@ def test_what_is_done_and_failed_is_counted_over_all(bench: Bench):
     assert (stats.total_processed, stats.total_failed) == (1, 2)
 
 
+def test_what_a_worker_does_a_minute_is_of_the_last_one_or_two(bench: Bench):
+    def work(jobs: int) -> float:
+        for _ in range(jobs):
+            bench.push()
+            bench.ack(bench.do(c.Pull(queue="q", owner="w")).job.id)
+        return listed(bench).workers[0].per_minute
+
+    bench.do(c.RegisterWorker(worker_id="w"))
+    assert work(6) == 6, "there was no minute yet"
+    found = []
+    for jobs in (0, 0, 30, 0, 0, 0):
+        for _ in range(6):
+            bench.sleep(10_000)
+            bench.engine.forget_silent(bench.now)
+            bench.do(c.WorkerHeartbeat(id="w"))
+        found.append(work(jobs))
+    assert found == [6, 0, 30, 30, 0, 0]
+
+
 def test_jobs_that_are_over_are_not_released(bench: Bench):
     """The lease of one has ended in the very moment: it has stalled already."""
     bench.push()

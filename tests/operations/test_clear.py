@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from bunqueue_trio.cli import clear, main, many, slips
+from tests.engine.make import T0
 from tests.operations.asked import answer_with
 from tests.operations.processes import Done, Running, bunqueue, serving
 
@@ -19,6 +20,8 @@ from tests.operations.processes import Done, Running, bunqueue, serving
 def every_queue_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is answered here is of a queue that somebody uses."""
     answer_with(monkeypatch, slips, lambda *_: {"queue": {"counts": {"waiting": 1}}})
+    clock = itertools.count(T0)
+    monkeypatch.setattr(clear, "now_ms", lambda *_: next(clock))
 
 
 @pytest.fixture(scope="module")
@@ -119,8 +122,6 @@ def test_what_breaks_off_says_how_far_it_came(monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.parametrize("said", [("drain", "q"), ("purge", "q"), ("clean", "q", "waiting", "--older", "1h")])
 def test_what_comes_meanwhile_stays(monkeypatch: pytest.MonkeyPatch, said: tuple[str, ...]):
     """Somebody was asked about 1,200; 500 more come while the first are removed."""
-    clock = itertools.count(step=0.5)
-    monkeypatch.setattr(clear, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     asked: list[dict[str, Any]] = []
 
     def answer(_url: str, _token: str | None, method: str, target: str, body: bytes) -> dict[str, Any]:
@@ -134,6 +135,6 @@ def test_what_comes_meanwhile_stays(monkeypatch: pytest.MonkeyPatch, said: tuple
     assert "q: 1,200 " in done.output
     assert len(asked) == 2
     if said[0] == "clean":
-        assert [each["grace"] for each in asked] == [3_600_500, 3_601_000]
+        assert [(each["grace"], each["asOf"]) for each in asked] == [(3_600_000, T0)] * 2
     else:
         assert [each["limit"] for each in asked] == [1000, 200]

@@ -149,6 +149,24 @@ async def test_a_rate_is_kept_and_a_long_act_is_answered_in_between(nursery: tri
     assert (await act(world, cancel(rate=1, dry_run=True))).count == 0
 
 
+async def test_what_is_pushed_while_an_act_goes_on_is_left_alone(nursery: trio.Nursery):
+    world = await filled(nursery, 4)
+    came: list[str] = []
+
+    async def produce() -> None:
+        while True:
+            await trio.sleep(0.3)
+            came.append(await world.push())
+
+    with trio.CancelScope() as producing:
+        nursery.start_soon(produce)
+        reply = await act(world, cancel(rate=2, limit=1000))
+        producing.cancel()
+    assert (reply.count, reply.next) == (4, None)
+    assert came
+    assert all(job_id in world.engine.jobs for job_id in came)
+
+
 @pytest.mark.parametrize(("away_s", "takes_s"), [(0.01, 3 * 0.02 + 2 * 0.08), (1, 3 * 2 + 2 * slices.REST_MAX_S)])
 async def test_between_two_slices_others_have_four_times_as_long_but_not_for_ever(
     nursery: trio.Nursery, away_s: float, takes_s: float

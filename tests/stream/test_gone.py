@@ -93,6 +93,18 @@ async def test_a_job_is_not_given_to_who_has_gone(near: Near, asks: bytes, leave
         await near.waiting(0)
 
 
+async def test_connections_are_counted_by_their_addresses_until_they_end(near: Near) -> None:
+    connections = near.server.connections
+    with closing(near.connect()) as one, closing(near.connect()):
+        one.sendall(ONE)
+        await near.waiting(1)
+        assert (connections.http, sum(connections.addresses.values())) == (2, 2)
+    with trio.fail_after(60):
+        while connections.http:  # noqa: ASYNC110 - nobody tells
+            await trio.sleep(0.001)
+    assert connections.addresses == {}
+
+
 async def test_who_waits_behind_those_who_have_gone_is_served_at_once(near: Near) -> None:
     socks = [near.connect() for _ in range(20)]
     for number, sock in enumerate(socks):

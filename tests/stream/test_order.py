@@ -1,12 +1,15 @@
 """What is sent over one WebSocket without waiting is done and answered one after the other, also what is done in steps."""
 
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import trio
 import trio.testing
 
 from bunqueue_trio.config import Settings
+from bunqueue_trio.errors import StoreError
 from bunqueue_trio.protocol.catalog import SLICED, SPECS
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.server import Server
@@ -14,7 +17,8 @@ from bunqueue_trio.runtime.slices import SLICE
 from bunqueue_trio.runtime.tree import serve
 from bunqueue_trio.storage.memory import MemoryStore
 from tests.storage.distant import DistantStore
-from tests.stream.stream_world import START_MS, World, nothing
+from tests.stream.stream_world import START_MS, World, nothing, pushed
+from tests.stream.stream_world import world as world
 from tests.stream.two_lanes import client as client
 from tests.stream.two_lanes import lane as lane
 from tests.stream.two_lanes import ws as ws
@@ -74,26 +78,68 @@ def test_the_reply_to_a_search_comes_in_its_place(ws: Peer, client: Client, queu
     assert all(reply["ok"] for reply in replies)
 
 
-@pytest.mark.trio
-async def test_what_a_distant_store_is_asked_for_is_answered_in_its_place(
-    mock_clock: trio.testing.MockClock, nursery: trio.Nursery
-) -> None:
+@pytest.fixture
+async def distant(mock_clock: trio.testing.MockClock, nursery: trio.Nursery) -> AsyncIterator[World]:
     mock_clock.autojump_threshold = 0
     server = Server(Settings(), DistantStore(MemoryStore(), away_s=0.01), Clock(START_MS))
     await nursery.start(serve, server, [nothing])
-    world = World(server, nursery)
-    with world.session() as session:
+    yield World(server, nursery)
+    nursery.cancel_scope.cancel()
+
+
+async def test_what_a_distant_store_is_asked_for_is_answered_in_its_place(distant: World) -> None:
+    with distant.session() as session:
         # Whether there was a job of that id is asked for; the others need no answer.
-        world.send(session, "PUSH", queue="q", data=1, jobId="a", reqId=0)
-        world.send(session, "PULL", queue="none", timeout=60_000, reqId=1)
-        world.send(session, "PUSH", queue="q", data=1, reqId=2)
-        world.send(session, "GetJob", id="gone", reqId=3)
-        world.send(session, "Ping", reqId=4)
+        distant.send(session, "PUSH", queue="q", data=1, jobId="a", reqId=0)
+        distant.send(session, "PULL", queue="none", timeout=60_000, reqId=1)
+        distant.send(session, "PUSH", queue="q", data=1, reqId=2)
+        distant.send(session, "GetJob", id="gone", reqId=3)
+        distant.send(session, "Ping", reqId=4)
         came: list[int] = []
         while len(came) < 4:
             await session.bell.wait()
             came += [said["reqId"] for said in map(json.loads, session.outgoing()) if "reqId" in said]
         assert came == [0, 2, 3, 4]
-        world.send(session, "StopPull", reqId=1)
+        distant.send(session, "StopPull", reqId=1)
         await trio.testing.wait_all_tasks_blocked()
-    nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("error", [StoreError("gone"), KeyError("what nobody expects")])
+async def test_a_search_that_comes_to_nothing_is_answered_and_costs_the_connection_no_job(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise error
+
+    await pushed(world)
+    with world.session() as session:
+        held = (await world.ask(session, "PULL", queue="q"))["job"]["id"]
+        monkeypatch.setattr(world.server.core, "_look", broken)
+        reply = await world.ask(session, "FindJobs", queue="q", text="nothing")
+        assert reply["code"] == ("storage-down" if isinstance(error, StoreError) else "internal-error")
+        assert (await world.ask(session, "ACK", id=held))["ok"]
+
+
+@pytest.mark.parametrize("cmd", ["WaitJob", "GetResult"])
+@pytest.mark.parametrize("end", ["ACK", "Cancel", "the server"])
+async def test_a_wait_that_is_taken_back_in_the_moment_of_the_end_is_answered(world: World, cmd: str, end: str) -> None:
+    job_id = await pushed(world)
+    with world.session() as session:
+        await world.ask(session, "PULL", queue="q")
+        world.send(session, cmd, id=job_id, timeout=60_000, reqId="wait")
+        await trio.testing.wait_all_tasks_blocked()
+        if end == "the server":
+            world.server.core.stop_polls()
+        else:
+            world.send(session, "StopPull", reqId="wait")
+        world.send(session, "ACK" if end == "the server" else end, id=job_id, force=True, reqId="end")
+        came: dict[str, Any] = {}
+        while len(came) < 2:
+            await session.bell.wait()
+            came |= {
+                said["reqId"]: said
+                for said in map(json.loads, session.outgoing())
+                if "state" in said or said.get("reqId") == "end"
+            }
+        assert came["end"]["ok"]
+        assert came["wait"]["state"] == "active"

@@ -8,6 +8,7 @@ import trio
 from trio.testing import MockClock
 
 from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.storage.awaited import Question
 from bunqueue_trio.testing import lives
 from bunqueue_trio.testing.server import Bunqueue
 from bunqueue_trio.testing.store import MortalStore
@@ -58,6 +59,25 @@ async def test_each_page_is_made_beside_others(site: Site, path: str):
     values = await troubles(site.bunqueue)
     page = await look(site, path, values)
     assert page.status == 200, page.text
+
+
+async def test_the_page_of_a_job_asks_each_question_once(site: Site, monkeypatch: pytest.MonkeyPatch):
+    """At 0.4 s for an answer it took 7 s: each of its parts looked for the job anew."""
+    values = await troubles(site.bunqueue)
+    asked: list[Question] = []
+    look_up = DistantStore.look_up
+
+    async def note(self: DistantStore, question: Question) -> Any:
+        asked.append(question)
+        return await look_up(self, question)
+
+    monkeypatch.setattr(DistantStore, "look_up", note)
+    page = await site.get(f"/ui/jobs/{values['id']}")
+    assert "ValueError" in page.text
+    assert len(asked) == len(set(asked))
+    asked.clear()
+    await site.get(f"/ui/jobs/{values['id']}")
+    assert asked, "nothing is remembered for longer than a page"
 
 
 async def test_a_file_is_made_beside_others(site: Site):

@@ -203,6 +203,16 @@ async def a_client_asks_too_often(bunqueue: Bunqueue) -> None:
     await trio.sleep(5)
 
 
+async def one_address_has_many_connections(bunqueue: Bunqueue) -> None:
+    connections = bunqueue.server.connections
+    for n in range(14):
+        connections.begin(f"10.0.1.{n}")
+    for _ in range(40):
+        connections.begin("10.0.0.66")
+    connections.end("10.0.0.66")
+    connections.end("10.0.1.13")
+
+
 async def one_job_waits_for_another(bunqueue: Bunqueue) -> None:
     await push(bunqueue, "mail", job_id="parent", delay=3_600_000)
     await push(bunqueue, "mail", job_id="odd", depends_on=["parent"])
@@ -299,6 +309,7 @@ INCIDENTS = (
     Incident(a_pause_is_forgotten, "/ui/actions", ("ana 10.0.0.7 pause mail reason disk is full",), "/ui/act/resume?queue=mail"),
     # Server
     Incident(a_client_asks_too_often, "/ui/server", ("Asked too often 7 last 10.0.0.66, 5 s ago",)),
+    Incident(one_address_has_many_connections, "/ui/server", ("Connections 52 open", "Who is connected 10.0.0.66 39 10.0.1.0 1", "And from 4 other addresses.")),
     Incident(the_loop_is_late, "/ui/server", ("The server is late: its event loop lags", "Late by at most")),
     # Storage, queues, jobs, what happened
     Incident(disk_fills, "/ui/storage", ("At the rate of the last hour it is full in", "an hour")),

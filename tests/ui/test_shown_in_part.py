@@ -24,7 +24,8 @@ async def test_the_steps_of_one_act_are_one_row_and_the_number_of_both_is_said(s
         step = c.ActOnJobs(filter=c.Filter(queue=["q"]), action="cancel", limit=2, after=after)
         after = (await bunqueue.server.core.execute(step, by=ANA)).next  # type: ignore[attr-defined]
     page = await site.get("/ui/actions")
-    assert page.said("3 acts kept; the 3 here are in 1 row: the steps of one act are one")
+    assert page.said("3 acts kept, each slice counted")
+    assert page.html.count("<tr>") == 2
 
 
 async def test_the_steps_of_a_drain_are_one_row_and_two_drains_are_two(site: Site, bunqueue: Bunqueue) -> None:
@@ -37,7 +38,8 @@ async def test_the_steps_of_a_drain_are_one_row_and_two_drains_are_two(site: Sit
     await push(bunqueue, "r")
     await bunqueue.server.core.execute(c.Drain(queue="r", limit=1), by=ANA)
     page = await site.get("/ui/actions")
-    assert page.said("5 acts kept; the 5 here are in 3 rows")
+    assert page.said("5 acts kept, each slice counted")
+    assert page.html.count("<tr>") == 4
 
 
 async def test_an_error_is_counted_whole_as_in_the_list_of_errors(

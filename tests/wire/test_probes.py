@@ -210,6 +210,7 @@ def test_prometheus_has_the_documented_metrics(busy: Client) -> None:
     assert float(samples['bunqueue_queue_jobs_active{queue="active"}']) == 2
     assert float(samples['bunqueue_queue_jobs_delayed{queue="later"}']) == 2
     assert float(samples['bunqueue_queue_jobs_dlq{queue="dead"}']) == 1
+    assert float(samples['bunqueue_connections{kind="http"}']) >= 1
     buckets = [name for name in samples if name.startswith("bunqueue_push_duration_ms_bucket")]
     assert any('le="0.1"' in name for name in buckets)
     assert any('le="+Inf"' in name for name in buckets)

@@ -79,6 +79,10 @@ class _Nobody(dict[str, Any]):
 
     take = add
 
+    def rank_some(self) -> bool:
+        """Have nothing to rank."""
+        return True
+
 
 def _no_group(_: str) -> SimpleNamespace:
     return _NO_GROUP

@@ -113,7 +113,7 @@ class Sampler:
             finished=sum(states[state] for state in FINISHED),
             fact_rows=rows(data, "fact"),
             trail_rows=rows(data, "trail_line"),
-            connections=sum(n for name, n in values.items() if name.startswith("bunqueue_connections{")),
+            connections=sum(n for name, n in values.items() if name == 'bunqueue_connections{kind="http"}'),
             refused=tally.refused,
             missed_events=tally.missed,
             acts=sum(done for _, done in tally.acts.values()),

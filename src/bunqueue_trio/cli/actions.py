@@ -64,7 +64,7 @@ def actions(
     found: list[Action] = []
     is_filtered = bool(who or kind or about or newer is not None or older is not None)
     more = ""
-    for act, total in _all(url, token, min(limit, PAGE_MAX), folds=not as_json):
+    for act, total in _all(url, token, min(limit, PAGE_MAX)):
         if since is not None and act.at < since:
             break
         if (until is None or act.at <= until) and acts.is_wanted(act, who, kind, about):
@@ -91,10 +91,10 @@ def _refuse_no_kind(kind: str) -> None:
         raise click.BadParameter(f"{kind!r} is none of {', '.join(acts.KINDS)}{meant}", param_hint="--what")
 
 
-def _all(url: str, token: str | None, size: int, *, folds: bool) -> Iterator[tuple[Action, int]]:
-    """Yield the acts, and how many are kept; with ``folds`` the steps of one act are one."""
+def _all(url: str, token: str | None, size: int) -> Iterator[tuple[Action, int]]:
+    """Yield the acts, and how many lines are kept of them."""
     for page in pages(url, token, c.Actions, limit=size):
-        for act in acts.folded(page.actions) if folds else page.actions:
+        for act in page.actions:
             yield act, page.total
 
 

@@ -1,6 +1,5 @@
 """Commands that remove many jobs of a running server for good; each asks before it does, or wants --yes."""
 
-import time
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -18,17 +17,16 @@ from bunqueue_trio.cli.many import (
     with_dead_filter,
     yes_option,
 )
-from bunqueue_trio.cli.remote import DURATION, answer, json_option, pages, say, with_server
+from bunqueue_trio.cli.remote import DURATION, answer, json_option, now_ms, pages, say, with_server
 from bunqueue_trio.cli.slips import refuse_unknown
-from bunqueue_trio.config import DAY_MS
 from bunqueue_trio.pages import words
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.commands.base import Command
 
 _Removing = TypeVar("_Removing", r.DrainReply, r.PurgeReply)
-# By one request, and the greatest age: what the server takes.
-_SOME, _OLDEST_MS = 1000, 365 * DAY_MS
+# By one request: what the server takes.
+_SOME = 1000
 _STATES = ("waiting", "delayed", "waiting-children", "completed", "failed")
 
 
@@ -128,10 +126,11 @@ def clean(
     """
     refuse_unknown(url, token, queue)
     wanted: dict[str, Any] = {"queue": queue, "state": state}
-    began = time.monotonic()
+    # Those that were old enough at the start, of which somebody may be asked: what is pushed meanwhile stays.
+    began = now_ms(url, token)
     if dry_run or not yes:
         count = taken = 0
-        for page in pages(url, token, c.Clean, **wanted, grace=grace, dryRun=True):
+        for page in pages(url, token, c.Clean, **wanted, grace=grace, asOf=began, dryRun=True):
             count, taken = count + page.count, taken + page.bytes
         told = f"{words.count(count, f'{state} job')}, about {words.size(taken)}"
         if not _is_wanted(
@@ -142,9 +141,7 @@ def clean(
     def steps() -> Iterator[int]:
         page = None
         while page is None or page.next is not None:
-            # Those that were old enough at the start, of which somebody may have been asked: what is pushed meanwhile stays.
-            since = max(grace, min(grace + int((time.monotonic() - began) * 1000), _OLDEST_MS))
-            page = answer(url, token, c.Clean, **wanted, grace=since, after=page and page.next)
+            page = answer(url, token, c.Clean, **wanted, grace=grace, asOf=began, after=page and page.next)
             yield page.count
 
     _tell_removed(url, token, queue, steps(), as_json=as_json)

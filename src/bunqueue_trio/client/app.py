@@ -13,6 +13,7 @@ from bunqueue_trio.client.backend import LoopName
 from bunqueue_trio.client.client import DEFAULT_URL, Client
 from bunqueue_trio.client.connection import Connect
 from bunqueue_trio.client.declared import Declared, Synced, When, synchronise
+from bunqueue_trio.client.pushable import Home, Pushable
 from bunqueue_trio.client.running import run_all, run_until_signal
 from bunqueue_trio.client.worker import H, Worker
 from bunqueue_trio.protocol.address import given_url
@@ -20,10 +21,10 @@ from bunqueue_trio.protocol.commands import RunOptions
 from bunqueue_trio.protocol.times import Time, seconds_of
 
 
-class App:
+class App(Home):
     """Handlers for many queues of the server at ``url``; each queue has its own connection, slots and time limit.
 
-    The options are those of :class:`Worker`.
+    The options are those of :class:`Worker`. ``async with app`` connects to it, so that its handlers can be pushed to.
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class App:
         grace: Time = 30.0, loop: LoopName | None = None, connect: Connect | None = None, random: Random | None = None,
         name: str = "app",
     ) -> None:  # fmt: skip
+        super().__init__()
         self.name = name
         """As whose the server has the schedules that it declares."""
         self.schedules: dict[str, Declared] = {}
@@ -49,7 +51,7 @@ class App:
 
     def handler(
         self, queue: str, *, name: str | None = None, concurrency: int | None = None, timeout: Time | None = None
-    ) -> Callable[[H], H]:
+    ) -> Callable[[H], Pushable[H]]:
         """Use the decorated function for the jobs of ``queue``, those of a ``name`` or all, as :meth:`Worker.handler` does.
 
         The first handler of a queue says its ``concurrency``, 10 if it does not, and ``timeout``: they are of all its jobs.
@@ -58,7 +60,7 @@ class App:
             ValueError: the queue has a handler for this name already, or another has said what is of the whole queue.
         """
 
-        def decorate(function: H) -> H:
+        def decorate(function: H) -> Pushable[H]:
             worker = self.workers.get(queue)
             if worker is None:
                 worker = Worker(
@@ -66,18 +68,19 @@ class App:
                     concurrency=10 if concurrency is None else concurrency, loop=self._loop, connect=self._connect,
                     random=self._random,
                 )  # fmt: skip
+                worker.home = self
             elif concurrency is not None or timeout is not None:
                 raise ValueError(f"the concurrency and timeout of queue {queue!r} are for its first handler to say")
-            worker.handler(function, name=name)
+            pushed = worker.handler(function, name=name)
             self.workers[queue] = worker
-            return function
+            return pushed
 
         return decorate
 
     def task(
         self, queue: str | None = None, *, name: str | None = None, job_name: str | None = None, data: Any = None,
         concurrency: int | None = None, timeout: Time | None = None, **when: Unpack[When],
-    ) -> Callable[[H], H]:  # fmt: skip
+    ) -> Callable[[H], Pushable[H]]:  # fmt: skip
         """Use the decorated function for the jobs of ``queue``, and declare a schedule that brings them.
 
         It brings jobs with ``data`` by ``cron`` in a ``timezone``, or ``every`` that many seconds. Queue and schedule are
@@ -90,15 +93,15 @@ class App:
         if job_name is not None:
             when["options"] = replace(when.get("options", RunOptions()), name=job_name)
 
-        def decorate(function: H) -> H:
+        def decorate(function: H) -> Pushable[H]:
             of_queue = queue or function.__name__
             called = name or of_queue
             if called in self.schedules:
                 raise ValueError(f"schedule {called!r} is declared already")
             declared = Declared.of(called, of_queue, data, self.name, when)
-            self.handler(of_queue, name=job_name, concurrency=concurrency, timeout=timeout)(function)
+            pushed = self.handler(of_queue, name=job_name, concurrency=concurrency, timeout=timeout)(function)
             self.schedules[called] = declared
-            return function
+            return pushed
 
         return decorate
 
@@ -121,11 +124,15 @@ class App:
         Raises:
             Refused: the server does not take one of them, or another app has declared it.
         """
-        async with Client(self._url, token=self._token, tls=self._tls, connect=self._connect) as client:
+        async with self.new_client() as client:
             return await synchronise(client, self.name, list(self.schedules.values()), take_over=take_over)
 
+    def new_client(self) -> Client:
+        """Return a client of its server, to be entered."""
+        return Client(self._url, token=self._token, tls=self._tls, connect=self._connect, random=self._random)
+
     def use_server(self, url: str | None, token: str | None) -> None:
-        """Let :meth:`sync` ask this server, where they are given."""
+        """Let :meth:`sync` and ``async with`` ask this server, where they are given."""
         self._url = url or self._url
         self._token = token or self._token
 

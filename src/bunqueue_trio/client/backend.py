@@ -170,7 +170,7 @@ def to_be_awaited(name: str, coroutine: Coroutine[Any, Any, R]) -> Coroutine[Any
     if _THREAD.get() != threading.get_ident():
         return coroutine
     coroutine.close()
-    raise RuntimeError(f"a sync handler cannot await: anyio.from_thread.run(job.{name}, …), with a partial for names")
+    raise RuntimeError(f"a sync handler cannot await: anyio.from_thread.run({name}, …), with a partial for names")
 
 
 class _Done:

@@ -150,7 +150,7 @@ class Client(Asking):
             TypeError: no worker of this process has this handler.
             ValueError: it is that of several queues, or names.
         """
-        queue, name = place_of(handler)
+        queue, name, _ = place_of(handler)
         if name is not None:
             options.setdefault("name", name)
         return await self.push(queue, data, **options)
@@ -395,17 +395,17 @@ class Job(Generic[T]):
 
         This one may be delivered again: a ``job_id`` made of its id pushes the other once, as long as that has not ended.
         """
-        return to_be_awaited("push", self.client.push(queue, data, **options))
+        return to_be_awaited("job.push", self.client.push(queue, data, **options))
 
     def push_to(
         self, handler: "Callable[[Job[U]], Any]", data: U, **options: Unpack[PushOptions]
     ) -> Coroutine[Any, Any, str]:
         """Do the same to the queue of ``handler``, as :meth:`Client.push_to` does."""
-        return to_be_awaited("push_to", self.client.push_to(handler, data, **options))
+        return to_be_awaited("job.push_to", self.client.push_to(handler, data, **options))
 
     def ack(self, result: Any = None) -> Coroutine[Any, Any, None]:
         """Complete it; a worker does this with what its handler returns."""
-        return to_be_awaited("ack", self._end("completed", self._client.ack, result))
+        return to_be_awaited("job.ack", self._end("completed", self._client.ack, result))
 
     def fail(
         self, error: str | None = None, *, unrecoverable: bool = False, retry_in: Time | None = None,
@@ -413,11 +413,11 @@ class Job(Generic[T]):
     ) -> Coroutine[Any, Any, None]:  # fmt: skip
         """Report a failed attempt, as :meth:`Client.fail` does; a worker does this when its handler raises."""
         fail = partial(self._client.fail, unrecoverable=unrecoverable, retry_in=retry_in, stack=stack)
-        return to_be_awaited("fail", self._end("failed", fail, error))
+        return to_be_awaited("job.fail", self._end("failed", fail, error))
 
     def release(self) -> Coroutine[Any, Any, None]:
         """Return it to its previous position, as if it had not been pulled."""
-        return to_be_awaited("release", self._end("given back", self._client.release))
+        return to_be_awaited("job.release", self._end("given back", self._client.release))
 
     async def _end(self, how: str, tell: Callable[..., Awaitable[None]], *values: Any) -> None:
         held = self._held

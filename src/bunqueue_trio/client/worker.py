@@ -33,13 +33,14 @@ from bunqueue_trio.client.handlers import Outcome, Threads, check_handler, heard
 from bunqueue_trio.client.held import Held
 from bunqueue_trio.client.info import encoded
 from bunqueue_trio.client.log import log
+from bunqueue_trio.client.pushable import AT_WORK, AtWork, Home, Pushable, pushable
 from bunqueue_trio.client.reports import Reporter, facts
 from bunqueue_trio.client.running import run_until_signal
 from bunqueue_trio.client.traces import Traces
 from bunqueue_trio.errors import BODY_TOO_LARGE, INVALID_QUEUE, INVALID_TOKEN, UNAUTHORIZED, BunqueueError, Refused
 from bunqueue_trio.logs.printable import printable
 from bunqueue_trio.protocol.address import given_token, given_url, this_process
-from bunqueue_trio.protocol.places import note_place
+from bunqueue_trio.protocol.places import Place
 from bunqueue_trio.protocol.times import Time, seconds_of
 
 # Well within the leases of 30 s that a restarted server gives.
@@ -100,7 +101,7 @@ class _Run:
             self.scope.cancel(reason)
 
 
-class Worker:
+class Worker(Home):
     """Runs up to ``concurrency`` jobs of ``queue`` at once.
 
     A handler whose parameter is a ``Job[Email]`` gets jobs whose payload is read as an ``Email``: a msgspec
@@ -119,6 +120,9 @@ class Worker:
         concurrency: int = 10, timeout: Time | None = None, grace: Time = 30.0, loop: LoopName | None = None,
         name: str | None = None, connect: Connect | None = None, random: Random | None = None,
     ) -> None:  # fmt: skip
+        super().__init__()
+        self.home: Home = self
+        """Whose handlers its are: an app's, if that has made it."""
         self.queue = queue
         self.timeout: float = seconds_of("timeout", timeout, zero=False)
         self.grace: float = seconds_of("grace", grace, zero=True)
@@ -153,16 +157,18 @@ class Worker:
         """The id by which the server knows it, over all of its connections."""
 
     @overload
-    def handler(self, function: H, *, name: str | None = None) -> H: ...
+    def handler(self, function: H, *, name: str | None = None) -> Pushable[H]: ...
     @overload
-    def handler(self, *, name: str | None = None) -> Callable[[H], H]: ...
-    def handler(self, function: H | None = None, *, name: str | None = None) -> H | Callable[[H], H]:
+    def handler(self, *, name: str | None = None) -> Callable[[H], Pushable[H]]: ...
+    def handler(
+        self, function: H | None = None, *, name: str | None = None
+    ) -> Pushable[H] | Callable[[H], Pushable[H]]:
         """Use ``function`` for the jobs: async, or sync, which then runs in a thread.
 
         With a ``name`` only for those of this name, by ``@worker.handler(name="welcome")``. Jobs of a name that no handler
         has are for the one without; if there is none, they fail. What it returns is the result. When it raises, the attempt
         has failed; :class:`GiveUp` and :class:`Again` say more. It is cancelled when the job is
-        cancelled, or is not ours any more; a thread cannot be, it is left to end by itself.
+        cancelled, or is not ours any more; a thread cannot be, it is left to end by itself. It is returned, with a ``push``.
 
         Raises:
             TypeError: it does not take one argument, or has a ``yield`` in it; msgspec cannot read what its ``Job[…]`` names, or the name is not known.
@@ -182,8 +188,8 @@ class Worker:
         if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004 - asked of its type
             handle = function
         self._handlers[name] = _Handling(function, handle, payload_decoder(function))
-        note_place(function, self.queue, name)
-        return function
+        pushed: Pushable[H] = pushable(function, Place(self.queue, name, self.home))
+        return pushed
 
     @property
     def has_handler(self) -> bool:
@@ -199,6 +205,10 @@ class Worker:
     def hung(self) -> int:
         """How many threads of sync handlers still run although their jobs are over for us."""
         return self._threads.left
+
+    def new_client(self) -> Client:
+        """Return a client of its server, to be entered."""
+        return Client(self.url, token=self.token, tls=self.tls, connect=self._connect, random=self._random)
 
     def set_concurrency(self, n: int) -> None:
         """Run up to ``n`` jobs at once; what is under way goes on."""
@@ -356,6 +366,7 @@ class Worker:
             which = "without a name" if job.name is None else f"of the name {job.name!r}"
             raise LookupError(f"the worker of {self.queue!r} has no handler for jobs {which}")
         job.read_with(handling.decoder)
+        AT_WORK.set(AtWork(self.home, job.client))
         return await handling.handle(job)
 
     async def _in_thread(self, function: Handler, job: Job[Any]) -> Any:

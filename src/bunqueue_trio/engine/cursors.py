@@ -49,9 +49,18 @@ def trail_page(
     Raises:
         Refused: no page has such a cursor.
     """
-    place = _place(after, _ENDED_PLACE)
-    page = engine.trail(kind, key, place[0] if place else None, limit, newest=newest)
+    page = engine.trail(kind, key, trail_place(after), limit, newest=newest)
     return [body for _, body in page.lines], page.total, None if page.next is None else str(page.next)
+
+
+def trail_place(after: str | None) -> int | None:
+    """Return the number of the line behind which a page begins; None: at the newest, or the oldest.
+
+    Raises:
+        Refused: no page has such a cursor.
+    """
+    place = _place(after, _ENDED_PLACE)
+    return place[0] if place else None
 
 
 def _place(after: str | None, form: re.Pattern[str]) -> tuple[int, ...]:

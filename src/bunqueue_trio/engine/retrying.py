@@ -42,6 +42,8 @@ class Retrying(dict[str, RetryGroup]):
         self._dead = DeadGroups({})
         self._sums: dict[str | None, Ranking] = {None: Ranking()}
         """Of each queue, and of None all, how many are tried again or have died; none of a queue is empty."""
+        self._unplaced: dict[tuple[str, str], None] = {}
+        """Those that have another number and not its place: most of a batch fail of the same error, and a place for each costs as much as the rest of a failure."""
 
     def add(self, job: Job) -> None:
         """Let a job wait for its next attempt, from now on."""
@@ -55,7 +57,7 @@ class Retrying(dict[str, RetryGroup]):
         group.last = max(group.last, since)
         group.queues[job.queue] = group.queues.get(job.queue, 0) + 1
         group.count += 1
-        self._rank(job.queue, key)
+        self._add(job.queue, key, 1)
 
     def take(self, job: Job) -> None:
         """Let it wait no more; its time is as it was when it was added."""
@@ -68,14 +70,14 @@ class Retrying(dict[str, RetryGroup]):
             del group.queues[job.queue]
             if not group.queues:
                 del self[key]
-        self._rank(job.queue, key)
+        self._add(job.queue, key, -1)
 
     def with_dead(self, dead: DeadGroups) -> "Retrying":
         """Return the groups together with those of dead letters: to be counted, and looked at by their size."""
         if dead is not self._dead:
             # The first look, or the archive was counted anew.
             tried = [(queue, key) for key, group in self.items() for queue in group.queues]
-            self._dead, self._sums = dead, {None: Ranking()}
+            self._dead, self._sums, self._unplaced = dead, {None: Ranking()}, {}
             for queue, key in {*tried, *dead.all()}:
                 self._count(queue, key)
             for ranking in self._sums.values():
@@ -84,11 +86,14 @@ class Retrying(dict[str, RetryGroup]):
         return self
 
     def rank_some(self) -> bool:
-        """Take account of some of the dead letters that have come or gone; return whether these were the last."""
+        """Take account of some of the dead letters, and of the jobs tried again, that have come or gone; return whether these were the last."""
         changed = self._dead.take_changed(_RANKED)
         for queue, key in changed:
-            self._rank(queue, key)
-        return len(changed) < _RANKED
+            self._count(queue, key)
+            self._place(queue, key)
+        for _ in range(min(_RANKED - len(changed), len(self._unplaced))):
+            self._place(*self._unplaced.popitem()[0])
+        return len(changed) < _RANKED and not self._unplaced
 
     def count(self, queue: str | None) -> int:
         """Return how many errors jobs of a queue, of None all, have died of or are tried again after."""
@@ -106,8 +111,20 @@ class Retrying(dict[str, RetryGroup]):
         number = self._dead.size(None, key) + (group.count if group else 0)
         return self._sums[None].sizes.get(key, 0) == number or self._dead.has_changed
 
-    def _rank(self, queue: str, key: str) -> None:
-        self._count(queue, key)
+    def _add(self, queue: str, key: str, n: int) -> None:
+        self._sums[None].add(key, n)
+        ranking = self._sums.get(queue)
+        if ranking is None:
+            ranking = self._sums[queue] = Ranking()
+        ranking.add(key, n)
+        if not ranking.sizes:
+            del self._sums[queue]
+        self._unplaced[queue, key] = None
+        # A look places what is left.
+        if len(self._unplaced) > _RANKED:
+            self._place(*self._unplaced.popitem()[0])
+
+    def _place(self, queue: str, key: str) -> None:
         for each in (None, queue):
             if (ranking := self._sums.get(each)) is not None:
                 ranking.place(key)

@@ -6,7 +6,7 @@ an ``@``. It is forgotten when it leaves, or is silent for long. What an operato
 
 from collections.abc import Callable
 
-from bunqueue_trio.config import WORKER_SILENT_MS, WORKERS_MAX
+from bunqueue_trio.config import MINUTE_MS, WORKER_SILENT_MS, WORKERS_MAX
 from bunqueue_trio.engine.facts import Facts
 from bunqueue_trio.engine.job import Job, Lease
 from bunqueue_trio.engine.line import Line
@@ -21,7 +21,7 @@ class Worker:
 
     __slots__ = (
         "address", "asked", "concurrency", "connections", "done", "failed", "has_left", "heard_at", "hostname", "id", "is_named",
-        "jobs", "name", "pid", "queues", "quiet_since", "registered_at", "transport", "version",
+        "jobs", "lately", "name", "pid", "queues", "quiet_since", "registered_at", "since_then", "transport", "version",
     )  # fmt: skip
 
     def __init__(self, worker_id: str, now: int, *, is_named: bool) -> None:
@@ -44,10 +44,24 @@ class Worker:
         self.quiet_since: int | None = None
         self.done: int = 0
         self.failed: int = 0
+        self.lately: tuple[int, int] = (now, 0)
+        """When it was looked at a minute ago or two, and how many it had done then."""
+        self.since_then: tuple[int, int] = self.lately
+        """The same of the last look."""
         self.jobs: dict[Job, None] = {}
         self.connections: set[str] = set()
         self.has_left: bool = False
         """It is forgotten when it has no jobs any more."""
+
+    def look(self, now: int) -> None:
+        """Note how many it has done, once a minute."""
+        if now - self.since_then[0] >= MINUTE_MS:
+            self.lately, self.since_then = self.since_then, (now, self.done)
+
+    def a_minute(self, now: int) -> float:
+        """Return how many it completes in a minute, by the last one or two."""
+        at, done = self.lately
+        return round((self.done - done) * MINUTE_MS / max(now - at, MINUTE_MS), 1)
 
     def works_on(self, queue: str) -> bool:
         """Return whether it works on ``queue``, or would."""
@@ -211,6 +225,7 @@ class Workers(dict[str, Worker]):
     def forget_silent(self, now: int) -> None:
         """Forget those that have left, and those that were not heard of for long; whoever has a job or a connection stays."""
         for worker in [*self.values()]:
+            worker.look(now)
             if not (worker.jobs or worker.connections) and (
                 worker.has_left or worker.heard_at <= now - WORKER_SILENT_MS
             ):

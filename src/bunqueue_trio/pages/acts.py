@@ -1,6 +1,6 @@
-"""What operators did, as people read it: in the words of the commands, with dates and units, and one line for what took several steps."""
+"""What operators did, as people read it: in the words of the commands, with dates and units."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from msgspec import NODEFAULT, UNSET, structs
@@ -13,13 +13,13 @@ from bunqueue_trio.protocol.lines import Action
 At = Callable[[int], str]
 """Returns a moment as people read it."""
 
-WORDS: Mapping[str, str] = {spec.tag: spec.acts for spec in CATALOG if spec.acts is not None}
-"""The command → what the command line calls it. ``ActOnJobs`` is called as its action."""
+WORDS: Mapping[str, str] = {spec.tag: spec.acts for spec in CATALOG if spec.acts is not None} | {"Push": "push"}
+"""The command → what the command line calls it. ``ActOnJobs`` is called as its action; a push is an act by hand only."""
 _UNSAID = frozenset({"there", "paused", "queue", "data", "source"})
 KINDS = tuple(sorted({*WORDS.values()} - {WORDS["ActOnJobs"]}))
 """What an act may be called."""
 
-_STEPS = frozenset({"after", "action", "dryRun", "queue"})
+_STEPS = frozenset({"after", "action", "asOf", "dryRun", "queue"})
 """Fields that say how a program has gone about it, or that stand elsewhere."""
 
 
@@ -197,35 +197,6 @@ def _told(name: str, value: Any, at: At) -> str:
     if isinstance(value, list):
         return ", ".join(_told(name, each, at) for each in value)
     return f"{value:,}" if type(value) is int else str(value)
-
-
-_AGAIN = frozenset(spec.tag for spec in CATALOG if spec.sliced) | {"Drain", "PromoteJobs"}
-"""What is done in steps, each with a line of its own: those of one request have the same cursor, or none; some go on by being sent again."""
-_APART_MS = 10_000
-"""Such steps are no further apart."""
-
-
-def folded(acts: Iterable[Action]) -> Iterator[Action]:
-    """Yield acts, newest first. The steps of one act are one, and its count is their sum.
-
-    A step behind another one has the cursor ``after``; the first, which is the oldest, has none.
-    """
-    held: Action | None = None
-    for act in acts:
-        if held is not None and _key(held) == _key(act) and ("after" in held.fields or held.at - act.at <= _APART_MS):
-            act = structs.replace(act, count=act.count + held.count)  # noqa: PLW2901 - it stands for both
-        elif held is not None:
-            yield held
-        held = act if "after" in act.fields or act.command in _AGAIN else None
-        if held is None:
-            yield act
-    if held is not None:
-        yield held
-
-
-def _key(act: Action) -> tuple[object, ...]:
-    rest = {name: value for name, value in act.fields.items() if name not in ("after", "limit")}
-    return act.who, act.address, act.command, act.queue, act.job, str(sorted(rest.items()))
 
 
 def is_kind(kind: str) -> bool:

@@ -245,8 +245,10 @@ class _Scrape(Collector):
             "Requests waiting for the end of a job; with the waiting pulls at most POLLERS_MAX",
             told.waits,
         )
-        connections = GaugeMetricFamily("bunqueue_connections", "Open connections by kind", labels=["kind"])
-        for kind in ("tcp", "ws", "sse"):
+        connections = GaugeMetricFamily(
+            "bunqueue_connections", "Open connections by kind; http: all that are open at this process", labels=["kind"]
+        )
+        for kind in ("tcp", "ws", "sse", "http"):
             connections.add_metric([kind], getattr(told.connections, kind))
         yield connections
         restarts = CounterMetricFamily("bunqueue_task_restarts", "Restarts of supervised tasks", labels=["task"])

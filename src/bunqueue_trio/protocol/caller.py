@@ -12,6 +12,8 @@ class By(NamedTuple):
     address: str = ""
     role: Role = Role.ADMIN
     """What the token allows."""
+    by_hand: bool = False
+    """Somebody has pressed a button: what they do is an act, also where programs do the same all the time."""
 
 
 SERVER = By()

@@ -21,6 +21,8 @@ class Action(Struct, kw_only=True, rename="camel"):
     count: int
     before: dict[str, object] | UnsetType = UNSET
     """What settings, limits, pauses, marks, priorities and schedules were before it; of others it is left out."""
+    slices: int | UnsetType = UNSET
+    """In how many steps it was done, if that were several: ``at`` is when it began, and ``count`` the sum of all."""
 
 
 class LogLine(Struct, kw_only=True, rename="camel"):

@@ -38,6 +38,11 @@ class StandIn(Protocol):
     http: Any
     """What sends a request of httpx to it: a ``BaseTransport``."""
 
+    @property
+    def client(self) -> Any:
+        """A client of it that is open on the loop that runs."""
+        ...
+
     def new_random(self) -> Any:
         """Return a ``random.Random`` for a client that has none of its own: with it, a run of the test repeats."""
         ...

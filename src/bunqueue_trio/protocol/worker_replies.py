@@ -39,6 +39,8 @@ class WorkerView(Struct, kw_only=True, rename="camel"):
     uptime: int
     active_jobs: int
     processed_jobs: int
+    per_minute: float = 0.0
+    """How many it completes in a minute, by the last one or two."""
     failed_jobs: int
     current_job: str | None
     jobs: list[WorkerJob]

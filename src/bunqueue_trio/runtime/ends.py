@@ -6,7 +6,7 @@ overslept, also of a job that leaves no record; :meth:`Ends.wait` takes it back,
 
 import trio
 
-from bunqueue_trio.engine.ends import answer, end_of
+from bunqueue_trio.engine.ends import End, answer, end_of
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.job import UNFINISHED
 from bunqueue_trio.errors import Refused
@@ -54,11 +54,22 @@ class Ends:
                 awaited.end = awaited.end or end
                 awaited.told.set()
 
-    def end_all(self) -> None:
+    def stop(self, awaited: Awaited, journal: Journal) -> bool:
+        """Let somebody wait no longer, who is answered with what is so now; return False when there was an answer already."""
+        # It is never finished, if its carrier has no room for it.
+        self.leave(awaited)
+        if awaited.told.is_set():
+            return False
+        # Before its task goes on the job may have ended, and left.
+        awaited.end = self._as_is(awaited, journal)
+        awaited.told.set()
+        return True
+
+    def end_all(self, journal: Journal) -> None:
         """Let nobody wait any longer."""
-        for line in self._lines.values():
-            for awaited in line:
-                awaited.told.set()
+        for line in list(self._lines.values()):
+            for awaited in list(line):
+                self.stop(awaited, journal)
 
     async def wait(self, begun: Begun, journal: Journal) -> r.Reply:
         """Return the answer when the job has ended and that is committed, or the time is over.
@@ -74,10 +85,7 @@ class Ends:
             with trio.move_on_after(command.timeout / 1000):
                 await awaited.told.wait()
             begun.at += trio.current_time() - begun_at
-            end = awaited.end
-            if end is None:
-                job = self._engine.jobs[awaited.job_id]
-                end = end_of(job, job.state, journal.epoch_of(job.id))
+            end = awaited.end or self._as_is(awaited, journal)
             try:
                 await journal.wait_committed(end.epoch)
             except Refused as refused:
@@ -85,3 +93,7 @@ class Ends:
             return answer(command, end)
         finally:
             self.leave(awaited)
+
+    def _as_is(self, awaited: Awaited, journal: Journal) -> End:
+        job = self._engine.jobs[awaited.job_id]
+        return end_of(job, job.state, journal.epoch_of(job.id))

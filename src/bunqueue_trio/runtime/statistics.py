@@ -39,8 +39,25 @@ class Connections(Struct):
     """How many peers are connected right now."""
 
     tcp: int = 0
+    """Those of the original's own protocol, which is not spoken here."""
     ws: int = 0
     sse: int = 0
+    http: int = 0
+    """All that are open at this process: each begins as one of HTTP. Doors keep others."""
+    addresses: dict[str, int] = {}
+    """How many come from each address."""
+
+    def begin(self, address: str) -> None:
+        """Count a connection from an address."""
+        self.http += 1
+        self.addresses[address] = self.addresses.get(address, 0) + 1
+
+    def end(self, address: str) -> None:
+        """Count it no more."""
+        self.http -= 1
+        self.addresses[address] -= 1
+        if not self.addresses[address]:
+            del self.addresses[address]
 
 
 class DoorQueue(Struct):

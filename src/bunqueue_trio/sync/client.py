@@ -133,7 +133,7 @@ class SyncClient:
             TypeError: no worker of this process has this handler.
             ValueError: it is that of several queues, or names.
         """
-        queue, name = place_of(handler)
+        queue, name, _ = place_of(handler)
         if name is not None:
             options.setdefault("name", name)
         return self.push(queue, data, **options)

@@ -9,6 +9,7 @@ from typing import Any
 
 import trio
 
+from bunqueue_trio.client.client import Client
 from bunqueue_trio.client.connection import Connection
 from bunqueue_trio.protocol.standin import STAND_INS, Awaited, Scope
 from bunqueue_trio.testing import across
@@ -25,16 +26,23 @@ WAIT_S = 60.0
 class Place:
     """See ``StandIn``. It belongs to the Trio run in which it is made, which is that of the server.
 
-    ``new_random`` gives what is random to clients that bring nothing of their own, so that a run repeats.
+    ``new_random`` gives what is random to clients that bring nothing of their own, so that a run repeats; ``client_of``, a
+    client that is open on the loop that runs.
     """
 
-    def __init__(self, lives: Lives, new_random: Callable[[], Random]) -> None:
+    def __init__(self, lives: Lives, new_random: Callable[[], Random], client_of: Callable[[], Client]) -> None:
         self.home: across.Home = across.Home()
         self.new_random = new_random
         self._lives = lives
+        self._client_of = client_of
         self._idle = Idle(self._why_stuck)
         self.wait_max_s: float = math.inf if self._idle.is_virtual else WAIT_S
         self.http: Transport = Transport(self.home, lives, self._idle)
+
+    @property
+    def client(self) -> Client:
+        """See ``StandIn``."""
+        return self._client_of()
 
     @contextmanager
     def taken(self) -> Iterator[None]:

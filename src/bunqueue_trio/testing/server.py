@@ -202,7 +202,7 @@ class Bunqueue:
     @asynccontextmanager
     async def _run_here(self) -> AsyncIterator[None]:
         self._lives = Lives(self._settings, self._new_random, patient=True)
-        self._place = Place(self._lives, self._new_random)
+        self._place = Place(self._lives, self._new_random, lambda: self.client)
         with self._place.taken():
             async with trio.open_nursery() as lives:
                 self._lives.nursery = lives
@@ -224,7 +224,7 @@ class Bunqueue:
     def _live_in_thread(self, ready: threading.Event) -> None:
         async def live() -> None:
             self._lives = Lives(self._settings, self._new_random, patient=False)
-            self._place, self._over = Place(self._lives, self._new_random), trio.Event()
+            self._place, self._over = Place(self._lives, self._new_random, lambda: self.client), trio.Event()
             with self._place.taken():
                 async with trio.open_nursery() as self._lives.nursery:
                     await self._lives.recover()

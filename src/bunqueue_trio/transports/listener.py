@@ -202,6 +202,7 @@ class Http:
             express = ExpressConnection(self.shared, stream, address)
         connection = _Connection(stream, address, express, self.shared, door)
         self._connections[connection] = None
+        self._server.connections.begin(address)
         try:
             with connection.scope:
                 await self._serve_registered(connection)
@@ -211,6 +212,7 @@ class Http:
                 _log.exception("connection failed")
         finally:
             del self._connections[connection]
+            self._server.connections.end(address)
             if not self._connections:
                 self._all_gone.set()
             await trio.aclose_forcefully(stream)

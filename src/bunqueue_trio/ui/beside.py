@@ -13,8 +13,8 @@ from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.ui.first import first
 
 FULLEST = 8
-# Acts that are shown; of those that are read some are the steps of one.
-ACTS, ACTS_READ = 3, 10
+# Acts that are shown.
+ACTS = 3
 
 
 class Lately(NamedTuple):
@@ -43,10 +43,9 @@ async def beside(server: Server) -> Beside:
 
 async def _lately(server: Server) -> Sequence[Lately]:
     try:
-        told = cast("ActionsReply", await server.core.peek(c.Actions(limit=ACTS_READ))).actions
+        told = cast("ActionsReply", await server.core.peek(c.Actions(limit=ACTS))).actions
     except (Refused, StoreError):
         # What is wrong is to be seen, whatever the disk does.
         return ()
     since = server.clock.now() - HOUR_MS
-    found = [Lately(act.at, act.who, acts.what(act), acts.of(act)) for act in acts.folded(told) if act.at > since]
-    return found[:ACTS]
+    return [Lately(act.at, act.who, acts.what(act), acts.of(act)) for act in told if act.at > since]

@@ -15,7 +15,6 @@ from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.replies import DeadLetter
 from bunqueue_trio.protocol.worker_replies import WorkerView
 from bunqueue_trio.runtime.errands import Step
-from bunqueue_trio.runtime.slices import as_of_begin
 from bunqueue_trio.ui.action import Action, Does, Done, Form, Looks, Preview
 from bunqueue_trio.ui.ask import Ask, Wrong
 from bunqueue_trio.ui.commands import make
@@ -335,12 +334,12 @@ async def drain(ask: Ask, action: Action, form: Form) -> Done:
 async def clean(ask: Ask, action: Action, form: Form) -> Done:
     """Remove old jobs; very many of them, or of very many, go on by themselves."""
     old, by, core, looked = await _old(ask, form), ask.by, ask.server.core, 0
-    command: Any = make(action.command, action.fields_of(form, ask.now) | {"limit": STEP})
+    # What is pushed meanwhile was not there when somebody wanted that.
+    command: Any = make(action.command, action.fields_of(form, ask.now) | {"limit": STEP, "asOf": ask.now})
 
     async def step() -> Step:
         nonlocal command, looked
-        # What is pushed meanwhile was not there when somebody wanted that.
-        reply: Any = await core.execute(as_of_begin(command, core.clock.now() - ask.now), by=by)
+        reply: Any = await core.execute(command, by=by)
         looked += reply.scanned
         if reply.next is not None:
             command = replace(command, after=reply.next)

@@ -97,7 +97,9 @@ def copy_words(form: Form) -> tuple[object, ...]:
 
 async def push_copy(ask: Ask, action: Action, form: Form) -> Done:
     """Push it, and lead to it."""
-    reply: Any = await ask.server.core.execute(make(action.command, action.fields_of(form, ask.now)), by=ask.by)
+    reply: Any = await ask.server.core.execute(
+        make(action.command, action.fields_of(form, ask.now)), by=ask.by._replace(by_hand=True)
+    )
     return Done(f"This copy of {form['id']} is there.", where=f"/ui/jobs/{segment_of(reply.id)}")
 
 

@@ -1,7 +1,7 @@
 """What each command means: one function a command, by theme, and the table that finds it."""
 
 from bunqueue_trio.config import ADVANCE_MAX
-from bunqueue_trio.engine.actions import note_action, worker_of
+from bunqueue_trio.engine.actions import note_action, note_push, worker_of
 from bunqueue_trio.engine.before import before
 from bunqueue_trio.engine.commands import (
     actions,
@@ -80,7 +80,10 @@ def run(
     engine.left = 0 if engine.is_full else ADVANCE_MAX
     kind = type(command)
     if kind not in catalog.ACTS:
-        return HANDLERS[kind](engine, command, now, owner)
+        reply = HANDLERS[kind](engine, command, now, owner)
+        if by.by_hand:
+            note_push(engine, command, reply, now, by)
+        return reply
     engine.acted, engine.by = None, None if by is SERVER else by.who
     worker = worker_of(engine, command)
     was = before(engine, command, lambda get: HANDLERS[type(get)](engine, get, now, None))

@@ -135,7 +135,7 @@ def _view(worker: Worker, now: int, jobs_max: int) -> dict[str, Any]:
         "hostname": worker.hostname, "pid": worker.pid, "version": worker.version, "transport": worker.transport,
         "address": worker.address, "status": status, "quiet_since": worker.quiet_since,
         "registered_at": worker.registered_at, "last_seen": worker.heard_at, "uptime": max(0, now - worker.registered_at),
-        "active_jobs": len(worker.jobs), "processed_jobs": worker.done, "failed_jobs": worker.failed,
+        "active_jobs": len(worker.jobs), "processed_jobs": worker.done, "per_minute": worker.a_minute(now), "failed_jobs": worker.failed,
         "current_job": next((job.id for job in worker.jobs), None),
         "jobs": [_job(job) for job in islice(worker.jobs, jobs_max)],
     }  # fmt: skip

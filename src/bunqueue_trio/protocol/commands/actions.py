@@ -7,7 +7,11 @@ from bunqueue_trio.protocol.commands.spec import Again, Does, Example, Path, Rol
 
 
 class Actions(Command[r.ActionsReply], kw_only=True, tag="Actions"):
-    """List what operators have done, newest first; ``next`` is the ``after`` of the next page, null after the last."""
+    """List what operators have done, newest first; ``next`` is the ``after`` of the next page, null after the last.
+
+    What was done in slices, each with a line of its own, is one act, with the ``count`` of all and how many ``slices`` there were. ``total`` is how many
+    lines are kept.
+    """
 
     limit: Count = 100
     after: Name | None = None

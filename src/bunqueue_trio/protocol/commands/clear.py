@@ -3,7 +3,7 @@
 from bunqueue_trio import errors
 from bunqueue_trio.errors import Fault
 from bunqueue_trio.protocol import replies as r
-from bunqueue_trio.protocol.commands.base import Command, Count, Name, YearMs
+from bunqueue_trio.protocol.commands.base import Command, Count, EpochMs, Name, YearMs
 from bunqueue_trio.protocol.commands.jobs import NOT_A_PLACE
 from bunqueue_trio.protocol.commands.spec import EXAMPLE_ID, Does, Example, Path, Role, Spec
 
@@ -29,13 +29,15 @@ class PromoteJobs(Command[r.PromoteReply], kw_only=True, tag="PromoteJobs", forb
 class Clean(Command[r.CleanReply], kw_only=True, tag="Clean", forbid_unknown_fields=True):
     """Remove jobs in one state that are older than ``grace`` ms, of ``limit`` at a time; go on behind ``after``.
 
-    The age of an unfinished job counts from its push, that of a finished one from its end. ``dryRun`` tells what would be removed, and
+    The age of an unfinished job counts from its push, that of a finished one from its end, until now or the moment ``asOf``: whoever goes on says the one
+    at which they began, and takes nothing that came meanwhile. ``dryRun`` tells what would be removed, and
     about how many ``bytes`` these jobs take, and removes nothing.
     """
 
     queue: str = ""
     state: Name
     grace: YearMs = 0
+    as_of: EpochMs | None = None
     limit: Count = 1000
     after: Name | None = None
     dry_run: bool = False

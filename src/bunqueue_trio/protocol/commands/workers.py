@@ -81,7 +81,7 @@ _WORKER: dict[str, Any] = {
     "id": "w-1", "name": "mailer", "queues": ["emails"], "concurrency": 5, "hostname": "web-1", "pid": 4711,
     "version": "0.1.0", "transport": "websocket", "address": "10.0.0.7", "status": "active", "quietSince": None,
     "registeredAt": 1700000000000, "lastSeen": 1700000001000, "uptime": 1000, "activeJobs": 0, "processedJobs": 10,
-    "failedJobs": 1, "currentJob": None, "jobs": [],
+    "perMinute": 10.0, "failedJobs": 1, "currentJob": None, "jobs": [],
 }  # fmt: skip
 
 SPECS: tuple[Spec, ...] = (

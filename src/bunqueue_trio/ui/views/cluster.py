@@ -70,7 +70,7 @@ def _members(told: Statistics) -> list[Member]:
     place, known, at = told.place, told.cluster.known, told.cluster.at
     state = "leads" if told.is_sure else "may not lead"
     name = f"{place.host} process {place.process}"
-    members = [Member(name, state, __version__, place.since, told.now, told.connections.tcp)]
+    members = [Member(name, state, __version__, place.since, told.now, told.connections.http)]
     if known is not None:
         members += [_waits(each, at) for each in known.waiting]
         members += [

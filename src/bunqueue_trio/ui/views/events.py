@@ -217,7 +217,7 @@ async def _acts(ask: Ask, look: Look, lower: int, upper: int) -> list[Row]:
             act.job or "",
             "; ".join(filter(None, [f"by {act.who}", _how(ask, act)])),
         )
-        for act in acts.folded(found)
+        for act in found
         if look.queue in ("", acts.queue_of(act)) and look.job in ("", act.job)
     ]
 

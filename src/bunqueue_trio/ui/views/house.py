@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import fields
+from heapq import nsmallest
 from typing import Any, NamedTuple
 
 from bunqueue_trio import __version__
@@ -14,7 +15,7 @@ from bunqueue_trio.ui.actions import bind
 from bunqueue_trio.ui.ask import Ask, Screen
 from bunqueue_trio.ui.first import first
 
-TOP = 12
+TOP, CALLERS = 12, 10
 _OF_STORAGE = {"storage-failing", "disk-fills", "log-grows", "commits-slow"}
 _OF_SERVER = {
     "not-sure",
@@ -84,9 +85,11 @@ async def server(ask: Ask) -> Screen:
     """Return the page of the server."""
     picture, found = await ask.found()
     told = picture.told
+    callers = nsmallest(CALLERS, told.connections.addresses.items(), key=lambda each: (-each[1], each[0]))
     return Screen(
         "server.html", "Server", "server",
         {
+            "callers": callers, "others": len(told.connections.addresses) - len(callers),
             "told": told, "version": __version__, "addresses": ask.server.addresses, "settings": _settings(ask.server.settings, ask.server.sources),
             "lag_ms": p99(told, "loop_lag", None), "commit_ms": p99(told, "commit", None), "wait_ms": p99(told, "wait", None),
             "run_ms": p99(told, "run", None), "found": [each for each in found if each.code in _OF_SERVER],

@@ -58,7 +58,7 @@ async def show(ask: Ask) -> Screen:
             raise Wrong("There is no such page", refused.status) from None
         await trio.lowlevel.checkpoint()
         total, after, looked = told.total, told.next, looked + len(told.actions)
-        for act in acts.folded(told.actions):
+        for act in told.actions:
             back = await undo(ask, act, later) if begins else None
             if acts.is_wanted(act, wanted["who"], wanted["what"], wanted["of"]):
                 rows.append(

@@ -1,0 +1,121 @@
+"""Handlers that can be pushed to: ``send.push(Email(…))``, and which client takes that to the server. Refuses to know how a push is sent."""
+
+from collections.abc import Callable, Coroutine
+from contextvars import ContextVar
+from functools import partial, update_wrapper
+from types import FunctionType, MethodType
+from typing import Any, Generic, NamedTuple, TypeVar, Unpack, cast
+
+import anyio
+import anyio.lowlevel
+
+from bunqueue_trio.client.backend import to_be_awaited
+from bunqueue_trio.client.client import Client, Job
+from bunqueue_trio.client.handlers import Handler
+from bunqueue_trio.protocol.options import PushOptions
+from bunqueue_trio.protocol.places import Place, note_place, place_of
+from bunqueue_trio.protocol.standin import STAND_INS
+
+U = TypeVar("U")
+H_co = TypeVar("H_co", bound=Handler, covariant=True)
+
+
+class Pushable(Generic[H_co]):
+    """A handler of a worker or an app: the function that it was, which is called as before, with :meth:`push` beside."""
+
+    __name__: str
+    __qualname__: str
+    __call__: H_co
+
+    def push(
+        self: "Pushable[Callable[[Job[U]], Any]]", data: U, **options: Unpack[PushOptions]
+    ) -> Coroutine[Any, Any, str]:
+        """Add a job for this handler to its queue, by its name, as :meth:`Client.push` does; return its id.
+
+        In a handler it goes by the client of the job, elsewhere by that of ``async with app:``, or the worker, and in a
+        test by the one of the test kit.
+
+        Raises:
+            RuntimeError: there is no such client.
+            ValueError: it is the handler of several queues, or names.
+        """
+        queue, name, home = place_of(self)
+        if name is not None:
+            options.setdefault("name", name)
+        client, called = _client_of(home), getattr(self, "__name__", "a handler")
+        if client is None:
+            raise RuntimeError(
+                f"{called}.push has no connection here: it works in `async with` the {type(home).__name__} of {called}, "
+                "and in a handler that runs; without a loop it is SyncClient.push_to"
+            )
+        return to_be_awaited(f"{called}.push", client.push(queue, data, **options))
+
+
+class Home:
+    """What handlers belong to: a worker or an app. While a block of it is open, they can be pushed to from anywhere."""
+
+    def __init__(self) -> None:
+        # By loop.
+        self._open: dict[object, Client] = {}
+
+    def new_client(self) -> Client:
+        """Return a client of its server, to be entered."""
+        raise NotImplementedError
+
+    @property
+    def open_client(self) -> Client | None:
+        """The client of the block that is open on this loop."""
+        try:
+            return self._open.get(anyio.lowlevel.current_token())
+        except anyio.NoEventLoopError:
+            return None
+
+    async def __aenter__(self) -> Client:
+        """Connect to its server, for pushes to its handlers; nothing is worked on. Give the client."""
+        loop = anyio.lowlevel.current_token()
+        if loop in self._open:
+            raise RuntimeError(f"a block of this {type(self).__name__} is open already: any task may push in it")
+        self._open[loop] = client = self.new_client()
+        try:
+            return await client.__aenter__()
+        except BaseException:
+            del self._open[loop]
+            raise
+
+    async def __aexit__(self, *raised: object) -> None:
+        client = self._open[loop := anyio.lowlevel.current_token()]
+        try:
+            await client.__aexit__(*raised)  # noqa: ASYNC102 - as it does itself
+        finally:
+            del self._open[loop]
+
+
+class AtWork(NamedTuple):
+    """A job that a handler works on: whose handler, and the client for what it asks of the server."""
+
+    home: Home
+    client: Client
+
+
+AT_WORK: ContextVar[AtWork | None] = ContextVar("AT_WORK", default=None)
+"""Of the handler that runs, and of what it has started."""
+
+
+def pushable(function: Any, place: Place) -> Any:
+    """Return ``function``, which is the handler of this place, with a ``push``; of what is no plain function, a partial that has it."""
+    note_place(function, place)
+    if not isinstance(function, FunctionType):
+        function = update_wrapper(partial(function), function, updated=())
+        note_place(function, place)
+    function.push = MethodType(Pushable.push, function)
+    return function
+
+
+def _client_of(home: Home) -> Client | None:
+    """Return the client of the job that is worked on, unless another home is open, which may be of another server."""
+    at_work, opened = AT_WORK.get(), home.open_client
+    if at_work is not None and (at_work.home is home or opened is None):
+        return at_work.client
+    if opened is None and (stand_in := STAND_INS.current) is not None:
+        return cast("Client", stand_in.client)
+    return opened

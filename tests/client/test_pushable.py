@@ -1,0 +1,262 @@
+"""``send.push(…)``: a handler is pushed to, by whichever client is at hand, and is the function that it was."""
+
+import asyncio
+import inspect
+import pickle
+from functools import partial
+from typing import Any
+from unittest.mock import AsyncMock
+
+import anyio
+import anyio.from_thread
+import anyio.lowlevel
+import pytest
+import trio
+
+from bunqueue_trio.client import App, Client, Job, JobFailed, Worker
+from bunqueue_trio.client.pushable import _client_of
+from bunqueue_trio.testing import Bunqueue
+from tests.client.loops import on_both
+from tests.client.test_real_server import ws
+from tests.wire.server import Server
+
+NOWHERE = r"greet\.push has no connection here: it works in `async with` the {} of greet, and in a handler that runs"
+
+
+def greeting(home: App | Worker, queue: str = "greetings", **options: Any) -> Any:
+    async def greet(job: Job[str], greeting: str = "hello") -> str:
+        """Greet somebody."""
+        return f"{greeting} {job.data}"
+
+    return home.handler(queue, **options)(greet) if isinstance(home, App) else home.handler(greet, **options)
+
+
+@on_both
+async def test_a_block_of_an_app_pushes_to_its_handlers_and_gives_its_client(server: Server, queue: str):
+    app = App(ws(server))
+    greet, named = greeting(app, queue), greeting(app, queue, name="named")
+    async with app as client, anyio.create_task_group() as tasks:
+        tasks.start_soon(app.run)
+        assert await client.wait(await greet.push("ann"), 60) == "hello ann"
+        job_id = await named.push("ann", delay="1h", job_id=f"{queue}-one")
+        assert ((job := await client.get(job_id)).id, job.name) == (f"{queue}-one", "named")
+        app.stop()
+    with pytest.raises(RuntimeError, match=NOWHERE.format("App")):
+        greet.push("ann")
+
+
+@on_both
+async def test_a_block_of_a_worker_does_the_same(server: Server, queue: str):
+    worker = Worker(queue, ws(server))
+    greet = greeting(worker)
+    with pytest.raises(RuntimeError, match=NOWHERE.format("Worker")):
+        greet.push("ann")
+    async with worker as client:
+        assert (await client.get(await greet.push("ann"))).queue == queue
+        with pytest.raises(RuntimeError, match="a block of this Worker is open already: any task may push in it"):
+            await worker.__aenter__()
+        assert await greet.push("bob")
+
+
+@on_both
+async def test_a_handler_pushes_by_the_client_of_its_job(server: Server, queue: str):
+    """Also a sync one, and in what it has started; where no block is open."""
+    app = App(ws(server))
+    greet = greeting(app, f"{queue}-greetings")
+
+    @app.handler(f"{queue}-all")
+    async def greet_all(job: Job[list[str]]) -> list[str]:
+        answers = []
+
+        async def ask(name: str) -> None:
+            answers.append(await job.client.wait(await greet.push(name), 60))
+
+        async with anyio.create_task_group() as tasks:
+            for name in job.data:
+                tasks.start_soon(ask, name)
+        return sorted(answers)
+
+    @app.handler(f"{queue}-blocking")
+    def greet_blocking(job: Job[str]) -> str:
+        with pytest.raises(RuntimeError, match=r"a sync handler cannot await: anyio.from_thread.run\(greet.push, …\)"):
+            greet.push(job.data)
+        push = partial(greet.push, delay="1h")
+        return anyio.from_thread.run(push, job.data)
+
+    async with Client(ws(server)) as client, anyio.create_task_group() as tasks:
+        tasks.start_soon(app.run)
+        assert await client.wait(await client.push_to(greet_all, ["ann", "bob"]), 60) == ["hello ann", "hello bob"]
+        pushed = await client.wait(await client.push_to(greet_blocking, "ann"), 60)
+        assert (await client.get(pushed)).queue == f"{queue}-greetings"
+        app.stop()
+
+
+async def test_another_app_that_is_open_is_pushed_to_itself(bunqueue: Bunqueue):
+    """It may be of another server; one that is not open is taken to be of the job's."""
+    one, other = App(), App()
+
+    @one.handler("visits")
+    async def visit(job: Job[str]) -> None:
+        assert _client_of(one) is _client_of(other) is job.client
+        async with other as client, one:
+            assert _client_of(other) is client is not job.client
+            assert _client_of(one) is job.client
+        assert _client_of(other) is job.client
+
+    bunqueue.start(one)
+    await bunqueue.client.wait(await visit.push("x", max_attempts=1), 10)
+
+
+@on_both
+async def test_in_the_kit_it_is_pushed_to_the_kit():
+    greet = greeting(App("ws://queue.example.org:6790"))
+    async with Bunqueue() as bunqueue:
+        assert (await bunqueue.client.get(await greet.push("ann"))).queue == "greetings"
+    with pytest.raises(RuntimeError, match=NOWHERE.format("App")):
+        greet.push("ann")
+
+
+def test_without_a_loop_it_says_what_does_it():
+    greet = greeting(App())
+    with pytest.raises(RuntimeError, match=r"without a loop it is SyncClient\.push_to"):
+        greet.push("ann")
+    with Bunqueue(), pytest.raises(RuntimeError, match=r"no loop runs here: use SyncClient"):
+        greet.push("ann")
+
+
+def test_a_block_is_of_one_loop(bunqueue: Bunqueue):
+    """Whoever asks on another loop has none there; and after a block there may be another one, on any loop."""
+    app = App(connect=None)
+    greet = greeting(app)
+
+    async def push() -> str:
+        async with app as client:
+            assert app.open_client is client
+            assert await anyio.to_thread.run_sync(lambda: app.open_client) is None
+            return await greet.push("ann")
+
+    assert asyncio.run(push()) != trio.run(push)
+    assert app._open == {}
+
+
+@on_both
+async def test_a_block_that_could_not_be_entered_is_not_open():
+    class Broken(App):
+        def new_client(self) -> Any:
+            client = Client("ws://localhost:1")
+
+            async def fail() -> None:
+                raise OSError("no sockets")
+
+            client.__class__ = type("Broken", (Client,), {"__aenter__": lambda _: fail()})
+            return client
+
+    app = Broken()
+    for _ in range(2):
+        with pytest.raises(OSError, match="no sockets"):
+            await app.__aenter__()
+    assert app.open_client is None
+
+
+@pytest.mark.parametrize("home", [App(), Worker("q")])
+def test_a_handler_looks_and_works_as_the_function_that_it_was(home: Any):
+    async def double(job: Job[int], times: int = 2) -> int:
+        """Say it twice."""
+        return int(job.data) * times
+
+    handler = home.handler("q")(double) if isinstance(home, App) else home.handler(double)
+    assert handler is double
+    assert (handler.__name__, handler.__doc__) == ("double", "Say it twice.")
+    assert list(inspect.signature(handler).parameters) == ["job", "times"]
+    assert inspect.iscoroutinefunction(handler)
+    assert "Add a job for this handler" in inspect.getdoc(handler.push)
+    job: Any = type("FakeJob", (), {"data": 4})()
+    assert anyio.run(handler, job) == 8
+    assert anyio.run(partial(handler, job, times=3)) == 12
+
+
+@App().handler("q")
+def of_a_module(job: Job) -> str:
+    return job.id
+
+
+def test_a_handler_of_a_module_can_be_sent_to_another_process():
+    assert pickle.loads(pickle.dumps(of_a_module)) is of_a_module
+
+
+class Mailer:
+    """What is called by an object, or a method of one, with a push of its own."""
+
+    def push(self) -> str:
+        return "its own"
+
+    def __call__(self, job: Job[str]) -> str:
+        """Send it."""
+        return f"called {job.data}"
+
+    def send(self, job: Job[str]) -> str:
+        return f"sent {job.data}"
+
+
+def stands_for(answer: str) -> Any:
+    """A mock has whatever it is asked for, notes of handlers too."""
+    return AsyncMock(return_value=answer, __doc__="Stands.")
+
+
+@pytest.mark.parametrize(
+    ("handler", "answer"),
+    [(Mailer(), "called ann"), (Mailer().send, "sent ann"), (repr, None), (stands_for("mocked"), "mocked")],
+)
+async def test_what_is_no_function_gets_a_push_beside_it(bunqueue: Bunqueue, handler: Any, answer: str | None):
+    """It stays as it is: others may use it, and it may have a push of its own."""
+    worker = bunqueue.worker("mail")
+    pushed: Any = worker.handler(handler)
+    bunqueue.start(worker)
+    result = await bunqueue.client.wait(await pushed.push("ann"), 10)
+    assert result == (answer or f"<Job {result[5:41]} of mail>")
+    assert pushed.__doc__ == handler.__doc__
+    if isinstance(handler, Mailer):
+        assert handler.push() == "its own"
+
+
+async def test_who_is_the_handler_of_two_queues_says_which(bunqueue: Bunqueue):
+    app = App()
+    greet = app.handler("two")(greeting(app, "one"))
+    with pytest.raises(ValueError, match=r"push by queue and name: .*greet.* is the handler of one and two"):
+        greet.push("ann")
+
+
+async def test_a_schedule_is_pushed_by_hand_too(bunqueue: Bunqueue):
+    app = App()
+
+    @app.task("reports", job_name="nightly", cron="0 3 * * *")
+    async def report(job: Job) -> str:
+        raise ValueError("not today")
+
+    bunqueue.start(app)
+    job_id = await report.push(None, max_attempts=1)
+    with pytest.raises(JobFailed, match="not today"):
+        await bunqueue.client.wait(job_id, 10)
+    assert (await bunqueue.client.get(job_id)).name == "nightly"
+
+
+@on_both
+async def test_a_block_is_open_in_all_tasks_of_its_loop(server: Server, queue: str):
+    """As those of a web framework, which are no children of whoever opens it; after its end they hear that there is none."""
+    app, pushed, over = App(ws(server)), anyio.Event(), anyio.Event()
+    greet = greeting(app, queue)
+
+    async def request() -> None:
+        while app.open_client is None:
+            await anyio.lowlevel.checkpoint()
+        assert await greet.push("ann")
+        pushed.set()
+        await over.wait()
+        with pytest.raises(RuntimeError, match=NOWHERE.format("App")):
+            greet.push("bob")
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(request)
+        async with app:
+            await pushed.wait()
+        over.set()
