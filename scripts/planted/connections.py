@@ -84,4 +84,7 @@ CONNECTIONS = [
     Mutant("transports/brisk.py", "            data = memoryview(data)[sent:]\n", "", "what the kernel did not take at once is sent twice over TLS"),
     Mutant("transports/brisk.py", "bytes(buffer[: os.readv(self._descriptor(), (buffer,))])", "buffer[: os.readv(self._descriptor(), (buffer,))]", "connections with TLS read what others have been sent"),
     Mutant("transports/brisk.py", "trio.SocketStream | Brisk) else", "trio.SocketStream) else", "nobody knows who is at the other end of TLS"),
+    Mutant("transports/websocket.py", "        with self._shared.server.core.turns.lone:\n", "        if True:\n", "each text wakes the flusher"),
+    Mutant("transports/websocket.py", "            session.hurry()\n", "", "texts that come together leave their commit to the flusher"),
+    Mutant("transports/websocket.py", "            if session.is_settled():\n                self._send_nowait(session)\n            if", "            if session.settle():\n                self._send_nowait(session)\n            if", "each of several sockets makes a commit of its own"),
 ]  # fmt: skip
