@@ -173,7 +173,9 @@ def test_what_comes_in_the_place_of_the_file_during_a_look_says_nothing_of_it(
     path.with_name("elsewhere").replace(path)
 
 
-def test_a_look_ends_when_its_time_is_up(opened: Callable[[], SqliteStore], path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_look_ends_when_its_time_is_up(
+    opened: Callable[[], SqliteStore], path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr("bunqueue_trio.storage.sqlite.looking._STEPS", 1)
     store = opened()
     asked: list[int] = []
