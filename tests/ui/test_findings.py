@@ -218,7 +218,8 @@ def test_every_alert_has_its_finding():
     """But for the one that only somebody else can notice."""
     pages = Path(__file__).parents[2] / "src" / "bunqueue_trio" / "pages"
     sources = "".join(
-        (pages / name).read_text() for name in ("findings.py", "queue_findings.py", "cluster_findings.py")
+        (pages / name).read_text()
+        for name in ("findings.py", "queue_findings.py", "cluster_findings.py", "damage_findings.py")
     )
     assert [alert for alert in rules() if f'"{alert}"' not in sources] == ["BunqueueDown"]
     assert set(re.findall(r'"(Bunqueue\w+)"', sources)) <= set(rules())
