@@ -117,9 +117,17 @@ DOORS = [
     ),
     Mutant(
         _ANSWERING,
-        "                self._waiting[number].cancel()\n",
+        "                scope.cancel()\n",
         "                pass\n",
         "who has hung up at a door keeps its place in line",
+    ),
+    Mutant(_ANSWERING, "is_pull or extra & BROKEN", "True", "who has asked a door and says no more gets no answer"),
+    Mutant(_ANSWERING, "is_pull or extra & BROKEN", "is_pull", "a wait whose client is gone at a door goes on"),
+    Mutant(
+        _ANSWERING,
+        "WAITED * begun.is_pull)",
+        "WAITED)",
+        "an answer that was waited for is not sent to who says no more",
     ),
     Mutant(
         _ANSWERING,
@@ -165,8 +173,8 @@ DOORS = [
     ),
     Mutant(
         _ANSWERING,
-        "            self._fail(number)\n        else:\n            self._answer(number, response, WAITED)\n",
-        "            raise\n        else:\n            self._answer(number, response, WAITED)\n",
+        "            self._fail(number)\n        else:\n            self._answer(number, response, WAITED * begun.is_pull)\n",
+        "            raise\n        else:\n            self._answer(number, response, WAITED * begun.is_pull)\n",
         "a fault of one request ends a door",
     ),
     Mutant(
@@ -192,7 +200,7 @@ DOORS = [
     ),
     Mutant(
         _LANE,
-        "                self.asking.say(client.number, GONE)\n            elif",
+        "                self.asking.say(client.number, GONE, BROKEN)\n            elif",
         "                pass\n            elif",
         "the leader waits for who has gone",
     ),
@@ -270,7 +278,7 @@ DOORS = [
     ),
     Mutant(
         _LANE,
-        "                    self.asking.say(client.number, GONE)\n                    break\n",
+        "                    self.asking.say(client.number, GONE, extra)\n                    break\n",
         "                    break\n",
         "who has hung up gets a job first",
     ),

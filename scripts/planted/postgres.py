@@ -82,6 +82,7 @@ POSTGRES = [
     Mutant("runtime/statistics.py", "        self.hung += hung\n", "", "no door is counted that hung"),
     Mutant("runtime/statistics.py", "found[queue.door] = found.get(queue.door, 0) + queue.requests", "found[queue.door] = queue.requests", "of a door with two streams one is counted"),
     Mutant(_LINK, "            return\n        self.close()\n", "            return\n", "an answer is taken for another's"),
+    Mutant("storage/postgres/inspect.py", "page := ask(_LINES, *place, _PAGE)", "page := ask(_LINES, *place, 2**31)", "a look at a database holds all lines of all logs at once"),
     Mutant(_LINK, "        if code[:2] in _OURS and code not in _THEIRS:", "        if code[:2] in _OURS:", "a missing right ends the server"),
     Mutant("storage/postgres/arrays.py", 'text.replace("\\1", "\\1\\2").replace("\\0", "\\1\\1")', 'text.replace("\\0", "\\1\\1")', "two texts are one"),
     Mutant("storage/postgres/schema.py", "SELECT pg_advisory_xact_lock(", "SELECT pg_advisory_lock(", "a pooler keeps the lock of a migration that is over"),

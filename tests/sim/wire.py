@@ -155,6 +155,10 @@ class End(trio.abc.HalfCloseableStream):
     def has_ended(self) -> bool:
         return self._in.ended or self._in.torn
 
+    @property
+    def is_broken(self) -> bool:
+        return self._in.torn or self._out.torn
+
     def show(self, descriptor: int, on_change: Callable[[], None]) -> None:
         self.descriptor, self._in.on_change = descriptor, on_change
 
@@ -249,6 +253,8 @@ class Poller:
         self._ends: dict[int, End] = {}
         self.watched: dict[int, End] = {}
         self._only_ends: set[int] = set()
+        self._only_breaks: set[int] = set()
+        """Of those."""
         self._changed = trio.lowlevel.ParkingLot()
         self.waits = False
         self.closed = False
@@ -264,6 +270,7 @@ class Poller:
 
     def watch(self, descriptor: int) -> None:
         self._only_ends.discard(descriptor)
+        self._only_breaks.discard(descriptor)
         if self.closed or self._ends[descriptor].closed or self._is_watched(descriptor):
             raise OSError(errno.EBADF, "cannot watch")
         self.watched[descriptor] = self._ends[descriptor]
@@ -273,10 +280,15 @@ class Poller:
         self.watch(descriptor)
         self._only_ends.add(descriptor)
 
+    def watch_break(self, descriptor: int) -> None:
+        self.watch_end(descriptor)
+        self._only_breaks.add(descriptor)
+
     def ignore(self, descriptor: int) -> None:
         if self._is_watched(descriptor):
             del self.watched[descriptor]
             self._only_ends.discard(descriptor)
+            self._only_breaks.discard(descriptor)
 
     def ready(self, most: int) -> list[int]:
         found = self.left_out()[:most]
@@ -286,11 +298,12 @@ class Poller:
 
     def left_out(self) -> list[int]:
         """Who has something to read, or has hung up, and is watched for that."""
-        return [
-            n
-            for n, end in self.watched.items()
-            if (end.has_ended if n in self._only_ends else end.readable) and self._is_watched(n)
-        ]
+        return [n for n, end in self.watched.items() if self._tells(n, end) and self._is_watched(n)]
+
+    def _tells(self, number: int, end: End) -> bool:
+        if number in self._only_breaks:
+            return end.is_broken
+        return end.has_ended if number in self._only_ends else end.readable
 
     async def wait(self) -> None:
         await trio.lowlevel.checkpoint()

@@ -39,6 +39,9 @@ class Heard:
 
     def settle(self) -> None: ...
 
+    def is_settled(self) -> bool:
+        return False
+
     async def wait_added(self) -> None: ...
 
 
@@ -89,7 +92,7 @@ class Free:
 
     async def begin(self) -> None: ...
 
-    def begin_nowait(self) -> bool:
+    def begin_nowait(self, now: float) -> bool:
         return True
 
 

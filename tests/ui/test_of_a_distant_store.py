@@ -100,3 +100,14 @@ async def test_buttons_look_and_act_beside_others(site: Site):
 
 async def _nothing(_: int) -> bytes:
     return b""
+
+
+async def test_what_was_done_in_many_slices_is_asked_for_twice_and_is_one_act(bunqueue: Bunqueue):
+    """The first look has no more lines than a page wants acts, and a few."""
+    execute = bunqueue.server.core.execute
+    for n in range(60):
+        await push(bunqueue, "q", str(n))
+    for _ in range(60):
+        await execute(c.Drain(queue="q", limit=1))
+    told: Any = await execute(c.Actions(limit=1))
+    assert [(act.count, act.slices) for act in told.actions] == [(60, 60)]

@@ -108,7 +108,9 @@ class Session:
         self.dropped: bool = True
         """It ends without a goodbye: each job that it holds counts a stall. Set to False by a carrier that knows better."""
         self.is_gone: Callable[[], bool] | None = None
-        """Set by a carrier that can find out whether the peer has hung up before it has read that."""
+        """Set by a carrier that can find out whether the peer says no more, before it has read that: no pull of its gets a job then."""
+        self.is_broken: Callable[[], bool] | None = None
+        """The same, whether the connection is broken: nothing is done for it then, not even what it said before a goodbye."""
         self.stopping: bool = False
         """Set by a carrier whose host stops the server: jobs stay with their holders, as at any stop."""
         self.unsent: bool = False
@@ -163,7 +165,7 @@ class Session:
         elif len(message) > LARGE_BODY_BYTES:
             await self._gateway.wait_turn()
         if len(message) > LARGE_BODY_BYTES:
-            self._read = message, await self._gateway.large.read_message(message, self.is_gone, fills=fills)
+            self._read = message, await self._gateway.large.read_message(message, self.is_broken, fills=fills)
 
     def receive(self, message: bytes, nursery: trio.Nursery) -> None:
         """Take in one message; a pull that must wait does so in ``nursery``."""
@@ -309,7 +311,7 @@ class Session:
         by = By(grant.name or address, address, grant.role) if type(command) in ACTS else SERVER
         begun = self._core.begin(command, self.id, size=size, by=by, sliced=True)
         if begun.bulk is not None or begun.rest is not None:
-            self._adding, begun.is_gone = begun, self.is_gone
+            self._adding, begun.is_gone = begun, self.is_broken
             self._note_reported(begun)
             nursery.start_soon(self._add, begun)
         elif not begun.waits:
@@ -322,7 +324,7 @@ class Session:
             raise errors.TOO_MANY_WAITS.refuse()
         else:
             self._polls += 1
-            begun.is_gone = self.is_gone
+            begun.is_gone = self.is_gone if begun.is_pull else self.is_broken
             if bytes(command.req_id):
                 self._polls_by_id[bytes(command.req_id)] = begun
             if place := None if begun.holds_up_nothing else Waiting(NEVER, b"", begun):

@@ -32,6 +32,7 @@ from bunqueue_trio.doors.frames import (
     ASK,
     ASKS_MAX,
     BRINGS,
+    BROKEN,
     CALL,
     ENDS,
     GONE,
@@ -91,8 +92,8 @@ class Answering:
         self._requests = RequestsByNumber(shared)
         self._shapes = ShapesByNumber(shared)
         self._uncommitted: list[_Uncommitted] = []
-        self._waiting: dict[int, trio.CancelScope] = {}
-        """The requests that wait for more than a commit, by the connections that they came on."""
+        self._waiting: dict[int, tuple[trio.CancelScope, bool]] = {}
+        """The requests that wait for more than a commit, by the connections that they came on, and whether they are pulls."""
         self._deliveries: dict[int, Delivery] = {}
         """The jobs that the door has, and has not told about."""
         self._out: deque[_Unsent] = deque()
@@ -189,8 +190,9 @@ class Answering:
             except Exception:
                 self._fail(number)
         elif kind == GONE:
-            if number in self._waiting:
-                self._waiting[number].cancel()
+            scope, is_pull = self._waiting.get(number, (None, False))
+            if scope is not None and (is_pull or extra & BROKEN):
+                scope.cancel()
         elif kind in (SENT, UNSENT):
             delivery = self._deliveries.pop(number, None)
             if delivery is not None:
@@ -237,7 +239,8 @@ class Answering:
         elif isinstance(begun, Response):
             self._answer(number, begun)
         elif begun.waits or begun.bulk is not None:
-            scope = self._waiting[number] = trio.CancelScope()
+            scope = trio.CancelScope()
+            self._waiting[number] = scope, begun.is_pull
             if begun.waits:
                 self._say(number, WAITS)
             nursery.start_soon(self._finish, number, call, begun, scope)
@@ -261,7 +264,7 @@ class Answering:
         except Exception:
             self._fail(number)
         else:
-            self._answer(number, response, WAITED)
+            self._answer(number, response, WAITED * begun.is_pull)
         finally:
             del self._waiting[number]
 
@@ -409,15 +412,9 @@ class _Gone(Exception):
 
 
 async def serve_opened(
-    server: Server,
-    http: Http,
-    stream: trio.abc.Stream,
-    address: str,
-    door: object,
-    *,
-    name: str = "",
+    server: Server, http: Http, stream: trio.abc.Stream, address: str, door: object, *, name: str = "",
     looks: bool = False,
-) -> None:
+) -> None:  # fmt: skip
     """Serve a connection that ``door`` has opened: for one client at ``address``, or with the requests of many.
 
     ``name``: how the door is called, for people. ``looks``: whether the door is to answer now and then, because nobody else looks whether it hangs.

@@ -114,7 +114,7 @@ class Asked:
         self.brings = False
         """Its answer has jobs: the leader wants to know whether they were sent."""
         self.waited = False
-        """It has waited for something: a client that has hung up meanwhile gets nothing."""
+        """It is a pull that has waited: a client that has said no more meanwhile gets no job."""
         self.spliced = False
         """There is no answer: the connection itself is to be passed on."""
 
@@ -208,9 +208,9 @@ class Asking:
         out.append(((asked.number, ASK, 0, asked.request, ""), asked))
         self._bell.ring()
 
-    def say(self, number: int, kind: int) -> None:
+    def say(self, number: int, kind: int, extra: int = 0) -> None:
         """Say something about a connection."""
-        self._out.append(((number, kind, 0, b"", ""), None))
+        self._out.append(((number, kind, extra, b"", ""), None))
         self._bell.ring()
 
     def stop(self) -> None:

@@ -22,7 +22,7 @@ _HEAD = Struct(">IBBI")
 ASK = 1
 """Door: a whole request, behind the address of its client, whose length is the extra."""
 GONE = 2
-"""Door: the client says no more; if its request waits for something to happen, it waits no longer."""
+"""Door: the client says no more: a pull of its waits no longer, and all else is answered; BROKEN in the extra: nothing of its is."""
 SENT = 3
 """Door: the client was sent the jobs in its answer."""
 UNSENT = 4
@@ -61,6 +61,9 @@ ENDS, BRINGS, WAITED = 1, 2, 4
 waited for, so who has hung up meanwhile is to get nothing."""
 SHAPE_BITS = 3
 """Above these bits of that extra is the number of the SHAPE of the response, of which the body is said; 0: it is whole."""
+
+BROKEN = 1
+"""In the extra of GONE: the connection is over, and no answer arrives."""
 
 ASK_MAX = 255 + RECEIVE_BYTES
 """A door asks for nothing that it has not read at once."""

@@ -25,7 +25,7 @@ from bunqueue_trio.config import (
 )
 from bunqueue_trio.doors.asking import Asked, Asking
 from bunqueue_trio.doors.door import Client, Door
-from bunqueue_trio.doors.frames import GONE
+from bunqueue_trio.doors.frames import BROKEN, GONE
 from bunqueue_trio.doors.link import FRAMES, Link
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol.again import Again
@@ -80,7 +80,7 @@ class FramingDoor(Door):
             asked, client.asked = client.asked, None
             if asked is not None and not asked.over.is_set():
                 self.asking.forget(asked)
-                self.asking.say(client.number, GONE)
+                self.asking.say(client.number, GONE, BROKEN)
             elif asked is not None:
                 self.asking.settle(asked, is_sent=False)
         return rest is None or await super().serve_by_leader(client, rest)
@@ -158,19 +158,20 @@ class FramingDoor(Door):
         return unread
 
     async def _watch(self, client: Client, asked: Asked) -> bytes:
-        """Wait for an answer, and tell the leader when the client hangs up meanwhile; return what it sends early, a little of it."""
+        """Wait for an answer, and tell the leader when the client says no more meanwhile, or is gone; return what it sends early, a little of it."""
         early = b""
 
         async def read() -> None:
             nonlocal early
             while len(early) < HEADER_BYTES_MAX:
+                extra = 0
                 try:
                     data = await client.wire.receive()
                 except (trio.BrokenResourceError, trio.ClosedResourceError):
-                    data = b""
+                    data, extra = b"", BROKEN
                 if not data:
                     asked.has_left = True
-                    self.asking.say(client.number, GONE)
+                    self.asking.say(client.number, GONE, extra)
                     break
                 early += data
 
@@ -209,7 +210,7 @@ class FramingDoor(Door):
                         client.scope.cancel()
                 elif asked is not None and asked.waits(now - KEEPER_S) and client.wire.has_ended():
                     asked.has_left = True
-                    self.asking.say(client.number, GONE)
+                    self.asking.say(client.number, GONE, BROKEN * client.wire.is_broken())
 
 
 def _fits(length: int, unread: bytes) -> bool:

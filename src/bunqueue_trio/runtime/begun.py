@@ -49,7 +49,7 @@ class Begun(Struct):
     awaited: Awaited | None = None
     """Its place among those who wait for the end of a job."""
     is_gone: Callable[[], bool] | None = None
-    """Tells whether the client of a waiting pull has hung up."""
+    """Tells whether its client has hung up: of a pull, one that says no more; of all else, one whom no answer reaches."""
     hand: Callable[[r.Reply], bool] | None = None
     """Sends the job that a pull has waited for; see :class:`Waiter`."""
     by: By = SERVER
@@ -62,6 +62,11 @@ class Begun(Struct):
     """The jobs whose attempt a bulk command has ended; it grows with each part."""
     report: Report | None = None
     """What its sender need not hear of as events once it has its answer."""
+
+    @property
+    def is_pull(self) -> bool:
+        """Whether it takes jobs, of which none may go to who might be gone."""
+        return type(self.command) in TAKES
 
     @property
     def holds_up_nothing(self) -> bool:

@@ -303,11 +303,15 @@ class ExpressConnection:
         return body
 
     async def _wait(self, call: Call | None, finish: Callable[[Begun], Awaitable[Reply]], begun: Begun) -> Reply:
-        """Wait for a waiting pull; a client that hangs up meanwhile gets no job.
+        """Wait for what has begun. A client that says no more meanwhile gets no job; all else is answered as long as it may arrive.
 
         Raises:
             _Handed: the answer to ``call`` went out in the step of the commit.
         """
+        if not begun.is_pull:
+            begun.is_gone = self._wire.is_broken
+            with self._shared.hot.until_broken(self.stream):
+                return await finish(begun)
         rest: bytes | None = None
 
         def hand(reply: Reply) -> bool:

@@ -35,7 +35,8 @@ without a request being lost, and its descriptor may be closed, and be somebody 
 cannot be sent any more gives its jobs back.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from math import inf
 from typing import NoReturn
@@ -196,10 +197,29 @@ class HotLoop:
 
     def watch_end(self, stream: trio.abc.Stream, on_end: Callable[[], None]) -> int:
         """Call ``on_end`` when the client hangs up whose task waits for something else; return the descriptor to :meth:`ignore_end`, -1: it cannot be."""
+        return self._watch_end(stream, on_end, self._poller.watch_end)
+
+    @contextmanager
+    def until_broken(self, stream: trio.abc.Stream) -> Iterator[None]:
+        """Do what is inside while its answer may arrive: who says no more, as ``nc -N`` does, still waits for it.
+
+        Raises:
+            trio.BrokenResourceError: the connection has broken.
+        """
+        with trio.CancelScope() as waiting:
+            descriptor = self._watch_end(stream, waiting.cancel, self._poller.watch_break)
+            try:
+                yield
+            finally:
+                self.ignore_end(descriptor)
+        if waiting.cancelled_caught:
+            raise trio.BrokenResourceError("the client is gone")
+
+    def _watch_end(self, stream: trio.abc.Stream, on_end: Callable[[], None], watch: Callable[[int], None]) -> int:
         descriptor = self._poller.descriptor_of(stream) if self._runs else -1
         if descriptor >= 0:
             try:
-                self._poller.watch_end(descriptor)
+                watch(descriptor)
             except OSError:
                 return -1
             self._ends[descriptor] = on_end

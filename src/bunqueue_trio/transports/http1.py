@@ -18,7 +18,7 @@ from hypercorn.trio.tcp_server import TCPServer
 
 from bunqueue_trio.config import HEADER_BYTES_MAX
 from bunqueue_trio.errors import Refused
-from bunqueue_trio.transports.websocket import check_handshake
+from bunqueue_trio.transports.upgrade import check_handshake
 
 Judge = Callable[[str, str, dict[str, str]], tuple[bool, bool]]
 """Says of method, target and headers whether a WebSocket is wanted, and whether the body would be read."""

@@ -41,6 +41,14 @@ class Poller(Protocol):
         """
         ...
 
+    def watch_break(self, descriptor: int) -> None:
+        """Look from now on whether its connection is broken, and at nothing else: who says no more may wait for an answer.
+
+        Raises:
+            OSError: the kernel cannot.
+        """
+        ...
+
     def ignore(self, descriptor: int) -> None:
         """Look at it no more."""
         ...
@@ -78,6 +86,11 @@ class Epoll:
     def watch_end(self, descriptor: int) -> None:
         """Look from now on whether its client has hung up; see :class:`Poller`."""
         self._register(descriptor, select.EPOLLRDHUP)
+
+    def watch_break(self, descriptor: int) -> None:
+        """Look from now on whether its connection is broken; see :class:`Poller`."""
+        # The kernel reports that in any case.
+        self._register(descriptor, 0)
 
     def _register(self, descriptor: int, mask: int) -> None:
         try:

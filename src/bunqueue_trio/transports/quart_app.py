@@ -20,6 +20,7 @@ from wsproto.events import CloseConnection, Event, TextMessage
 from bunqueue_trio import errors
 from bunqueue_trio.api.call import Call, Response, Wait, sender
 from bunqueue_trio.api.downloads import BrokenOff
+from bunqueue_trio.api.event_stream import EventFeed
 from bunqueue_trio.api.gateway import Gateway
 from bunqueue_trio.api.session import Session
 from bunqueue_trio.config import (
@@ -38,14 +39,14 @@ from bunqueue_trio.runtime.begun import Begun
 from bunqueue_trio.runtime.budget import Budget
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.transports.frames import is_goodbye, text_frames
-from bunqueue_trio.transports.websocket import check_handshake, wants_upgrade
+from bunqueue_trio.transports.upgrade import check_handshake, wants_upgrade
 from bunqueue_trio.ui.dashboard import Dashboard
 
 _log = structlog.get_logger()
 
 AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
 
-# In a scope: is called when the request begins to last, as a waiting pull or a stream.
+# In a scope: is called when the request begins to last, as a waiting pull or a stream of events: who says no more gets nothing more of it.
 LASTS = "bunqueue.lasts"
 # In a scope: returns whether what was sent could not leave, of which Hypercorn says nothing.
 IS_BROKEN = "bunqueue.is-broken"
@@ -155,12 +156,8 @@ def make_app(server: Server, gateway: Gateway, *, hosted: bool = False) -> Quart
         scope: Any = request.scope
         lasts = scope.get(LASTS, bool)
 
-        async def wait(finish: Callable[[Begun], Awaitable[Reply]], begun: Begun) -> Reply:
-            lasts()
-            return await finish(begun)
-
-        response = await _respond(gateway, dashboard, call, wait)
-        if not isinstance(response.body, bytes):
+        response = await _respond(gateway, dashboard, call, _waiting(lasts))
+        if isinstance(response.body, EventFeed):
             lasts()
         scope[_DELIVERY] = response.delivery
         # Nobody told the client to send a body that was not read: it may come, or the next request.
@@ -285,6 +282,17 @@ async def _limit_when_cancelled(shield: trio.CancelScope) -> None:
         await trio.sleep_forever()
     finally:
         shield.deadline = min(shield.deadline, trio.current_time() + FINAL_SEND_S)
+
+
+def _waiting(lasts: Callable[[], object]) -> Wait:
+    """Return what waits for a command that has begun; a pull ``lasts`` from then on."""
+
+    async def wait(finish: Callable[[Begun], Awaitable[Reply]], begun: Begun) -> Reply:
+        if begun.is_pull:
+            lasts()
+        return await finish(begun)
+
+    return wait
 
 
 def _call(gateway: Gateway, message: BaseRequestWebsocket) -> Call:

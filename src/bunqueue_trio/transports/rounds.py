@@ -1,58 +1,94 @@
 """How much the tasks of connections begin in one round of all tasks, first come, first served. It knows no requests."""
 
-from collections import deque
+from heapq import heapify, heappop, heappush
+from itertools import count
 
 import trio
 
+from bunqueue_trio.config import TURN_LONG_S
+
 
 class Rounds:
-    """At most ``each`` pieces of a kind of work begin in a round of all tasks, however many connections have some; the rest wait in line.
+    """At most ``each`` pieces of a kind of work begin in a round of all tasks, and none but the first after TURN_LONG_S of it, however many connections have some; the rest wait in line.
 
     A newcomer's request takes a few rounds (it is accepted, read, run, committed): how long they are must not grow
     with what others have sent. Who comes when they are used up waits for the next round; so does one of this many where little comes.
+
+    What a piece costs is known when it is over. So who is let go on looks at the clock, and goes back to its place if those before it took too long.
     """
 
     def __init__(self, nursery: trio.Nursery, each: int) -> None:
         self._nursery = nursery
         self._each = each
         self._left = each
-        self._waiting: deque[trio.lowlevel.Task] = deque()
+        self._ends = 0.0
+        """When no more begins in this round."""
+        self._has_begun = False
+        """Something has, of what waited: whatever else takes its time, the line moves."""
+        self._places = count()
+        self._waiting: list[tuple[int, trio.lowlevel.Task]] = []
+        """A heap: who was let go on too late comes first again."""
+        self._let_go = each
+        """How many are let go on in a round: fewer while they have to go back."""
+        self._went_back = False
         self._runs = False
 
-    def begin_nowait(self) -> bool:
+    def begin_nowait(self, now: float) -> bool:
         """Begin something if there is room in this round; return whether there was."""
-        if self._left > 0 and not self._waiting:
-            self._left -= 1
-            return True
-        return False
+        if self._left <= 0 or self._waiting:
+            return False
+        if now > self._ends:
+            if self._runs:
+                return False
+            # The end of this round has to be noticed.
+            self._ends = now + TURN_LONG_S
+            self._start()
+        self._left -= 1
+        return True
 
     async def begin(self) -> None:
         """Begin something, in this round if there is room; lets others run only if there is none."""
-        if self.begin_nowait():
+        if self.begin_nowait(trio.current_time()):
             return
-        if not self._runs:
-            self._runs = True
-            self._nursery.start_soon(self._run)
-        task = trio.lowlevel.current_task()
-        self._waiting.append(task)
+        place = next(self._places)
+        while True:
+            await self._wait((place, trio.lowlevel.current_task()))
+            if not self._has_begun or not self._runs or trio.current_time() <= self._ends:
+                self._has_begun = True
+                return
+            self._went_back = True
+
+    async def _wait(self, waiter: tuple[int, trio.lowlevel.Task]) -> None:
+        heappush(self._waiting, waiter)
+        self._start()
 
         def abort(_: object) -> trio.lowlevel.Abort:
-            self._waiting.remove(task)
+            self._waiting.remove(waiter)
+            heapify(self._waiting)
             return trio.lowlevel.Abort.SUCCEEDED
 
         await trio.lowlevel.wait_task_rescheduled(abort)
 
+    def _start(self) -> None:
+        if not self._runs:
+            self._runs = True
+            self._nursery.start_soon(self._run)
+
     async def _run(self) -> None:
-        """Let some go on in each round, while there are any."""
+        """Begin a round, and let some go on in each, while there are any."""
         try:
-            while self._waiting:
-                self._left = self._each
-                while self._waiting and self._left:
+            while True:
+                self._let_go = max(1, self._let_go // 2) if self._went_back else min(self._each, 2 * self._let_go)
+                self._left, self._ends = self._each, trio.current_time() + TURN_LONG_S
+                self._has_begun = self._went_back = False
+                if not self._waiting:
+                    return
+                for _ in range(min(self._let_go, len(self._waiting))):
                     self._left -= 1
-                    trio.lowlevel.reschedule(self._waiting.popleft())
+                    trio.lowlevel.reschedule(heappop(self._waiting)[1])
                 await trio.lowlevel.checkpoint()
         finally:
             self._runs = False
             # Where it was cancelled, all others of its nursery are: nobody is left to wait for a round.
             while self._waiting:
-                trio.lowlevel.reschedule(self._waiting.popleft())
+                trio.lowlevel.reschedule(heappop(self._waiting)[1])

@@ -78,7 +78,7 @@ class PassedStream(trio.abc.Stream):
         self.count_unfinished: Callable[[], int] = lambda: 0
         """Returns the bytes that Hypercorn keeps of messages that have not come to their end."""
         self.answering: trio.Event = trio.Event()
-        """Of the request under way. Set when it is answered, or lasts: a waiting pull or a stream."""
+        """Of the request under way. Set when it is answered, or lasts: a waiting pull or a stream of events."""
         self.delivers: bool = False
         """The answer brings jobs, which return to their queue if it cannot be sent."""
         self._half_closed = False

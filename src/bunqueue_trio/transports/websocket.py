@@ -8,12 +8,12 @@ goodbye above all, counts although nothing can be sent to it any more.
 Theory of operation. The parser of ``websockets`` does no I/O: bytes go in, frames come out, and what is to be sent
 waits in it until it is asked for. Short whole texts, which is nearly all that comes, pass it by (``frames``). The reader
 takes in small pieces (FEED_BYTES), puts messages together, hands them
-to the session, and gives others their turn after MESSAGES_A_TURN. It stops reading while the session has no room for
+to the session, and gives others their turn after TURN_LONG_S, whatever took the time. It stops reading while the session has no room for
 more replies, while a large push waits for the disk, and while the peer takes none of its pongs; meanwhile the
 peer counts as heard, for it is we who do not listen.
 
-Texts that have come together are a turn (``runtime/turn.py``): one step runs them, and makes their commit if nobody shares
-it. Only one that has to wait is handed over by itself.
+Texts that have come together are a turn (``runtime/turn.py``): one step runs them, as many as there is time for, and makes their
+commit if nobody shares it. Only one that has to wait is handed over by itself.
 
 Replies that are ready in the reader's own step are written there, without the writer, which spares two switches of
 tasks. Only what the kernel takes at once goes out so; the rest is ``_unsent``, and the writer sends it before anything
@@ -26,15 +26,12 @@ stall. We close, at a stop or to make room: ``refuse`` lets what is owed leave f
 them the reader reads to the end, and only then the nursery of both tasks is over.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from http import HTTPStatus
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 import trio
-from websockets.datastructures import Headers
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Request as Handshake
-from websockets.http11 import Response
 from websockets.protocol import SEND_EOF, State
 from websockets.server import ServerProtocol
 
@@ -46,42 +43,23 @@ from bunqueue_trio.config import (
     FEED_BYTES,
     FRAMES_UNSENT_MAX,
     GOODBYE_S,
-    MESSAGES_A_TURN,
     PING_S,
     PINGS_MISSED_MAX,
     RECEIVE_BYTES,
+    TURN_LONG_S,
     WRITE_TIMEOUT_S,
 )
 from bunqueue_trio.protocol.request import MESSAGE_MAX_HEADER
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.transports.frames import SHORT_BYTES, Place, framed, is_goodbye, minimal, read_text
 from bunqueue_trio.transports.rounds import Rounds
+from bunqueue_trio.transports.upgrade import accept
 from bunqueue_trio.transports.wire import NothingSent, Wire
 
 FOREVER = float("inf")
 
 
 Receive = Callable[[], Awaitable[bytes]]
-
-
-def wants_upgrade(headers: Mapping[str, str]) -> bool:
-    """Return whether a request asks to become a WebSocket; another protocol is not wanted (RFC 9110, 7.8)."""
-    tokens = [token.strip() for token in headers.get("connection", "").lower().split(",")]
-    return "upgrade" in tokens and headers.get("upgrade", "").lower() == "websocket"
-
-
-def check_handshake(headers: Iterable[tuple[str, str]]) -> None:
-    """Raise ``Refused`` when a request that wants to become a WebSocket does not ask as RFC 6455 has it (4.2.1)."""
-    _accept(ServerProtocol(), Handshake("/", Headers(headers)))
-
-
-def _accept(protocol: ServerProtocol, handshake: Handshake) -> Response:
-    response = protocol.accept(handshake)
-    if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
-        raise errors.Refused(
-            response.status_code, errors.BAD_HANDSHAKE.message.format(protocol.handshake_exc), errors.BAD_HANDSHAKE.code
-        )
-    return response
 
 
 class Shared(Protocol):
@@ -123,6 +101,8 @@ class WebSocket:
         self._goodbye_at = FOREVER
         """When the close of the peer is answered at the latest; infinity while it has not sent one."""
         self._heard_at = trio.current_time()
+        self._turn_ends = self._heard_at
+        """When the present step of the reader has taken its time, and others are to run."""
         self._pinged_at = self._heard_at
         self._progress_at = self._heard_at
         self._session: Session | None = None
@@ -143,7 +123,7 @@ class WebSocket:
         protocol.receive_data(head)
         for event in protocol.events_received():
             if isinstance(event, Handshake):
-                response = _accept(protocol, event)
+                response = accept(protocol, event)
                 response.headers[MESSAGE_MAX_HEADER] = str(message_max)
                 protocol.send_response(response)
                 return
@@ -156,7 +136,7 @@ class WebSocket:
     async def run(self, session: Session) -> None:
         """Talk until either side ends it; the session must be entered."""
         self._session = session
-        session.is_gone = self._wire.has_ended
+        session.is_gone, session.is_broken = self._wire.has_ended, self._wire.is_broken
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._write, session, nursery.cancel_scope)
@@ -214,13 +194,12 @@ class WebSocket:
                 return
             self._heard_at = trio.current_time()
             self._takes_in = True
-            turn = 0
+            # To receive has let others run.
+            self._turn_ends = self._heard_at + TURN_LONG_S
             for start in range(0, len(data), FEED_BYTES):
-                if turn >= MESSAGES_A_TURN:
-                    turn = 0
-                    # Many small frames must not shut everybody else out; to receive lets others run, too.
-                    await trio.lowlevel.checkpoint()
-                turn += await self._take_in(data[start : start + FEED_BYTES], session, nursery)
+                # Many small frames must not shut everybody else out.
+                await self._end_turn(session)
+                await self._take_in(data[start : start + FEED_BYTES], session, nursery)
             self._takes_in = False
             self._count_unfinished(nursery.cancel_scope)
             if session.is_settled():
@@ -236,23 +215,40 @@ class WebSocket:
             else:
                 self._limit(nursery.cancel_scope)
 
-    async def _take_in(self, data: bytes, session: Session, nursery: trio.Nursery) -> int:
-        """Take in some bytes; return how many frames ended in them."""
+    async def _end_turn(self, session: Session) -> None:
+        """Let others run if this step has taken its time; what is ready by then is sent."""
+        if trio.current_time() > self._turn_ends:
+            if session.is_settled():
+                self._send_nowait(session)
+            await trio.lowlevel.checkpoint()
+            self._turn_ends = trio.current_time() + TURN_LONG_S
+
+    async def _take_in(self, data: bytes, session: Session, nursery: trio.Nursery) -> None:
+        """Take in some bytes."""
         data, self._begun = self._begun + data, b""
-        at = count = 0
+        at, may_begin = 0, False
         while at < len(data) and self._is_plain():
-            came, at, late = self._take_in_texts(data, at, session, nursery)
-            count += came
-            if late is not None:
+            before = at
+            at, late = self._take_in_texts(data, at, session, nursery, may_begin=may_begin)
+            came, may_begin = at > before, isinstance(late, Rounds)
+            if isinstance(late, Rounds):
+                await late.begin()
+                self._turn_ends = trio.current_time() + TURN_LONG_S
+            elif late is not None:
                 await self._hand_over(late, session, nursery)
             elif session.full:
                 await self._wait_room(session)
+            elif came:
+                await self._end_turn(session)
             else:
                 break
-        if at == len(data):
-            return count
-        self._protocol.receive_data(data[at:])
-        self._place.fed(len(data) - at)
+        if at < len(data):
+            await self._take_in_frames(data[at:], session, nursery)
+
+    async def _take_in_frames(self, data: bytes, session: Session, nursery: trio.Nursery) -> None:
+        """Take in some bytes by the parser."""
+        self._protocol.receive_data(data)
+        self._place.fed(len(data))
         frames = self._protocol.events_received()
         if self._protocol.close_rcvd_then_sent and self._goodbye_at == FOREVER:
             self._goodbye_at = trio.current_time() + GOODBYE_S
@@ -264,13 +260,17 @@ class WebSocket:
                 if assembled is not None and not self._refuses:
                     await self._hand_over(assembled, session, nursery)
         session.settle()
-        return count + len(frames)
 
     def _take_in_texts(
-        self, data: bytes, at: int, session: Session, nursery: trio.Nursery
-    ) -> tuple[int, int, bytes | None]:
-        """Take in the short texts from ``at`` on in one step, with one commit; return how many have come, where they end, and one that has to wait."""
-        count, late = 0, None
+        self, data: bytes, at: int, session: Session, nursery: trio.Nursery, *, may_begin: bool
+    ) -> tuple[int, bytes | Rounds | None]:
+        """Take in the short texts from ``at`` on in one step, with one commit, while there is time.
+
+        Return where they end, and what is next: a text that has to wait, or the rounds in which the next one waits for
+        room. ``may_begin``: the first one has waited for that.
+        """
+        late: bytes | Rounds | None = None
+        begin, now, ends = at, trio.lowlevel.current_clock().current_time, self._turn_ends
         with self._shared.server.core.turns.lone:
             while at < len(data) and not (self._refuses or session.full):
                 found = read_text(data, at, self._short)
@@ -278,15 +278,22 @@ class WebSocket:
                     if found:
                         self._begun, at = data[at:], len(data)
                     break
-                message, at = found
-                count += 1
+                message, end = found
                 if message.isascii() or self._is_utf8(message):
-                    if session.takes_turns(message) or not self._rounds_of(message).begin_nowait():
-                        late = message
+                    if session.takes_turns(message):
+                        at, late = end, message
+                        break
+                    if may_begin:
+                        may_begin = False
+                    elif (time := now()) > ends and at > begin:
+                        break
+                    elif not (rounds := self._rounds_of(message)).begin_nowait(time):
+                        late = rounds
                         break
                     session.take_in(message, nursery)
+                at = end
             session.hurry()
-        return count, at, late
+        return at, late
 
     def _is_plain(self) -> bool:
         """Return whether a whole text may come now, which needs no parser."""
@@ -298,6 +305,7 @@ class WebSocket:
         )
 
     async def _hand_over(self, message: bytes, session: Session, nursery: trio.Nursery) -> None:
+        await self._end_turn(session)
         await self._rounds_of(message).begin()
         if session.takes_turns(message):
             await session.wait_turn(message)
