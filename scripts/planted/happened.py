@@ -8,7 +8,7 @@ HAPPENED: list[Mutant] = [
     Mutant("engine/course.py", "if near is not None:", "if False:", "starts that follow each other make ever more minutes"),
     Mutant("engine/course.py", "for began in known[:-LIVES_KEPT]:", "for began in []:", "the lives of all servers are kept"),
     Mutant("engine/figures.py", "            if hour == self._hour:\n                yield dict(self._sums)\n            elif", "            if", "the hour that goes on is missing in a window"),
-    Mutant("engine/edits.py", "            del old.keys[key]\n            new.keys[key] = job\n", "            del old.keys[key]\n", "two jobs of a queue have one key after a move"),
+    Mutant("engine/edits.py", "            old.free(key)\n            new.hold(key, job)\n", "            old.free(key)\n", "two jobs of a queue have one key after a move"),
     Mutant("engine/edits.py", "            self.queues.recount.put_into(job, name)\n", "            pass\n", "the self-audit accuses a move"),
     Mutant("engine/edits.py", "            self.woken[new.name] = None\n", "", "who waits for a job hears nothing of one that is moved"),
     Mutant("engine/edits.py", "            job.order = -self._seq if job.options.lifo else self._seq\n            new.ready", "            new.ready", "a job that is moved keeps its place before those that wait there"),

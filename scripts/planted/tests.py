@@ -2,7 +2,7 @@
 
 # Without test_model.py: it finds nothing that the seeds do not, and would shrink what it finds.
 ENGINE = (
-    "timers", "ready", "listing", "jobs", "dead", "job", "handlers", "dependencies", "engine", "leases", "series", "facts", "gates", "edits", "clear", "why",
+    "timers", "ready", "listing", "jobs", "dead", "job", "handlers", "dependencies", "engine", "leases", "series", "facts", "gates", "edits", "clear", "why", "why_after_anything",
     "line", "bounds", "rate_limits", "actions", "acts_in_slices", "fingerprint", "groups", "attempts", "logs", "find", "many", "bulk", "timing", "schedules", "schedule_limits", "schedule_misfires", "schedule_overlap", "schedule_lists", "cancel", "workers", "reruns", "auto_retries", "figures", "course", "moving", "audit", "configs", "marks", "timeline", "retrying", "audit_kept", "idle", "seeded", "kept",
 )  # fmt: skip
 
@@ -10,7 +10,7 @@ TESTS = {
     "engine": [f"tests/engine/test_{name}.py" for name in ENGINE],
     "protocol": ["tests/protocol"],
     "runtime": [
-        "tests/runtime", "tests/ui/test_of_a_distant_store.py", "tests/operations/test_memory_figures.py", "tests/ui/test_new_findings.py", "tests/ui/test_events.py", "tests/ui/test_errands.py", "tests/stream/test_gone.py", "tests/stream/test_reported.py", "tests/ui/test_cluster_findings.py",
+        "tests/runtime", "tests/ui/test_of_a_distant_store.py", "tests/ui/test_planted.py", "tests/operations/test_memory_figures.py", "tests/ui/test_new_findings.py", "tests/ui/test_events.py", "tests/ui/test_errands.py", "tests/stream/test_gone.py", "tests/stream/test_reported.py", "tests/ui/test_cluster_findings.py",
         "tests/stream/test_order.py",
     ],
     "storage": [
@@ -150,7 +150,6 @@ NEAREST = {
     "findings": ("findings",),
     "act_findings": ("findings", "findings_help"),
     "queue_findings": ("findings_of_queues",),
-    "ends": ("wait_job",),
     "rates": ("rate_limits",),
     "queue": ("engine", "listing"),
     "planner": (

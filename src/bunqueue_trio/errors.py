@@ -199,7 +199,7 @@ class StoreGone(StoreError):
 
 
 class TakenOver(Exception):
-    """Another server leads the store now: this one may write nothing any more, and ends without an answer to anybody."""
+    """Another server leads the store now, or what it consists of is not there: this one may write nothing any more, and ends without an answer to anybody."""
 
 
 class DoorLost(Exception):

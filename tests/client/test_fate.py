@@ -177,6 +177,38 @@ async def test_an_end_within_the_moment_of_a_push_tells_nothing(
     assert sent == [1]
 
 
+@pytest.mark.parametrize(
+    ("ended_at", "late", "pushes"),
+    [(101.0, "question", 1), (101.0, "answer", 1), (99.5, "question", 2), (99.5, "answer", 2)],
+)
+async def test_the_time_of_an_end_is_asked_again_where_the_answer_came_too_late(
+    autojump_clock: object, ended_at: float, late: str, pushes: int
+):
+    """As when what looks for a push is cut off, too. The push began at 100 by the server's clock."""
+    sent, asked = [], []
+
+    async def send(_: float) -> list[str]:
+        sent.append(1)
+        if len(sent) == 2:
+            return ["mine"]
+        await trio.sleep(5)
+        raise ConnectionLost("cut")
+
+    async def state(job_id: str) -> str:
+        return "completed"
+
+    async def ended(job_id: str) -> tuple[float, float]:
+        asked.append(1)
+        first_at = 100 + trio.current_time() - began
+        if len(asked) == 1:
+            await trio.sleep(4)
+        return ended_at, first_at if late == "answer" else 100 + trio.current_time() - began
+
+    began = trio.current_time()
+    assert await push_once(send, state, ended, [{"job_id": "mine"}], [{"jobId": "mine"}]) == ["mine"]
+    assert len(sent) == pushes
+
+
 @both
 async def test_pull_is_repeated(bunqueue: Bunqueue, loss: Loss, arrives: bool):
     job_id = await bunqueue.client.push("q")

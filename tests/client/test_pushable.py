@@ -5,9 +5,11 @@ import inspect
 import pickle
 from functools import partial
 from typing import Any
+from unittest.mock import AsyncMock
 
 import anyio
 import anyio.from_thread
+import anyio.lowlevel
 import pytest
 import trio
 
@@ -196,7 +198,15 @@ class Mailer:
         return f"sent {job.data}"
 
 
-@pytest.mark.parametrize(("handler", "answer"), [(Mailer(), "called ann"), (Mailer().send, "sent ann"), (repr, None)])
+def stands_for(answer: str) -> Any:
+    """A mock has whatever it is asked for, notes of handlers too."""
+    return AsyncMock(return_value=answer, __doc__="Stands.")
+
+
+@pytest.mark.parametrize(
+    ("handler", "answer"),
+    [(Mailer(), "called ann"), (Mailer().send, "sent ann"), (repr, None), (stands_for("mocked"), "mocked")],
+)
 async def test_what_is_no_function_gets_a_push_beside_it(bunqueue: Bunqueue, handler: Any, answer: str | None):
     """It stays as it is: others may use it, and it may have a push of its own."""
     worker = bunqueue.worker("mail")
@@ -228,3 +238,34 @@ async def test_a_schedule_is_pushed_by_hand_too(bunqueue: Bunqueue):
     with pytest.raises(JobFailed, match="not today"):
         await bunqueue.client.wait(job_id, 10)
     assert (await bunqueue.client.get(job_id)).name == "nightly"
+
+
+@on_both
+async def test_a_block_is_open_in_all_tasks_of_its_loop(server: Server, queue: str):
+    """As those of a web framework, which are no children of whoever opens it; after its end they hear that there is none."""
+    app, pushed, over = App(ws(server)), anyio.Event(), anyio.Event()
+    greet = greeting(app, queue)
+
+    async def request() -> None:
+        while app.open_client is None:
+            await anyio.lowlevel.checkpoint()
+        assert await greet.push("ann")
+        pushed.set()
+        await over.wait()
+        with pytest.raises(RuntimeError, match=NOWHERE.format("App")):
+            greet.push("bob")
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(request)
+        async with app:
+            await pushed.wait()
+        over.set()
+
+
+async def test_who_has_run_a_worker_is_no_handler(bunqueue: Bunqueue):
+    """Its client is closed by then."""
+    worker = bunqueue.worker("greetings")
+    greet = greeting(worker)
+    with trio.move_on_after(1):
+        await worker.run()
+    assert await greet.push("ann")

@@ -19,7 +19,7 @@ from bunqueue_trio.sync import SyncClient
 from bunqueue_trio.testing import Bunqueue
 from bunqueue_trio.transports.frames import is_goodbye
 from tests.client.proxy import Proxy
-from tests.wire.server import Server, StartServer
+from tests.wire.server import Server, StartServer, free_port
 
 PAGE = (Path(__file__).parents[2] / "docs/websocket.md").read_text()
 CODES = re.compile(r"\b(\d{4})\b(?: to (\d{4}))?")
@@ -35,6 +35,9 @@ await work("ADDRESS", "images", async (job) => {
   appendFileSync("runs", `${job.id}\\n`);
   await new Promise((resolve) => setTimeout(resolve, job.data.ms ?? 0));
   if (job.data.bad) throw new Error("no image");
+  if (job.data.unsaid) throw Object.create(null);
+  if (job.data.long) return "x".repeat(job.data.long);
+  if (job.data.big) return { n: 10n };
   return { width: job.data.width * 2 };
 }, { slots: 3, signal: stop.signal, token: TOKEN });
 """
@@ -102,8 +105,74 @@ def test_the_worker_in_javascript(start_server: StartServer, tmp_path: Path, kin
         finally:
             process.kill()
     # A report whose answer the kill took is sent again, and then not needed any more.
-    told = [line for line in said.splitlines() if not line.endswith("Job not found or not active")]
+    # And what it says of a server that is not there.
+    left = [line for line in said.splitlines() if not line.startswith("ws://127.0.0.1:")]
+    told = [line for line in left if not line.endswith("Job not found or not active")]
     assert (process.returncode, told) == (0, [])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["ws", "browser"])
+def test_what_a_handler_in_javascript_cannot_say_is_its_failure_alone(
+    start_server: StartServer, tmp_path: Path, kind: str
+):
+    fresh = start_server({"AUTH_TOKENS": "secret"} if kind == "ws" else {})
+    command = worker_of(kind, tmp_path, f"ws://127.0.0.1:{fresh.port}/ws")
+    with (
+        subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process,
+        SyncClient(fresh.url, token="secret") as client,
+    ):
+        try:
+            beside = client.push("images", {"width": 1, "ms": 3000})
+            for data, words in (
+                ({"long": 10_600_000}, "more than the"),
+                ({"big": True}, "BigInt"),
+                ({"unsaid": True}, "an error without words"),
+            ):
+                with pytest.raises(JobFailed, match=words):
+                    client.wait(client.push("images", data, max_attempts=1), 60)
+            assert client.wait(beside, 60) == {"width": 2}
+            assert client.run(c.GetState(id=beside)).stalls == 0
+            process.terminate()
+            assert (process.wait(60), process.communicate()[0]) == (0, "")
+        finally:
+            process.kill()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wrong", ["token", "role", "queue"])
+def test_the_worker_in_javascript_ends_with_words_where_only_somebody_can_help(
+    start_server: StartServer, tmp_path: Path, wrong: str
+):
+    tokens = tmp_path / "tokens"
+    tokens.write_text("secret\neyes read looks\n")
+    tokens.chmod(0o600)
+    fresh = start_server({"AUTH_TOKENS_FILE": str(tokens)})
+    command = worker_of("ws", tmp_path, f"ws://127.0.0.1:{fresh.port}/ws")
+    script = tmp_path / "script.mjs"
+    if wrong == "queue":
+        script.write_text(script.read_text().replace('"images"', '"no queue/\\u0000"'))
+    else:
+        script.write_text(script.read_text().replace('"secret"', '"looks"' if wrong == "role" else '"nobody"'))
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    words = {"token": "Unexpected server response: 401", "role": "no jobs of images: ", "queue": "no jobs of no queue"}
+    assert words[wrong] in done.stderr
+
+
+@pytest.mark.slow
+def test_the_worker_in_javascript_ends_while_nobody_listens(tmp_path: Path):
+    command = worker_of("ws", tmp_path, f"ws://127.0.0.1:{free_port()}/ws")
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert "ECONNREFUSED" in process.stdout.readline()
+            process.terminate()
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
 
 
 @pytest.mark.long  # as long as a server waits before it gives a connection up
@@ -135,7 +204,7 @@ def test_the_worker_in_javascript_takes_its_jobs_over_from_a_dead_socket(fresh: 
 def test_the_worker_in_javascript_is_short():
     found = re.search(r"```js worker.mjs\n(.*?)```", PAGE, re.DOTALL)
     assert found
-    assert len(found[1].splitlines()) <= 40  # short enough to be copied
+    assert len(found[1].splitlines()) <= 60  # short enough to be copied
 
 
 def test_the_worker_in_javascript_repeats_what_passes():

@@ -8,6 +8,8 @@ from typing import Any
 import msgspec
 
 from bunqueue_trio.config import FIGURES_HOURS, FIGURES_ROWS_MAX, LIVES_KEPT, RERUNS_KEPT
+from bunqueue_trio.engine import queue as queues
+from bunqueue_trio.engine import ready as lines
 from bunqueue_trio.engine.course import COURSE, LIFE
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.figures import HOUR, MINUTE
@@ -190,6 +192,8 @@ def check_structure(engine: Engine, in_flight: list[Job]) -> None:
     for job_id, job in engine.jobs.items():
         assert job.id == job_id
         assert job.state in UNFINISHED or (job in uncommitted and job.state is not State.REMOVED)
+    shared = (queues._NOBODY, queues._NOT_HELD, queues._NO_KEYS, lines._NONE.lines, lines._NONE.priorities)
+    assert not any(shared), "what all queues share that have nothing of a kind"
     for name, queue in engine.queues.items():
         jobs = [job for job in unfinished(engine) if job.queue == name]
         assert queue.counts == {state: sum(job.state is state for job in jobs) for state in UNFINISHED}
@@ -293,6 +297,10 @@ def check_empty(engine: Engine) -> None:
         assert queue.keys == {}
         assert [*queue.active, *queue.delayed, *queue.waiting_children] == []
         assert len(queue.ready) == 0
-        assert (queue.ready._lines, list(queue.ready._priorities)) == ({}, [])
+        assert (list(queue.ready.lines()), queue.ready._lower.lines, list(queue.ready._lower.priorities)) == (
+            [],
+            {},
+            [],
+        )
     left = [job for timers in (engine.schedule, engine.leases) for _, _, job in [*timers._heap, *timers._old]]
     assert all(job.data == b"" for job in left), "a payload outlives its job"

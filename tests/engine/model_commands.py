@@ -17,7 +17,7 @@ from tests.engine import (
     model_schedules,
     model_workers,
 )
-from tests.engine.model import No, Record, Reply
+from tests.engine.model import UNFINISHED, No, Record, Reply
 from tests.engine.model_jobs import Jobs, not_found
 
 SIXTEEN = (
@@ -250,10 +250,16 @@ class Model(Jobs):
     def why(self, command: c.Why, now: int, owner: str | None) -> Reply:
         """The first of all that stands in its way."""
         job = self.shown(command.id)
-        names = "since until position higher exact active limit pullsWaiting usual waitsFor waitsForCount"
+        names = "since until position higher exact active limit pullsWaiting usual waitsFor waitsForCount expiresAt"
         nothing: Reply = dict.fromkeys(names.split())
         told = {"id": job.id, "queue": job.queue, "state": job.state, "why": ANY, "attempts": job.attempts}
-        return nothing | told | self.reason(job)
+        ends = [time for time, _, what in job.deadlines() if what == "ttl"]
+        return (
+            nothing
+            | told
+            | self.reason(job)
+            | ({"expiresAt": ends[0]} if ends and job.state in UNFINISHED and job.state != "active" else {})
+        )
 
     def reason(self, job: Record) -> Reply:
         if job.state == "waiting":
@@ -285,13 +291,24 @@ class Model(Jobs):
         if pause:
             return held | {"code": "paused", "since": pause[0], "until": pause[2]}
         if job.queue in self.full:
-            return held | {"code": "rate-limit", "limit": self.rates[job.queue].limit, "until": self.full[job.queue]}
+            return held | {
+                "code": "rate-limit",
+                "limit": self.rates[job.queue].limit,
+                "until": self.opens_at(job.queue),
+            }
         if active >= self.limits.get(job.queue, active + 1):
             return held | {"code": "concurrency", "limit": self.limits[job.queue]}
-        if not active:
-            quiet = any(hand.quiet is not None and job.queue in hand.queues for hand in self.hands.values())
-            return place | {"code": "workers-quiet" if quiet else "nobody-asks"}
+        quiet = [hand for hand in self.hands.values() if hand.quiet is not None]
+        theirs = [other for hand in quiet for other in self.jobs_of(hand) if other.queue == job.queue]
+        if len(theirs) == active:
+            is_quiet = theirs or any(job.queue in hand.queues for hand in quiet)
+            return place | {"code": "workers-quiet" if is_quiet else "nobody-asks"}
         return place | {"code": "next" if line[0] is job else "in-line"}
+
+    def opens_at(self, queue: str) -> int:
+        """When a queue with a full rate delivers again: there is room, or the limit is over."""
+        ends = self.rates[queue].until
+        return int(self.full[queue] if ends is None else min(self.full[queue], ends))
 
     def view(self, job: Record, fields: str) -> Reply:
         """The fields of a job by their names in the contract."""

@@ -13,13 +13,14 @@ from bunqueue_trio.engine.audit import AuditFault, Pass, Stored
 from bunqueue_trio.engine.commands import apply
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.job import Job, Note, State
+from bunqueue_trio.engine.ready import Lower
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.storage.making import make_batch
 from bunqueue_trio.storage.memory import MemoryStore
 
 NOW = 1_000_000
-LIFO, FIRST = "lifo", "job-1"
+LIFO, RANKED, FIRST = "lifo", "ranked", "job-1"
 
 
 class Life:
@@ -92,6 +93,8 @@ def life() -> Life:
     for queue, owner in (("leased", None), ("held", "socket")):
         push(life, queue)
         life.do(c.Pull(queue=queue), owner)
+    for priority in (1, 2):
+        push(life, RANKED, priority=priority)
     return life
 
 
@@ -105,7 +108,12 @@ def some(life: Life, state: State, queue: str) -> Job:
 
 def block(life: Life, queue: str) -> list[Job]:
     """The first jobs in the line of ``queue``."""
-    return life.engine.queues[queue].ready._lines[0].blocks[0]
+    return life.engine.queues[queue].ready._blocks[0]
+
+
+def lower(life: Life) -> Lower:
+    """The lines of a queue behind its first one."""
+    return life.engine.queues[RANKED].ready._lower
 
 
 def drop_timer(timers: audit.Timers, job: Job) -> None:
@@ -141,7 +149,8 @@ def ungroup(life: Life) -> None:
 
 
 PLANTED: dict[str, tuple[str, str, Callable[[Life], object]]] = {
-    "count of a queue": ("counts", "queue q counts 3 waiting", lambda it: it.engine.queues["q"].counts.update({State.DELAYED: 0, State.WAITING: 3})),
+    "count of a queue": ("counts", "queue q counts 3 waiting jobs and has 2", lambda it: setattr(it.engine.queues["q"].ready, "_size", 3)),
+    "fewer in a list than there are": ("counts", "queue q counts 0 delayed jobs and has 1", lambda it: it.engine.queues["q"].delayed.blocks.clear()),
     "count of all queues": ("counts", "all queues count", lambda it: it.engine.counts.update({State.WAITING: 9})),
     "a queue that is gone": ("index", "in queue q, which is not there", lambda it: it.engine.queues.pop("q")),
     "finished jobs that stay": ("index", "1 finished jobs are kept", lambda it: it.engine.jobs.update(x=Job("x", "q", b"", named(it, FIRST).options, 0, 0, 0, 1, state=State.COMPLETED))),
@@ -149,10 +158,12 @@ PLANTED: dict[str, tuple[str, str, Callable[[Life], object]]] = {
     "a place beyond the next": ("index", "will be given again", lambda it: setattr(named(it, FIRST), "order", it.engine._seq + 1)),
     "in no line": ("ready", "job-1 is waiting and stands in no line", lambda it: block(it, "q").pop(0)),
     "LIFO, in no line": ("ready", "stands in no line", lambda it: block(it, LIFO).pop()),
-    "of a priority without a line": ("ready", "stands in no line", lambda it: it.engine.queues["q"].ready._lines.clear()),
-    "a priority that is not known": ("ready", "is empty or unknown", lambda it: it.engine.queues["q"].ready._priorities.remove(0)),
-    "a priority too many": ("ready", "lines of other priorities", lambda it: it.engine.queues["q"].ready._priorities.add(9)),
-    "an empty line": ("ready", "is empty or unknown", lambda it: it.engine.queues["q"].ready._open(9)),
+    "of a priority without a line": ("ready", "stands in no line", lambda it: lower(it).lines.clear()),
+    "a priority that is not known": ("ready", "is empty or unknown", lambda it: lower(it).priorities.remove(1)),
+    "a priority too many": ("ready", "lines of other priorities", lambda it: lower(it).priorities.add(0)),
+    "an empty line": ("ready", "is empty or unknown", lambda it: it.engine.queues[RANKED].ready._open(0)),
+    "an empty first line": ("ready", "the first line of queue ranked is empty", lambda it: it.engine.queues[RANKED].ready._blocks.clear()),
+    "a first line below others": ("ready", "lines of other priorities", lambda it: setattr(it.engine.queues[RANKED].ready, "_priority", 0)),
     "without a place": ("ready", "has no place", lambda it: setattr(named(it, FIRST), "order", 0)),
     "twice in the line": ("ready", "out of order", lambda it: block(it, "q").insert(1, named(it, FIRST))),
     "out of order": ("ready", "out of order", lambda it: block(it, LIFO).reverse()),
@@ -160,12 +171,11 @@ PLANTED: dict[str, tuple[str, str, Callable[[Life], object]]] = {
     "delayed and not listed": ("index", "is delayed and not in the list of its queue", lambda it: it.engine.queues["q"].delayed.blocks.clear()),
     "waiting for others and not listed": ("index", "is waiting-children and not in the list", lambda it: it.engine.queues["q"].waiting_children.blocks.clear()),
     "active and not listed": ("index", "is active and not in the list of its queue", lambda it: it.engine.queues["leased"].active.clear()),
-    "fewer in a list than counted": ("index", "queue q counts 1 delayed jobs and lists 0", lambda it: it.engine.queues["q"].delayed.blocks.clear()),
     "listed and of another state": ("index", "job job-1, waiting, is among the delayed ones of queue q", lambda it: it.engine.queues["q"].delayed.add(named(it, FIRST))),
     "listed among the active of another queue": ("index", "is among the active ones of queue held", lambda it: it.engine.queues["held"].active.update({active(it): None})),
     "a list out of order": ("index", "the list of delayed jobs of queue q is out of order", lambda it: it.engine.queues["q"].delayed.blocks[0].append(some(it, State.DELAYED, "q"))),
     "in line and not waiting": ("ready", "is active and stands in the line of queue q", lambda it: block(it, "q").append(active(it))),
-    "a line of a wrong size": ("ready", "its line 1, of which 2 are there", lambda it: setattr(it.engine.queues["q"].ready, "_size", 1)),
+    "a line of a wrong size": ("ready", "queue q counts 1 waiting jobs, of which 2 are there", lambda it: setattr(it.engine.queues["q"].ready, "_size", 1)),
     "a job in line that is nobody's": ("index", "stands in a line and is not", lambda it: forgotten(it, FIRST)),
     "lease timer missing": ("timers", "is in no timer", lambda it: drop_timer(it.engine.leases, active(it))),
     "delay timer missing": ("timers", "is delayed and its deadline", lambda it: drop_timer(it.engine.schedule, some(it, State.DELAYED, "q"))),

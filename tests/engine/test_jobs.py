@@ -1,5 +1,6 @@
 """Lists of jobs: what is in memory and what has left it, by the same command."""
 
+import sys
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ from msgspec import Raw
 
 from bunqueue_trio.config import REPLAY_BYTES
 from bunqueue_trio.engine.jobs import Jobs
+from bunqueue_trio.engine.queue import Queue
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
 from tests.engine.make import Bench, make_job
@@ -122,6 +124,22 @@ def test_a_job_that_just_waits_has_each_of_its_numbers_once(bench: Bench):
         assert job.order is job.seq
     delayed = bench.engine.jobs[bench.push(delay=5)]
     assert (delayed.run_at, delayed.created_at) == (bench.now + 5, bench.now)
+
+
+def test_a_queue_with_one_job_has_nothing_of_its_own_but_where_that_stands(bench: Bench):
+    """Whatever there was in it before; beside its name, and its place among the others."""
+    gone = [bench.push(unique_key="k"), bench.push(priority=1)]
+    bench.pull()
+    for job_id in gone:
+        bench.do(c.Cancel(id=job_id))
+    bench.push()
+    queue, other = bench.engine.queues["q"], Queue("other")
+    ready = queue.ready
+    shared = [
+        (each.active, each.keys, each.delayed, each.waiting_children, each.ready._lower) for each in (queue, other)
+    ]
+    assert all(one is another for one, another in zip(*shared, strict=True))
+    assert sum(map(sys.getsizeof, (queue, ready, ready._blocks, *ready._blocks))) <= 240
 
 
 def test_the_jobs_of_one_shard_are_looked_for_in_different_places():

@@ -5,6 +5,7 @@ import random
 import pytest
 
 from bunqueue_trio.engine import line as module
+from bunqueue_trio.engine import ready as ready_module
 from bunqueue_trio.engine.job import Job, State
 from bunqueue_trio.engine.ready import Ready
 from tests.engine.make import make_job
@@ -87,7 +88,7 @@ def test_a_cancelled_job_is_skipped_wherever_it_stands():
 def test_jobs_that_come_in_their_order_fill_blocks_up_to_their_bound(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "BLOCK_MAX", 4)
     ready = line(*(waiting(order) for order in range(11)))
-    assert max(map(len, ready._lines[0].blocks)) == 4
+    assert max(map(len, ready._blocks)) == 4
     assert drain(ready) == list(range(11))
 
 
@@ -105,8 +106,27 @@ def test_a_line_whose_jobs_are_all_cancelled_keeps_nothing():
     ready = line(*jobs)
     for job in jobs:
         cancel(ready, job)
-    assert (len(ready), ready._lines, list(ready._priorities)) == (0, {}, [])
+    assert (len(ready), list(ready.lines()), ready._lower.lines, list(ready._lower.priorities)) == (0, [], {}, [])
     assert ready.peek() is None
+
+
+def test_a_line_that_somebody_looks_at_is_not_used_for_another_priority():
+    """The self-audit looks at a part of it in one step, and goes on in another."""
+    job = waiting(1)
+    ready = line(job)
+    seen = ready.line(0)
+    assert seen is not None
+    ready.take(job)
+    ready.add(waiting(2, 5))
+    assert list(seen) == []
+
+
+def test_a_queue_keeps_nothing_of_a_second_priority_that_is_gone():
+    low, high = waiting(1), waiting(2, 7)
+    ready = line(low, high)
+    cancel(ready, high)
+    assert ready._lower is ready_module._NONE
+    assert drain(ready) == [1]
 
 
 def test_a_job_leaves_its_line_and_enters_another_at_its_place():

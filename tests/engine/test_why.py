@@ -63,6 +63,31 @@ def test_a_full_rate_says_when_the_next_is_possible(bench: Bench):
     )
 
 
+def test_a_limit_that_ends_before_there_is_room_says_when_it_ends(bench: Bench):
+    bench.push()
+    job = bench.push()
+    bench.do(c.RateLimit(queue="q", limit=1, duration=7_200_000, ttl=60_000))
+    bench.pull()
+    said = bench.do(c.Why(id=job))
+    assert (said.code, said.until) == ("rate-limit", T0 + 60_000)
+    assert said.why.startswith("The queue delivers at most 1 in 2 h: that limit ends in 1 min.")
+    bench.sleep(60_000)
+    assert bench.pull_id() == job
+
+
+def test_who_is_removed_before_it_is_ready_says_when(bench: Bench):
+    job = bench.push(delay=7_200_000, ttl=60_000)
+    bench.sleep(1000)
+    said = bench.do(c.Why(id=job))
+    assert (said.code, said.until, said.expires_at) == ("delayed", T0 + 7_200_000, T0 + 60_000)
+    assert said.why.endswith(" Its TTL ends in 59 s: it is removed then, if nobody has got it.")
+    waits = bench.push("r", ttl=60_000, depends_on=[bench.push("s")])
+    bench.push("q", ttl=60_000, priority=5)
+    assert bench.do(c.Why(id=waits)).expires_at == bench.now + 60_000
+    taken = bench.pull_id()
+    assert bench.do(c.Why(id=taken)).expires_at is None, "who has been delivered once stays"
+
+
 def test_who_is_not_ready_says_when_it_will_be(bench: Bench):
     job = bench.push(delay=172_800_000)
     assert ask(bench, job) == ("delayed", "It is delayed, and ready in 2 d.")
@@ -248,6 +273,22 @@ def test_a_queue_whose_workers_are_quiet_does_not_look_forgotten(bench: Bench):
     bench.do(c.QuietWorker(id="w"))
     said = "Those who work on this queue are quiet, and get no jobs: mailer. It is the next of its queue."
     assert ask(bench, job_id) == ("workers-quiet", said)
+
+
+def test_a_queue_of_which_only_quiet_workers_have_jobs_does_not_look_as_if_it_went_on(bench: Bench):
+    """They get no other when they have ended these."""
+    for worker in ("w", "v"):
+        bench.do(c.RegisterWorker(worker_id=worker, name=f"name-{worker}"))
+    held = [bench.push(), bench.push()]
+    assert [bench.do(c.Pull(queue="q", owner=worker)).job.id for worker in ("w", "v")] == held
+    job_id = bench.push()
+    bench.do(c.QuietWorker(id="w"))
+    assert ask(bench, job_id)[0] == "next"
+    bench.do(c.QuietWorker(id="v"))
+    said = "Those who work on this queue are quiet, and get no jobs: name-v, name-w. It is the next of its queue."
+    assert ask(bench, job_id) == ("workers-quiet", said)
+    bench.engine.watch_pulls({"q": [1]})
+    assert ask(bench, job_id)[0] == "next"
 
 
 def test_an_active_job_that_is_cancelled_says_how_long_it_may_go_on(bench: Bench):

@@ -81,8 +81,8 @@ add = Engine.add
 def spoiling(self, job_id, queue, *args, **others):
     job = add(self, job_id, queue, *args, **others)
     if queue.name == "spoilt":
-        queue.counts[job.state] += 1
-        queue.ready._lines[job.priority].remove(job)
+        queue.ready._size += 1
+        queue.ready.line(job.priority).remove(job)
     return job
 
 Engine.add = spoiling

@@ -91,6 +91,11 @@ def test_a_bad_setting_is_named_with_its_value(name: str, value: str, complaint:
         ("http_port = ", "cannot be read"),
         ("http_port = true", "must be an integer"),
         ("data_path = 5", "must be a string"),
+        ("auth_tokens = true", "must be a string, or a list of strings"),
+        ("auth_tokens = [1234]", "must be a string, or a list of strings"),
+        ("cors_allow_origin = true", "must be a string, or a list of strings"),
+        ("ui_mask = 5", "must be a string, or a list of strings"),
+        ("bind = 6790", "must be a string, or a list of strings"),
         ("bind = ['x:y']", "is not host:port"),
     ],
 )

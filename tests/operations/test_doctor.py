@@ -1,5 +1,7 @@
 """What doctor finds in a file, and that it leaves no trace there."""
 
+import shutil
+from contextlib import closing
 from pathlib import Path
 
 import apsw
@@ -7,7 +9,7 @@ import pytest
 
 from bunqueue_trio.errors import StartupError, StoreError
 from bunqueue_trio.storage.sqlite import inspect
-from bunqueue_trio.storage.sqlite.inspect import CHECKS, TRAIL_CHECKS, Report, examine
+from bunqueue_trio.storage.sqlite.inspect import CHECKS, TRAIL_CHECKS, Report, copy, examine
 from tests.operations.processes import bunqueue, serving
 from tests.operations.stores import Writer, make_store, spoil
 
@@ -185,6 +187,27 @@ def test_a_server_that_starts_meanwhile_makes_the_look_void(file: Path):
 
 
 @pytest.mark.slow
+def test_a_file_whose_change_was_cut_short_is_for_a_start_to_heal(file: Path, tmp_path: Path):
+    """As one is left by a kill while a start changes how the file keeps its log."""
+    cut = tmp_path / "cut.db"
+    with closing(apsw.Connection(str(file))) as writer:
+        writer.execute("PRAGMA journal_mode=DELETE").fetchall()
+        # So that some of it is in the file before it is committed.
+        writer.execute("PRAGMA cache_size=1")
+        writer.execute("BEGIN")
+        writer.execute("UPDATE job SET data = zeroblob(100000)")
+        for end in ("", "-journal"):
+            shutil.copy(f"{file}{end}", f"{cut}{end}")
+        writer.execute("ROLLBACK")
+    heal = r"cut\.db-journal beside it tells how to undo that: start a server on it once"
+    with pytest.raises(StoreError, match=heal):
+        look(cut)
+    with pytest.raises(StoreError, match=heal):
+        copy(cut, tmp_path / "backup.db", lambda *_: None, overwrite=False)
+    Writer(cut).store.close()
+    assert look(cut) == look(file)
+
+
 def test_doctor_works_beside_a_running_server(tmp_path: Path):
     with serving(tmp_path) as running, running.client() as client:
         client.post("/queues/q/jobs", json={"data": 1})

@@ -7,11 +7,14 @@ import sys
 
 import pytest
 import trio
+from msgspec import Raw
 from trio.testing import MockClock
 
-from bunqueue_trio.config import MIB
+from bunqueue_trio.config import MIB, Settings
+from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.runtime import memory
 from bunqueue_trio.runtime.memory import Figures, Memory
+from bunqueue_trio.testing import Bunqueue
 
 
 def test_the_figures_follow_what_is_allocated():
@@ -135,6 +138,36 @@ async def test_a_collection_frees_cycles_and_is_not_repeated_at_once():
     assert before.objects_used + before.c_used - after.objects_used - after.c_used > 15 * MIB
     before, after = await watched.collect()
     assert before is after
+
+
+async def test_new_jobs_are_looked_through_before_they_are_many(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+):
+    """By nobody else: plain pushes leave too little behind."""
+    monkeypatch.setattr(memory, "_NEW_JOBS", 5)
+    looked: list[int] = []
+
+    def note(phase: str, info: dict[str, int]) -> None:
+        if phase == "start":
+            looked.append(info["generation"])
+
+    async with Bunqueue(Settings()) as bunqueue:
+        gc.disable()
+        gc.callbacks.append(note)
+        try:
+            for told in (0, 0, 0, 0, 1, 1, 1, 1, 1, 2):
+                await bunqueue.server.core.execute(c.Push(queue="q", data=Raw(b"1")))
+                assert looked == [0] * told
+        finally:
+            gc.callbacks.remove(note)
+            gc.enable()
+
+
+def test_much_memory_is_not_looked_at_for_its_figures(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(memory, "_REPORTED_MAX", MIB)
+    monkeypatch.setattr(memory, "_objects", lambda: pytest.fail("it is looked at"))
+    told = memory.read()
+    assert 10 * MIB < told.objects_used == told.objects_held <= told.resident
 
 
 async def test_a_collection_leaves_what_is_old_alone(autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch):

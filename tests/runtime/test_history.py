@@ -108,6 +108,7 @@ async def test_a_server_notes_what_was_the_case(autojump_clock: object):
         assert (going_on.at, going_on.pushed) == (7, 3), "before its minute has ended"
         assert bunqueue.server.past().with_now("other", [], 7) == []
         await bunqueue.server.note_minute()
+        assert bunqueue.server.queues_seen._last is None, "of 100,000 queues it would hold 20 MB"
         (noted,) = bunqueue.server.past().minutes
         assert (noted.pushed, noted.waiting, noted.is_failing) == (3, 3, False)
         looks = {each.name: each for each in await bunqueue.server.look_at_queues()}

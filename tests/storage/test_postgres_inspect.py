@@ -111,9 +111,28 @@ def test_each_fault_is_found(place: Place, claim: str):
         ask(place, "UPDATE bq.link SET key = sha256('1')")  # which no other test makes
 
 
-def test_each_page_of_the_jobs_is_looked_at(place: Place, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(inspect, "STORE_PAGE_ROWS", 2)
+def test_each_page_of_jobs_and_lines_is_looked_at(place: Place, monkeypatch: pytest.MonkeyPatch):
+    """And none is larger than a page: a queue may have gigabytes of logs."""
+    sizes: list[int] = []
+    of_link = DatabaseLink.ask
+
+    def noting(link: DatabaseLink, query: Query, wait_s: float = 10) -> list[Row]:
+        rows = of_link(link, query, wait_s)
+        if "trail_line JOIN" in query.text:
+            sizes.append(len(rows))
+        return rows
+
+    monkeypatch.setattr(inspect, "_PAGE", 2)
+    monkeypatch.setattr(DatabaseLink, "ask", noting)
     assert look(place).findings == []
+    ask(
+        place,
+        "INSERT INTO bq.trail_line SELECT trail, n + more, at, body FROM bq.trail_line, generate_series(1, 4) AS more",
+    )
+    sizes.clear()
+    assert [finding.split(":")[0] for finding in look(place).findings] == ["trails do not add up"]
+    assert sizes == [2, 2, 1, 0]
+    ask(place, "DELETE FROM bq.trail_line WHERE n > 1")
     ask(place, FAULTS["jobs wait for dependencies and name none"])
     assert look(place).findings == ["jobs wait for dependencies and name none: 1 (job-6)"]
 

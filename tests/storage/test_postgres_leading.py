@@ -1,5 +1,6 @@
 """Who leads in PostgreSQL: one server at a time, by a lease of the database that each commit renews."""
 
+import contextlib
 import os
 import socket
 import types
@@ -21,7 +22,7 @@ pytest.importorskip("psycopg", reason="psycopg is not installed")
 
 from bunqueue_trio.storage.postgres import standby
 from bunqueue_trio.storage.postgres.announcer import Announcer
-from bunqueue_trio.storage.postgres.link import DatabaseLink
+from bunqueue_trio.storage.postgres.link import DatabaseLink, Query, Row
 from bunqueue_trio.storage.postgres.place import Place
 from bunqueue_trio.storage.postgres.standby import take_over
 from bunqueue_trio.storage.postgres.store import PostgresStore
@@ -40,6 +41,40 @@ def test_a_second_server_does_not_lead_while_the_first_is_alive(store: PostgresS
     assert f"process {os.getpid()}" in str(other.take())
     store.close()
     assert other.take() is None
+
+
+class SlowAnswers:
+    """A connection whose answers take that long."""
+
+    is_open = False
+
+    def __init__(self, takes_s: float) -> None:
+        self._takes_s = takes_s
+
+    async def ask_soon(self, query: Query, wait_s: float) -> list[Row]:
+        with trio.move_on_after(wait_s):
+            await trio.sleep(self._takes_s)
+            return [(0, None)]
+        raise StoreError("the database did not answer")
+
+    def close(self) -> None:
+        pass
+
+
+async def test_a_leader_waits_for_a_slow_database_and_has_time_for_another_try_where_that_is_silent(
+    store: PostgresStore, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+):
+    """On a busy machine the answer to a word took a sixth of the lease, and all changes were refused for nothing."""
+    monkeypatch.setattr("bunqueue_trio.storage.postgres.store._now", trio.current_time)
+    writer = store._writer
+    for takes_s, is_answered in ((0.3 * store.lease_s, True), (1000, False)):
+        began = store._beat_at = trio.current_time()
+        await trio.sleep(store.lease_s / BEATS_A_LEASE)
+        monkeypatch.setattr(store, "_writer", SlowAnswers(takes_s))
+        with contextlib.nullcontext() if is_answered else pytest.raises(StoreError):
+            await store.beat()
+        assert trio.current_time() - began < 0.6 * store.lease_s
+    writer.close()
 
 
 def test_it_leads_when_nothing_was_heard_of_the_first_for_its_lease(open_: Open, sql: Any):

@@ -93,6 +93,18 @@ async def test_a_job_is_not_given_to_who_has_gone(near: Near, asks: bytes, leave
         await near.waiting(0)
 
 
+async def test_connections_are_counted_by_their_addresses_until_they_end(near: Near) -> None:
+    connections = near.server.connections
+    with closing(near.connect()) as one, closing(near.connect()):
+        one.sendall(ONE)
+        await near.waiting(1)
+        assert (connections.http, sum(connections.addresses.values())) == (2, 2)
+    with trio.fail_after(60):
+        while connections.http:  # noqa: ASYNC110 - nobody tells
+            await trio.sleep(0.001)
+    assert connections.addresses == {}
+
+
 @pytest.mark.parametrize(("leave", "waits"), [("closed", 0), ("shut down", 0), ("says no more", 1)])
 async def test_a_wait_for_the_end_of_a_job_goes_on_while_its_answer_may_arrive(
     near: Near, leave: str, waits: int

@@ -89,7 +89,7 @@ async def test_all_dead_letters_are_retried_or_deleted(site: Site, bunqueue: Bun
     await fail(bunqueue, "q", 205, "no")
     page = await site.do("retry-all", queue="q")
     assert page.said("q: 205 of 205 dead letters retried.")
-    assert (await site.get("/ui/actions")).said("all are one row here")
+    assert (await site.get("/ui/actions")).said("in 3 slices")
     assert counts(bunqueue)["waiting"] == 205
     await fail(bunqueue, "q", 205, "no")
     page = await site.do("purge-all", queue="q")
@@ -155,6 +155,7 @@ async def test_a_job_gets_another_payload(site: Site, bunqueue: Bunqueue) -> Non
     acts = look(bunqueue.server.core, c.Actions()).actions  # type: ignore[attr-defined]
     assert [act.command for act in acts] == ["Push", "Update", "RetryDlq"], "what a program pushes is no act"
     assert (acts[0].queue, acts[0].who, acts[0].count) == ("q", "anybody", 1)
+    assert acts[0].fields == {"maxAttempts": 3, "backoff": 1000}
     assert (await site.get(f"/ui/actions?what=push&of={acts[0].job}")).said(f"push {acts[0].job}")
     for wrong in ("{", "", "\x00"):
         page = await site.post("/ui/act/payload", {"queue": "q", "id": waits, "data": wrong, "csrf": form.csrf})

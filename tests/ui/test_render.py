@@ -1,7 +1,15 @@
 """Pages are made without stopping the server."""
 
-import trio
+import re
+from functools import partial
+from importlib.resources import files
+from types import SimpleNamespace
 
+import pytest
+import trio
+from jinja2 import Template
+
+from bunqueue_trio.ui import render as rendering
 from bunqueue_trio.ui.render import render, templates
 
 
@@ -20,3 +28,31 @@ async def test_others_are_served_while_the_pages_are_compiled_for_the_first():
         assert b"no such" in await render("sorry.html", {"text": "no such page", "css": "", "status": 404})
         nursery.cancel_scope.cancel()
     assert turns > 1
+
+
+def test_a_text_of_a_client_is_cut_before_each_of_its_letters_is_looked_at():
+    """An error may have 64 KiB, which would take 4 ms for each that a page shows the beginning of."""
+    pages = [page for page in files("bunqueue_trio.ui").joinpath("templates").iterdir() if page.name.endswith(".html")]
+    assert len(pages) > 10
+    assert [page.name for page in pages if re.search(r"\|plain\)\[", page.read_text())] == []
+
+
+async def test_others_are_served_between_long_pieces_of_a_page(monkeypatch: pytest.MonkeyPatch):
+    pages = {"long": Template("{% for each in texts %}{{ each }}{% endfor %}")}
+    pages_of = SimpleNamespace(currsize=1)
+    made = partial(dict, pages)
+    monkeypatch.setattr(made, "cache_info", lambda: pages_of, raising=False)
+    monkeypatch.setattr(rendering, "templates", made)
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(count)
+        assert len(await render("long", {"texts": ["x" * 10_000] * 40})) == 400_000
+        nursery.cancel_scope.cancel()
+    assert turns >= 8

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from trials.bench.held_work import Work
 
 _LARGE = 10 * 1024 * 1024 - 4096
-_TEXTS = 1000
+_TEXTS = 200
 _TEXT_BYTES = 90_000
 _ERROR = 65_000
 _HOUR_MS = 3_600_000

@@ -3,6 +3,8 @@
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
+from msgspec import Struct
+
 from bunqueue_trio.api.access import ANYBODY, UNKNOWN, Grant
 from bunqueue_trio.api.downloads import Download
 from bunqueue_trio.api.event_stream import EventFeed
@@ -90,9 +92,10 @@ class Delivery:
             self._core.give_back(reply)
 
 
-class Response(NamedTuple):
+class Response(Struct, frozen=True):
     """A response; Content-Length and Date are the carrier's, and so is the end of its ``delivery``."""
 
+    # No tuple with names: to make one costs a push 0.4 µs.
     status: int
     headers: tuple[tuple[str, str], ...]
     body: bytes | EventFeed | Download

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import structlog
+from msgspec.structs import replace
 
 from bunqueue_trio import errors
 from bunqueue_trio.api.access import ANYBODY, UNKNOWN, Access, Grant, allowed_headers, client_key, preflight
@@ -395,7 +396,7 @@ class Gateway:
         allowed = {*match.methods, "OPTIONS"}
         if _head_route(match):
             allowed.add("HEAD")
-        return response._replace(headers=(*response.headers, ("Allow", ", ".join(sorted(allowed)))))
+        return replace(response, headers=(*response.headers, ("Allow", ", ".join(sorted(allowed)))))
 
 
 _UI = Match({"GET": Route("GET", "/ui", "ui", auth="never"), "POST": Route("POST", "/ui", "ui", auth="never")}, {})

@@ -156,7 +156,10 @@ def _parse(f: "Field[Any]", raw: Any, source: str) -> Any:
 
 
 def _parse_items(raw: Any, meta: Mapping[str, Any]) -> tuple[str, ...]:
-    parts = list(map(str, raw)) if isinstance(raw, list) else str(raw).split(",")
+    parts = raw.split(",") if isinstance(raw, str) else raw
+    # A switch that is on would be a token that anybody can guess.
+    if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
+        raise ValueError("must be a string, or a list of strings")
     items = [part.strip() for part in parts if part.strip()]
     if not items and not isinstance(raw, list):
         raise ValueError("has nothing in it; leave it empty for none")

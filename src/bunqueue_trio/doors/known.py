@@ -51,7 +51,7 @@ class ShapesByNumber:
 
     def number_of(self, response: Response) -> tuple[int, bytes]:
         """Return the number of its head, and what the door has to hear of it before, if it does not know it."""
-        status, headers, _, _, _ = response
+        status, headers = response.status, response.headers
         last_status, last_headers, last = self._last
         # Nearly all have the very same: to look them up by what they say takes longer.
         if headers is last_headers and status == last_status:

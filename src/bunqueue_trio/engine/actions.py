@@ -93,7 +93,11 @@ def _sent(command: Command) -> dict[str, object]:
     return {
         f.encode_name: value
         for f in _fields(type(command))
-        if f.name not in _NAMED and (value := getattr(command, f.name)) != f.default and not isinstance(value, Raw)
+        if f.name not in _NAMED
+        and (value := getattr(command, f.name)) != f.default
+        # No list is said by an empty one.
+        and value != []
+        and not isinstance(value, Raw)
     }
 
 

@@ -15,6 +15,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Container, Iterable, Iterator
 from functools import partial
 from itertools import islice
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from bunqueue_trio.config import AUDIT_DATA_BYTES, AUDIT_SLICE
@@ -22,6 +23,7 @@ from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.job import UNFINISHED, Job, Lease, Note, State, deadline
 from bunqueue_trio.engine.line import Line
 from bunqueue_trio.engine.queue import Queue
+from bunqueue_trio.engine.ready import BY_PLACE, Ready
 from bunqueue_trio.engine.recount import Recount
 from bunqueue_trio.engine.retrying import group_of, is_retrying
 from bunqueue_trio.engine.timers import Timers
@@ -56,6 +58,7 @@ _SAME = (
     "id", "queue", "priority", "created_at", "run_at", "seq", "order", "state", "attempts", "stalls",
     "progress", "started_at", "options",
 )  # fmt: skip
+_same = attrgetter(*_SAME)
 
 
 class Pass:
@@ -132,7 +135,7 @@ class Pass:
             for due, _, job in () if timers._old else _missing(timers._heap, armed[active]):
                 self.note("timers", f"job {job.id} is {job.state} and its deadline {due} is in no timer")
         for (name, priority), members in lines.items():
-            self._standing(members, self._engine.queues[name].ready._lines.get(priority))
+            self._standing(members, self._engine.queues[name].ready.line(priority))
 
     def _job(self, job: Job, queue: Queue) -> None:
         if max(job.seq, abs(job.order)) > self._engine._seq:
@@ -209,8 +212,12 @@ class Pass:
         """
         engine = self._engine
         for queue in list(engine.queues.values()):
-            for priority, line in list(queue.ready._lines.items()):
-                if queue.ready._lines.get(priority) is line and not (line and priority in queue.ready._priorities):
+            ready = queue.ready
+            if ready._lower.lines and not ready._blocks:
+                self.note("ready", f"the first line of queue {queue.name} is empty, and others are not")
+            for priority, line in _lines(ready):
+                lower = ready._lower.lines.get(priority)
+                if lower is not None and not (lower and priority in ready._lower.priorities):
                     self.note("ready", f"the line of queue {queue.name}, priority {priority}, is empty or unknown")
                 name = f"the line of queue {queue.name}, priority {priority},"
                 yield from self._line("ready", name, line, partial(self._entry, queue, priority))
@@ -328,30 +335,17 @@ class Pass:
         if self._engine.queues.get(queue.name) is not queue:
             # It was empty, and made room.
             return
-        ready, waiting = queue.ready, queue.counts[State.WAITING]
-        standing = sum(map(len, ready._lines.values()))
-        if not len(ready) == waiting == standing:
-            self.note(
-                "ready",
-                f"queue {queue.name} counts {waiting} waiting jobs, its line {len(ready)}, of which {standing} are there",
-            )
-        if len(ready._lines) != len(ready._priorities):
+        ready, standing = queue.ready, sum(len(line) for _, line in _lines(queue.ready))
+        if len(ready) != standing:
+            self.note("ready", f"queue {queue.name} counts {len(ready)} waiting jobs, of which {standing} are there")
+        below = ready._lower.priorities.first()
+        if len(ready._lower.lines) != len(ready._lower.priorities) or (below is not None and below >= ready._priority):
             self.note("ready", f"queue {queue.name} has lines of other priorities than it knows")
-        self._lists(queue)
         if self._told:
             for state, n in queue.counts.items():
-                counted = self._count.numbers.get((queue.name, state), 0)
+                counted = self._count.numbers[state].get(queue.name, 0)
                 if n != counted:
                     self.note("counts", f"queue {queue.name} counts {n} {state} jobs and has {counted}")
-
-    def _lists(self, queue: Queue) -> None:
-        listed = {
-            State.DELAYED: len(queue.delayed), State.WAITING_CHILDREN: len(queue.waiting_children),
-            State.ACTIVE: len(queue.active),
-        }  # fmt: skip
-        for state, n in listed.items():
-            if n != queue.counts[state]:
-                self.note("index", f"queue {queue.name} counts {queue.counts[state]} {state} jobs and lists {n}")
 
     def _groups(self) -> Iterator[int]:
         archive, last = self._engine.archive, ""
@@ -368,9 +362,7 @@ class Pass:
         if not 0 <= finished <= pending:
             self.note("index", f"{finished} finished jobs are kept in memory, of which {pending} are not committed")
         if self._told:
-            totals = dict.fromkeys(UNFINISHED, 0)
-            for (_, state), n in self._count.numbers.items():
-                totals[state] += n
+            totals = {state: sum(numbers.values()) for state, numbers in self._count.numbers.items()}
             if totals != engine.counts:
                 self.note("counts", f"all queues count {_text(engine.counts)} and have {_text(totals)}")
 
@@ -378,6 +370,11 @@ class Pass:
     def _told(self) -> bool:
         """Whether every job was met on the disk, so that the counts can be compared."""
         return self._countable and not self._missing
+
+
+def _lines(ready: Ready) -> list[tuple[int, Line[Job]]]:
+    """Return the lines of a queue, each with its priority, also those that should not be there."""
+    return [(ready._priority, Line(BY_PLACE, ready._blocks)), *ready._lower.lines.items()]
 
 
 def _missing(heap: list[Any], wanted: set[Any]) -> Iterable[Any]:
@@ -397,10 +394,11 @@ def _chunked(items: list[Any], check: Callable[[Any], None]) -> Iterator[int]:
 
 def _differences(stored: Job, job: Job) -> list[str]:
     """Return the names of the fields in which a job differs between disk and memory."""
-    different = [name for name in _SAME if getattr(stored, name) != getattr(job, name)]
+    same = _same(stored) == _same(job)
+    different = [] if same else [name for name in _SAME if getattr(stored, name) != getattr(job, name)]
     if stored.data != job.data[:AUDIT_DATA_BYTES]:
         different.append("data")
-    if (stored.note or Note()) != (job.note or Note()):
+    if stored.note is not job.note and (stored.note or Note()) != (job.note or Note()):
         different.append("note")
     if _holder(stored.lease) != _holder(job.lease):
         different.append("lease")

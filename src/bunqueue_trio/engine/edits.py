@@ -104,8 +104,8 @@ class Edits(Holding):
         else:
             old.leave(job, state)
         if key is not None:
-            del old.keys[key]
-            new.keys[key] = job
+            old.free(key)
+            new.hold(key, job)
         if job.note is not None:
             self.reruns.note_moved(job, name)
         if self.queues.recount is not None:
@@ -115,8 +115,6 @@ class Edits(Holding):
         job.queue = new.name
         if is_retrying(job):
             self.retrying.add(job)
-        for queue, n in ((old, -1), (new, 1)):
-            queue.counts[state] += n
         if state is WAITING:
             self._seq += 1
             job.order = -self._seq if job.options.lifo else self._seq
@@ -124,7 +122,7 @@ class Edits(Holding):
             self.woken[new.name] = None
         else:
             new.enter(job, state)
-        if len(self.queues) > QUEUES_IDLE_MAX and not any(old.counts.values()):
+        if len(self.queues) > QUEUES_IDLE_MAX and old.is_empty:
             self.queues.drop(old.name)
         self._rewrite(job)
         # Who listens to one of the queues only hears of it, too.

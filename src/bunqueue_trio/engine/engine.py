@@ -72,7 +72,7 @@ class Engine(Edits):
         archive = archive or self.archive
         self._take_up_outcomes(archive)
         for state in UNFINISHED:
-            self.counts[state] = sum(queue.counts[state] for queue in self.queues.values())
+            self.counts[state] = sum(queue.count(state) for queue in self.queues.values())
         self.planner.load(now)
         self.reruns.load()
         self.retrying.with_dead(self.archive.dead_groups)
@@ -83,7 +83,7 @@ class Engine(Edits):
         """Put a loaded job where it is looked up, and set its timer."""
         self._seq = max(self._seq, abs(job.order))
         if job.options.unique_key is not None:
-            queue.keys[job.options.unique_key] = job
+            queue.hold(job.options.unique_key, job)
         if job.options.series is not None:
             self.repeating.add(job)
         if "@" in job.id:
@@ -292,7 +292,7 @@ class Engine(Edits):
         if queue is None or not queue.ready:
             return False
         gate = self.gates.get(name)
-        return gate is None or gate.is_open(queue.counts[State.ACTIVE])
+        return gate is None or gate.is_open(len(queue.active))
 
     def find(self, job_id: str, *, data: bool = True, result: bool = True) -> Job | None:
         """Return a job in any state that can be shown, or None; an ended one without its ``data`` or ``result`` where nobody needs them."""

@@ -142,7 +142,7 @@ class _Search:
         if state is State.COMPLETED:
             return self._engine.archive.kept_of(name)[0]
         queue = self._engine.queues.get(name)
-        return 0 if queue is None else queue.counts[state]
+        return 0 if queue is None else queue.count(state)
 
     def _parse(self, after: str) -> tuple[State, str, Place | None]:
         found = _CURSOR.fullmatch(after)
@@ -171,7 +171,7 @@ class _Search:
 
     def _unfinished(self, state: State, name: str, after: Place | None) -> Selection | None:
         queue = self._engine.queues.get(name)
-        if queue is None or not queue.counts[state]:
+        if queue is None or not queue.count(state):
             return None
         place = None if after is None else (after[0], after[1])
         for job in standing(queue, state, place, LOOKS):

@@ -43,7 +43,7 @@ def forget_idle(engine: Engine, after: str, now: int, age: float) -> tuple[str, 
 
 def _is_used(engine: Engine, name: str) -> bool:
     queue = engine.queues.get(name)
-    if queue is not None and any(queue.counts.values()):
+    if queue is not None and not queue.is_empty:
         return True
     return any(engine.archive.kept_of(name)) or name in engine.gates or bool(engine.pulls_waiting.get(name))
 

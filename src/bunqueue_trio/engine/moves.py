@@ -183,7 +183,7 @@ class Moves(Telling):
         self.totals.pushed += 1
         self.added_bytes += len(data)
         if options.unique_key is not None:
-            queue.keys[options.unique_key] = job
+            queue.hold(options.unique_key, job)
         if options.series is not None:
             self.repeating.add(job)
         if "@" in job_id:
@@ -271,19 +271,15 @@ class Moves(Telling):
         before = job.state
         assert to in TRANSITIONS[before], (job.id, before, to)
         if before in UNFINISHED:
-            queue = self.queues[job.queue]
-            queue.counts[before] -= 1
             self.counts[before] -= 1
             if before is not WAITING:
-                queue.leave(job, before)
+                self.queues[job.queue].leave(job, before)
         job.state = to
         if to in UNFINISHED:
-            queue = self.queues[job.queue]
-            queue.counts[to] += 1
             self.counts[to] += 1
             # It gets its place first.
             if to is not WAITING:
-                queue.enter(job, to)
+                self.queues[job.queue].enter(job, to)
         if self.queues.recount is not None:
             self.queues.recount.moved(job, before, to)
         self.changed[job] = None
@@ -350,13 +346,13 @@ class Moves(Telling):
             self.left -= len(job.noted().waiting_on or ()) // 16
             self._dependents.remove(job)
         if job.options.unique_key is not None:
-            del queue.keys[job.options.unique_key]
+            queue.free(job.options.unique_key)
         if job.options.series is not None:
             self.repeating.remove(job)
         self._note_end(job, state, now)
         if state is REMOVED:
             self._forget_removed(job)
-        if len(self.queues) > QUEUES_IDLE_MAX and not any(queue.counts.values()):
+        if len(self.queues) > QUEUES_IDLE_MAX and queue.is_empty:
             self.queues.drop(job.queue)
 
     def _note_end(self, job: Job, state: State, now: int) -> None:

@@ -159,6 +159,9 @@ class DeadGroups:
 
     def take_changed(self, some: int) -> list[tuple[str, str]]:
         """Give their places to up to ``some`` errors of which a queue has more or fewer since they were last taken, and return both."""
+        # Each commit asks twice, and few have ended a job.
+        if not self._changed:
+            return []
         with self.changing:
             found = [self._changed.popitem()[0] for _ in range(min(some, len(self._changed)))]
             for queue, key in found:

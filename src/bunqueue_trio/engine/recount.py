@@ -18,11 +18,13 @@ class Recount:
         """Jobs with greater keys are counted when they are born."""
         self.upto: int = 0
         """Jobs up to this key have been counted."""
-        self.numbers: dict[tuple[str, State], int] = {}
+        self.numbers: dict[State, dict[str, int]] = {state: {} for state in UNFINISHED}
+        """By state and queue."""
 
     def add(self, queue: str, state: State, n: int = 1) -> None:
         """Count ``n`` jobs more."""
-        self.numbers[queue, state] = self.numbers.get((queue, state), 0) + n
+        numbers = self.numbers[state]
+        numbers[queue] = numbers.get(queue, 0) + n
 
     def put_into(self, job: Job, queue: str) -> None:
         """Go along with a job that comes into another queue."""

@@ -107,11 +107,11 @@ def _held(engine: Engine, one: Rerun, now: int, asked: Asked) -> Held | None:
         return None
     for name in names:
         queue, gate = engine.queues.get(name), engine.gates.get(name)
-        if queue is None or not queue.counts[State.WAITING]:
+        if queue is None or not queue.ready:
             continue
         if gate is not None and gate.opens_at is not None:
             return _told(one, "rate-limit", name, f"the rate limit of queue {name} lets none through", since)
-        if gate is not None and not gate.is_open(queue.counts[State.ACTIVE]):
+        if gate is not None and not gate.is_open(len(queue.active)):
             return _told(one, "concurrency", name, f"queue {name} has as many active jobs as it may have", since)
         if not asked.is_for(name):
             return _told(one, "nobody-asks", name, f"nobody asks for jobs of queue {name}", since)
@@ -133,7 +133,7 @@ def why(engine: Engine, one: Rerun, now: int, asked: Asked) -> str | None:
 def is_asked_for(engine: Engine, name: str, now: int) -> bool:
     """Return whether somebody works on a queue: waits for its jobs, has one, or has named it and was heard of lately."""
     queue = engine.queues.get(name)
-    if engine.pulls_waiting.get(name) or (queue is not None and queue.counts[State.ACTIVE]):
+    if engine.pulls_waiting.get(name) or (queue is not None and queue.active):
         return True
     return any(
         worker.quiet_since is None and is_there(worker, now) and worker.works_on(name)

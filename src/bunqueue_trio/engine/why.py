@@ -3,15 +3,22 @@
 The answer is what stands in its way now; when that is gone, the next reason is the answer.
 """
 
+from itertools import islice
+
 from bunqueue_trio.config.spans import span
 from bunqueue_trio.engine.auto_retrying import outlook
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.gates import Gate
-from bunqueue_trio.engine.job import Job, State, deadline
+from bunqueue_trio.engine.job import Job, State, deadline, expiry
 from bunqueue_trio.engine.lookup import reason_of
 from bunqueue_trio.engine.moves import CANCELLED
+from bunqueue_trio.engine.queue import Queue
+from bunqueue_trio.engine.workers import Worker
 from bunqueue_trio.protocol import replies as r
 
+_MAY_EXPIRE = frozenset({State.WAITING, State.DELAYED, State.WAITING_CHILDREN})
+# Active jobs that are looked at: whether somebody has one who may ask for more.
+_HELD_MAX = 100
 # Dependencies told by their ids: a sentence, not a list.
 _NAMED_MAX = 20
 # Times what is usual: from then on it is worth a word.
@@ -37,6 +44,9 @@ def why(engine: Engine, job: Job, now: int) -> r.WhyReply:
             told.since = job.noted().finished_at
             ago = span(now - (told.since or now))
             told.why = f"It completed {ago} ago." if job.state is State.COMPLETED else _dead(engine, job, told, now)
+    if job.state in _MAY_EXPIRE and (expires := expiry(job)) is not None:
+        told.expires_at = expires
+        told.why += f" Its TTL ends in {span(expires - now)}: it is removed then, if nobody has got it."
     return told
 
 
@@ -101,11 +111,11 @@ def _waiting(engine: Engine, job: Job, told: r.WhyReply, now: int) -> None:
     queue, gate = engine.queues[job.queue], engine.gates.get(job.queue)
     higher, before, told.exact = queue.ready.ahead(job)
     told.position, told.higher = higher + before + 1, higher
-    told.active, told.pulls_waiting = queue.counts[State.ACTIVE], len(engine.pulls_waiting.get(job.queue, ()))
+    told.active, told.pulls_waiting = len(queue.active), len(engine.pulls_waiting.get(job.queue, ()))
     if gate is not None and not gate.is_open(told.active):
         _gated(gate, told, now)
-    elif not told.active and not told.pulls_waiting:
-        names = sorted(each.name for each in engine.workers.quieted() if each.works_on(job.queue))
+    elif not told.pulls_waiting and (holders := _only_quiet(engine, queue)) is not None:
+        names = sorted({each.name for each in engine.workers.quieted() if each in holders or each.works_on(job.queue)})
         if names:
             told.code = "workers-quiet"
             told.why = f"Those who work on this queue are quiet, and get no jobs: {', '.join(names[:_NAMED_MAX])}. {_place(told)}"
@@ -117,6 +127,17 @@ def _waiting(engine: Engine, job: Job, told: r.WhyReply, now: int) -> None:
         told.why = f"{_place(told)} {_active_now(told)}."
 
 
+def _only_quiet(engine: Engine, queue: Queue) -> set[Worker] | None:
+    """Return those who have active jobs of a queue, if each of them is quiet; None: somebody may ask for more."""
+    holders = set[Worker]()
+    for job in islice(queue.active, _HELD_MAX):
+        worker = None if job.lease is None else engine.workers.of(job.lease)
+        if worker is None or worker.quiet_since is None:
+            return None
+        holders.add(worker)
+    return holders
+
+
 def _gated(gate: Gate, told: r.WhyReply, now: int) -> None:
     if gate.pause is not None:
         told.code, told.since, told.until = "paused", gate.pause.since, gate.pause.until
@@ -125,10 +146,12 @@ def _gated(gate: Gate, told: r.WhyReply, now: int) -> None:
         told.why = f"The queue is paused{reason}{ends}. {_place(told)}"
     elif gate.opens_at is not None:
         assert gate.rate is not None
-        told.code, told.limit, told.until = "rate-limit", gate.rate.limit, gate.opens_at
+        told.code, told.limit = "rate-limit", gate.rate.limit
+        told.until = gate.opens_at if gate.rate.until is None else min(gate.opens_at, gate.rate.until)
+        then = "the next is possible" if told.until == gate.opens_at else "that limit ends"
         told.why = (
-            f"The queue delivers at most {gate.rate.limit} in {span(gate.rate.duration)}: the next is possible in "
-            f"{span(gate.opens_at - now)}. {_place(told)}"
+            f"The queue delivers at most {gate.rate.limit} in {span(gate.rate.duration)}: {then} in "
+            f"{span(told.until - now)}. {_place(told)}"
         )
     else:
         told.code, told.limit = "concurrency", gate.concurrency

@@ -55,6 +55,9 @@ async def openapi(server: Reporter) -> Page:
         for shape in _shapes():
             _schemas(shape)
             await trio.lowlevel.checkpoint()
+        for route in ROUTES:
+            _operation(route)
+            await trio.lowlevel.checkpoint()
     return "application/json", _encoded(), 200
 
 
@@ -174,6 +177,7 @@ def operation_id(route: Route) -> str:
     }.get(route.path, name)
 
 
+@functools.cache
 def _operation(route: Route) -> _Schema:
     kind = route.target if isinstance(route.target, type) else None
     summary, _, more = (

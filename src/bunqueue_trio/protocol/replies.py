@@ -318,6 +318,8 @@ class WhyReply(Reply, kw_only=True):
     waits_for: list[str] | None = None
     """The first 20 of the jobs that must complete before it."""
     waits_for_count: int | None = None
+    expires_at: int | None = None
+    """When it is removed if nobody has got it by then: the end of its TTL."""
 
 
 class StatsReply(Reply, kw_only=True):

@@ -4,7 +4,8 @@ Small objects (up to 512 bytes: nearly everything a waiting job consists of) com
 allocator, which takes arenas of 1 MiB from the kernel. Everything larger, and all of SQLite and the other
 C libraries, comes from the C heap. Both can say what is in use and what they hold, without looking at a
 single object: 0.3 ms with 300,000 jobs waiting. Where one of them cannot (another C library, a Python
-that does not export its statistics), the anonymous resident memory stands for what is held and used.
+that does not export its statistics), or it would take long (more than 1 GiB), the anonymous resident memory stands for what is held
+and used.
 """
 
 import ctypes
@@ -21,11 +22,17 @@ from msgspec import Struct
 
 from bunqueue_trio.config import BLOCKS_LISTED_MAX, HEAP_BLOCK_BYTES, HEAP_KEPT_BYTES, HEAP_LOOK_MS, MIB, OBJECTS_A_TURN
 from bunqueue_trio.logs.printable import name_of
+from bunqueue_trio.storage.store import Batch
 
 # In malloc.h of glibc.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _YOUNG, _OLD = 1, 2
 """Of Python's three generations the second, and with it the first; and the third."""
+
+# Of objects and the C heap: Python's allocator looks at each 16 KB of them to tell, 3 ms for as much as this.
+_REPORTED_MAX = 1024 * MIB
+# New jobs after which the youngest objects are looked through: 1 ms.
+_NEW_JOBS = 20_000
 
 
 class Figures(NamedTuple):
@@ -57,6 +64,7 @@ class Memory:
         self._looking = trio.Lock()
         self._census: tuple[float, Census] | None = None
         self._collect_from = float("-inf")
+        self._new_jobs = 0
 
     def read(self) -> Figures:
         """Return the figures of now."""
@@ -82,6 +90,17 @@ class Memory:
                 await trio.to_thread.run_sync(trim, ctypes.c_size_t(0))  # noqa: TID251
             self._collect_from = trio.current_time() + max(HEAP_LOOK_MS / 1000, 20 * took)
             return before, read()
+
+    def committed(self, batch: Batch, seconds: float) -> None:
+        """Let the garbage collector see new blocks of waiting jobs before they are many (one of ``Journal.on_commit``).
+
+        Plain pushes leave so few new containers that Python would first look at them when they hold 500,000 jobs: 20 ms. A block that
+        is full is a tuple (``engine/line.py``), and is looked at once.
+        """
+        self._new_jobs += len(batch.new)
+        if self._new_jobs >= _NEW_JOBS:
+            self._new_jobs = 0
+            gc.collect(0)
 
     async def census(self) -> Census:
         """Return a count by type that ended at most a second ago: whoever waited for it shares it."""
@@ -125,7 +144,7 @@ def keep_freed() -> bool:
 def read() -> Figures:
     """Return the figures of now."""
     status = _status(Path("/proc/self/status").read_text(encoding="ascii"))
-    objects, c_heap = _objects(), _c_heap()
+    objects, c_heap = _objects() if status["RssAnon"] <= _REPORTED_MAX else None, _c_heap()
     if objects is None or c_heap is None:
         anonymous = status["RssAnon"]
         objects, c_heap = (anonymous, anonymous), (0, 0)

@@ -11,7 +11,7 @@ from bunqueue_trio.config import QUEUES_A_TURN
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.fingerprint import CANCELLED
 from bunqueue_trio.engine.gates import Gate
-from bunqueue_trio.engine.job import Job, State
+from bunqueue_trio.engine.job import Job
 from bunqueue_trio.storage.store import Store
 
 # Jobs of a queue that are named when they hang, and workers when they are quiet.
@@ -170,11 +170,10 @@ def _look(engine: Engine, name: str, completed: int, dead: int, hushed: int) -> 
     queue, gate = engine.queues.get(name), engine.gates.get(name)
     if queue is None:
         return QueueLook(name, 0, 0, 0, 0, completed, dead, hushed, None, _pulls(engine, name), *_gate(gate))
-    counts = queue.counts
     # They are in the order of their deliveries.
     since, job_id, worker, longest = _active(engine, [*islice(queue.active, LONGEST)])
     return QueueLook(
-        name, counts[State.WAITING], counts[State.ACTIVE], counts[State.DELAYED], counts[State.WAITING_CHILDREN],
+        name, len(queue.ready), len(queue.active), len(queue.delayed), len(queue.waiting_children),
         completed, dead, hushed, queue.ready.ready_since(), _pulls(engine, name), *_gate(gate), since, job_id, worker, longest,
     )  # fmt: skip
 

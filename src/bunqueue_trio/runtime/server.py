@@ -131,12 +131,12 @@ class Server:
         self.sampler: AgeSampler = AgeSampler(self.journal, store)
         self.hub: Hub = Hub(store)
         self.history: History = History()
+        self.memory: Memory = Memory()
         # Events are published before the answers of their commit; and who has waited for a job has its answer first.
         self.journal.on_commit += [
             *([answers_at_once(self.engine)] if store.at_once else []),
-            self.hub.publish, self.core.waiting.hand_over, self.core.meters.committed, self.history.committed,
+            self.hub.publish, self.core.waiting.hand_over, self.core.meters.committed, self.history.committed, self.memory.committed,
         ]  # fmt: skip
-        self.memory: Memory = Memory()
         self.scrape: Shared[Page] = Shared(PICTURE_MS)
         """The newest page for Prometheus: making it looks at every queue."""
         self.queues_seen: Shared[tuple[QueueLook, ...]] = Shared(PICTURE_MS)
@@ -302,6 +302,8 @@ class Server:
     async def note_minute(self) -> None:
         """Note what is the case at the end of a minute."""
         queues = await self.look_at_queues()
+        # 180 bytes for each; they would stay until the next minute.
+        self.queues_seen.forget()
         told, figures = self.statistics(), self.engine.figures
         # A few ms late it would be a part of the next minute, too.
         at = figures.end_of_minute(told.now)

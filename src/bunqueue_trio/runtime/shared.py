@@ -26,3 +26,7 @@ class Shared(Generic[T]):
             if self._last is None or now - self._last[0] >= self._for_s:
                 self._last = now, await make()
             return self._last[1]
+
+    def forget(self) -> None:
+        """Let go of the last result, for which nobody may ask for long."""
+        self._last = None

@@ -177,7 +177,7 @@ def finished_row(job: Job, group: str | None = None) -> FinishedRow:
     shown = not (job.state is State.COMPLETED and job.options.remove_on_complete)
     options = job.options
     return FinishedRow._make((
-        job.id, job.queue, job.state.value if shown else State.REMOVED.value, note.finished_at,
+        job.id, job.queue, (job.state if shown else State.REMOVED)._value_, note.finished_at,
         job.data if shown else b"",
         None if options is DEFAULT_OPTIONS or not shown else _text(options),
         job.priority, job.created_at, job.run_at, job.attempts, job.stalls, job.progress, job.started_at,

@@ -73,13 +73,19 @@ def connections_that_fit(settings: Settings, descriptors: int = 1) -> int:
 
 
 def check_startable(settings: Settings) -> None:
-    """Refuse settings with which the server cannot start whatever else is the case: certificates, names of hosts.
+    """Refuse settings with which the server cannot start whatever else is the case: certificates, names of hosts, too few descriptors.
 
     Raises:
         StartupError: as the start would.
     """
     if not settings.store:
         check_data_path(settings.data_path)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most != resource.RLIM_INFINITY and most < DESCRIPTORS_KEPT:
+        # Its first clients would take those that it needs to go on starting.
+        raise StartupError(
+            f"ulimit -n is {most}: a server needs {DESCRIPTORS_KEPT} files for itself, and one for each connection"
+        )
     tls_context(settings)
     context_of(settings, "link_tls_cert_file", "link_tls_key_file")
     if settings.doors and all(bind.path is not None for bind in settings.binds):

@@ -18,6 +18,8 @@ from bunqueue_trio.ui import charts
 
 # Pieces of a page before others are served: about a ms, with a chart among them.
 PARTS_A_TURN = 200
+# Which a long piece counts for one more for each of.
+_PART_CHARS = 200
 
 
 def clock_time(ms: int | None, zone: str = "UTC") -> str:
@@ -137,9 +139,13 @@ async def render(name: str, context: Mapping[str, Any]) -> bytes:
     if not templates.cache_info().currsize:
         await trio.to_thread.run_sync(templates)  # noqa: TID251 - once
     parts: list[str] = []
-    for i, part in enumerate(templates()[name].generate(**context)):
+    since = 0
+    for part in templates()[name].generate(**context):
         parts.append(part)
-        if i % PARTS_A_TURN == PARTS_A_TURN - 1:
+        # Of long ones each character was looked at.
+        since += 1 + len(part) // _PART_CHARS
+        if since >= PARTS_A_TURN:
+            since = 0
             await trio.lowlevel.checkpoint()
     # Payloads may hold half a surrogate pair, which UTF-8 cannot say.
     return "".join(parts).encode("utf-8", "replace")

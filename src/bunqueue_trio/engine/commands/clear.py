@@ -27,7 +27,7 @@ def _drain(engine: Engine, command: c.Drain, now: int, owner: Owner) -> r.Reply:
     _tell(engine, command.queue, count, now)
     # It may have been empty in between, and made anew by the next run of a series.
     queue = engine.queues.get(command.queue, queue)
-    left = queue.counts[State.WAITING] + (queue.counts[State.DELAYED] if command.delayed else 0)
+    left = len(queue.ready) + (len(queue.delayed) if command.delayed else 0)
     return r.DrainReply(count=count, left=left)
 
 
@@ -37,7 +37,7 @@ def _promote(engine: Engine, command: c.PromoteJobs, now: int, owner: Owner) -> 
     jobs = [] if queue is None else list(islice(queue.delayed, command.count))
     for job in jobs:
         engine.promote(job, now)
-    return r.PromoteReply(count=len(jobs), left=0 if queue is None else queue.counts[State.DELAYED])
+    return r.PromoteReply(count=len(jobs), left=0 if queue is None else len(queue.delayed))
 
 
 def _clean(engine: Engine, command: c.Clean, now: int, owner: Owner) -> r.Reply:
@@ -106,7 +106,7 @@ def _is_left(engine: Engine, name: str) -> bool:
     queue = engine.queues.get(name)
     return (
         engine.has_chores
-        or (queue is not None and any(queue.counts.values()))
+        or (queue is not None and not queue.is_empty)
         or any(job.queue == name and job.state.value in _ENDED for job in engine.changed)
     )
 

@@ -5,7 +5,6 @@ from msgspec import UNSET, Raw
 from bunqueue_trio.config import DELIVERED_BYTES
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.handler import Handlers, Owner
-from bunqueue_trio.engine.job import State
 from bunqueue_trio.engine.workers import Worker
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
@@ -48,7 +47,7 @@ def _take(
     if queue is None:
         return None
     gate = engine.gates.get(name)
-    if gate is not None and not gate.is_open(queue.counts[State.ACTIVE]):
+    if gate is not None and not gate.is_open(len(queue.active)):
         return None
     while (job := queue.ready.peek()) is not None and job.due is not None and job.due <= now:
         if engine.left <= 0:

@@ -10,7 +10,7 @@ from bunqueue_trio.config import MINUTE_MS, QUEUE_DETAILS_MAX
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.figures import QueueMinute, part
 from bunqueue_trio.engine.handler import Handlers, Owner
-from bunqueue_trio.engine.job import UNFINISHED, State
+from bunqueue_trio.engine.job import UNFINISHED
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import queue_replies as qr
 from bunqueue_trio.protocol import replies as r
@@ -63,7 +63,7 @@ def _clear_concurrency(engine: Engine, command: c.ClearConcurrency, now: int, ow
 def _get_concurrency(engine: Engine, command: c.GetConcurrency, now: int, owner: Owner) -> r.Reply:
     engine.queues.check(command.queue)
     queue, gate = engine.queues.get(command.queue), engine.gates.get(command.queue)
-    active = 0 if queue is None else queue.counts[State.ACTIVE]
+    active = 0 if queue is None else len(queue.active)
     return qr.ConcurrencyReply(concurrency=None if gate is None else gate.concurrency, active=active)
 
 
@@ -100,7 +100,7 @@ def _list(engine: Engine, command: c.ListQueues, now: int, owner: Owner) -> r.Re
     limit, after = command.limit, command.after or ""
     if command.details:
         limit = min(limit, QUEUE_DETAILS_MAX)
-    live = (name for name in engine.queues.names.after(after) if any(engine.queues[name].counts.values()))
+    live = (name for name in engine.queues.names.after(after) if not engine.queues[name].is_empty)
     gated = nsmallest(limit + 1, (name for name in engine.gates if name > after))
     said = islice(engine.configs.names.after(after), limit + 1)
     found = sorted({*islice(live, limit + 1), *gated, *said, *engine.archive.queues_after(after, limit + 1)})
@@ -167,7 +167,8 @@ def _lately(engine: Engine, name: str, now: int) -> qr.LatelyView | None:
 
 def _counts(engine: Engine, name: str) -> dict[str, int]:
     queue = engine.queues.get(name)
-    counts = {state.value: 0 if queue is None else queue.counts[state] for state in UNFINISHED}
+    unfinished = dict.fromkeys(UNFINISHED, 0) if queue is None else queue.counts
+    counts = {state.value: n for state, n in unfinished.items()}
     completed, failed = engine.archive.kept_of(name)
     return counts | {"completed": completed, "failed": failed}
 

@@ -131,7 +131,7 @@ SPECS: tuple[Spec, ...] = (
                 "ok": True, "id": EXAMPLE_ID, "queue": "emails", "state": "waiting", "code": "in-line",
                 "why": "It is number 7 in line, behind 2 of higher priority. 5 jobs of the queue are active.",
                 "attempts": 0, "since": None, "until": None, "position": 7, "higher": 2, "exact": True, "active": 5,
-                "limit": None, "pullsWaiting": 0, "usual": None, "waitsFor": None, "waitsForCount": None,
+                "limit": None, "pullsWaiting": 0, "usual": None, "waitsFor": None, "waitsForCount": None, "expiresAt": None,
             },
         ),
     ),

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from bunqueue_trio.config import STORE_PAGE_ROWS
 from bunqueue_trio.config.spans import span
 from bunqueue_trio.engine.audit import Stored
 from bunqueue_trio.engine.job import State
@@ -19,6 +18,8 @@ from bunqueue_trio.storage.readable import unreadable_facts, unreadable_lines
 
 # Of the rows that a check finds; the count says how many there are.
 _EXAMPLES = 3
+_PAGE = 500
+"""Jobs or lines that are in memory at once: some tens of MB at most."""
 
 CHECKS: tuple[tuple[str, str], ...] = (
     ("unfinished jobs share an id", "SELECT id FROM bq.job GROUP BY id HAVING count(*) > 1"),
@@ -83,7 +84,10 @@ _LEADER = (
     "extract(epoch FROM clock_timestamp() - CASE WHEN beat > '-infinity' THEN beat END)::float8 FROM bq.leader"
 )
 _OPEN = f"SELECT seconds FROM ({OLDEST.format('seconds')}) AS oldest WHERE seconds > $1::bigint"  # noqa: S608 - ours
-_LINES = "SELECT kind, key, body FROM bq.trail JOIN bq.trail_line ON trail = id"
+_LINES = (
+    "SELECT trail, n, kind, key, body FROM bq.trail_line JOIN bq.trail ON id = trail "
+    "WHERE (trail, n) > ($1::bigint, $2::bigint) ORDER BY trail, n LIMIT $3::bigint"
+)
 _DEAD = "SELECT relname::text, n_dead_tup, n_live_tup FROM pg_stat_user_tables WHERE schemaname = $1 ORDER BY 1"
 
 
@@ -126,9 +130,10 @@ def examine(place: Place, on_check: Callable[[str], None]) -> DatabaseReport:
             found = [with_nul(str(name)) for (name,) in ask(text)]
             findings += _offence(claim, found)
         on_check("facts, and lines of trails")
-        facts, lines = ask("SELECT kind, key, value FROM bq.fact"), ask(_LINES)
+        facts = ask("SELECT kind, key, value FROM bq.fact")
         findings += _offence("facts cannot be read", [with_nul(name) for name in unreadable_facts(facts)])
-        findings += _offence("lines of trails cannot be read", [with_nul(name) for name in unreadable_lines(lines)])
+        lines = [with_nul(name) for name in unreadable_lines(_lines(ask))]
+        findings += _offence("lines of trails cannot be read", lines)
         on_check("the counts")
         for table, dead, live in ask(_DEAD, place.schema):
             if is_bloated(Table(table, 0, live, dead)):
@@ -176,9 +181,9 @@ def _jobs(reads: Reads, ask: Callable[..., list[Row]]) -> Iterator[str]:
     ids: set[str] = set()
     waits: list[tuple[str, str]] = []
     keys: dict[tuple[str, str], list[str]] = {}
-    after, rows = 0, STORE_PAGE_ROWS
-    while rows == STORE_PAGE_ROWS:
-        read = reads.stored(after, 2**63 - 1, STORE_PAGE_ROWS)
+    after, rows = 0, _PAGE
+    while rows == _PAGE:
+        read = reads.stored(after, 2**63 - 1, _PAGE)
         page: list[Stored] = read.answer(ask(read.query.text, *read.query.values))
         rows = len(page)
         for seq, job in page:
@@ -198,6 +203,15 @@ def _jobs(reads: Reads, ask: Callable[..., list[Row]]) -> Iterator[str]:
     yield from _offence(
         "unfinished jobs hold the same unique key", [jobs[0] for jobs in keys.values() if len(jobs) > 1]
     )
+
+
+def _lines(ask: Callable[..., list[Row]]) -> Iterator[Row]:
+    """Yield the lines of all trails, each with its kind and its key."""
+    place = 0, 0
+    while page := ask(_LINES, *place, _PAGE):
+        for trail, n, *line in page:
+            place = trail, n
+            yield tuple(line)
 
 
 def _offence(claim: str, found: list[str]) -> list[str]:

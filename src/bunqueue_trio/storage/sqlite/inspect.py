@@ -304,6 +304,11 @@ def snapshot(path: Path) -> Iterator[apsw.Connection]:
             # Here the snapshot is taken.
             connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
             yield connection
+    except apsw.ReadOnlyError:
+        # What is not finished would have to be undone, in the file.
+        raise StoreError(
+            f"{path}: a server was killed while it wrote to the file, and {path.name}-journal beside it tells how to undo that: start a server on it once"
+        ) from None
     except apsw.Error as error:
         raise StoreError(f"{path}: cannot be read: {error}") from None
     if alone and beside(path):

@@ -239,7 +239,7 @@ def sync_directory(directory: Path) -> None:
 
 
 class Transaction:
-    """Commits what its block writes, or nothing of it."""
+    """Commits what its block writes, or nothing of it; for one block after the other."""
 
     # A class: each small commit would pay 2 % for a generator.
     __slots__ = ("_connection", "cursor")
