@@ -231,7 +231,7 @@ class Watched:
         monkeypatch.setattr(PostgresStore, "seen", lambda _: self._seen())
         monkeypatch.setattr(PostgresStore, "take", lambda _, last_word="": self._take())
         monkeypatch.setattr(PostgresStore, "skip_event_ids", lambda _: None)
-        monkeypatch.setattr(Announcer, "wait", lambda *_: (None, b""))
+        monkeypatch.setattr(Announcer, "wait", lambda *_: ("there", b""))
 
     def _seen(self) -> Seen:
         answer = self._answers[self.looks % len(self._answers)]
@@ -292,6 +292,28 @@ async def test_the_end_of_a_leader_is_seen_between_two_looks_and_its_hurry_has_a
     hurried, calm = (sum(begin <= at < begin + 2.8 for at in looked_at) for begin in (ended_at, ended_at + 10))
     assert hurried > 20
     assert calm <= 2.8 / standby.STANDBY_S + 1, "after its own lease"
+
+
+async def test_a_leader_that_is_about_to_serve_is_found_soon_and_one_that_never_says_where_is_not_asked_for_for_ever(
+    url: str, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+):
+    """Clients of who waits had a pause of up to a second more, for nothing."""
+    Watched(monkeypatch, *[SILENT._replace(batch=n) for n in range(1000)])
+    looked_at: list[float] = []
+
+    def wait(*_: object) -> tuple[str | None, bytes]:
+        now = trio.from_thread.run_sync(trio.current_time)
+        looked_at.append(now)
+        if now > 40:
+            raise StartupError("enough")
+        return (None if now > 20 else "there"), b""
+
+    monkeypatch.setattr(Announcer, "wait", wait)
+    with pytest.raises(StartupError, match="enough"):
+        await take_over(url, 3)
+    before, hurried, calm = (sum(begin <= at < begin + 2.8 for at in looked_at) for begin in (10, 20.5, 30))
+    assert hurried > 20
+    assert before == calm <= 2.8 / standby.STANDBY_S + 1
 
 
 async def test_who_cannot_see_where_the_leader_is_does_not_take_it_for_dead(

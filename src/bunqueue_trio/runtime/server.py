@@ -135,7 +135,8 @@ class Server:
         # Events are published before the answers of their commit; and who has waited for a job has its answer first.
         self.journal.on_commit += [
             *([answers_at_once(self.engine)] if store.at_once else []),
-            self.hub.publish, self.core.waiting.hand_over, self.core.meters.committed, self.history.committed, self.memory.committed,
+            self.hub.publish, self.core.waiting.hand_over, self.core.meters.committed, self.history.committed,
+            self.memory.committed,
         ]  # fmt: skip
         self.scrape: Shared[Page] = Shared(PICTURE_MS)
         """The newest page for Prometheus: making it looks at every queue."""
