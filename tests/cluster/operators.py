@@ -40,7 +40,7 @@ class ClusterSlotBook(SlotBook):
 
 
 class Sweeper(Actor):
-    """Acts on all jobs of a queue that there are, in many slices: between any two another broker may begin to lead."""
+    """Acts on all jobs of a queue: several slices, between any of which another broker may begin to lead."""
 
     stage: "ClusterWorld"
 
