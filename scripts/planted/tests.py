@@ -150,7 +150,6 @@ NEAREST = {
     "findings": ("findings",),
     "act_findings": ("findings", "findings_help"),
     "queue_findings": ("findings_of_queues",),
-    "ends": ("wait_job",),
     "rates": ("rate_limits",),
     "queue": ("engine", "listing"),
     "planner": (
