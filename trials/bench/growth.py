@@ -17,7 +17,7 @@ from trials.lib.raw_http import Connection, bulk_body
 
 BULK, PIPELINED, WORKED_ON = 100, 20, 2_000
 PARTS = 6
-"""The growth is told in so many."""
+"""In which the growth is shown."""
 LOOKS = (
     "/stats",
     "/queues?details=true",
