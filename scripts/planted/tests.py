@@ -63,6 +63,7 @@ TESTS = {
             for name in (
                 "hot", "hot_ends", "alone", "pollers", "heads", "short_texts", "sessions", "event_streams", "undelivered",
                 "slow_clients", "gone", "bulk", "bytes", "brisk", "first_slow_request", "rounds", "together", "stops", "away", "tls",
+                "handshake_turns", "parts",
             )
         ),
         "tests/doors/test_room.py", "tests/doors/test_local.py", "tests/operations/test_binds.py",

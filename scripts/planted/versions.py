@@ -123,6 +123,18 @@ VERSIONS = [
         "who waits is in no hurry to follow a dead leader",
     ),
     Mutant(
+        "run.py",
+        "            beside.start_soon(read_slow_lane, trio.Event())\n",
+        "",
+        "the first clients of a new leader wait for what it reads",
+    ),
+    Mutant(
+        "storage/postgres/standby.py",
+        "starts = is_known and self.leader is not None and self.leader[0] is None",
+        "starts = False",
+        "the next leader is found late by those that wait",
+    ),
+    Mutant(
         "storage/postgres/standby.py",
         "if self._until is not None and trio.current_time() < self._until:",
         "if self._until is not None:",

@@ -24,6 +24,7 @@ from bunqueue_trio.runtime.tree import Transport, serve
 from bunqueue_trio.storage.awaited import AwaitedStore, NoteLeader
 from bunqueue_trio.storage.opening import open_store
 from bunqueue_trio.storage.store import Store
+from bunqueue_trio.transports.listener import read_slow_lane
 from bunqueue_trio.transports.sockets import open_first
 
 _log = structlog.get_logger()
@@ -128,6 +129,8 @@ async def _open(
 
         def wait() -> NoteLeader:
             beside.start_soon(waiting.run)
+            # Its first clients are to have all of the processor then.
+            beside.start_soon(read_slow_lane, trio.Event())
             return waiting.note_leader
 
         nursery.start_soon(stop_on_signal)

@@ -115,7 +115,12 @@ async def test_command_ends_though_a_thread_hangs(fresh: Server, tmp_path: Path,
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("target", "said"),
-    [("tasks", "is not MODULE:NAME"), ("nowhere:x", "no module 'nowhere'"), ("tasks:send", "is no Worker")],
+    [
+        ("tasks", "is not MODULE:NAME"),
+        ("./tasks:send", "is a path: a module is named as in an import"),
+        ("nowhere:x", "no module 'nowhere'"),
+        ("tasks:send", "is no Worker"),
+    ],
 )
 def test_command_says_what_is_wrong(tasks: Path, target: str, said: str):
     done = subprocess.run(command(target), cwd=tasks, capture_output=True, text=True, timeout=90, check=False, env=None)

@@ -260,3 +260,12 @@ async def test_a_block_is_open_in_all_tasks_of_its_loop(server: Server, queue: s
         async with app:
             await pushed.wait()
         over.set()
+
+
+async def test_who_has_run_a_worker_is_no_handler(bunqueue: Bunqueue):
+    """Its client is closed by then."""
+    worker = bunqueue.worker("greetings")
+    greet = greeting(worker)
+    with trio.move_on_after(1):
+        await worker.run()
+    assert await greet.push("ann")

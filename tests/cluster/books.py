@@ -3,6 +3,7 @@
 import json
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import trio
@@ -68,6 +69,10 @@ class ClusterLedger(Ledger):
         if job_id not in self.truth.lost_ids:
             super().end_answered(what, job_id)
 
+    def line_answered(self, job_id: str, message: str) -> None:
+        if job_id not in self.truth.lost_ids:
+            super().line_answered(job_id, message)
+
 
 class Poll(NamedTuple):
     """A waiting pull that was answered."""
@@ -117,7 +122,7 @@ class ClusterWorker(Worker):
             poll = Poll(fields["queue"], sent_at, self.stage.now(), term[0])
             if answer.get("job") or answer.get("jobs"):
                 self.stage.polls.served(poll)
-            elif timeout_s:
+            elif timeout_s and not (self.names_itself and self.stage.may_quiet_workers):
                 self.stage.polls.empty(poll, timeout_s)
         return answer
 
@@ -125,9 +130,10 @@ class ClusterWorker(Worker):
         """Ack, and look at the job through some broker: it has ended, whatever that one believes."""
         is_done = await super().ack(peer, delivery, token)
         if is_done and token is not None and self.rng.random() < 0.5:
-            losses = self.stage.truth.losses
-            async with self.connected() as other:
-                answer = await self.ask(other, "GetState", id=delivery.id)
+            losses, answer = self.stage.truth.losses, {"ok": False}
+            with suppress(ConnectionRefusedError):
+                async with self.connected() as other:
+                    answer = await self.ask(other, "GetState", id=delivery.id)
             newer = [name for name in self.stage.truth.names if name[0] == delivery.id][-1:] != [delivery[:2]]
             is_done_there = answer.get("state") in ("completed", "unknown", None)
             if answer["ok"] and not is_done_there and not newer and losses == self.stage.truth.losses:

@@ -219,7 +219,8 @@ class Broker:
         """SIGCONT."""
         held, self.held, self.paused = self.held, [], False
         self.disturb()
-        _run.GLOBAL_RUN_CONTEXT.runner.runq.extend(held)
+        if held:
+            _run.GLOBAL_RUN_CONTEXT.runner.runq.extend(held)
 
     def disturb(self) -> None:
         self.disturbed_at.append(self._world.now())

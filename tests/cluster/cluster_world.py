@@ -12,11 +12,9 @@ import traceback
 from collections import Counter
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import trio
 import trio.lowlevel
-import trio.testing
 from trio._core import _run
 
 from bunqueue_trio.config import Settings
@@ -26,11 +24,15 @@ from tests.cluster.broker import PORT, Broker, RunQueue
 from tests.cluster.cluster_chaos import FOCUSES, ClusterChaos, Focus
 from tests.cluster.cluster_postgres import Postgres
 from tests.cluster.database import Committed, Database, Leader
+from tests.cluster.leaping import LeapingClock
 from tests.cluster.net import CLIENT, Net
+from tests.cluster.operators import ClusterSlotBook, Sweeper
 from tests.cluster.sealing import sealed
 from tests.cluster.truth import Truth
 from tests.sim.actors import Actor, Producer
-from tests.sim.meddlers import Meddler
+from tests.sim.clerks import Clerk
+from tests.sim.meddlers import Meddler, Operator
+from tests.sim.scheduling import Planner
 from tests.sim.sim_chaos import DISK_DELAYS_S, choose
 from tests.sim.sim_disk import Platter, Threads
 from tests.sim.sim_world import Result
@@ -39,6 +41,9 @@ from tests.sim.wire import End, Pace
 START_S = 1_700_000_000.0
 CALM_S_MAX = 3600
 URL = "postgres://sim/queue?schema=bq"
+
+OPERATORS: dict[str, type[Actor]] = {"planner": Planner, "clerk": Clerk, "operator": Operator, "sweeper": Sweeper}
+"""Who makes schedules, and who acts on many jobs; a focus is about one fault, and has none of them."""
 
 
 class ClusterWorld:
@@ -55,7 +60,7 @@ class ClusterWorld:
         self.lines: list[str] = []
         self.failure: str | None = None
         rng = self.rng("world")
-        self.clock = trio.testing.MockClock(autojump_threshold=0)
+        self.clock = LeapingClock()
         self.hosts = [f"b{i}" for i in range(max(rng.randint(2, 3), 3 if focus.faults else 0))]
         self.queues = ["a", "b", "c"][: rng.randint(1, 3)]
         self.token = None
@@ -69,6 +74,7 @@ class ClusterWorld:
             self.settings = replace(self.settings, express=True, store_lease_ms=5000)
         self.reader_events_max = choose(rng, 10_000, 10)
         self.turn_requests = choose(rng, 64, 1, 2)
+        self.slice = self.rng("slices").choice((1, 2, 5))
         self.database = Database(self.rng("database"), lambda: START_S + self.now())
         self.database.on_commit, self.database.on_take = self.note_commit, self.note_take
         self.postgres = Postgres(self.database, self.rng("postgres"), partial(self.log, "database"))
@@ -81,7 +87,8 @@ class ClusterWorld:
         self.threads.delays_s = rng.choice(DISK_DELAYS_S[:3])
         self.calm, self.closing, self.up = trio.Event(), trio.Event(), trio.Event()
         self.next_nonce = 0
-        self.slot_book: Any = None
+        self.slot_book = ClusterSlotBook(self.fail)
+        self.truth.on_batch.append(self.slot_book.note)
         self.committed = trio.Event()
         """Set by the next commit."""
         self.disturbances = 0
@@ -106,6 +113,17 @@ class ClusterWorld:
             *(Meddler(self, f"meddler-{i}") for i in range(rng.randint(0, 1))),
             *self.readers,
         ]
+        self.actors += [] if focus.faults else self._operators()
+
+    @property
+    def may_quiet_workers(self) -> bool:
+        """Whether somebody tells workers to take no more, which then wait in vain."""
+        return any(isinstance(actor, Operator) for actor in self.actors)
+
+    def _operators(self) -> list[Actor]:
+        """Return some of them: half of the seeds have each."""
+        rng = self.rng("operators")
+        return [kind(self, f"{name}-0") for name, kind in OPERATORS.items() if rng.random() < 0.5]
 
     def _settings_of(self, name: str) -> Settings:
         return replace(self.settings, bind=(f"{name}:{PORT}",))
@@ -168,6 +186,7 @@ class ClusterWorld:
             self.log("database", f"{len(lost)} batches are lost for good, from {lost[0].number} on")
             self._check_excuse(lost, before, after)
             self.ledger.forget_lost()
+            self.slot_book.rewind(self.truth.told)
             for reader in self.readers:
                 reader.rewind(len(self.truth.told))
         self.ledger.check_start({row[1] for row in self.database.tables["job"].values()})
@@ -231,6 +250,9 @@ class ClusterWorld:
             leader is not None
             and not self.database.tables["job"]
             and not leader.engine.jobs
+            # What is retried, by its queue itself or some a second, would still come.
+            and not leader.engine.auto_retries
+            and not leader.engine.reruns.under_way()
             and not leader.journal.dirty
         )
 
@@ -257,6 +279,7 @@ class ClusterWorld:
                 )
         self.closing.set()
         self.ledger.check_start(set())
+        self.slot_book.check()
         self._check_counts()
 
     def _check_counts(self) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tests.cluster.database import Database
 
 _AT = {name: at + 1 for at, name in enumerate(FinishedRow._fields)}  # the key stands before them
+_RESULT = _AT["result"]
 _DATA = JobRow._fields.index("data")
 
 
@@ -54,7 +55,7 @@ def _is_dead(row: Row, queue: str) -> bool:
 
 
 def _weight(row: Row) -> int:
-    parts = (row[_AT["data"]], row[_AT["result"]], *(_encoded(row[_AT[name]]) for name in ("note", "options")))
+    parts = (row[_AT["data"]], *(_encoded(row[_AT[name]]) for name in ("note", "options")))
     return sum(len(part or b"") for part in parts)
 
 
@@ -105,7 +106,7 @@ class Reads:
         found, before = [], 0
         for row in part[:limit]:
             if before < REPLAY_BYTES:
-                found.append((len(part), *row))
+                found.append((len(part), *row[:_RESULT], None, *row[_RESULT + 1 :]))
             before += _weight(row)
         return found
 
@@ -136,7 +137,7 @@ class Reads:
         found, events, size = [], 0, 0
         for last_id, row in sorted(self.table("event_batch").items()):
             if last_id > event_id and events < limit and size < REPLAY_BYTES:
-                found.append((last_id, row[3]))
+                found.append((last_id, row[1], row[3]))
                 events, size = events + last_id - max(last_id - row[1], event_id), size + len(row[3])
         return found
 

@@ -16,14 +16,15 @@ from trio._core import _run
 
 from bunqueue_trio.config import Settings
 from bunqueue_trio.doors import handshake, leading, waiting_room
+from bunqueue_trio.engine import auto_retrying, moves, rerunning, timers
 from bunqueue_trio.engine import line as lines
-from bunqueue_trio.engine import moves, timers
-from bunqueue_trio.runtime import clock, hub, tree
+from bunqueue_trio.runtime import clock, core, hub, slices, tree
 from bunqueue_trio.storage.postgres import announcer, cluster, looker, schema, store, terms
 from bunqueue_trio.transports import express, hot
 from bunqueue_trio.transports.listener import Http
 from bunqueue_trio.transports.sockets import Opened
 from tests.cluster.broker import CURRENT, PORT, Broker
+from tests.cluster.leaping import sees_no_sockets
 from tests.cluster.link import make_link
 from tests.sim.wire import End, Poller
 
@@ -89,8 +90,8 @@ def _replaced(world: "ClusterWorld", outside: Outside) -> tuple[tuple[Any, str, 
         (handshake, "secrets", SimpleNamespace(token_bytes=world.nonces.randbytes)),
         (tree, "gc", SimpleNamespace(disable=lambda: None, enable=lambda: None)),
         (hub, "READER_EVENTS_MAX", world.reader_events_max), (express, "OWN_REQUESTS", 2),
-        (hot, "TURN_REQUESTS", world.turn_requests), (hot, "ANSWERS_MAX", world.turn_requests),
-        (timers, "_SWEEP_MIN", 4), (lines, "BLOCK_MAX", 2), (moves, "QUEUES_IDLE_MAX", 2),
+        sees_no_sockets(), (hot, "TURN_REQUESTS", world.turn_requests), (hot, "ANSWERS_MAX", world.turn_requests),
+        (slices, "SLICE", world.slice), (rerunning, "RERUN_SLICE", world.slice), (auto_retrying, "AUTO_RETRY_SLICE", world.slice), (core, "BULK_SLICE", world.slice), (timers, "_SWEEP_MIN", 4), (lines, "BLOCK_MAX", 2), (moves, "QUEUES_IDLE_MAX", 2),
         (_run, "_ALLOW_DETERMINISTIC_SCHEDULING", True),
     )  # fmt: skip
 

@@ -10,11 +10,13 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-from bunqueue_trio.storage.rows import JobRow
+from bunqueue_trio.engine.trails import LOG
+from bunqueue_trio.storage.rows import FinishedRow, JobRow
 from bunqueue_trio.storage.store import RS
 from tests.cluster.database import Committed, Leader
 from tests.sim.sim_disk import UNTOLD, Platter
 
+_ENDED_ID, _ENDED_STATE, _ENDED_DATA = (FinishedRow._fields.index(name) + 1 for name in ("id", "state", "data"))
 _SEQ, _ID, _DATA, _OPTIONS, _LEASE = (JobRow._fields.index(name) for name in ("seq", "id", "data", "options", "lease"))
 
 
@@ -43,6 +45,8 @@ class Truth:
         self.lost_nonces: set[int] = set()
         self.losses = 0
         self._pushed: set[int] = set()
+        self._dead: set[tuple[str, int]] = set()
+        """Of each dead letter that there was, its id and nonce."""
         self.tokens: set[str] = set()
         """Every token whose delivery was committed, lost or not."""
         self.pulled: Counter[str] = Counter()
@@ -77,7 +81,7 @@ class Truth:
             for batch in lost:
                 rows = [*batch.new, *batch.finished]
                 names = [self._names.get(row[-1]) for row in batch.changed] + [self._names.get(s) for s in batch.ended]
-                self.lost_ids |= {row[1] for row in rows} | {name[0] for name in names if name}
+                self.lost_ids |= {row[1] for row in (*rows, *batch.trails)} | {name[0] for name in names if name}
                 self.lost_nonces |= {nonce_of(row[_DATA]) for row in batch.new} | {name[1] for name in names if name}
             self.platter, self.told, self._newest, hooks = self._make(), [], {}, self.on_batch
             self.on_batch, self.pulled, self._pushed, self._names = [], Counter(), set(), {}
@@ -100,13 +104,17 @@ class Truth:
             nonce = nonce_of(row[_DATA])
             # Each run of a series is a job with the data of the first one.
             if row[_SEQ] not in self._names and "series" not in (row[_OPTIONS] or ""):
-                if nonce in self._pushed:
+                if nonce in self._pushed and not self._may_come_again(row[_ID], nonce):
                     self._fail(f"the push {nonce} has made two jobs, the second is {row[_ID]}")
                 self._pushed.add(nonce)
             self._names[row[_SEQ]] = row[_ID], nonce
             self._note_lease(row[_SEQ], row[_LEASE])
         for row in batch.changed:
             self._note_lease(row[-1], row[-3])
+        for row in batch.finished:
+            name = row[_ENDED_ID], nonce_of(row[_ENDED_DATA] or b"{}")
+            if row[_ENDED_STATE] == "failed":
+                self._dead.add(name)
         bodies, told = [], []
         for last_id, count, _, body, _ in batch.events:
             its = body.split(RS)
@@ -118,11 +126,16 @@ class Truth:
         heard = [_event(body) for body in bodies]
         self.pulled.update(event.job_id for event in heard if event.event_type == "pulled")
         before = len(self.platter.events)
+        self.platter.written |= {json.loads(row[4])["message"] for row in batch.trails if row[2] == LOG and row[4]}
         self.platter.note(SimpleNamespace(events=bodies, heard=heard, durable=batch.durable))  # type: ignore[arg-type]
         queues = self.platter.queue_of[before:]
         self.told += [Told(*each) for each in zip(told, bodies, queues, strict=True)]
         for hear in self.on_batch:
             hear(SimpleNamespace(events=bodies, heard=heard))
+
+    def _may_come_again(self, job_id: str, nonce: int) -> bool:
+        """Whether a push may have made another job: it was a schedule's, or its dead letter waits again."""
+        return "@" in job_id or (job_id, nonce) in self._dead
 
     def _note_lease(self, seq: int, lease: str | None) -> None:
         token = json.loads(lease)["token"] if lease else None

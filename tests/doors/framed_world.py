@@ -135,9 +135,9 @@ class Raw:
 
         world.nursery.start_soon(run)
 
-    async def say(self, number: int, kind: int, data: bytes = b"") -> None:
+    async def say(self, number: int, kind: int, data: bytes = b"", extra: int = 0) -> None:
         await self.stream.send_all(
-            pack(number, kind, 3 if kind == ASK else 0, *((b"a.b", data) if kind == ASK else ()))
+            pack(number, kind, 3 if kind == ASK else extra, *((b"a.b", data) if kind == ASK else ()))
         )
 
     async def hear(self) -> Message:

@@ -1,5 +1,6 @@
 """Frames: doors, clients and disks that fail, and what becomes of the job that was on its way."""
 
+import json
 from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
@@ -17,6 +18,7 @@ from bunqueue_trio.doors.frames import (
     ANSWER,
     ASK,
     BRINGS,
+    BROKEN,
     GONE,
     LAST,
     LOOK,
@@ -24,6 +26,7 @@ from bunqueue_trio.doors.frames import (
     SPLICE,
     STOPS,
     UNSENT,
+    WAITED,
     WAITS,
     Message,
     Unpacker,
@@ -176,6 +179,25 @@ async def test_a_door_that_dies_with_waiting_pulls_takes_no_job_along(world: Wor
     client = world.connect(await world.door())
     assert (await ask(client, PUSH))[0] == 200
     assert world.counts() == (1, 0)
+
+
+@pytest.mark.parametrize("extra", [0, BROKEN])
+async def test_a_wait_ends_with_its_connection_and_not_with_what_its_client_says(
+    world: World, autojump_clock: Clocked, extra: int
+):
+    """Who says no more behind a request still reads; but a pull that waits gets no job."""
+    door = Raw(world)
+    await door.say(1, ASK, PUSH)
+    job_id = json.loads((await door.hear()).data.partition(b"\r\n\r\n")[2])["id"]
+    await door.say(1, ASK, request_bytes("GET", f"/jobs/{job_id}/result?timeout=5000"))
+    assert (await door.hear())[:2] == (1, WAITS)
+    began = trio.current_time()
+    await door.say(1, GONE, extra=extra)
+    answer = await door.hear()
+    assert trio.current_time() - began == (0 if extra else 5)
+    assert (answer.kind, answer.extra & WAITED) == (ANSWER, 0)
+    assert (b"HTTP/1.1 " in answer.data) is not bool(extra)
+    assert world.server.core.ends.waiting == 0
 
 
 async def test_an_answer_that_never_left_returns_its_job(world: World, autojump_clock: Clocked):

@@ -1,13 +1,15 @@
 """What a server does while another one leads its store: it is a door to that one, and says so where it cannot be."""
 
 import json
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import pytest
 import trio
 import trio.testing
 from msgspec import Raw
 
+from bunqueue_trio import run
 from bunqueue_trio.config import (
     LINK_PATIENCE_S,
     LINK_PATIENT_MAX,
@@ -287,3 +289,29 @@ async def test_a_server_that_is_asked_to_stop_while_it_waits_ends_what_it_has(nu
     assert await ended(client) == b""
     await client.aclose()
     nursery.cancel_scope.cancel()
+
+
+async def test_who_waits_reads_meanwhile_what_it_will_serve_with(tmp_path, monkeypatch: pytest.MonkeyPatch):
+    """The web framework takes 0.2 s of a processor, which the first clients of a new leader were without."""
+    reads = trio.Event()
+
+    async def open_store(_: Settings, on_wait: Callable[[], object]) -> None:
+        on_wait()
+        with trio.fail_after(60):
+            await reads.wait()
+
+    async def read(_: trio.Event) -> None:
+        await trio.lowlevel.checkpoint()
+        reads.set()
+
+    monkeypatch.setattr(run, "open_store", open_store)
+    monkeypatch.setattr(run, "read_slow_lane", read)
+    settings = Settings(store="postgres://x/y", bind=(f"unix:{tmp_path}/s",))
+    _, signals = trio.open_memory_channel[int](0)
+    waiting = Waiting(settings)
+    async with trio.open_nursery() as beside:
+        await run._open(settings, cast("Any", signals), cast("Any", None), waiting, beside)
+        beside.cancel_scope.cancel()
+    assert reads.is_set()
+    assert waiting.kept is not None
+    await waiting.kept.close()

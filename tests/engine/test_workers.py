@@ -5,6 +5,7 @@ import pytest
 from bunqueue_trio.config import WORKER_SILENT_MS
 from bunqueue_trio.engine import workers
 from bunqueue_trio.engine.commands import workers as handlers
+from bunqueue_trio.engine.figures import QueueMinute, bucket_of, upper
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
 from tests.engine.make import Bench
@@ -149,6 +150,16 @@ def test_what_a_worker_does_a_minute_is_of_the_last_one_or_two(bench: Bench):
             bench.do(c.WorkerHeartbeat(id="w"))
         found.append(work(jobs))
     assert found == [6, 0, 30, 30, 0, 0]
+
+
+def test_a_job_of_a_worker_says_what_is_usual_in_its_queue(bench: Bench):
+    for queue, ran in (("q", 95), ("few", 2)):
+        bench.push(queue)
+        bench.do(c.Pull(queue=queue, owner="w"))
+        runs = {bucket_of(1000): ran}
+        bench.engine.figures.note(bench.now, {queue: QueueMinute(bench.now, 0, ran, 0, 0, 0, 0, 0, run=1, runs=runs)})
+    jobs = listed(bench).workers[0].jobs
+    assert [(job.queue, job.usual) for job in jobs] == [("q", upper(bucket_of(1000))), ("few", None)]
 
 
 def test_jobs_that_are_over_are_not_released(bench: Bench):

@@ -56,6 +56,24 @@ def test_all_workers_are_shown_whatever_they_are_called(server: Running):
     assert sorted(json.loads(line)["id"] for line in shown.splitlines()) == sorted(names)
 
 
+@pytest.mark.parametrize(("usual", "said"), [(None, "1 min"), (40_000, "1 min"), (10_000, "1 min, 6 x usual")])
+def test_the_job_that_is_held_for_longest_is_compared(monkeypatch: pytest.MonkeyPatch, usual: int | None, said: str):
+    now = 1_700_000_060_000
+    job = {"queue": "q", "progress": 0, "message": None, "progressedAt": None, "leaseUntil": None, "usual": usual}
+    worker = {
+        "id": "w", "name": "w", "queues": ["q"], "concurrency": 2, "hostname": "h", "pid": 1, "version": "1", "transport": "http", "address": None,
+        "status": "active", "quietSince": None, "registeredAt": 0, "lastSeen": now, "uptime": 1, "activeJobs": 2, "processedJobs": 0, "failedJobs": 0,
+        "currentJob": "a", "jobs": [job | {"id": "b", "since": now - 1000}, job | {"id": "a", "since": now - 60_000}],
+    }  # fmt: skip
+    monkeypatch.setattr(told, "now_ms", lambda *_: now)
+    stats = dict.fromkeys(
+        ("total", "active", "quiet", "totalProcessed", "totalFailed", "activeJobs", "concurrencySlots"), 1
+    )
+    answer_with(monkeypatch, told, lambda *_: {"ok": True, "data": {"workers": [worker], "stats": stats, "next": None}})
+    row = " ".join(CliRunner().invoke(main, ["workers"]).output.splitlines()[1].split())
+    assert row == f"w w active 2 2 0 0 0 ms {said} q"
+
+
 def test_where_nobody_works_that_is_said(monkeypatch: pytest.MonkeyPatch):
     answer_with(monkeypatch, told, lambda *_: {"ok": True, "data": {"workers": [], "next": None}})
     monkeypatch.setattr("bunqueue_trio.cli.workers.now_ms", lambda *_: 0)

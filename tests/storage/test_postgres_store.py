@@ -2,6 +2,7 @@
 
 import os
 import socket
+from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from typing import Any
@@ -162,7 +163,7 @@ async def test_no_wait_is_without_an_end(place: Place):
 
 def test_what_a_connection_needs_first_is_reported_when_it_is_missing(place: Place):
     link = DatabaseLink(place.conninfo, Query("SELECT nothing FROM nowhere", name="it"))
-    with pytest.raises(AssertionError, match="nowhere"):
+    with pytest.raises(StoreError, match="nowhere"):
         link.ask(Query("SELECT 1"))
     assert not link.is_open
 
@@ -201,6 +202,28 @@ def test_a_missing_right_is_for_the_operator_to_mend(place: Place, sql: Any):
     finally:
         link.close()
         sql("DROP ROLE guest")
+
+
+@pytest.mark.parametrize(("what", "asks"), [
+    ("TABLE bq.{} RENAME TO {}", "job"), ("FUNCTION bq.{} RENAME TO {}", "lead"), ("TABLE bq.finished RENAME COLUMN {} TO {}", "result"),
+])  # fmt: skip
+def test_what_somebody_has_taken_away_is_waited_for_and_nothing_is_lost_meanwhile(
+    store: PostgresStore, sql: Any, what: str, asks: str
+):
+    """A restore that drops all and makes it anew, or an operator's slip: the server ended, with tracebacks."""
+    ledger = Ledger(store)
+    ledger.write([make_job(1)])
+    gone = ledger.batch([make_job(2)])
+    does: dict[str, Callable[[], object]] = {
+        "job": lambda: store.commit(gone), "lead": lambda: store.lead(store._writer), "result": lambda: store.find("job-1")
+    }  # fmt: skip
+    sql(f"ALTER {what.format(asks, 'gone')}")
+    with pytest.raises(StoreError, match="does not exist"):
+        does[asks]()
+    sql(f"ALTER {what.format('gone', asks)}")
+    for each in {asks, "job"}:
+        does[each]()
+    assert sorted(loaded(store)) == ["job-1", "job-2"]
 
 
 def test_a_connection_that_was_cut_is_an_error_whenever_that_is_found(store: PostgresStore):

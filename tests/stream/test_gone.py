@@ -105,6 +105,29 @@ async def test_connections_are_counted_by_their_addresses_until_they_end(near: N
     assert connections.addresses == {}
 
 
+@pytest.mark.parametrize(("leave", "waits"), [("closed", 0), ("shut down", 0), ("says no more", 1)])
+async def test_a_wait_for_the_end_of_a_job_goes_on_while_its_answer_may_arrive(
+    near: Near, leave: str, waits: int
+) -> None:
+    near.start_hot_loop()
+    job_id = near.push()
+    with closing(near.connect()) as sock:
+        sock.sendall(raw.request_bytes("GET", f"/jobs/{job_id}/result?timeout=60000"))
+        ends = near.server.core.ends
+        with trio.fail_after(60):
+            while not ends.waiting:  # noqa: ASYNC110 - nobody tells
+                await trio.sleep(0.001)
+        LEAVES[leave](sock)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        with trio.fail_after(60):
+            while ends.waiting != waits:  # noqa: ASYNC110 - nobody tells
+                await trio.sleep(0.001)
+        if waits:
+            await near.server.core.execute(c.Cancel(id=job_id))
+            sock.settimeout(60)
+            assert (await trio.to_thread.run_sync(_read_all, sock)).startswith(b"HTTP/1.1 ")
+
+
 async def test_who_waits_behind_those_who_have_gone_is_served_at_once(near: Near) -> None:
     socks = [near.connect() for _ in range(20)]
     for number, sock in enumerate(socks):

@@ -114,6 +114,41 @@ async def test_work_begins_first_come_first_served_so_much_in_a_round(nursery: t
     assert all(abs(number - place) < 9 for place, number in enumerate(begun))
 
 
+async def test_what_takes_long_ends_its_round(nursery: trio.Nursery, mock_clock: trio.testing.MockClock) -> None:
+    """However many may begin; and the line moves, whatever else takes its time."""
+    rounds, came, begun, at, count = Rounds(nursery, 64), list[int](), list[int](), list[int](), 0
+
+    async def work(number: int) -> None:
+        came.append(number)
+        await rounds.begin()
+        mock_clock.jump(0.005)
+        begun.append(number)
+        at.append(count)
+
+    async def hold() -> None:
+        nonlocal count
+        while len(begun) < 300:
+            mock_clock.jump(1)
+            await trio.lowlevel.checkpoint()
+            count += 1
+
+    for number in range(200):
+        nursery.start_soon(work, number)
+    while len(begun) < 200:
+        await trio.lowlevel.checkpoint()
+        count += 1
+    # A round may begin before or after it is counted.
+    assert max(Counter(at).values()) <= 4
+    # Those of one round go in any order: of the first rounds many are let go on, and a few begin.
+    assert sorted(abs(begun.index(number) - place) for place, number in enumerate(came))[-15] < 15
+    for number in range(200, 300):
+        nursery.start_soon(work, number)
+    nursery.start_soon(hold)
+    with trio.fail_after(1000):
+        while len(begun) < 300:
+            await trio.lowlevel.checkpoint()
+
+
 async def test_who_waits_no_more_leaves_its_place_to_the_next_one(nursery: trio.Nursery) -> None:
     rounds = Rounds(nursery, 1)
     await rounds.begin()

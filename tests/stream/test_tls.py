@@ -282,7 +282,7 @@ async def test_who_gives_up_in_line_lets_the_others_go_on(
         await bare.send_in.send(_Client(authority).hello())
         with trio.move_on_after(0):
             await TlsStream(bare, context, server_side=True, turns=turns).receive_some()
-    assert turns.value == HANDSHAKES_A_ROUND
+    assert turns.left == HANDSHAKES_A_ROUND
 
 
 async def test_who_has_keys_waits_for_no_handshake(
@@ -295,6 +295,6 @@ async def test_who_has_keys_waits_for_no_handshake(
     bare.send_in.send_nowait(client.finish(await bare.take()))
     await trio.testing.wait_all_tasks_blocked()
     for _ in range(HANDSHAKES_A_ROUND):
-        turns.acquire_nowait()
+        await turns.begin(b"")
     bare.send_in.send_nowait(client.encrypt(b"x"))
     assert await stream.receive_some() == b"x"

@@ -376,9 +376,11 @@ async def test_a_job_that_takes_longer_than_is_usual_is_marked(site: Site, bunqu
     await push(bunqueue, "q")
     await core.execute(c.Pull(queue="q", owner="w", lock_ttl=10**6))
     await trio.sleep(4)
-    assert not (await site.get("/ui/workers/w")).said("longer than usual")
+    for page in ("/ui/workers/w", "/ui/workers"):
+        assert "usual" not in (await site.get(page)).text
     await trio.sleep(14.4)
-    assert (await site.get("/ui/workers/w")).said("9 × longer than usual")
+    for page, said in (("/ui/workers/w", "9 × longer than usual"), ("/ui/workers", "9 × usual")):
+        assert (await site.get(page)).said(said)
 
 
 async def test_a_page_of_many_errors_is_light_and_reads_few_letters(

@@ -199,7 +199,7 @@ class Crowd:
             self.books.told[f"{what} {lost}"] += 1
             connection.port = 0
         else:
-            self.books.told[f"{what} {status}"] += 1
+            self.books.told[f"{what} {status}" if status == 200 else f"{what} {status} {answer['error']}"] += 1
             if status == 200:
                 return answer
             if status == 400:

@@ -130,7 +130,7 @@ def list_(url: str, token: str | None, *, limit: int | None, as_json: bool) -> N
 
 def _list(url: str, token: str | None, *, limit: int | None, as_json: bool) -> None:
     shown, found = 0, (cells for page in pages(url, token, c.ListSchedules, limit=_PAGE) for cells in _all_cells(page))
-    with Listing("name", "next", "when", "queue", "by slots", as_json=as_json) as listing:
+    with Listing("name", "next", "when", "queue", "jobs by slots", as_json=as_json) as listing:
         for cells, each in islice(found, limit):
             shown += 1
             listing.add(each, *cells)
@@ -144,12 +144,12 @@ def _all_cells(page: SchedulesReply) -> Iterator[tuple[tuple[str, ...], Schedule
 
 
 def _line(each: ScheduleView) -> str:
-    return "  ".join(_cells(each))
+    return "  ".join((*_cells(each)[:-1], _jobs(each.runs)))
 
 
 def _cells(each: ScheduleView) -> tuple[str, ...]:
     following = each.state if each.next_run is None else _in_zone(each.next_run, each.timezone)
-    return each.name, following, _when_of(each), each.queue, _jobs(each.runs)
+    return each.name, following, _when_of(each), each.queue, str(each.runs)
 
 
 def _jobs(slots: int) -> str:

@@ -161,6 +161,9 @@ def imported(target: str) -> Any:
     module_name, _, name = target.partition(":")
     if not module_name or not name:
         raise click.BadParameter(f"{target!r} is not MODULE:NAME", param_hint=_HINT)
+    if module_name.startswith(".") or "/" in module_name:
+        hint = "a module is named as in an import: package.module, from the folder in which you are"
+        raise click.BadParameter(f"{module_name!r} is a path: {hint}", param_hint=_HINT)
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:

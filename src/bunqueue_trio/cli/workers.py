@@ -26,9 +26,11 @@ from bunqueue_trio.pages.words import count, span
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.commands import Command
 from bunqueue_trio.protocol.replies import DataReply
-from bunqueue_trio.protocol.worker_replies import WorkerView
+from bunqueue_trio.protocol.worker_replies import WorkerJob, WorkerView
 
 _COLUMNS = ("status", "jobs", "at once", "done", "failed", "heard", "longest", "queues")
+# Times what is usual: from then on it is worth a word, as on the page.
+_LONGER = 2
 
 _name = click.argument("name", metavar="NAME")
 
@@ -48,7 +50,7 @@ def workers(ctx: click.Context, url: str, token: str | None, *, limit: int | Non
     done     jobs completed since it came
     failed   tries that failed since it came
     heard    how long ago it last asked for a job, or reported on one
-    longest  the age of the job that it has had for the longest time
+    longest  the age of the job that it has had for the longest time, and how many times what is usual in its queue that is
     """
     ctx.obj = (url, token)
     of_list_alone(ctx, "limit", "as_json")
@@ -67,17 +69,24 @@ def workers(ctx: click.Context, url: str, token: str | None, *, limit: int | Non
         if as_json:
             click.echo(json_of(worker))
             continue
-        began = min((job.since or now for job in worker.jobs), default=None)
+        longest = min((job for job in worker.jobs if job.since), key=lambda job: job.since or now, default=None)
         table.add_row(
             printable(worker.name), printable(worker.id), _status(worker), f"{worker.active_jobs:,}",
             f"{worker.concurrency:,}", f"{worker.processed_jobs:,}", f"{worker.failed_jobs:,}",
-            span(now - worker.last_seen), "" if began is None else span(now - began),
+            span(now - worker.last_seen), "" if longest is None else _age(longest, now),
             printable(", ".join(worker.queues)),
         )  # fmt: skip
     if shown and not as_json:
         show_table(table)
     elif not as_json:
         click.echo("nobody works", err=True)
+
+
+def _age(job: WorkerJob, now: int) -> str:
+    """Return for how long a worker has a job, and how that compares where it is much longer than usual."""
+    age = now - (job.since or now)
+    times = 0 if job.usual is None else age // max(job.usual, 1000)
+    return f"{span(age)}, {times:,} x usual" if times >= _LONGER else span(age)
 
 
 def _status(worker: WorkerView) -> str:

@@ -1,6 +1,7 @@
 """Handlers that can be pushed to: ``send.push(Email(…))``, and which client takes that to the server. Refuses to know how a push is sent."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial, update_wrapper
 from types import FunctionType, MethodType
@@ -90,15 +91,25 @@ class Home:
             del self._open[loop]
 
 
-class AtWork(NamedTuple):
-    """A job that a handler works on: whose handler, and the client for what it asks of the server."""
+class _AtWork(NamedTuple):
+    """What a handler that runs belongs to, and the client for what it asks of the server."""
 
     home: Home
     client: Client
 
 
-AT_WORK: ContextVar[AtWork | None] = ContextVar("AT_WORK", default=None)
+_AT_WORK: ContextVar[_AtWork | None] = ContextVar("_AT_WORK", default=None)
 """Of the handler that runs, and of what it has started."""
+
+
+@contextmanager
+def at_work(home: Home, client: Client) -> Iterator[None]:
+    """Start handlers of ``home``: ``client`` is that of their jobs. Each task begins with what is said here, so it costs none of them anything."""
+    before = _AT_WORK.set(_AtWork(home, client))
+    try:
+        yield
+    finally:
+        _AT_WORK.reset(before)
 
 
 def pushable(function: Any, place: Place) -> Any:
@@ -113,9 +124,9 @@ def pushable(function: Any, place: Place) -> Any:
 
 def _client_of(home: Home) -> Client | None:
     """Return the client of the job that is worked on, unless another home is open, which may be of another server."""
-    at_work, opened = AT_WORK.get(), home.open_client
-    if at_work is not None and (at_work.home is home or opened is None):
-        return at_work.client
+    working, opened = _AT_WORK.get(), home.open_client
+    if working is not None and (working.home is home or opened is None):
+        return working.client
     if opened is None and (stand_in := STAND_INS.current) is not None:
         return cast("Client", stand_in.client)
     return opened

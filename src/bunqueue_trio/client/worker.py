@@ -33,7 +33,7 @@ from bunqueue_trio.client.handlers import Outcome, Threads, check_handler, heard
 from bunqueue_trio.client.held import Held
 from bunqueue_trio.client.info import encoded
 from bunqueue_trio.client.log import log
-from bunqueue_trio.client.pushable import AT_WORK, AtWork, Home, Pushable, pushable
+from bunqueue_trio.client.pushable import Home, Pushable, at_work, pushable
 from bunqueue_trio.client.reports import Reporter, facts
 from bunqueue_trio.client.running import run_until_signal
 from bunqueue_trio.client.traces import Traces
@@ -275,7 +275,8 @@ class Worker(Home):
             async with self._on.open_tasks() as handlers:
                 started()
                 try:
-                    await self._pull(client, side, reporter, handlers)
+                    with at_work(self.home, side):
+                        await self._pull(client, side, reporter, handlers)
                 except Refused as refused:
                     trouble = refused
                 handlers.cancel_scope.deadline = self._on.current_time() + self.grace
@@ -366,7 +367,6 @@ class Worker(Home):
             which = "without a name" if job.name is None else f"of the name {job.name!r}"
             raise LookupError(f"the worker of {self.queue!r} has no handler for jobs {which}")
         job.read_with(handling.decoder)
-        AT_WORK.set(AtWork(self.home, job.client))
         return await handling.handle(job)
 
     async def _in_thread(self, function: Handler, job: Job[Any]) -> Any:

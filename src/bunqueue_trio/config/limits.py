@@ -402,7 +402,7 @@ WHOLE_HEADS_MISSED = 32_768
 KEPT_HEAD_BYTES = 1024
 # Requests served in one step of the hot loop, with one commit: 2 ms.
 TURN_REQUESTS = 64
-# A step of large requests ends after this time; the request that is begun takes what it takes.
+# A step of requests, or of messages of a WebSocket, ends after this time, and so does what connections begin in one round of all tasks; what is begun takes what it takes.
 TURN_LONG_S = 0.002
 # Answers written in the step of a commit: 2 ms; the tasks of their connections write the others.
 ANSWERS_MAX = 256
@@ -414,8 +414,6 @@ OWN_REQUESTS = 16
 COMMANDS_A_ROUND = 64
 # Pages, the same: about 1 ms each, with the framework.
 PAGES_A_ROUND = 8
-# Messages of one WebSocket before others are served: 0.3 ms, and there may be hundreds.
-MESSAGES_A_TURN = 16
 # Bytes of a WebSocket parsed in one step; the smallest frames are 6 bytes, and 10 µs each.
 FEED_BYTES = 4096
 # The same in the slow lane, which takes 20 µs and gives nobody a turn in between.

@@ -25,7 +25,7 @@ REPORTED: frozenset[str] = frozenset({"completed", "failed"})
 ALL_TYPES = EVENT_TYPES | NAMED_TYPES
 
 HEAD_BYTES = 4096
-"""In so many bytes of an event stands of which queue and job it is: behind them comes what clients have sent, and may be long to look through."""
+"""Of which queue and job an event is stands in its first bytes; behind them comes what clients have sent, and may be long to look through."""
 
 EXTRA: dict[EventType, str] = {
     "pushed": "data", "failed": "error", "progress": "progress", "removed": "prev", "retried": "prev", "delayed": "delay",

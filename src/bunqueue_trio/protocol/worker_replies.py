@@ -6,7 +6,7 @@ from bunqueue_trio.protocol.replies import Reply
 
 
 class WorkerJob(Struct, kw_only=True, rename="camel"):
-    """A job that a worker has: since when, how far it has said to be and the beginning of its message, and when its lease ends (null: not by itself)."""
+    """A job that a worker has: since when, how far it has said to be and the beginning of its message, when its lease ends (null: not by itself), and what is usual."""
 
     id: str
     queue: str
@@ -16,6 +16,8 @@ class WorkerJob(Struct, kw_only=True, rename="camel"):
     progressed_at: int | None
     """When it has last said so."""
     lease_until: int | None
+    usual: int | None = None
+    """The ms that 95 of 100 jobs of its queue took at most within the last hour; null: too few ran."""
 
 
 class WorkerView(Struct, kw_only=True, rename="camel"):

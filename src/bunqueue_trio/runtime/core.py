@@ -7,6 +7,7 @@ its delivery.
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, TypeVar
 
@@ -104,8 +105,9 @@ class Core:
             slice_ = first_slice(command) if kind in SLICED else command
             do = run_allowed if kind in REVIVES else run
             reply = self._apply(now, do, self._engine, slice_, now, owner, by, command, durable=is_durable(command))
-            # No step commits, so what this one did is in the batch that gathered before it.
-            assert epoch == self._engine.epoch
+            assert epoch == self._engine.epoch, (
+                "no step commits: what this one did is in the batch that gathered before"
+            )
             if gathering := self.journal.gathering:
                 # A small request may bring large jobs: it retries dead letters, or ends a run of a series.
                 self.journal.note_size(max(size, self._engine.added_bytes - added))
@@ -129,15 +131,15 @@ class Core:
             self.note_answered(begun)
         return begun
 
-    async def peek(self, command: c.Command) -> r.Reply:
-        """Return what a command that changes nothing finds now, committed or not; for people who look, also while the disk is down.
+    async def peek(self, command: c.Command, known: list[Any] | None = None) -> r.Reply:
+        """Return what a command that changes nothing finds now, committed or not, as far as it is not ``known`` (:meth:`remembering`); also while the disk is down.
 
         Raises:
             Refused: as :meth:`execute`.
             StoreError: what is on the disk only cannot be read.
         """
         assert type(command) in READS, command
-        return await self.knowing(partial(self._run_now, command))
+        return await self.knowing(partial(self._run_now, command), known)
 
     async def finish(self, begun: "Begun") -> r.Reply:
         """Wait until the reply may be sent: its batch is committed, or a waiting pull has a job or no time left.
@@ -255,9 +257,13 @@ class Core:
         """Do the same with a change that asks the archive, before it changes anything; raises what :meth:`knowing` does."""
         await self.knowing(partial(self.step, change, *args))
 
-    async def knowing(self, do: Callable[[], T]) -> T:
+    async def knowing(self, do: Callable[[], T], known: list[Any] | None = None) -> T:
         """Do a step that asks the archive, and return what it does; raises StoreError where that cannot be read."""
         return do()
+
+    def remembering(self) -> AbstractContextManager[list[Any]]:
+        """Give a place for what several steps ask of an archive that is a network away: each question once."""
+        return nullcontext([])
 
     async def look_up(self, command: c.Command, owner: str | None = None) -> r.Reply:
         """Return what a command that changes nothing finds, as :meth:`execute` does; a search without a turn of its own."""
@@ -309,8 +315,7 @@ class Core:
             self.journal.note_part()
 
     def _run_now(self, command: c.Command) -> r.Reply:
-        now = self.clock.now()
-        return self._apply(now, run, self._engine, command, now, None, SERVER)
+        return self._apply(now := self.clock.now(), run, self._engine, command, now, None, SERVER)
 
     def _look(self, command: Any, owner: str | None) -> Begun:
         """Run a command that changes nothing; it is answered when what it saw is committed."""

@@ -10,7 +10,8 @@ What has ended, was deleted or replaced, and has left memory meanwhile would be 
 since its question have touched, and one that tells of any of that is taken again.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
@@ -240,14 +241,23 @@ class AwaitingCore(Core):
         """Let a waiting pull end empty; see :class:`Core`. One that waits for an answer of the store is no such pull."""
         return not isinstance(begun, _Asking) and super().stop_poll(begun)
 
-    async def knowing(self, do: Callable[[], T]) -> T:
+    async def knowing(self, do: Callable[[], T], known: list[Any] | None = None) -> T:
         """Do a step, and return what it does, once all that it asks is known; see :class:`Core`.
 
         Raises:
             StoreError: the store did not answer.
             Refused: what it tells changed again and again.
         """
-        return await self._learn(do, None)
+        return await self._learn(do, None, known)
+
+    @contextmanager
+    def remembering(self) -> Iterator[list[Any]]:
+        """Give a place for answers that several steps use; see :class:`Core`."""
+        looks: list[Any] = []
+        try:
+            yield looks
+        finally:
+            self._lookups.close(looks)
 
     def _begin(
         self, command: c.Command, owner: str | None, size: int, by: By, *, sliced: bool, is_checked: bool = False
@@ -261,24 +271,24 @@ class AwaitingCore(Core):
         super()._set_alarms()
         self.schedules.set(self._engine.planner.due)
 
-    async def _learn(self, do: Callable[[], T], question: Question | None) -> T:
-        """Return what ``do`` returns, once it and ``question`` ask for nothing more.
+    async def _learn(self, do: Callable[[], T], question: Question | None, known: list[_Look] | None = None) -> T:
+        """Return what ``do`` returns, once it and ``question`` ask for nothing more; ``known`` is known already, and what is added to it is kept.
 
         Raises:
             StoreError: the store did not answer.
             Refused: what it tells changed again and again.
         """
-        looks: list[_Look] = []
+        looks: list[_Look] = [] if known is None else known
         left, repeats_left = LOOKS_MAX, REPEATS_MAX
         try:
             while left > 0 and repeats_left > 0:
                 if question is not None:
                     left -= 1
                     looks.append(await self._lookups.ask(question))
-                    old = [look for look in looks if not look.is_fresh]
-                    repeats_left -= bool(old)
+                if old := [look for look in looks if not look.is_fresh]:
+                    repeats_left -= 1
                     self._lookups.close(old)
-                    looks = [look for look in looks if look.is_fresh]
+                    looks[:] = [look for look in looks if look.is_fresh]
                 self._lookups.know(looks)
                 try:
                     return do()
@@ -287,5 +297,6 @@ class AwaitingCore(Core):
                 finally:
                     self._lookups.know(())
         finally:
-            self._lookups.close(looks)
+            if known is None:
+                self._lookups.close(looks)
         raise errors.OVERLOADED.refuse(retry_after=1)

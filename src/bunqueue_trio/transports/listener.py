@@ -152,9 +152,9 @@ class Http:
     ) -> None:
         """Accept on ``listeners``, and what ``doors`` accept, until the server stops; then end the connections, kindly at first."""
         self._nursery.start_soon(self._keep)
-        if _SLOW_LANE not in sys.modules:
+        if not hasattr(sys.modules.get(_SLOW_LANE), "SlowLane"):
             self._reading = trio.Event()
-            self._nursery.start_soon(_read_slow_lane, self._reading)
+            self._nursery.start_soon(read_slow_lane, self._reading)
         if self._express:
             self._server.serving.append(self.loop)
             self._nursery.start_soon(supervise, self.loop)
@@ -329,7 +329,7 @@ def _close_now(stream: trio.abc.Stream) -> None:
         bare.close()
 
 
-async def _read_slow_lane(is_read: trio.Event) -> None:
+async def read_slow_lane(is_read: trio.Event) -> None:
     """Read the web framework, which takes longer than the rest of an empty server's start, while others are served."""
     await trio.to_thread.run_sync(  # noqa: TID251 - once, in no virtual time
         # A stop does not wait for it.

@@ -17,7 +17,7 @@ from bunqueue_trio.config import BACKLOG, DESCRIPTORS_KEPT, DOORS_END_S, Bind, S
 from bunqueue_trio.errors import StartupError
 from bunqueue_trio.transports.brisk import BriskListener
 from bunqueue_trio.transports.newcomers import Eager
-from bunqueue_trio.transports.tls import TlsListener, TlsStream, handshake_turns
+from bunqueue_trio.transports.tls import TlsListener, TlsStream, Turns, handshake_turns
 from bunqueue_trio.transports.wire import make_buffer
 
 Listener: TypeAlias = "trio.abc.Listener[trio.SocketStream] | trio.abc.Listener[TlsStream]"
@@ -170,7 +170,7 @@ async def open_listeners(settings: Settings, doors: int = 0) -> Opened:
     return opened
 
 
-def wrapped(listener: trio.SocketListener, context: ssl.SSLContext | None, turns: trio.Semaphore) -> Listener:
+def wrapped(listener: trio.SocketListener, context: ssl.SSLContext | None, turns: Turns) -> Listener:
     """Return the listener for TLS, where there is a ``context``; ``turns`` are its handshakes'."""
     eager = Eager(listener)
     if context is None:

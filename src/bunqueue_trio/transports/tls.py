@@ -4,7 +4,9 @@ OpenSSL works off all records without data that it has (changes of keys, alerts,
 encrypts all that it is given at once. Here it gets some records at a time, and parts of an answer; handshakes take turns.
 """
 
+import socket
 import ssl
+from collections import deque
 from typing import Any
 
 import trio
@@ -18,20 +20,78 @@ from bunqueue_trio.config import (
 )
 
 _HEADER_BYTES = 5
+_IPV4_IN_IPV6 = bytes(10) + b"\xff\xff"
 
 
-def handshake_turns() -> trio.Semaphore:
+class Turns:
+    """Who goes on with a handshake in this round of all tasks. Those of one address stand in line, and addresses take turns.
+
+    So whoever begins thousands at once, for some hundred bytes each, keeps itself waiting, and nobody else.
+    """
+
+    def __init__(self, each: int) -> None:
+        self.left: int = each
+        self._lines: dict[bytes, deque[trio.lowlevel.Task]] = {}
+        """By address; the first one is next."""
+
+    async def begin(self, address: bytes) -> None:
+        """Wait for a turn; :meth:`end` is to follow."""
+        if self.left:
+            self.left -= 1
+            return
+        task = trio.lowlevel.current_task()
+        self._lines.setdefault(address, deque()).append(task)
+
+        def leave(_: object) -> trio.lowlevel.Abort:
+            self._lines[address].remove(task)
+            if not self._lines[address]:
+                del self._lines[address]
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(leave)
+
+    def end(self) -> None:
+        """Let the next one have it."""
+        if not self._lines:
+            self.left += 1
+            return
+        address = next(iter(self._lines))
+        line = self._lines.pop(address)
+        trio.lowlevel.reschedule(line.popleft())
+        if line:
+            self._lines[address] = line
+
+
+def handshake_turns() -> Turns:
     """Return what handshakes that are to take turns share."""
-    return trio.Semaphore(HANDSHAKES_A_ROUND)
+    return Turns(HANDSHAKES_A_ROUND)
+
+
+def _address_of(bare: trio.abc.Stream) -> bytes:
+    """Return from where a connection comes, of IPv6 the network that one client has; b"" where nobody can tell."""
+    try:
+        host = str(bare.socket.getpeername()[0]).partition("%")[0]  # type: ignore[attr-defined]  # it need not be one
+        return (
+            socket.inet_pton(socket.AF_INET, host)
+            if ":" not in host
+            else _network(socket.inet_pton(socket.AF_INET6, host))
+        )
+    except (AttributeError, IndexError, OSError):
+        return b""
+
+
+def _network(address: bytes) -> bytes:
+    return address[-4:] if address.startswith(_IPV4_IN_IPV6) else address[:8]
 
 
 class _Records(trio.abc.Stream):
     """The bytes below TLS; those that come are passed on some records at a time."""
 
-    def __init__(self, bare: trio.abc.Stream, turns: trio.Semaphore | None) -> None:
+    def __init__(self, bare: trio.abc.Stream, turns: Turns | None) -> None:
         self._bare = bare
         self.turns = turns
         """None: the handshake is over, or need not wait."""
+        self._address = b"" if turns is None else _address_of(bare)
         self.without_data = 0
         """Records that have come for which no data was read yet, those between them included."""
         self._came = b""
@@ -50,10 +110,13 @@ class _Records(trio.abc.Stream):
             await trio.lowlevel.checkpoint()
         else:
             self._came = bytes(await self._bare.receive_some(max_bytes or RECEIVE_BYTES))
-        if self.turns is not None:
-            async with self.turns:
+        if (turns := self.turns) is not None:
+            await turns.begin(self._address)
+            try:
                 # Whoever has a turn goes on in the next round, and so only that many do.
                 await trio.lowlevel.checkpoint()
+            finally:
+                turns.end()
         place = self._count()
         if self.without_data > RECORDS_WITHOUT_DATA_MAX:
             raise trio.BrokenResourceError("too many TLS records without data")
@@ -104,7 +167,7 @@ class TlsStream(trio.abc.Stream):
         context: ssl.SSLContext,
         *,
         server_side: bool = False,
-        turns: trio.Semaphore | None = None,
+        turns: Turns | None = None,
     ) -> None:
         self.transport_stream = transport_stream
         self._records = _Records(transport_stream, turns)
@@ -165,7 +228,7 @@ class TlsStream(trio.abc.Stream):
 class TlsListener(trio.abc.Listener[TlsStream]):
     """Accepts as ``listener`` does, for TLS."""
 
-    def __init__(self, listener: trio.abc.Listener[Any], context: ssl.SSLContext, turns: trio.Semaphore) -> None:
+    def __init__(self, listener: trio.abc.Listener[Any], context: ssl.SSLContext, turns: Turns) -> None:
         self._listener = listener
         self._context = context
         self._turns = turns

@@ -8,7 +8,7 @@ goodbye above all, counts although nothing can be sent to it any more.
 Theory of operation. The parser of ``websockets`` does no I/O: bytes go in, frames come out, and what is to be sent
 waits in it until it is asked for. Short whole texts, which is nearly all that comes, pass it by (``frames``). The reader
 takes in small pieces (FEED_BYTES), puts messages together, hands them
-to the session, and gives others their turn after TURN_LONG_S, whatever it was that took so long. It stops reading while the session has no room for
+to the session, and gives others their turn after TURN_LONG_S, whatever took the time. It stops reading while the session has no room for
 more replies, while a large push waits for the disk, and while the peer takes none of its pongs; meanwhile the
 peer counts as heard, for it is we who do not listen.
 

@@ -51,6 +51,8 @@ class Ask(NamedTuple):
     """Returns the picture of the server and the findings, as of the last two seconds."""
     beside: Callable[[], Awaitable[Beside]]
     """Returns what stands beside them on the first page, as of then, too."""
+    known: list[Any] | None = None
+    """What is asked an archive over a network is asked once for all that the page looks at; None: each look asks anew."""
 
     @property
     def queue(self) -> str:
@@ -98,7 +100,7 @@ class Ask(NamedTuple):
             Refused: it cannot be honoured.
             StoreError: the disk cannot be read.
         """
-        return cast("R", await self.server.core.peek(command))
+        return cast("R", await self.server.core.peek(command, self.known))
 
 
 class Screen(NamedTuple):

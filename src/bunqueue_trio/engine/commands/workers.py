@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from bunqueue_trio.config import (
+    USUAL_MIN,
     WORKER_JOBS_PAGE,
     WORKER_JOBS_SHOWN,
     WORKER_MESSAGE_CHARS,
@@ -14,6 +15,7 @@ from bunqueue_trio.config import (
     WORKERS_MAX,
 )
 from bunqueue_trio.engine.engine import Engine
+from bunqueue_trio.engine.figures import part
 from bunqueue_trio.engine.handler import Handlers, Owner
 from bunqueue_trio.engine.job import Job, State
 from bunqueue_trio.engine.workers import Worker
@@ -23,6 +25,22 @@ from bunqueue_trio.protocol import worker_replies as wr
 
 _encode = msgspec.json.Encoder().encode
 _names = msgspec.json.Decoder(list[str]).decode
+
+
+class _Usual:
+    """How long jobs run, of the queues of one answer: each is summed up once."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._figures = engine.figures
+        self._known: dict[str, int | None] = {}
+
+    def of(self, queue: str) -> int | None:
+        """Return what 95 of 100 jobs of a queue took at most within the last hour; None: too few ran."""
+        if queue not in self._known:
+            lately = self._figures.lately(queue)
+            ran = lately is not None and sum(lately.runs.values()) >= USUAL_MIN
+            self._known[queue] = part(lately.runs, 0.95) if lately is not None and ran else None
+        return self._known[queue]
 
 
 def _register(engine: Engine, command: c.RegisterWorker, now: int, owner: Owner) -> r.Reply:
@@ -37,7 +55,7 @@ def _register(engine: Engine, command: c.RegisterWorker, now: int, owner: Owner)
     worker.hostname, worker.pid, worker.version = command.hostname, command.pid, command.version
     if command.started_at is not None:
         worker.registered_at = command.started_at
-    return wr.WorkerReply(data=wr.RegisteredWorker(worker_id=worker.id, **_view(worker, now, WORKER_JOBS_SHOWN)))
+    return wr.WorkerReply(data=wr.RegisteredWorker(worker_id=worker.id, **_view(worker, now, _Usual(engine))))
 
 
 def _first(names: list[str], room: int) -> list[str]:
@@ -56,12 +74,12 @@ def _heartbeat(engine: Engine, command: c.WorkerHeartbeat, now: int, owner: Owne
 
 def _list(engine: Engine, command: c.ListWorkers, now: int, owner: Owner) -> r.Reply:
     workers, shown, following = engine.workers, list[wr.WorkerView](), None
-    left, room = WORKER_JOBS_PAGE, WORKER_PAGE_CHARS
+    left, room, usual = WORKER_JOBS_PAGE, WORKER_PAGE_CHARS, _Usual(engine)
     for worker_id in workers.ids.after(command.after or ""):
         if len(shown) >= command.limit or left <= 0 or room <= 0:
             following = shown[-1].id
             break
-        view = wr.WorkerView(**_view(workers[worker_id], now, WORKER_JOBS_SHOWN))
+        view = wr.WorkerView(**_view(workers[worker_id], now, usual))
         left -= len(view.jobs) + len(view.queues) // 10
         room -= _chars(view)
         shown.append(view)
@@ -127,7 +145,7 @@ def _known(engine: Engine, worker_id: str) -> Worker:
     return worker
 
 
-def _view(worker: Worker, now: int, jobs_max: int) -> dict[str, Any]:
+def _view(worker: Worker, now: int, usual: _Usual) -> dict[str, Any]:
     lost = worker.transport == "websocket" and not worker.connections
     status = "lost" if lost else "active" if worker.quiet_since is None else "quiet"
     return {
@@ -137,18 +155,18 @@ def _view(worker: Worker, now: int, jobs_max: int) -> dict[str, Any]:
         "registered_at": worker.registered_at, "last_seen": worker.heard_at, "uptime": max(0, now - worker.registered_at),
         "active_jobs": len(worker.jobs), "processed_jobs": worker.done, "per_minute": worker.a_minute(now), "failed_jobs": worker.failed,
         "current_job": next((job.id for job in worker.jobs), None),
-        "jobs": [_job(job) for job in islice(worker.jobs, jobs_max)],
+        "jobs": [_job(job, usual.of(job.queue)) for job in islice(worker.jobs, WORKER_JOBS_SHOWN)],
     }  # fmt: skip
 
 
-def _job(job: Job) -> wr.WorkerJob:
+def _job(job: Job, usual: int | None) -> wr.WorkerJob:
     assert job.lease is not None
     ends = [time for time in (job.lease.until, job.lease.timeout_at) if time is not None]
     note = job.note
     return wr.WorkerJob(
         id=job.id, queue=job.queue, since=job.started_at, progress=job.progress,
         message=note.message[:WORKER_MESSAGE_CHARS] if note and note.message else None,
-        progressed_at=note.progressed_at if note else None, lease_until=min(ends, default=None),
+        progressed_at=note.progressed_at if note else None, lease_until=min(ends, default=None), usual=usual,
     )  # fmt: skip
 
 

@@ -20,16 +20,15 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from bunqueue_trio.config import STORE_ANSWER_S, STORE_CONNECT_S
 from bunqueue_trio.config.spans import span
-from bunqueue_trio.errors import StartupError, StoreError, TakenOver
+from bunqueue_trio.errors import StartupError, StoreError
 
 _TEXT, _BINARY = 0, 1
 _FENCED = "BQ001"
 _OURS = ("22", "23", "42")
 """Classes of errors that are a fault of ours: data, constraints and words. Anything else may pass, or is the operator's to mend."""
-_PRIVILEGE, _IS_PREPARED, _NOT_PREPARED = "42501", "42P05", "26000"
-
-_GONE = frozenset({"42P01", "42703", "42883", "3F000"})
-"""There is no such table, column, function or schema: somebody has dropped what this server has made."""
+_THEIRS = frozenset(["42501", "42P01", "42703", "42883", "3F000"])
+"""Of those: somebody has taken a right, a table, a column, a function or a schema away, and may put it back."""
+_IS_PREPARED, _NOT_PREPARED = "42P05", "26000"
 
 _READ_ONLY = "25006"
 """So a session is from its beginning; a new one may not be, or reach another machine."""
@@ -266,13 +265,10 @@ class DatabaseLink:
             return _Unprepared(text)
         if code == _READ_ONLY:
             self.close()
-        if code in _GONE:
-            # Who writes cannot go on. Who only reads is told so, and a server that leads hears of it when it writes next.
-            kind = StoreError if self._prepared is None else TakenOver
-            return kind(f"the tables of this server are not there any more, or not all of them: {text}")
-        if code[:2] in _OURS and code != _PRIVILEGE:
+        if code[:2] in _OURS and code not in _THEIRS:
             return AssertionError(f"the store contradicts the engine: {text}")
-        return StoreError(text)
+        # Where in our words something was missed says nothing to whoever has taken it away.
+        return StoreError(text.partition(" LINE ")[0] if code in _THEIRS else text)
 
     def _end(self, error: BaseException) -> None:
         """Close a connection when nobody knows what comes next on it; a refusal is an answer."""

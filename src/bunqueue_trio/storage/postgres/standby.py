@@ -70,25 +70,29 @@ class Silence:
 
 
 class Hurry:
-    """When a server that waits looks next: sooner once the leader's process has ended, for the time that it takes to follow it."""
+    """When a server that waits looks next: sooner once the leader's process has ended, and while the next one is about to serve."""
 
     def __init__(self) -> None:
         self.leader: tuple[str | None, bytes] | None = None
         """Where it is reached, and the key, when that was read."""
         self._until: float | None = None
-        """The end of the hurry, if the leader has ended."""
+        """The end of the hurry, if there is one: an address may be wrong, or never be said."""
+        self._why = (False, False)
+        """The next one is about to serve; the leader has ended."""
 
-    async def rest(self, note_leader: NoteLeader, lease_s: float) -> DoorFigures | None:
-        """Wait until it is time for the next look; return how the door is doing that this server is meanwhile."""
+    async def rest(self, note_leader: NoteLeader, lease_s: float, *, is_known: bool) -> DoorFigures | None:
+        """Wait until it is time for the next look; return how the door is doing that this server is meanwhile.
+
+        ``is_known``: the last look has said who leads.
+        """
         doing: DoorFigures | None = None
+        starts = is_known and self.leader is not None and self.leader[0] is None
         for _ in range(_SOON):
             if self.leader is not None:
                 doing = note_leader(*self.leader)
-            if doing is None or not doing.is_gone:
-                self._until = None
-            elif self._until is None:
-                # One whose address is wrong says on and on that it lives.
-                self._until = trio.current_time() + lease_s
+            why = starts, doing is not None and doing.is_gone
+            if why != self._why:
+                self._why, self._until = why, trio.current_time() + lease_s if any(why) else None
             await trio.sleep(STANDBY_S / _SOON)
             if self._until is not None and trio.current_time() < self._until:
                 break
@@ -144,7 +148,7 @@ async def take_over(url: str, lease_s: float, on_wait: Callable[[], NoteLeader] 
             if holder != told:
                 _log.info(what, store=str(place), **{"leader" if is_known else "error": holder})
                 told = holder
-            doing = await hurry.rest(note_leader, store.lease_s)
+            doing = await hurry.rest(note_leader, store.lease_s, is_known=is_known)
     except BaseException:
         store.close()
         raise

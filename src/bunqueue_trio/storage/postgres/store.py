@@ -52,6 +52,8 @@ _log = structlog.get_logger()
 _COUNTS = "SELECT queue, state, count(*) FROM bq.finished GROUP BY 1, 2"
 _GROUPS = "SELECT queue, fingerprint, count(*) FROM bq.finished WHERE fingerprint IS NOT NULL GROUP BY 1, 2"
 _LAST_EVENT = "SELECT coalesce(max(last_id), 0) FROM bq.event_batch"
+# Of a database that is slow and there: changes are refused without its answer. After a silent one there is time for another connection.
+_BEAT_TRIES = 3
 _AGAIN = "the database has lost its newest batches, writing them again"
 _LAST_FIN = "SELECT coalesce(max(fin), 0) FROM bq.finished"
 
@@ -178,7 +180,7 @@ class PostgresStore(Audited):
             return
         try:
             asked = self._here(Query(LEAD, self._leader))
-            [(batch, link)] = await self._writer.ask_soon(asked, self.lease_s / BEATS_A_LEASE)
+            [(batch, link)] = await self._writer.ask_soon(asked, self.lease_s / _BEAT_TRIES)
             # The database may have lost batches that only this server remembers, and it may end before it has something else to write.
             now_is = Fenced("{} {} {}".format(*self._leader, batch))
             fenced = None if batch >= self._batch and link == self._link else now_is

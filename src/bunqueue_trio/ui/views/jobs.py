@@ -114,6 +114,11 @@ def _many(ask: Ask, queue: str, state: str) -> list[Any]:
 async def one(ask: Ask) -> Screen:
     """Return the page of a job."""
     await trio.lowlevel.checkpoint()
+    with ask.server.core.remembering() as known:
+        return await _one(ask._replace(known=known))
+
+
+async def _one(ask: Ask) -> Screen:
     job_id = ask.values["id"]
     result: Shown | None = None
     try:

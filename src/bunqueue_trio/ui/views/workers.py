@@ -33,6 +33,8 @@ class Row(NamedTuple):
     state: str
     longest: int | None
     """Since when it has had the job that it has had for longest."""
+    longer: str
+    """How that compares to what is usual in its queue, if it is much longer."""
 
 
 async def index(ask: Ask) -> Screen:
@@ -43,23 +45,24 @@ async def index(ask: Ask) -> Screen:
     more = None if told.next is None else f"/ui/workers?{urlencode({'after': told.next})}"
     return Screen(
         "workers.html", "Workers", "workers",
-        {"rows": [_row(each) for each in told.workers], "stats": told.stats, "more": more, "begins": not after},
+        {"rows": [_row(each, ask.now) for each in told.workers], "stats": told.stats, "more": more, "begins": not after},
         live_s=3,
     )  # fmt: skip
 
 
-def _row(each: WorkerView) -> Row:
-    longest = min((job.since for job in each.jobs if job.since is not None), default=None)
-    return Row(each, f"/ui/workers/{segment_of(each.id)}", state_of(each), longest)
+def _row(each: WorkerView, now: int) -> Row:
+    longest = min((job for job in each.jobs if job.since is not None), key=lambda job: job.since or 0, default=None)
+    since, longer = (None, "") if longest is None else (longest.since, _times(longest, longest.usual, now, ""))
+    return Row(each, f"/ui/workers/{segment_of(each.id)}", state_of(each), since, longer)
 
 
-def _times(job: WorkerJob, usual: int | None, now: int) -> str:
+def _times(job: WorkerJob, usual: int | None, now: int, than: str = "longer than ") -> str:
     """Return how a job compares to what is usual in its queue; empty while it is not longer."""
     if usual is None or job.since is None or now - job.since <= usual:
         return ""
     # What takes no time is not ten times as long after a second.
     times = (now - job.since) / max(usual, 1000)
-    return f"{times:,.0f} × longer than usual" if times >= LONGER else ""
+    return f"{times:,.0f} × {than}usual" if times >= LONGER else ""
 
 
 async def one(ask: Ask) -> Screen:
