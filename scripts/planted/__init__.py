@@ -1,6 +1,7 @@
 """The planted faults. Code that gets a new rule gets its rows here, in the table of its directory."""
 
 from planted.bounds import BOUNDS
+from planted.commands import COMMANDS
 from planted.compat import COMPAT
 from planted.connections import CONNECTIONS
 from planted.doors import DOORS
@@ -23,6 +24,7 @@ MUTANTS = [
     *CONNECTIONS,
     *DOORS,
     *ENGINE,
+    *COMMANDS,
     *HANDS,
     *HAPPENED,
     *KEPT,

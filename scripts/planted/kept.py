@@ -78,5 +78,10 @@ KEPT = [
     Mutant("engine/idle.py", "        engine.auto_retries.turn(name, None)\n", "", "what is gone retries dead letters"),
     Mutant("engine/configs.py", "            self.names.remove(name)\n            self.note_use(name)\n", "            self.names.remove(name)\n", "a note of a queue outlives its settings"),
     Mutant("runtime/server.py", "self._idle_after, gone = forget_idle(self.engine, self._idle_after, now, age)", "gone = list[str]()", "settings that nobody uses stay for ever"),
+    Mutant("engine/audit.py", "_same(stored) == _same(job)", "True", "the self-audit compares no field of a job with the disk"),
+    Mutant("engine/audit.py", "if stored.note is not job.note and", "if False and", "the self-audit compares no note of a job with the disk"),
     Mutant("storage/sqlite/inspect.py", "except apsw.ReadOnlyError:", "except apsw.IOError:", "nobody learns how a file is healed whose change was cut short"),
+    Mutant("ui/render.py", "since += 1 + len(part) // _PART_CHARS", "since += 1", "a page of long texts is made in one step"),
+    Mutant("transports/quart_app.py", "    if len(body) <= SESSION_SEND_BYTES:\n        await send(message)", "    if True:\n        await send(message)", "Hypercorn copies an answer of 10 MiB several times in one step"),
+    Mutant("storage/sqlite/records.py", "goes_on = is_full and connection.execute(more, (*which, places[-1])).fetchone() is not None", "goes_on = is_full", "a page that has all says that there is more"),
 ]  # fmt: skip

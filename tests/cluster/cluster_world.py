@@ -117,7 +117,7 @@ class ClusterWorld:
 
     @property
     def may_quiet_workers(self) -> bool:
-        """Whether somebody tells workers to take no more, which then wait in vain."""
+        """Whether somebody tells workers to take no more, which then wait and get nothing."""
         return any(isinstance(actor, Operator) for actor in self.actors)
 
     def _operators(self) -> list[Actor]:

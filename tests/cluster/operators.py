@@ -26,7 +26,7 @@ class ClusterSlotBook(SlotBook):
         """By schedule, the slots before which something was lost: it may be that the schedule was."""
 
     def rewind(self, told: Iterable[Told]) -> None:
-        """Know only what is told of the batches that are kept."""
+        """Know only what the batches that are kept say."""
         gaps = {name: {*self._gaps.get(name, ()), slots[-1]} for name, slots in self.slots.items()}
         self.slots = {}
         for each in told:
@@ -40,7 +40,7 @@ class ClusterSlotBook(SlotBook):
 
 
 class Sweeper(Actor):
-    """Acts on all jobs of a queue that there are: so many slices, between any of which another broker may begin to lead."""
+    """Acts on all jobs of a queue: several slices, between any of which another broker may begin to lead."""
 
     stage: "ClusterWorld"
 

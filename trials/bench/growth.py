@@ -17,7 +17,7 @@ from trials.lib.raw_http import Connection, bulk_body
 
 BULK, PIPELINED, WORKED_ON = 100, 20, 2_000
 PARTS = 6
-"""In which the growth is shown."""
+"""The growth is shown in this many parts."""
 LOOKS = (
     "/stats",
     "/queues?details=true",
