@@ -12,6 +12,7 @@ from planted.kept import KEPT
 from planted.lingering import LINGERING
 from planted.others import OTHERS
 from planted.postgres import POSTGRES
+from planted.queues import QUEUES
 from planted.row import Mutant
 from planted.schedules import SCHEDULES
 from planted.versions import VERSIONS
@@ -30,6 +31,7 @@ MUTANTS = [
     *LINGERING,
     *OTHERS,
     *POSTGRES,
+    *QUEUES,
     *SCHEDULES,
     *VERSIONS,
     *BOUNDS,

@@ -30,6 +30,8 @@ OTHERS = [
     Mutant("protocol/bounds.py", 'raw.count(b",") < most', 'raw.count(b",") <= most', "a list with one item too many is read whole"),
     Mutant("protocol/bounds.py", "if not names and max(map(len, items), default=0) <= LARGE_BYTES:", "if not names:", "a large job of a bulk is read whole"),
     Mutant("protocol/bounds.py", "if named > DEPENDENCIES_MAX:", "if named > DEPENDENCIES_MAX + 1000:", "more dependencies are read than are taken"),
+    Mutant("transports/heads.py", "            if self._missed < WHOLE_HEADS_MISSED:\n                return\n", "", "the heads of many queues push each other out"),
+    Mutant("transports/heads.py", "            self._missed = 0\n", "", "heads that were not kept for long are never kept for long again"),
     Mutant("transports/heads.py", ' HTTP/1\\.1")\n', ' HTTP/1\\..")\n', "HTTP/1.0 is read as 1.1 where the fields are known"),
     Mutant("transports/websocket.py", "            self._place.is_between\n            and ", "            ", "a text is read in the middle of another frame"),
     Mutant("transports/websocket.py", "min(SHORT_BYTES, server.settings.body_max_bytes)", "SHORT_BYTES", "a message over the limit is taken"),
