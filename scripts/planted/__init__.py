@@ -13,6 +13,7 @@ from planted.kept import KEPT
 from planted.lingering import LINGERING
 from planted.others import OTHERS
 from planted.postgres import POSTGRES
+from planted.queues import QUEUES
 from planted.row import Mutant
 from planted.schedules import SCHEDULES
 from planted.versions import VERSIONS
@@ -32,6 +33,7 @@ MUTANTS = [
     *LINGERING,
     *OTHERS,
     *POSTGRES,
+    *QUEUES,
     *SCHEDULES,
     *VERSIONS,
     *BOUNDS,

@@ -308,7 +308,8 @@ class ExpressConnection:
         Raises:
             _Handed: the answer to ``call`` went out in the step of the commit.
         """
-        if not begun.is_pull:
+        # Over TLS there is no half of an end.
+        if not begun.is_pull and isinstance(self.stream, trio.abc.HalfCloseableStream):
             begun.is_gone = self._wire.is_broken
             with self._shared.hot.until_broken(self.stream):
                 return await finish(begun)
