@@ -30,7 +30,7 @@ HAPPENED: list[Mutant] = [
     Mutant("ui/views/events.py", "step = max(1, reached - low)\n", "high = low\n", "large events are left out"),
     Mutant("ui/views/events.py", "                return _Page(found, each.id)\n", "                return _Page(found, each.id - 1)\n", "an event is left out between two pages"),
     Mutant("ui/views/events.py", "if lower <= act.at < upper]", "]", "acts stand on every page"),
-    Mutant("api/downloads.py", "return body.find(encode(job), 0, HEAD_BYTES) >= 0 and read(body, Event).job_id == job", "return body.find(encode(job), 0, HEAD_BYTES) >= 0", "events that only name a job pass for its own"),
+    Mutant("api/downloads.py", "return body.find(encode(job), 0, HEAD_BYTES) >= 0 and read(without_data(body), Event).job_id == job", "return body.find(encode(job), 0, HEAD_BYTES) >= 0", "events that only name a job pass for its own"),
     Mutant("api/downloads.py", 'raise BrokenOff("there is no room for it")', "return", "downloads fill the memory"),
     Mutant("ui/views/acts.py", '"" if ask.may(action.command) else', '"" if True else', "who may work does what an admin may"),
     Mutant("ui/actions.py", "ask.viewer.role is Role.READ or ask.may(action.command)", "True", "who may work sees buttons that refuse"),
@@ -48,4 +48,5 @@ HAPPENED: list[Mutant] = [
     Mutant("runtime/errands.py", "][:-ERRANDS_KEPT]:", "][:0]:", "all acts that have ended are kept"),
     Mutant("ui/errands.py", "            rest = replace(rest, after=reply.next)\n", "            pass\n", "an act begins anew with each step"),
     Mutant("ui/views/errands.py", "if ask.cannot or not ask.may(c.ActOnJobs):", "if False:", "who only looks stops an act"),
+    Mutant("protocol/events.py", 'return body if place < 0 else body[:place] + b"}"', "return body", "the payload of an event is read to know whose it is"),
 ]  # fmt: skip

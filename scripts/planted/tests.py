@@ -71,7 +71,7 @@ TESTS = {
     "client": [
         f"tests/client/test_{name}.py"
         for name in (
-            "taken_back", "cancelled_pulls", "kit", "kit_asyncio", "orderly", "cancelling", "known_workers", "waiting", "says", "says_many", "traces",
+            "taken_back", "cancelled_pulls", "pushable", "kit", "kit_asyncio", "orderly", "cancelling", "known_workers", "waiting", "says", "says_many", "traces",
             "failures", "sizes", "idle_pulls", "given", "names", "fate", "payloads", "run", "outcomes",
             "no_cost", "hostile", "strangers", "mute", "half_open", "spelled_addresses", "own_job", "middlemen", "failing_for_good", "pushable",
         )

@@ -162,7 +162,7 @@ async def test_what_is_wrong_is_to_be_seen_while_the_disk_cannot_be_read(
     await bunqueue.server.core.execute(c.Pause(queue="mail"), by=By("ana", "10.0.0.7"))
     await push(bunqueue, "mail")
 
-    def broken(command: c.Command) -> None:
+    def broken(command: c.Command, *_: object) -> None:
         raise StoreError("disk I/O error")
 
     monkeypatch.setattr(bunqueue.server.core, "peek", broken)

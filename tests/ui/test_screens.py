@@ -402,8 +402,8 @@ async def test_a_page_of_many_errors_is_light_and_reads_few_letters(
     looked = [0]
     peek = bunqueue.server.core.peek
 
-    async def counted(command: c.Command) -> object:
-        reply = await peek(command)
+    async def counted(command: c.Command, *more: object) -> object:
+        reply = await peek(command, *more)  # type: ignore[arg-type]
         looked[0] += len(reply.entries) if isinstance(command, c.Dlq) else 0  # type: ignore[attr-defined]
         return reply
 

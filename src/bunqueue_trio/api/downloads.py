@@ -18,7 +18,7 @@ from bunqueue_trio.config import RECEIVE_BYTES, REPLAY_BYTES
 from bunqueue_trio.errors import Refused, StoreError
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.codec import decode, encode
-from bunqueue_trio.protocol.events import EVENT_TYPES, HEAD_BYTES, Event
+from bunqueue_trio.protocol.events import EVENT_TYPES, HEAD_BYTES, Event, without_data
 from bunqueue_trio.protocol.routes import NOT_EXPORTED, query_object
 from bunqueue_trio.protocol.surrogates import read
 from bunqueue_trio.runtime.server import Server
@@ -234,7 +234,7 @@ def is_of(body: bytes, job: str | None) -> bool:
     if job is None:
         return True
     # Most are of others, and need not be read.
-    return body.find(encode(job), 0, HEAD_BYTES) >= 0 and read(body, Event).job_id == job
+    return body.find(encode(job), 0, HEAD_BYTES) >= 0 and read(without_data(body), Event).job_id == job
 
 
 def _said(query: str) -> dict[str, list[str]]:

@@ -18,7 +18,7 @@ from bunqueue_trio.engine.trails import ACTIONS, ATTEMPTS
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import trail_replies as tr
 from bunqueue_trio.protocol.codec import encode
-from bunqueue_trio.protocol.events import HEAD_BYTES, Event
+from bunqueue_trio.protocol.events import HEAD_BYTES, Event, without_data
 from bunqueue_trio.protocol.lines import Action, Attempt, Moment
 from bunqueue_trio.protocol.surrogates import masked
 
@@ -203,6 +203,7 @@ def _time(body: bytes) -> int:
 
 
 def _read(body: bytes) -> Event:
+    body = without_data(body)
     try:
         return _event(body)
     except ValueError:

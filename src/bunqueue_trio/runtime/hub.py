@@ -18,7 +18,7 @@ from msgspec import Struct
 from bunqueue_trio.config import READER_BYTES_MAX, READER_EVENTS_MAX, REPLAY_EVENTS
 from bunqueue_trio.engine.facts import Facts
 from bunqueue_trio.errors import StoreError
-from bunqueue_trio.protocol.events import EVENT_TYPES, REPORTED
+from bunqueue_trio.protocol.events import EVENT_TYPES, REPORTED, without_data
 from bunqueue_trio.protocol.surrogates import masked
 from bunqueue_trio.runtime.bell import Bell
 from bunqueue_trio.storage.awaited import AwaitedStore, Question
@@ -220,6 +220,7 @@ _WHERE = msgspec.json.Decoder(_Where)
 
 
 def _where(body: bytes) -> _Where:
+    body = without_data(body)
     try:
         return _WHERE.decode(body)
     except ValueError:
