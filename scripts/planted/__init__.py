@@ -4,6 +4,7 @@ from planted.bounds import BOUNDS
 from planted.commands import COMMANDS
 from planted.compat import COMPAT
 from planted.connections import CONNECTIONS
+from planted.damage import DAMAGE
 from planted.doors import DOORS
 from planted.engine import ENGINE
 from planted.hands import HANDS
@@ -22,6 +23,7 @@ __all__ = ["MUTANTS", "Mutant"]
 MUTANTS = [
     *COMPAT,
     *CONNECTIONS,
+    *DAMAGE,
     *DOORS,
     *ENGINE,
     *COMMANDS,

@@ -90,7 +90,7 @@ BOUNDS = [
     Mutant("runtime/memory.py", "gc.collect(_YOUNG)", "gc.collect()", "anybody stops the server by a collection of everything"),
     Mutant("runtime/memory.py", "is_huge = sys.getallocatedblocks() > BLOCKS_LISTED_MAX", "is_huge = False", "anybody stops the server by a list of everything"),
     Mutant("storage/sqlite/store.py", "        writer.set_busy_timeout(0)\n        self._page", "        writer.set_busy_timeout(_BUSY_MS)\n        self._page", "a commit stops everybody while another process writes to the file"),
-    Mutant("storage/sqlite/store.py", "                    looking.result()\n", "                    pass\n", "what the look at a damaged table finds is not asked for"),
+    Mutant("storage/sqlite/looking.py", "                    looking.result()\n", "                    pass\n", "what the look at a damaged table finds is not asked for"),
     Mutant("storage/sqlite/store.py", "await trio.to_thread.run_sync(self._patient, self.commit, batch)", "await trio.to_thread.run_sync(self.commit, batch)", "who writes waits for no other process, not even in a thread"),
     Mutant("runtime/journal.py", "            if not isinstance(error, StoreBusy):\n                self.note_failure(error)\n            return False", "            self.note_failure(error)\n            return False", "a file that another process writes to is a disk that refuses"),
     Mutant("storage/store.py", "len(job.data) + named_bytes(job.options) for job", "len(job.data) for job", "a batch of jobs with a hundred long tags each is written in one step"),

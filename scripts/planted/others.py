@@ -330,7 +330,7 @@ OTHERS = [
     Mutant("runtime/core.py", "            if type(begun.command) not in LISTS:\n                self.give_back", "            if True:\n                self.give_back", "a list that waits in the hot loop as the disk begins to refuse is 503"),
     Mutant("runtime/journal.py", "return late or self.failing is not None", "return self.failing is not None", "lists wait for a commit that hangs"),
     Mutant("api/session.py", "if begun is not None and type(begun.command) in LISTS:", "if False:", "a list over a WebSocket is refused as the disk begins to refuse"),
-    Mutant("storage/sqlite/log.py", "with self._turn, TRANSLATED", "with TRANSLATED", "two that move the log refuse each other"),
+    Mutant("storage/sqlite/log.py", "with self._turn, self._meaning", "with self._meaning", "two that move the log refuse each other"),
     Mutant("cli/__init__.py", "        gc.freeze()\n        gc.enable()\n", "        gc.freeze()\n", "who reads a module leaves the collector off"),
     Mutant("storage/sqlite/store.py", "if ended - begun > INLINE_S_MAX:", "if False:", "a slow disk stops the loop, a slice at a time"),
     Mutant("storage/sqlite/store.py", "or time.monotonic() < self._slow_until", "", "a slow disk stops the loop for a slice of each batch"),

@@ -18,6 +18,7 @@ from bunqueue_trio.engine.rerunning import Held as Held
 from bunqueue_trio.runtime.audit import Finding
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.cluster import ClusterFigures
+from bunqueue_trio.runtime.damage import Damage
 from bunqueue_trio.runtime.history import Past
 from bunqueue_trio.runtime.limiter import Limited
 from bunqueue_trio.runtime.memory import Memory
@@ -216,6 +217,8 @@ class StorageFigures(NamedTuple):
     """What the unfinished jobs of the fullest queues take, by the minute."""
     events: int = 0
     """About the bytes of the events that are kept."""
+    damage: Damage | None = None
+    """What says that the file is damaged; it stays until the next start."""
 
 
 class Statistics(Struct, frozen=True, kw_only=True):
