@@ -33,8 +33,6 @@ from tests.storage.postgres_stores import place as place
 from tests.storage.postgres_stores import sql as sql
 from tests.storage.postgres_stores import store as store
 
-# --- who leads ------------------------------------------------------------------------------------
-
 
 def test_a_second_server_does_not_lead_while_the_first_is_alive(store: PostgresStore, open_: Open):
     other = open_(leads=False)

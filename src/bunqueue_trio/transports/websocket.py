@@ -189,7 +189,10 @@ class WebSocket:
             if not data:
                 self._protocol.receive_eof()
                 session.bell.ring()
-                if not self._answers_first(session):
+                if self._protocol.close_rcvd is not None and not self._ended:
+                    # It may still read that its goodbye has come.
+                    self._limit(nursery.cancel_scope)
+                elif not self._answers_first(session):
                     nursery.cancel_scope.cancel()
                 return
             self._heard_at = trio.current_time()
