@@ -55,8 +55,7 @@ class SlowAnswers:
             return [(0, None)]
         raise StoreError("the database did not answer")
 
-    def close(self) -> None:
-        pass
+    def close(self) -> None: ...
 
 
 async def test_a_leader_waits_for_a_slow_database_and_has_time_for_another_try_where_that_is_silent(
