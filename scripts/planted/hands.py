@@ -27,7 +27,7 @@ HANDS = [
     Mutant("engine/configs.py", "        for name in sorted({*self.defaults, *self.stalls, *self.dead}):\n            self.names.add(name)\n", "", "after a restart queues with settings are not listed"),
     Mutant("engine/configs.py", "        if not self.of(name):\n            self.names.remove(name)\n", "        if True:\n            self.names.remove(name)\n", "a queue that has one kind of settings left is not listed"),
     Mutant("engine/find.py", "            self._count += 1\n            return True\n", "            return True\n", "what is looked for job by job counts as none"),
-    Mutant("engine/find.py", "if self._limit is None and not self._tests:", "if self._limit is None:", "a count has all jobs of a queue, whatever the filter says"),
+    Mutant("engine/find.py", "if self._limit is None and not self.tests:", "if self._limit is None:", "a count has all jobs of a queue, whatever the filter says"),
     Mutant("engine/find.py", "            return self._engine.dead_left(name)\n", "            return self._engine.archive.kept_of(name)[1]\n", "dead letters that wait again are counted as dead"),
     Mutant("engine/commands/workers.py", "engine.acted = owner is None or owner not in worker.connections", "engine.acted = True", "a worker that leaves is an act of an operator"),
     Mutant("engine/why.py", "min(gate.opens_at, gate.rate.until)", "gate.opens_at", "nobody hears that a limit ends before there is room"),

@@ -206,7 +206,7 @@ class Jobs:
         self.jobs, self.ended = ([*map(copied, jobs)] for jobs in snapshot[:2])
         self.totals, self.events, self.woken = Counter(), [], set()
         self.said, self.stall_rules = dict(snapshot.said), dict(snapshot.stall_rules)
-        for job in self.jobs:
+        for job in sorted(self.jobs, key=lambda job: (job.started or 0, job.serial)):
             job.held_since = next(self.ticks)
             if job.held:
                 job.worker = None if job.worker == job.owner else job.worker

@@ -272,9 +272,12 @@ class Jobs(Past, Schedules):
             job.until = now + job.lease if owner is None else None
             hand = self.hear(owner, None, now)
             job.worker = job.worker if hand is None else hand.id
-        elif job.owner not in (None, owner) and token and owner and not job.shown:
-            job.owner, job.owned_since, job.shown = owner, next(self.ticks), True  # whose it was all the time
-            job.worker = self.hear(owner, None, now).id
+        elif job.owner not in (None, owner) and token and not job.shown:  # whose it was all the time
+            job.owner, job.owned_since, job.shown = owner, next(self.ticks), True
+            if owner is None:
+                job.held, job.worker, job.until = False, None, now
+            else:
+                job.worker = self.hear(owner, None, now).id
         elif job.owner not in (None, owner) and owner in self.lines_of(job.worker) and token:
             self.behind.add(job.owner)
             job.owner, job.owned_since = owner, next(self.ticks)  # by another line of the same hand

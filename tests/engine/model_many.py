@@ -17,7 +17,9 @@ def listed(said: Any) -> list[str] | None:
     return [said] if isinstance(said, str) else said
 
 
-def is_wanted(job: Record, said: Any, now: int) -> bool:
+def is_wanted(job: Record, said: Any, now: int, as_of: int | None = None) -> bool:
+    if as_of is not None and as_of < job.created <= now:
+        return False
     data = msgspec.json.encode(job.spec.data).decode()
     return (
         (said.tag is None or said.tag in job.spec.tags)

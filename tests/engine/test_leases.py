@@ -307,6 +307,21 @@ def test_after_a_restart_whoever_has_the_token_gets_the_job_back_from_whoever_cl
     assert (bench.state(job_id).state, bench.engine._owned) == ("waiting", {})
 
 
+@pytest.mark.parametrize("beat", BEATS)
+def test_after_a_restart_the_token_gets_the_job_back_over_http_too(bench: Bench, beat: str):
+    job_id = bench.push()
+    token = bench.pull(owner="old").token
+    bench.commit()
+    bench.restart()
+    bench.do(c.Heartbeat(id=job_id), "thief")
+    bench.do(BEATS[beat](job_id, token), None)
+    bench.engine.release_owner("thief", bench.now, dropped=True)
+    assert (bench.state(job_id).state, bench.state(job_id).stalls) == ("active", 0)
+    assert not [each for each in bench.do(c.ListWorkers()).data.workers if each.jobs]
+    bench.do(c.Ack(id=job_id, token=token), None)
+    assert bench.state(job_id).state == "completed"
+
+
 def test_a_worker_without_tokens_claims_its_jobs_after_a_restart(bench: Bench):
     job_id = bench.push()
     bench.pull(owner="old")
@@ -349,3 +364,14 @@ def test_a_job_comes_over_while_its_connection_is_being_given_up(bench: Bench):
     bench.engine.renew(bench.engine.jobs[last], bench.now, None, "new", proven=True)
     bench.sleep(1)
     assert [bench.state(job_id).state for job_id in ids] == ["waiting", "waiting", "active"]
+
+
+def test_after_a_restart_the_job_that_is_active_for_longest_comes_first(bench: Bench):
+    bench.push()
+    last = bench.push(priority=5)
+    assert bench.pull().job.id == last
+    bench.sleep(10)
+    bench.pull()
+    bench.commit()
+    bench.restart()
+    assert [job.id for job in bench.engine.queues["q"].active][0] == last

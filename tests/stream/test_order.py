@@ -149,3 +149,40 @@ async def test_a_wait_that_is_taken_back_in_the_moment_of_the_end_is_answered(wo
             }
         assert came["end"]["ok"]
         assert came["wait"]["state"] == "active"
+
+
+LOOKED = [
+    ("RetryDlq", {}, "count", 3), ("PurgeDlq", {}, "count", 3), ("Clean", {"state": "failed", "grace": 0}, "count", 3),
+    ("ActOnJobs", {"action": "purge", "filter": {"state": "failed"}}, "count", 3), ("Dlq", {}, "total", 3),
+    ("Obliterate", {}, "count", 3),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("cmd", "fields", "name", "wanted"), LOOKED, ids=[cmd for cmd, *_ in LOOKED])
+def test_who_looks_at_ended_jobs_finds_those_that_ended_in_the_same_packet(
+    ws: Peer, client: Client, queue: str, cmd: str, fields: dict[str, Any], name: str, wanted: int
+) -> None:
+    ws.done("PUSHB", queue=queue, jobs=[{"data": n, "maxAttempts": 1} for n in range(3)])
+    jobs = ws.done("PULLB", queue=queue, count=3)["jobs"]
+    fails = [{"cmd": "FAIL", "id": job["id"], "error": "no"} for job in jobs]
+    said = {"cmd": cmd, **fields}
+    if "filter" in fields:
+        said["filter"] = {**fields["filter"], "queue": queue}
+    else:
+        said["queue"] = queue
+    assert breath(ws, *fails, said)[3][name] == wanted
+
+
+async def test_who_looks_waits_for_what_was_done_before_it(distant: World) -> None:
+    with distant.session() as session:
+        job_id = (await distant.ask(session, "PUSH", queue="q", data=1, maxAttempts=1))["id"]
+        await distant.ask(session, "PULL", queue="q")
+        distant.send(session, "FAIL", id=job_id, error="no")
+        assert session.full is False
+        distant.send(session, "Dlq", queue="q", reqId="looked")
+        assert session.full
+        came: list[dict[str, Any]] = []
+        while len(came) < 2:
+            await session.bell.wait()
+            came += [said for said in map(json.loads, session.outgoing()) if "eventType" not in said]
+        assert (came[1]["reqId"], came[1]["total"]) == ("looked", 1)

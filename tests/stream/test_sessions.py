@@ -18,7 +18,7 @@ from bunqueue_trio.protocol.commands import Push
 from bunqueue_trio.transports import quart_app as quart_app_module
 from bunqueue_trio.transports import websocket as websocket_module
 from bunqueue_trio.transports.listener import Http
-from tests.stream.stream_world import END, START_MS, World, message, received
+from tests.stream.stream_world import END, START_MS, World, message, pushed, received
 from tests.stream.stream_world import world as world
 from tests.stream.ws import CLOSE, HANDSHAKE, TEXT, frame
 from tests.wire.raw import request_bytes
@@ -134,6 +134,19 @@ async def test_a_client_that_sends_no_more_waits_on_for_an_end_but_not_for_ever(
     assert world.server.core.ends.waiting == 0
     if express:
         assert (await stream.receive_some()).startswith(b"HTTP/1.1 200")
+
+
+async def test_a_reply_is_not_withheld_by_an_act_behind_it(world: World) -> None:
+    for _ in range(4):
+        await pushed(world)
+    stream = await world.connect()
+    await stream.send_all(HANDSHAKE.format(path="/ws/queues/other").encode())
+    assert b"101 Switching" in await received(stream, 0.1)
+    act = {"cmd": "ActOnJobs", "action": "cancel", "rate": 1, "filter": {"queue": "q"}}
+    packet = [{"cmd": "PUSH", "queue": "else", "data": 1, "reqId": "before"}, act | {"reqId": "act"}]
+    await stream.send_all(b"".join(message(**said) for said in packet))
+    assert b'"reqId":"before"' in await received(stream, 0.5)
+    assert b'"reqId":"act"' in await received(stream, 10)
 
 
 async def test_release_on_disconnect_is_at_once_and_charges_nothing(world: World) -> None:

@@ -11,9 +11,11 @@ from bunqueue_trio.config import RECEIVE_BYTES
 from bunqueue_trio.errors import InvariantBroken, Refused, StoreError
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.catalog import FILLS, SPECS
+from bunqueue_trio.protocol.codec import encode
 from bunqueue_trio.protocol.commands import Command
 from bunqueue_trio.protocol.faults import error_reply
 from bunqueue_trio.runtime.begun import Begun
+from bunqueue_trio.runtime.budget import Budget
 
 _log = structlog.get_logger()
 
@@ -62,3 +64,18 @@ def failed(error: Exception, kind: type[Command[Any]]) -> r.ErrorReply:
         return error_reply(errors.unread(error), kind)
     _log.error("a command has failed", exc_info=error)
     return error_reply(errors.INTERNAL_ERROR.refuse(), kind)
+
+
+def encoded(reply: r.Reply, req_id: Raw, buffers: Budget) -> bytes:
+    """Return the message that says ``reply``.
+
+    Raises:
+        Refused: there is no room for it.
+    """
+    # By its letters before it is made, since that is what costs; then by its bytes: JSON has up to six for a letter.
+    if payload := r.payload_size(reply):
+        buffers.check(payload)
+    message = with_id(encode(reply), req_id)
+    if payload:
+        buffers.check(len(message))
+    return message

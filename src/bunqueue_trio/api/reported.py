@@ -3,11 +3,24 @@
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.runtime.begun import Begun
-from bunqueue_trio.runtime.hub import Report
+from bunqueue_trio.runtime.hub import Report, Subscription
 
 _KINDS: dict[type[c.Command], str] = {
     c.Ack: "completed", c.AckBatch: "completed", c.Fail: "failed", c.FailBatch: "failed",
 }  # fmt: skip
+
+
+def note_reported(begun: Begun, subscription: Subscription) -> None:
+    """Keep from the peer the events of its own report until it has the answer: the events would come first."""
+    begun.report = report_of(begun, subscription.types)
+    if begun.report is not None:
+        subscription.reports[begun.report] = None
+
+
+def withdraw_reported(begun: Begun | None, subscription: Subscription) -> None:
+    """Let the peer have the events of its own report after all: the answer does not say that it happened."""
+    if begun is not None and begun.report is not None:
+        subscription.withdraw(begun.report)
 
 
 def report_of(begun: Begun, types: frozenset[str]) -> Report | None:

@@ -22,6 +22,7 @@ dropped. At a stop of the server they stay with it, since its worker goes on and
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Self
 
 import structlog
@@ -32,8 +33,8 @@ from bunqueue_trio import errors
 from bunqueue_trio.api.access import ANYBODY, UNKNOWN, Grant
 from bunqueue_trio.api.event_stream import types_named
 from bunqueue_trio.api.gateway import Gateway
-from bunqueue_trio.api.line import NEVER, PUSH, Waiting, failed, with_id
-from bunqueue_trio.api.reported import report_of
+from bunqueue_trio.api.line import NEVER, PUSH, Waiting, encoded, failed, with_id
+from bunqueue_trio.api.reported import note_reported, withdraw_reported
 from bunqueue_trio.config import (
     LARGE_BODY_BYTES,
     RECEIVE_BYTES,
@@ -47,7 +48,7 @@ from bunqueue_trio.pages.table import ANSWERS
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol.caller import SERVER, By
-from bunqueue_trio.protocol.catalog import ACTS, LISTS, SESSION, SPECS, TAKES
+from bunqueue_trio.protocol.catalog import ACTS, LISTS, LOOKS, SESSION, SPECS, TAKES
 from bunqueue_trio.protocol.codec import BadMessage, decode_message, encode
 from bunqueue_trio.protocol.commands.spec import Role
 from bunqueue_trio.protocol.events import ALL_TYPES
@@ -96,7 +97,7 @@ class Session:
         """The pulls whose replies are on their way."""
         self._read: tuple[bytes, c.Command | BadMessage] | None = None
         """A large message that was read while it waited for its turn."""
-        self._adding: Begun | None = None
+        self._adding: object = None
         """A command that is done in steps, and is half done: whatever comes behind it waits."""
         self._polls = 0
         self._polls_by_id: dict[bytes, Begun] = {}
@@ -180,10 +181,26 @@ class Session:
         except BadMessage as bad:
             self._reply(0, error_reply(bad), bad.req_id)
             return
+        if type(command) in LOOKS and self._epoch > self._journal.committed and not self._journal.commit_at_once():
+            self._adding = command
+            nursery.start_soon(self._do_settled, command, len(message), nursery)
+        else:
+            self._do(command, len(message), nursery)
+
+    async def _do_settled(self, command: c.Command, size: int, nursery: trio.Nursery) -> None:
+        """Do what looks at jobs when all that was done before it is committed; where the disk takes no commit it looks anyway."""
+        with suppress(Refused):
+            await self._journal.wait_committed(self._epoch)
+        self._adding = None
+        self._do(command, size, nursery)
+        self._room.set()
+        self._ring()
+
+    def _do(self, command: c.Command, size: int, nursery: trio.Nursery) -> None:
         try:
             if self._grant.role is not Role.ADMIN and self._grant.role < (wanted := SPECS[type(command)].role):
                 raise missing_role(wanted, self._grant.role)
-            self._run(command, len(message), nursery)
+            self._run(command, size, nursery)
         except (Refused, StoreError) as error:
             self._reply(0, failed(error, type(command)), command.req_id)
 
@@ -267,7 +284,7 @@ class Session:
             return False
         if begun is not None:
             self._core.give_back(begun.reply)
-            self._withdraw_reported(begun)
+            withdraw_reported(begun, self._subscription)
         refused = errors.NOT_COMMITTED.refuse() if begun is None else begun.unsettled(errors.NOT_COMMITTED.refuse())
         error = with_id(encode(error_reply(refused)), first.req_id)
         self._replies[0] = Waiting(0, error)
@@ -312,12 +329,14 @@ class Session:
         begun = self._core.begin(command, self.id, size=size, by=by, sliced=True)
         if begun.bulk is not None or begun.rest is not None:
             self._adding, begun.is_gone = begun, self.is_broken
-            self._note_reported(begun)
+            if not self._hears_itself:
+                note_reported(begun, self._subscription)
             nursery.start_soon(self._add, begun)
         elif not begun.waits:
             # Without an epoch it is answered, and timed, already.
             timed = begun if begun.epoch or type(command) in TAKES else None
-            self._note_reported(begun)
+            if not self._hears_itself:
+                note_reported(begun, self._subscription)
             self._reply(begun.epoch, begun.answer(), command.req_id, timed)
         elif self._polls >= SESSION_POLLS_MAX:
             self._core.stop_poll(begun)
@@ -382,18 +401,6 @@ class Session:
         self._room.set()
         self._ring()
 
-    def _note_reported(self, begun: Begun) -> None:
-        """Keep from the peer the events of its own report until it has the answer: the events would come first."""
-        if not self._hears_itself:
-            begun.report = report_of(begun, self._subscription.types)
-            if begun.report is not None:
-                self._subscription.reports[begun.report] = None
-
-    def _withdraw_reported(self, begun: Begun | None) -> None:
-        """Let the peer have the events of its own report after all: the answer does not say that it happened."""
-        if begun is not None and begun.report is not None:
-            self._subscription.withdraw(begun.report)
-
     async def _finish(self, begun: Begun) -> r.Reply:
         try:
             begun.reply = await self._core.finish(begun)
@@ -417,10 +424,12 @@ class Session:
         self, epoch: int, reply: r.Reply | bytes, req_id: Raw, begun: Begun | None = None, place: Waiting | None = None
     ) -> None:
         try:
-            message = with_id(reply, req_id) if isinstance(reply, bytes) else self._encode(reply, req_id)
+            message = (
+                with_id(reply, req_id) if isinstance(reply, bytes) else encoded(reply, req_id, self._server.buffers)
+            )
         except Refused as refused:
             self._core.give_back(reply)  # type: ignore[arg-type]  # a page is not refused
-            self._withdraw_reported(begun)
+            withdraw_reported(begun, self._subscription)
             epoch, begun, message = 0, None, with_id(encode(error_reply(refused)), req_id)
         if len(message) > RECEIVE_BYTES:
             self._hold.add(len(message))
@@ -431,16 +440,6 @@ class Session:
             self._replies[next(at for at, each in enumerate(self._replies) if each is place)] = waiting
         self._epoch = max(self._epoch, epoch)
         self._replies_bytes += len(message)
-
-    def _encode(self, reply: r.Reply, req_id: Raw) -> bytes:
-        """Return the message that says ``reply``, or raise ``Refused`` when there is no room for it."""
-        # By its letters before it is made, since that is what costs; then by its bytes: JSON has up to six for a letter.
-        if payload := r.payload_size(reply):
-            self._server.buffers.check(payload)
-        message = with_id(encode(reply), req_id)
-        if payload:
-            self._server.buffers.check(len(message))
-        return message
 
     def _ring(self) -> None:
         if self.settle():

@@ -70,14 +70,19 @@ def states_of(wanted: list[str] | str | None, usual: tuple[State, ...] = STATES)
 
 
 def select(
-    engine: Engine, wanted: "c.Filter | c.FindJobs", states: list[State], after: str | None, limit: int, now: int
-) -> Selection:
-    """Return up to ``limit`` of the jobs in ``states`` that are as ``wanted``, behind the cursor ``after``.
+    engine: Engine, wanted: "c.Filter | c.FindJobs", states: list[State], after: str | None, limit: int, now: int,
+    as_of: int | None = None,
+) -> Selection:  # fmt: skip
+    """Return up to ``limit`` of the jobs in ``states`` that are as ``wanted``, behind the cursor ``after``; none that has come since ``as_of``.
 
     Raises:
         Refused: ``after`` is no cursor of these states, or no queue can have such a name.
     """
-    return _Search(engine, wanted, states, limit, now).run(after)
+    search = _Search(engine, wanted, states, limit, now)
+    if as_of is not None:
+        # What is of the future has come before the clock was set back.
+        search.tests.insert(0, ((lambda job: not as_of < _begun(job) <= now), None))
+    return search.run(after)
 
 
 def tally(engine: Engine, wanted: "c.FindJobs", states: list[State], after: str | None, now: int) -> Selection:
@@ -100,7 +105,7 @@ class _Search:
         self._states = states
         self._limit = limit
         """None: they are only counted."""
-        self._tests = list(_tests(wanted, now, engine.workers))
+        self.tests = list(_tests(wanted, now, engine.workers))
         self._queues: list[str] | None = None
         if wanted.queue is not None:
             self._queues = sorted({wanted.queue} if isinstance(wanted.queue, str) else set(wanted.queue))
@@ -125,7 +130,7 @@ class _Search:
                 if self._cost >= LOOKS:
                     return self._ended(state, name, begin, is_full=False)
                 self._cost += 1
-                if self._limit is None and not self._tests:
+                if self._limit is None and not self.tests:
                     self._count += self._kept(state, name)
                     continue
                 search = self._unfinished if state in UNFINISHED else self._finished
@@ -213,7 +218,7 @@ class _Search:
     def _is_wanted(self, job: Job) -> bool:
         self._scanned += 1
         self._cost += 1
-        for test, cost in self._tests:
+        for test, cost in self.tests:
             if cost is not None:
                 self._cost += cost(job)
             if not test(job):

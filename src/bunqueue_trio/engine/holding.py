@@ -76,12 +76,8 @@ class Holding(Moves):
                 lease.owner, lease.until, lease.unproven = owner, None, not proven
             elif proven:
                 lease.held = False
-        elif proven and owner is not None and lease.owner is not None and self._comes_over(owner, lease):
-            self._owned.take(lease.owner, job)
-            if not lease.unproven:
-                self.workers.left_behind.add(lease.owner)
-            self._take_over(job, owner, now)
-            lease.owner, lease.unproven = owner, False
+        elif proven and lease.owner is not None and self._comes_over(owner, lease):
+            self._bring_over(job, lease, owner, now)
         elif (worker := self.workers.of(lease)) is not None:
             worker.heard_at = now
         if job.options.timeout is not None:
@@ -197,8 +193,23 @@ class Holding(Moves):
 
     # --- of both ----------------------------------------------------------------------------------
 
-    def _comes_over(self, owner: str, lease: Lease) -> bool:
-        return (lease.unproven and owner != lease.owner) or self.workers.is_of_holder(owner, lease)
+    def _comes_over(self, owner: str | None, lease: Lease) -> bool:
+        if lease.unproven:
+            return owner != lease.owner
+        return owner is not None and self.workers.is_of_holder(owner, lease)
+
+    def _bring_over(self, job: Job, lease: Lease, owner: str | None, now: int) -> None:
+        assert lease.owner is not None
+        self._owned.take(lease.owner, job)
+        if not lease.unproven:
+            self.workers.left_behind.add(lease.owner)
+        if owner is None:
+            # Whoever speaks over HTTP holds it by its lease alone.
+            self.workers.let_go(job)
+            lease.held, lease.until = False, now
+        else:
+            self._take_over(job, owner, now)
+        lease.owner, lease.unproven = owner, False
 
     def _take_over(self, job: Job, owner: str, now: int) -> None:
         """List an active job with the connection that holds it now, and with who speaks over that."""

@@ -140,7 +140,7 @@ def act(engine: Engine, command: "c.ActOnJobs", now: int, show: Callable[[Job], 
     """
     action, wanted = ACTIONS[command.action], command.filter
     states = states_of(wanted.state, action.states)
-    selection = select(engine, wanted, states, command.after, command.limit, now)
+    selection = select(engine, wanted, states, command.after, command.limit, now, command.as_of)
     retries = command.action == "retry"
     doing = Doing(engine, command, archived_dependencies(engine, selection.jobs) if retries else {}, now)
     count, ending, refused = 0, 0, dict[str, int]()

@@ -109,7 +109,7 @@ class Queue(Struct, eq=False, gc=False):
     def fill(self, state: State, jobs: list[Job]) -> None:
         """List all jobs of a store that are in ``state``, which is not waiting."""
         if state is State.ACTIVE:
-            self.active = dict.fromkeys(jobs)
+            self.active = dict.fromkeys(sorted(jobs, key=by_delivery))
         else:
             self._own_line(state).fill(jobs)
 

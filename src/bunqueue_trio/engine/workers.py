@@ -267,6 +267,14 @@ class Workers(dict[str, Worker]):
         if worker is not None:
             worker.jobs[job] = None
 
+    def let_go(self, job: Job) -> None:
+        """Note that it is not known any more who has a job."""
+        lease = job.lease
+        assert lease is not None
+        if (worker := self.of(lease)) is not None:
+            worker.jobs.pop(job, None)
+        lease.worker = None
+
     def _meet(self, worker_id: str, now: int, *, is_named: bool) -> Worker:
         worker = self._add(worker_id, now, is_named=is_named)
         if is_named:

@@ -81,6 +81,12 @@ SLICED: frozenset[type[Command]] = frozenset(spec.command for spec in CATALOG if
 LISTS: frozenset[type[Command]] = frozenset(spec.command for spec in CATALOG if spec.settled_by == "everything")
 """They show many jobs, and are answered from memory while the disk takes no commit."""
 
+LOOKS: frozenset[type[Command]] = frozenset(
+    spec.command for spec in CATALOG
+    if spec.sliced or (spec.does is Does.READS and spec.role is Role.READ and spec.settled_by != "job")
+)  # fmt: skip
+"""They look at many jobs, some of them by what is committed: whoever sends one finds what was done before it."""
+
 AWAITS: frozenset[type[Command]] = frozenset(spec.command for spec in CATALOG if spec.waits)
 """They can wait for the end of a job."""
 

@@ -404,7 +404,7 @@ class Core:
             return None
         self.journal.check(fills=brings(slice_))
         epoch, now = self._engine.epoch, self.clock.now()
-        slice_ = as_of_begin(slice_, self.clock.epoch_ms(begun.at), now)
+        slice_ = as_of_begin(slice_, self.clock.epoch_ms(begun.at))
         reply = self._apply(now, run, self._engine, slice_, now, begun.owner, begun.by, said)
         return reply, epoch if self.journal.gathering else 0
 

@@ -104,12 +104,11 @@ def first_slice(command: Any) -> c.Command:
     return command if is_one or size == limit else replace(command, limit=size)
 
 
-def as_of_begin(slice_: c.Command, began: int, now: int) -> c.Command:
-    """Return the slice that takes what its command would have taken when it ``began``: what comes meanwhile is not old enough."""
-    if isinstance(slice_, c.ActOnJobs):
-        older = max(slice_.filter.older or 0, now - began)
-        return replace(slice_, filter=replace(slice_.filter, older=older))
-    return replace(slice_, as_of=began) if isinstance(slice_, c.Clean) and slice_.as_of is None else slice_
+def as_of_begin(slice_: c.Command, began: int) -> c.Command:
+    """Return the slice that takes what its command would have taken when it ``began``, and nothing that comes meanwhile."""
+    return (
+        replace(slice_, as_of=began) if isinstance(slice_, c.ActOnJobs | c.Clean) and slice_.as_of is None else slice_
+    )
 
 
 def as_said(command: Any, slice_: Any) -> c.Command:

@@ -207,6 +207,7 @@ class HotLoop:
         Raises:
             trio.BrokenResourceError: the connection has broken, or that time is over.
         """
+        descriptor = -1
         with trio.CancelScope() as waiting:
 
             def say_no_more() -> None:

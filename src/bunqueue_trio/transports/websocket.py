@@ -187,13 +187,7 @@ class WebSocket:
             data = await self._receive()
             self._listens = False
             if not data:
-                self._protocol.receive_eof()
-                session.bell.ring()
-                if self._protocol.close_rcvd is not None and not self._ended:
-                    # It may still read that its goodbye has come.
-                    self._limit(nursery.cancel_scope)
-                elif not self._answers_first(session):
-                    nursery.cancel_scope.cancel()
+                self._hear_end(session, nursery.cancel_scope)
                 return
             self._heard_at = trio.current_time()
             self._takes_in = True
@@ -218,6 +212,15 @@ class WebSocket:
                 await session.wait_room()
             else:
                 self._limit(nursery.cancel_scope)
+
+    def _hear_end(self, session: Session, scope: trio.CancelScope) -> None:
+        self._protocol.receive_eof()
+        session.bell.ring()
+        if self._protocol.close_rcvd is not None and not self._ended:
+            # It may still read that its goodbye has come.
+            self._limit(scope)
+        elif not self._answers_first(session):
+            scope.cancel()
 
     async def _end_turn(self, session: Session) -> None:
         """Let others run if this step has taken its time; what is ready by then is sent."""
@@ -320,6 +323,9 @@ class WebSocket:
         await self._wait_room(session)
 
     async def _wait_room(self, session: Session) -> None:
+        if session.full and session.is_settled():
+            # They are in the way of nothing that comes behind.
+            self._send_nowait(session)
         await session.wait_added()
         if session.full and self._protocol.state is State.OPEN:
             await session.wait_room()

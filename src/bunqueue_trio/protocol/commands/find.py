@@ -7,7 +7,7 @@ from msgspec import Meta, Struct
 from bunqueue_trio import errors
 from bunqueue_trio.errors import Fault
 from bunqueue_trio.protocol import replies as r
-from bunqueue_trio.protocol.commands.base import Command, Count, DayMs, Name, Names, Priority, YearMs
+from bunqueue_trio.protocol.commands.base import Command, Count, DayMs, EpochMs, Name, Names, Priority, YearMs
 from bunqueue_trio.protocol.commands.jobs import NOT_A_PLACE, UNKNOWN_STATE
 from bunqueue_trio.protocol.commands.spec import EXAMPLE_DEAD_JOB, Again, Does, Example, Path, Role, Spec
 
@@ -67,7 +67,7 @@ class ActOnJobs(Command[r.ActReply], kw_only=True, tag="ActOnJobs", forbid_unkno
 
     ``dryRun`` tells what would be done, and does nothing. ``force`` takes active jobs from their workers, too. A crash may leave some
     of them done; what is answered is. With ``rate`` it is done to at most that many a second, and the answer comes after some seconds,
-    whatever the limit. ``reason``, ``by`` and ``grace`` are as in ``Cancel``, and for ``cancel`` alone. ``move`` puts jobs that are
+    whatever the limit. ``asOf`` is the moment at which whoever goes on has begun: what has come since is left alone. ``reason``, ``by`` and ``grace`` are as in ``Cancel``, and for ``cancel`` alone. ``move`` puts jobs that are
     not active into the queue ``to``.
     """
 
@@ -84,6 +84,7 @@ class ActOnJobs(Command[r.ActReply], kw_only=True, tag="ActOnJobs", forbid_unkno
     """Of a cancellation, as in ``Cancel``: with any of these three a record of each is kept."""
     by: Name | None = None
     grace: DayMs | None = None
+    as_of: EpochMs | None = None
     after: Name | None = None
 
 
