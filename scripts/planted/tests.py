@@ -151,6 +151,7 @@ NEAREST = {
     "findings": ("findings",),
     "act_findings": ("findings", "findings_help"),
     "queue_findings": ("findings_of_queues",),
+    "schedule_findings": ("findings_of_queues",),
     "rates": ("rate_limits",),
     "queue": ("engine", "listing"),
     "planner": (
