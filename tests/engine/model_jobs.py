@@ -7,8 +7,8 @@ from typing import Any
 from bunqueue_trio.protocol import commands as c
 from tests.engine import model_configs
 from tests.engine.model import UNFINISHED, No, Record, Reply
-from tests.engine.model_past import Past
 from tests.engine.model_failing import Failing
+from tests.engine.model_past import Past
 from tests.engine.model_schedules import Schedules
 from tests.engine.model_workers import Hand
 
