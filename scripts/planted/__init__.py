@@ -4,6 +4,7 @@ from planted.bounds import BOUNDS
 from planted.commands import COMMANDS
 from planted.compat import COMPAT
 from planted.connections import CONNECTIONS
+from planted.damage import DAMAGE
 from planted.doors import DOORS
 from planted.engine import ENGINE
 from planted.hands import HANDS
@@ -12,6 +13,7 @@ from planted.kept import KEPT
 from planted.lingering import LINGERING
 from planted.others import OTHERS
 from planted.postgres import POSTGRES
+from planted.queues import QUEUES
 from planted.row import Mutant
 from planted.schedules import SCHEDULES
 from planted.versions import VERSIONS
@@ -21,6 +23,7 @@ __all__ = ["MUTANTS", "Mutant"]
 MUTANTS = [
     *COMPAT,
     *CONNECTIONS,
+    *DAMAGE,
     *DOORS,
     *ENGINE,
     *COMMANDS,
@@ -30,6 +33,7 @@ MUTANTS = [
     *LINGERING,
     *OTHERS,
     *POSTGRES,
+    *QUEUES,
     *SCHEDULES,
     *VERSIONS,
     *BOUNDS,

@@ -16,7 +16,7 @@ TESTS = {
     "storage": [
         "tests/ui/test_cluster.py", "tests/ui/test_cluster_findings.py", "tests/storage/test_memory.py",
         "tests/storage/test_making.py", "tests/storage/test_batch.py", "tests/storage/test_looks.py", "tests/storage/test_sqlite.py", "tests/storage/test_opening.py", "tests/storage/test_opening_twice.py", "tests/storage/test_held.py",
-        "tests/storage/test_log.py", "tests/storage/test_damage.py", "tests/storage/test_bounded.py", "tests/operations/test_backup.py", "tests/operations/test_restore.py",
+        "tests/storage/test_log.py", "tests/storage/test_damage.py", "tests/storage/test_looking.py", "tests/storage/test_bounded.py", "tests/operations/test_backup.py", "tests/operations/test_restore.py",
         "tests/storage/test_copying.py", "tests/storage/test_copying_databases.py", "tests/storage/test_large_rows.py",
         "tests/engine/test_cancel.py", "tests/engine/test_kept.py", "tests/operations/test_doctor.py",
     ],
@@ -41,9 +41,10 @@ TESTS = {
         "tests/ui/test_cluster.py", "tests/ui/test_cluster_findings.py", "tests/ui/test_findings.py",
         "tests/ui/test_findings_of_queues.py", "tests/ui/test_new_findings.py", "tests/ui/test_unsure.py", "tests/ui/test_actions.py",
         "tests/operations/test_actions.py", "tests/operations/test_findings.py", "tests/operations/test_findings_help.py",
-        "tests/stream/test_first_slow_request.py",
+        "tests/stream/test_first_slow_request.py", "tests/operations/test_storage.py",
     ],
     "cli": [
+        "tests/operations/test_storage.py",
         "tests/operations/test_reading.py", "tests/operations/test_one_word.py", "tests/operations/test_sisters.py", "tests/operations/test_findings.py",
         "tests/ui/test_same_in_a_shell.py", "tests/operations/test_unreachable_files.py",
         "tests/operations/test_binds.py", "tests/client/test_failing_for_good.py", "tests/operations/test_downloads.py", "tests/operations/test_other_servers.py",
@@ -71,9 +72,9 @@ TESTS = {
     "client": [
         f"tests/client/test_{name}.py"
         for name in (
-            "taken_back", "cancelled_pulls", "kit", "kit_asyncio", "orderly", "cancelling", "known_workers", "waiting", "says", "says_many", "traces",
+            "taken_back", "cancelled_pulls", "pushable", "kit", "kit_asyncio", "orderly", "cancelling", "known_workers", "waiting", "says", "says_many", "traces",
             "failures", "sizes", "idle_pulls", "given", "names", "fate", "payloads", "run", "outcomes",
-            "no_cost", "hostile", "strangers", "mute", "half_open", "spelled_addresses", "own_job", "middlemen", "failing_for_good",
+            "no_cost", "hostile", "strangers", "mute", "half_open", "spelled_addresses", "own_job", "middlemen", "failing_for_good", "pushable",
         )
     ],
     "sync": ["tests/client/test_kit.py", "tests/client/test_strangers.py", "tests/client/test_mute.py"],
@@ -138,7 +139,7 @@ NEAREST = {
     "queues": ("gates", "listing"),
     "manage": ("edits", "handlers"),
     "lookup": ("handlers", "dependencies", "engine"),
-    "inspect": ("backup", "postgres_inspect"),
+    "inspect": ("backup", "restore", "postgres_inspect"),
     "clock": ("clock_and_alarm",),
     "slices": ("many", "asked_beside"),
     "rerunning": ("reruns",),
@@ -149,6 +150,9 @@ NEAREST = {
     "opening": ("opening", "opening_twice", "held"),
     "copying": ("copying", "copying_databases"),
     "findings": ("findings",),
+    "meaning": ("looking", "damage"),
+    "looking": ("looking", "damage"),
+    "auditing": ("looking", "sqlite"),
     "act_findings": ("findings", "findings_help"),
     "queue_findings": ("findings_of_queues",),
     "schedule_findings": ("findings_of_queues",),

@@ -126,6 +126,9 @@ TOO_MANY_GATES = Fault(
 STORAGE_DOWN = Fault(
     503, "Storage unavailable: changes are refused until it is back; nothing was changed", "storage-down"
 )
+STORAGE_DAMAGED = Fault(
+    503, "Storage is damaged: what this needs cannot be read; nothing was changed", "storage-damaged"
+)
 STORAGE_FULL = Fault(
     503, "Storage is nearly full: what brings jobs or data is refused, all else goes on", "storage-full"
 )
@@ -142,6 +145,11 @@ TOO_MANY_CONNECTIONS = Fault(503, "Too many connections", "too-many-connections"
 
 LITERAL = {fault.message: fault for fault in tuple(globals().values()) if isinstance(fault, Fault) and fault.literal}
 """Text → refusal, of those that the reference shows whole; a text that is not here comes with its code."""
+
+
+def unread(error: "StoreError") -> Refused:
+    """Return the refusal of what needs something that could not be read."""
+    return (STORAGE_DAMAGED if isinstance(error, StoreDamaged) else STORAGE_DOWN).refuse()
 
 
 def reason_of(error: Exception) -> str:
@@ -192,6 +200,10 @@ class StoreError(Exception):
 
 class StoreBusy(StoreError):
     """Another process writes to the file now. Whoever may wait for it, and is not in the event loop, does so."""
+
+
+class StoreDamaged(StoreError):
+    """The rows lie on a page of the file that is damaged. Trying again does not help."""
 
 
 class StoreGone(StoreError):

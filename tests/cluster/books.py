@@ -66,7 +66,8 @@ class ClusterLedger(Ledger):
             super().failure_for_good_answered(delivery)
 
     def end_answered(self, what: str, job_id: str) -> None:
-        if job_id not in self.truth.lost_ids:
+        # Somebody may have retried the dead letter before the answer has come.
+        if job_id not in self.truth.lost_ids and not self.truth.has_died(job_id):
             super().end_answered(what, job_id)
 
     def line_answered(self, job_id: str, message: str) -> None:

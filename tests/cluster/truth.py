@@ -96,6 +96,10 @@ class Truth:
         """Every push, as id and nonce, in the order of their commits."""
         return list(self._names.values())
 
+    def has_died(self, job_id: str) -> bool:
+        """Whether it is, or was, a dead letter."""
+        return any(name[0] == job_id for name in self._dead)
+
     def tokens_of(self, job_id: str, nonce: int) -> list[str]:
         return self._newest.get((job_id, nonce), [])
 

@@ -25,14 +25,14 @@ class Act(Like):
     said: tuple[Any, str | None]
 
 
-def said_of(command: Any) -> tuple[Any, str | None]:
-    """The command but for what differs from step to step, and the cursor."""
+def said_of(command: Any, by: Any) -> tuple[Any, str | None]:
+    """The command but for what differs from step to step, with who sent it; and the cursor."""
     names = command.__struct_fields__
     apart = {"after": None} if "after" in names else {}
     apart |= {"limit": 1} if "limit" in names else {}
     # What it is may be a secret: it is another one, or none was said.
     apart |= {"data": Raw(b"1" if bytes(command.data) else b"")} if "data" in names else {}
-    return replace(command, **apart), getattr(command, "after", None)
+    return (replace(command, **apart), by), getattr(command, "after", None)
 
 
 def as_one(newest_first: Sequence[Act]) -> list[Act]:

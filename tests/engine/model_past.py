@@ -87,6 +87,8 @@ class Past(Crew):
         super().__init__(*args, **how)
         self.marks: dict[str, Marked] = {}
         self.acts: tuple[Like, ...] = ()
+        self.by: Any = None
+        """Who sends the command that is done."""
         self.taken = 0
         """How often a commit was begun."""
         self.leaving: dict[str, Record] = {}
@@ -138,7 +140,7 @@ class Past(Crew):
             at=now, command=type(command).__struct_config__.tag, queue=getattr(command, "queue", None) or None, job=None if is_worker else named,
             worker=named if is_worker else None, count=answer.get("count", 1),
         )  # fmt: skip
-        line.said = said_of(command)
+        line.said = said_of(command, self.by)
         self.acts = (*self.acts, line)
 
     def is_act(self, command: Any) -> bool:

@@ -81,6 +81,13 @@ def test_slices_that_are_far_apart_are_several_acts(bench: Bench, act: c.Command
     assert [len(page) for page in listed(bench)] == [rows]
 
 
+def test_slices_belong_to_the_one_next_to_them(bench: Bench):
+    steps(bench, DRAIN, of=2, apart_ms=5000)
+    bench.now += 50_000
+    steps(bench, DRAIN, of=1)
+    assert listed(bench) == [[("Drain", 100, UNSET), ("Drain", 200, 2)]]
+
+
 def test_an_act_of_very_many_slices_comes_in_parts(bench: Bench):
     steps(bench, RETRY, of=1100, apart_ms=1)
     assert listed(bench, 3) == [

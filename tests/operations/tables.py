@@ -147,7 +147,9 @@ def named_events_table() -> list[str]:
 def passing_refusals() -> str:
     """Return the codes of the refusals of commands that may be repeated."""
     faults = [fault for fault in vars(errors).values() if isinstance(fault, errors.Fault) and fault.status == 503]
-    passing = [fault for fault in faults if fault not in (errors.TOO_MANY_CONNECTIONS, errors.STANDBY)]
+    passing = [
+        fault for fault in faults if fault not in (errors.TOO_MANY_CONNECTIONS, errors.STANDBY, errors.STORAGE_DAMAGED)
+    ]
     return ", ".join(f"`{fault.code}`" for fault in passing)
 
 

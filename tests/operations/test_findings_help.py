@@ -60,6 +60,12 @@ async def storage_failing(bunqueue: Bunqueue) -> None:
     bunqueue.server.journal.note_failure(StoreError("disk is full"))
 
 
+async def storage_damaged(bunqueue: Bunqueue) -> None:
+    bunqueue.server.store.damage = "malformed"  # type: ignore[misc]
+    # As the watch does, before anybody asks: the log has it.
+    assert bunqueue.server.damage.look() is not None
+
+
 async def disk_fills(bunqueue: Bunqueue) -> None:
     for n in range(5):
         await push(bunqueue, "reports", str(n))
@@ -301,6 +307,7 @@ async def many_wait(bunqueue: Bunqueue) -> None:
 
 _AUDIT = AuditFigures(1, 1, 1, 1, None, 1, {"lost": 1}, ())
 INCIDENTS: Mapping[str, tuple[str, Callable[[Bunqueue], Awaitable[None]]]] = {
+    "damaged": ("storage-damaged", storage_damaged),
     "disk refuses": ("storage-failing", storage_failing), "disk fills": ("disk-fills", disk_fills), "last room": ("disk-fills", last_room), "disk is full": ("storage-failing", disk_is_full),
     "not sure": ("not-sure", figures(is_sure=False, is_ready=False)), "stops": ("not-ready", figures(is_ready=False)),
     "audit": ("audit-faults", figures(audit=_AUDIT)), "task": ("task-failing", figures(tasks=(TaskFigures("rates", "failed", 3, "boom"),))),
@@ -319,8 +326,8 @@ INCIDENTS: Mapping[str, tuple[str, Callable[[Bunqueue], Awaitable[None]]]] = {
 
 ACTS = ("pause", "resume", "limit", "cancel", "clean", "workers unquiet", "workers release", "reruns stop")
 """Lines that change something about what they are said of."""
-UNTRIED = ("watch", "doctor --live")
-"""Lines that go on until Ctrl-C; that need a real server."""
+UNTRIED = ("watch", "doctor")
+"""Lines that go on until Ctrl-C; that need a real server, or its file."""
 STAYS = {"schedules run"}
 """What was missed was missed, whatever runs now."""
 

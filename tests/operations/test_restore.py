@@ -92,3 +92,30 @@ def test_the_command_says_what_it_has_done(file: Path, backup: Path):
     (file.parent / "noise").write_bytes(b"x" * 5000)
     done = CliRunner().invoke(main, ["restore", str(file.parent / "noise"), str(file), "--force"])
     assert (done.exit_code, len(done.output.splitlines())) == (1, 1)
+
+
+@pytest.mark.parametrize("how", ["pages", "beginning"])
+def test_a_damaged_copy_is_named_as_it_was_given_and_leaves_nothing(backup: Path, tmp_path: Path, how: str):
+    content = bytearray(backup.read_bytes())
+    begin = 6 * 4096 if how == "pages" else 100
+    content[begin : begin + 4096] = b"\xff" * 4096
+    backup.write_bytes(content)
+    there = tmp_path / "there"
+    there.mkdir()
+    with pytest.raises((StoreError, StartupError)) as refused:
+        restore(backup, there / "q.db", ignore, overwrite=False)
+    assert str(refused.value).startswith(f"{backup}: ")
+    assert "partial" not in str(refused.value)
+    assert list(there.iterdir()) == []
+
+
+def test_a_refused_restore_leaves_the_lock_that_was_there(file: Path, tmp_path: Path):
+    lock = Path(f"{file}.lock")
+    assert lock.exists()
+    with pytest.raises(StoreError):
+        restore(tmp_path / "nothing", file, ignore, overwrite=True)
+    assert lock.exists()
+    (tmp_path / "new.db.lock").touch()
+    with pytest.raises(StoreError):
+        restore(tmp_path / "nothing", tmp_path / "new.db", ignore, overwrite=False)
+    assert (tmp_path / "new.db.lock").exists()

@@ -124,7 +124,7 @@ async def test_what_takes_the_room_is_said_by_kind_and_by_queue(bunqueue: Bunque
 
 TOLD: dict[str, Any] = {
     "diskFull": False, "error": None, "since": None, "file": 31 * MIB, "free": 0, "log": 2048, "diskFree": 5 * GIB,
-    "disk": 20 * GIB, "growth": 60 * MIB, "fullIn": 1_800_000, "pending": 0, "shorter": None, "kinds": None, "queues": None,
+    "disk": 20 * GIB, "growth": 60 * MIB, "fullIn": 1_800_000, "pending": 0, "shorter": None, "kinds": None, "queues": None, "damage": None,
     "jobs": {"waiting": 1200, "delayed": 0}, "retention": {
         "completedMax": 1000, "deadMax": None, "age": 86_400_000, "eventsMax": None, "eventsAge": None, "actionsMax": 100_000, "actionsAge": 365 * 86_400_000,
     },
@@ -203,6 +203,8 @@ async def test_who_answers_and_leads_is_said(bunqueue: Bunqueue, monkeypatch: py
     [
         ({}, ""), ({"diskFull": True}, "its disk: nearly full since 1970"),
         ({"error": "disk is full"}, "its disk: refuses changes since 1970"),
+        ({"damage": "malformed"}, "its disk: takes changes; the file is damaged since 1970-01-01 00:00:00+00:00: malformed"),
+        ({"damage": "malformed", "error": "disk is full"}, "refuses changes since 1970-01-01 00:00:00+00:00: disk is full; the file is damaged: malformed"),
     ],
 )  # fmt: skip
 async def test_health_says_that_the_disk_is_nearly_full_though_all_else_is_well(
@@ -216,6 +218,7 @@ async def test_health_says_that_the_disk_is_nearly_full_though_all_else_is_well(
     done = CliRunner().invoke(main, ["health"])
     assert (done.exit_code, "its disk" in done.output, words in done.output) == (0, bool(trouble), True)
     assert json.loads(CliRunner().invoke(main, ["health", "--json"]).output)["diskFull"] is disk["diskFull"]
+    assert json.loads(CliRunner().invoke(main, ["health", "--json"]).output)["damage"] == disk["damage"]
 
 
 @pytest.mark.parametrize("fault", [errors.STORAGE_DOWN, errors.STORAGE_FULL], ids=lambda fault: fault.code)
@@ -236,3 +239,24 @@ def test_health_needs_no_token_and_asks_an_older_server_for_nothing(monkeypatch:
     answer_with(monkeypatch, cli, answer)
     done = CliRunner().invoke(main, ["health"])
     assert (done.exit_code, done.output.count("\n")) == (0, 1)
+
+
+def test_a_command_that_meets_damage_says_where_to_look():
+    said = {"ok": False, "error": errors.STORAGE_DAMAGED.message, "code": errors.STORAGE_DAMAGED.code}
+    response = httpx.Response(503, json=said)
+    with pytest.raises(Refusal, match="`bunqueue-trio findings`"):
+        accepted("localhost", response, response.content)
+
+
+async def test_the_page_and_the_dashboard_tell_of_a_damaged_file(bunqueue: Bunqueue):
+    assert (seen(bunqueue).damage, seen(bunqueue).since) == (None, None)
+    bunqueue.server.store.damage = "table trail: malformed"  # type: ignore[misc]
+    since = bunqueue.server.clock.now()
+    told = seen(bunqueue)
+    assert (told.damage, told.since, told.error) == ("table trail: malformed", since, None)
+    await trio.sleep(2)
+    assert seen(bunqueue).since == since
+    for path in ("/ui", "/ui/storage"):
+        page = await Site(bunqueue).get(path)
+        assert page.said("The file is damaged")
+        assert page.said("table trail: malformed")

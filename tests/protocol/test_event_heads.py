@@ -29,6 +29,6 @@ def test_a_large_one_without_a_payload_is_left_as_it_is():
     assert without_data(body) is body
 
 
-def test_nothing_is_told_behind_a_payload():
+def test_no_field_stands_behind_a_payload():
     """Else it would be cut off with it."""
     assert [kind for kind, name in EXTRA.items() if name == "data"] == ["pushed"]

@@ -205,6 +205,17 @@ async def test_what_comes_while_something_is_done_to_many_stays_as_it_is(
     )
 
 
+async def test_a_clean_up_takes_nothing_that_comes_behind_it(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch):
+    """It goes on by a place in line, and all that is pushed meanwhile stands behind that."""
+    monkeypatch.setattr(slices, "SLICE", 2)
+    world = await made(nursery, waiting)
+    begun = world.core.begin(c.Clean(queue="q", state="waiting"))
+    await trio.sleep(0.01)
+    await world.push(job_id="new", priority=-9)
+    reply: Any = await world.core.finish(begun)
+    assert (reply.count, [*world.engine.jobs]) == (N, ["new"])
+
+
 async def test_what_is_refused_in_the_middle_is_the_end_and_the_answer_says_what_is_done(
     nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, answers: Answers
 ):

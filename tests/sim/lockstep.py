@@ -142,6 +142,7 @@ class Lockstep:
                     self.model.advance(now)
                     expected: Any = answer
                 else:
+                    self.model.by = by
                     expected = self.model.do(command, now, owner)
                 self._after((command, now, owner), answer, expected, woken)
 

@@ -8,7 +8,7 @@ reported as failed" for a process that goes on, and the stores need no protectio
 """
 
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum, auto
 
 import trio
@@ -84,6 +84,18 @@ class FaultyStore:
     def written(self) -> list[int]:
         """The epochs that were committed, in order."""
         return [epoch for epoch, fault in self.tried if fault in (Fault.NONE, Fault.CRASH_AFTER)]
+
+    @property
+    def damage(self) -> str | None:
+        return self.inner.damage
+
+    def parts(self) -> Sequence[str]:
+        self._alive()
+        return self.inner.parts()
+
+    def look_over(self, part: str, is_over: Callable[[], bool]) -> bool:
+        self._readable()
+        return self.inner.look_over(part, is_over)
 
     def load(self) -> Iterable[Job]:
         self._alive()

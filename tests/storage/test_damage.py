@@ -9,7 +9,7 @@ import pytest
 
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.job import Lease, Note, Options, State
-from bunqueue_trio.errors import StartupError, StoreError
+from bunqueue_trio.errors import StartupError, StoreDamaged, StoreError
 from bunqueue_trio.storage.sqlite import SqliteStore
 from tests.storage.ledger import NOW, Ledger, ended, event, loaded, make_job
 
@@ -161,7 +161,7 @@ def test_of_a_damaged_file_neither_the_file_nor_its_log_is_changed(tmp_path: Pat
     assert not log.exists()
 
 
-def test_damage_that_shows_later_is_the_disk_refusing(tmp_path: Path, sound: bytes):
+def test_who_reads_damage_that_shows_later_hears_of_it(tmp_path: Path, sound: bytes):
     """Of finished jobs only as much is looked at as a start needs; a read that fails says so."""
     path = tmp_path / "queue.db"
     path.write_bytes(sound)
@@ -176,5 +176,5 @@ def test_damage_that_shows_later_is_the_disk_refusing(tmp_path: Path, sound: byt
     store = SqliteStore(path)
     with pytest.raises(Exception, match="malformed") as failure:
         store.find("job-10001")
-    assert type(failure.value).__name__ == "StoreError"
+    assert type(failure.value) is StoreDamaged
     store.close()

@@ -33,8 +33,6 @@ from tests.storage.postgres_stores import place as place
 from tests.storage.postgres_stores import sql as sql
 from tests.storage.postgres_stores import store as store
 
-# --- who leads ------------------------------------------------------------------------------------
-
 
 def test_a_second_server_does_not_lead_while_the_first_is_alive(store: PostgresStore, open_: Open):
     other = open_(leads=False)
@@ -57,8 +55,7 @@ class SlowAnswers:
             return [(0, None)]
         raise StoreError("the database did not answer")
 
-    def close(self) -> None:
-        pass
+    def close(self) -> None: ...
 
 
 async def test_a_leader_waits_for_a_slow_database_and_has_time_for_another_try_where_that_is_silent(
@@ -428,3 +425,26 @@ async def test_a_database_that_comes_up_without_tables_is_one_line(
     monkeypatch.setattr(PostgresStore, "seen", come_up)
     with pytest.raises(StartupError, match="run `bunqueue-trio migrate` once"):
         await take_over(f"{url}&schema=nobody_made_it" if "?" in url else f"{url}?schema=nobody_made_it", 10)
+
+
+async def test_a_database_that_cannot_be_reached_is_a_warning_that_comes_again(
+    url: str, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock, logs
+):
+    """Who has mistyped its name hears of it also where only warnings are shown; a leader is no trouble."""
+    wrong = StoreError('database "jobz" does not exist')
+    Watched(monkeypatch, SILENT, wrong)
+
+    def seen(_: PostgresStore) -> Seen:
+        at = trio.from_thread.run_sync(trio.current_time) - begun
+        if at > 200:
+            raise StartupError("enough")
+        if at < 5:
+            return SILENT
+        raise wrong
+
+    begun = trio.current_time()
+    monkeypatch.setattr(PostgresStore, "seen", seen)
+    with pytest.raises(StartupError, match="enough"):
+        await take_over(url, 10)
+    told = [(entry["log_level"], entry.get("error")) for entry in logs]
+    assert told == [("info", None), *[("warning", str(wrong))] * 4], "once a minute"

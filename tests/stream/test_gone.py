@@ -17,6 +17,7 @@ from bunqueue_trio.runtime.server import Server as InProcess
 from bunqueue_trio.runtime.supervisor import supervise
 from bunqueue_trio.runtime.tree import serve
 from bunqueue_trio.storage.memory import MemoryStore
+from bunqueue_trio.transports import express
 from bunqueue_trio.transports.listener import Http
 from tests.stream.ws import HANDSHAKE, TEXT, frame
 from tests.wire import raw
@@ -91,6 +92,22 @@ async def test_a_job_is_not_given_to_who_has_gone(near: Near, asks: bytes, leave
         job = near.server.engine.jobs[near.push()]
         assert (job.state.value, job.attempts, job.stalls, job.started_at) == ("waiting", 0, 0, None)
         await near.waiting(0)
+
+
+async def test_who_says_no_more_waits_a_while_for_the_end_of_a_job(near: Near, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(express, "HALF_CLOSED_S", 0.05)
+    near.start_hot_loop()
+    job_id = near.push()
+    with closing(near.connect()) as sock:
+        sock.sendall(raw.request_bytes("GET", f"/jobs/{job_id}/result?timeout=60000"))
+        ends = near.server.core.ends
+        with trio.fail_after(60):
+            while not ends.waiting:  # noqa: ASYNC110 - nobody tells
+                await trio.sleep(0.001)
+        LEAVES["says no more"](sock)
+        with trio.fail_after(30):
+            while ends.waiting:  # noqa: ASYNC110 - nobody tells
+                await trio.sleep(0.001)
 
 
 async def test_connections_are_counted_by_their_addresses_until_they_end(near: Near) -> None:

@@ -92,6 +92,22 @@ async def test_fields_are_read_once_for_many_ids(monkeypatch: pytest.MonkeyPatch
     assert (second.length, second.at_once, "'b'" in str(second.call.match)) == (2, True, True)
 
 
+async def test_whole_heads_are_kept_until_others_have_come_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To keep those of more queues than fit would cost each of their pushes, and none would come again in time."""
+    monkeypatch.setattr(heads, "WHOLE_HEADS_KEPT", 3)
+    monkeypatch.setattr(heads, "WHOLE_HEADS_MISSED", 5)
+    requests = reader(guarded=False)
+    kept = [0, 1, 2]
+    for n in range(20):
+        assert isinstance(read(requests, b"POST /queues/%d/jobs HTTP/1.1" % n, b"Host: x\r\nContent-Length: 2"), Plain)
+        if n in (7, 14):
+            kept = [n]
+        elif n in (8, 9, 15, 16):
+            kept.append(n)
+        numbers = [int(head.split(b"/")[2]) for head in requests._known]
+        assert numbers == [each for each in kept if each <= n]
+
+
 async def test_what_is_known_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(heads, "HEADS_KEPT", 3)
     requests = reader(guarded=False)

@@ -9,7 +9,7 @@ import trio
 import trio.testing
 
 from bunqueue_trio.config import Settings
-from bunqueue_trio.errors import StoreError
+from bunqueue_trio.errors import StoreDamaged, StoreError
 from bunqueue_trio.protocol.catalog import SLICED, SPECS
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.server import Server
@@ -104,9 +104,15 @@ async def test_what_a_distant_store_is_asked_for_is_answered_in_its_place(distan
         await trio.testing.wait_all_tasks_blocked()
 
 
-@pytest.mark.parametrize("error", [StoreError("gone"), KeyError("what nobody expects")])
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (StoreError("gone"), "storage-down"), (StoreDamaged("malformed"), "storage-damaged"),
+        (KeyError("what nobody expects"), "internal-error"),
+    ],
+)  # fmt: skip
 async def test_a_search_that_comes_to_nothing_is_answered_and_costs_the_connection_no_job(
-    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception, code: str
 ) -> None:
     def broken(*_: object, **__: object) -> None:
         raise error
@@ -116,7 +122,7 @@ async def test_a_search_that_comes_to_nothing_is_answered_and_costs_the_connecti
         held = (await world.ask(session, "PULL", queue="q"))["job"]["id"]
         monkeypatch.setattr(world.server.core, "_look", broken)
         reply = await world.ask(session, "FindJobs", queue="q", text="nothing")
-        assert reply["code"] == ("storage-down" if isinstance(error, StoreError) else "internal-error")
+        assert reply["code"] == code
         assert (await world.ask(session, "ACK", id=held))["ok"]
 
 

@@ -10,6 +10,7 @@ from msgspec import Raw
 
 from bunqueue_trio.api import session as session_module
 from bunqueue_trio.config import (
+    HALF_CLOSED_S,
     MIB,
     SESSION_REPLIES_MAX,
 )
@@ -113,8 +114,11 @@ async def test_a_session_that_ends_waits_for_no_job_any_more(world: World, monke
     assert ends.waiting == 0
 
 
-@pytest.mark.parametrize("express", [True, False])
-async def test_a_client_that_has_gone_waits_for_no_job_any_more(world: World, express: bool) -> None:
+@pytest.mark.parametrize(("express", "waits_s"), [(True, 600), (False, HALF_CLOSED_S)])
+async def test_a_client_that_sends_no_more_waits_on_for_an_end_but_not_for_ever(
+    world: World, express: bool, waits_s: float
+) -> None:
+    """It may have gone, and it may read on: nobody can tell. A broken connection ends the wait at once, see ``test_gone.py``."""
     world.http = Http(world.server, world.nursery, express=express)
     world.nursery.start_soon(world.http._keep)
     await world.server.core.execute(Push(queue="q", data=Raw(b"1"), job_id="j"))
@@ -122,9 +126,14 @@ async def test_a_client_that_has_gone_waits_for_no_job_any_more(world: World, ex
     await stream.send_all(request_bytes("POST", "/jobs/j/wait", b'{"timeout":600000}'))
     await trio.testing.wait_all_tasks_blocked()
     assert world.server.core.ends.waiting == 1
-    await stream.aclose()
-    await trio.testing.wait_all_tasks_blocked()
+    assert isinstance(stream, trio.abc.HalfCloseableStream)
+    await stream.send_eof()
+    await trio.sleep(waits_s - 1)
+    assert world.server.core.ends.waiting == 1
+    await trio.sleep(2)
     assert world.server.core.ends.waiting == 0
+    if express:
+        assert (await stream.receive_some()).startswith(b"HTTP/1.1 200")
 
 
 async def test_release_on_disconnect_is_at_once_and_charges_nothing(world: World) -> None:

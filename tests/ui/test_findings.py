@@ -18,6 +18,7 @@ from bunqueue_trio.engine.figures import bucket_of
 from bunqueue_trio.pages.findings import FINDINGS_MAX, Finding, Picture, find, full_in_ms
 from bunqueue_trio.pages.words import count, rate, size, span
 from bunqueue_trio.runtime.audit import Finding as AuditFinding
+from bunqueue_trio.runtime.damage import Damage
 from bunqueue_trio.runtime.history import Minute, Past
 from bunqueue_trio.runtime.new_errors import NewError
 from bunqueue_trio.runtime.picture import PauseLook, WorkerLook
@@ -52,6 +53,19 @@ def test_a_disk_that_refuses_is_critical_and_says_since_when():
     assert finding.title == "The disk refuses changes"
     assert "disk is full" in finding.cause
     assert "7 changes wait" in finding.evidence
+
+
+DAMAGED = storage(damage=Damage("table finished: malformed", NOW - 12_345, "/var/q 1.db"))
+
+
+def test_a_damaged_file_is_critical_and_says_what_to_do():
+    (finding,) = find(Picture(DAMAGED, [], Past()))
+    assert (finding.code, finding.severity, finding.since) == ("storage-damaged", "critical", NOW - 12_345)
+    assert "table finished: malformed" in finding.cause
+    assert finding.commands == ("bunqueue-trio doctor '/var/q 1.db'",)
+    assert "bunqueue-trio restore COPY '/var/q 1.db' --force" in finding.remedy
+    both = replace(DAMAGED, storage=DAMAGED.storage._replace(is_failing=True))
+    assert found(Picture(both, [], Past())) == ["storage-damaged", "storage-failing"], "the one does not hide the other"
 
 
 def test_a_database_is_not_called_a_disk():
@@ -206,7 +220,13 @@ def test_every_alert_has_its_finding():
     pages = Path(__file__).parents[2] / "src" / "bunqueue_trio" / "pages"
     sources = "".join(
         (pages / name).read_text()
-        for name in ("findings.py", "queue_findings.py", "cluster_findings.py", "schedule_findings.py")
+        for name in (
+            "findings.py",
+            "queue_findings.py",
+            "cluster_findings.py",
+            "damage_findings.py",
+            "schedule_findings.py",
+        )
     )
     assert [alert for alert in rules() if f'"{alert}"' not in sources] == ["BunqueueDown"]
     assert set(re.findall(r'"(Bunqueue\w+)"', sources)) <= set(rules())
@@ -259,7 +279,7 @@ def incidents() -> list[Picture]:
         Picture(GOOD, [], Past(queues={"h": usual}), workers=[WorkerLook("mail 3", "mail 3", 5, ("h",), NOW - 12 * MINUTE, NOW - 40 * MINUTE)]),
         Picture(GOOD, [], Past(errors=[NewError("abc", "SMTP said …", NOW - MINUTE, NOW, 20, {"a": 10, "b": 10})])),
         Picture(GOOD, [queue(dead=2)], Past()), Picture(GOOD, [queue(dead=2), queue("r", dead=1)], Past()),
-        Picture(GOOD, [slow_one._replace(name=f"q{n}") for n in range(30)], Past()),
+        Picture(GOOD, [slow_one._replace(name=f"q{n}") for n in range(30)], Past()), Picture(DAMAGED, [], Past()),
     ]  # fmt: skip
 
 
@@ -271,7 +291,8 @@ HELPLESS = {"no-tokens", "clock-off"}
 
 def test_the_incidents_show_every_finding():
     pages = Path(__file__).parents[2] / "src" / "bunqueue_trio" / "pages"
-    names = ("findings.py", "queue_findings.py", "act_findings.py", "new_findings.py", "schedule_findings.py")
+    others = ("queue", "act", "new", "damage", "schedule")
+    names = ("findings.py", *(f"{each}_findings.py" for each in others))
     sources = "".join((pages / name).read_text() for name in names)
     codes = set(re.findall(r'(?:code=|"code": |else |)"([a-z]+(?:-[a-z]+)+)"', sources)) - {"loop-lag", "rate-limit"}
     assert {each.code for each in ALL_OF_THEM} == {*codes, "paused", "nobody-asks-more"}

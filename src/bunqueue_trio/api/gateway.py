@@ -168,7 +168,7 @@ class Gateway:
         if isinstance(error, Refused):
             return self._error(error, call.origin, call.target)
         _log.error("read failed", error=str(error))
-        return self._error(errors.STORAGE_DOWN.refuse(), call.origin)
+        return self._error(errors.unread(error), call.origin)
 
     def _route(self, call: Call) -> Route | Response:
         """Return the row for ``call``, or the response where there is none.

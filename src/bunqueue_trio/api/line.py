@@ -59,6 +59,6 @@ def failed(error: Exception, kind: type[Command[Any]]) -> r.ErrorReply:
         return error_reply(error, kind)
     if isinstance(error, StoreError):
         _log.error("read failed", error=str(error))
-        return error_reply(errors.STORAGE_DOWN.refuse(), kind)
+        return error_reply(errors.unread(error), kind)
     _log.error("a command has failed", exc_info=error)
     return error_reply(errors.INTERNAL_ERROR.refuse(), kind)

@@ -22,7 +22,7 @@ from rich.table import Table
 
 from bunqueue_trio.cli.place import Url
 from bunqueue_trio.config import parse_typed_ms
-from bunqueue_trio.errors import STORAGE_DOWN, STORAGE_FULL, WRONG_TOKEN, reason_of
+from bunqueue_trio.errors import STORAGE_DAMAGED, STORAGE_DOWN, STORAGE_FULL, WRONG_TOKEN, reason_of
 from bunqueue_trio.logs.printable import printable, printable_json
 from bunqueue_trio.pages.words import count, span
 from bunqueue_trio.protocol import commands as c
@@ -78,6 +78,7 @@ CALLED = {
 """Fields of the API reference → what all commands call it."""
 _HELPS = {
     STORAGE_DOWN.message: "; see `bunqueue-trio storage`, which says why",
+    STORAGE_DAMAGED.message: "; see `bunqueue-trio findings`, which says what to do",
     STORAGE_FULL.message: "; make room on its disk, see `bunqueue-trio storage`",
 }
 """What a server says → what helps whoever meets it at a command line."""

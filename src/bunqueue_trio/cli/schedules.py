@@ -130,7 +130,7 @@ def list_(url: str, token: str | None, *, limit: int | None, as_json: bool) -> N
 
 def _list(url: str, token: str | None, *, limit: int | None, as_json: bool) -> None:
     shown, found = 0, (cells for page in pages(url, token, c.ListSchedules, limit=_PAGE) for cells in _all_cells(page))
-    with Listing("name", "next", "when", "queue", "jobs by slots", as_json=as_json) as listing:
+    with Listing("name", "next", "when", "queue", "by slots", as_json=as_json) as listing:
         for cells, each in islice(found, limit):
             shown += 1
             listing.add(each, *cells)

@@ -27,8 +27,17 @@ def storage(url: str, token: str | None, *, as_json: bool) -> None:
 
 
 def _state(told: StorageView) -> str:
-    """Return whether the disk takes changes, and since when it does not."""
+    """Return whether the disk takes changes, and since when it does not; and whether its file is damaged."""
     since = "" if told.since is None else f" since {at(told.since)}"
+    takes = _takes(told, since)
+    if told.damage is None:
+        return takes
+    # Where there is more than one trouble, it may be that of the other.
+    is_alone = told.error is None and not told.disk_full
+    return f"{takes}; the file is damaged{since if is_alone else ''}: {told.damage}"
+
+
+def _takes(told: StorageView, since: str) -> str:
     if told.error is not None:
         return f"refuses changes{since}: {told.error}"
     return f"nearly full{since}: what brings jobs or data is refused" if told.disk_full else "takes changes"
@@ -100,14 +109,14 @@ def health(url: str, token: str | None, *, as_json: bool) -> None:
     """Ask whether a running server takes work: exit code 0 if it does, 1 if it does not or cannot be reached.
 
     For probes; it needs no token. With a token that may `read` you also see which server answers, whether it leads and since when,
-    and whether its disk is nearly full: then it takes no new jobs, but everything else, so the exit code stays 0.
+    and whether its disk is nearly full: then it takes no new jobs, but everything else, so the exit code stays 0; and so it does while its file is damaged.
     """
     told = page_of(url, token, "health")
     place = _place(url, token)
     disk = None if place is None else answer(url, token, c.StorageStatus).data
     if as_json:
         more = {} if place is None else {name: place.get(name) for name in ("server", "doors", "cluster")}
-        more |= {} if disk is None else {"diskFull": disk.disk_full}
+        more |= {} if disk is None else {"diskFull": disk.disk_full, "damage": disk.damage}
         click.echo(json.dumps(told | more))
     else:
         counts = ", ".join(in_state(n, CALLED.get(name, name)) for name, n in told["queues"].items())
@@ -116,7 +125,7 @@ def health(url: str, token: str | None, *, as_json: bool) -> None:
         )
         if place is not None:
             click.echo(printable(_place_line(place)))
-        if disk is not None and (disk.disk_full or disk.error is not None):
+        if disk is not None and (disk.disk_full or disk.error is not None or disk.damage is not None):
             click.echo(printable(f"its disk: {_state(disk)}"))
     if told["status"] != "healthy":
         sys.exit(1)

@@ -42,7 +42,7 @@ def check_name(name: str) -> None:
 _NOBODY: Line[Job] = Line(BY_PUSH)
 _NOT_HELD: dict[Job, None] = {}
 _NO_KEYS: dict[str, Job] = {}
-"""Of the queues that have no such job; nobody puts anything in. A queue with one job takes 400 bytes, and would take 1,300."""
+"""Of the queues that have no such job; nobody puts anything in. A queue with one job takes 380 bytes in the engine, and would take 1,290."""
 
 
 class Queue(Struct, eq=False, gc=False):

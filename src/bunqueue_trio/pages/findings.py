@@ -15,6 +15,7 @@ from msgspec import Struct
 from bunqueue_trio.config import MIB, MINUTE_MS
 from bunqueue_trio.pages.act_findings import act_findings
 from bunqueue_trio.pages.cluster_findings import cluster_findings
+from bunqueue_trio.pages.damage_findings import damage_findings
 from bunqueue_trio.pages.new_findings import OVER_MS, held_by, hung_workers
 from bunqueue_trio.pages.queue_findings import Candidates, gone
 from bunqueue_trio.pages.schedule_findings import schedule_findings
@@ -420,12 +421,9 @@ def _at_home(addresses: Sequence[str]) -> str:
     return ",".join(dict.fromkeys(places)) or "127.0.0.1:6790"
 
 
-def _acts(picture: Picture) -> Iterator[Finding]:
-    return (Finding(**fields) for fields in act_findings(picture.told))
+def _beside(picture: Picture) -> Iterator[Finding]:
+    rules = (damage_findings, act_findings, cluster_findings)
+    return (Finding(**fields) for rule in rules for fields in rule(picture.told))
 
 
-def _cluster(picture: Picture) -> Iterator[Finding]:
-    return (Finding(**fields) for fields in cluster_findings(picture.told))
-
-
-_RULES = (_unsure, _storage, _disk, _audit, _tasks, _slow, _schedules, _back, _rest, _acts, _cluster)
+_RULES = (_unsure, _storage, _disk, _audit, _tasks, _slow, _schedules, _back, _rest, _beside)

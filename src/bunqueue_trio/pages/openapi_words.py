@@ -226,6 +226,7 @@ PAGE_ANSWERS: dict[str | type[c.Command], dict[int, tuple[str, str, _Schema]]] =
                     shorter={"type": ["array", "null"], "items": _of(age=_COUNT, jobs=_COUNT, bytes=_COUNT)},
                     kinds={"type": ["array", "null"], "items": _of(kind=_STRING, jobs=_COUNT_OR_NULL, bytes=_COUNT)},
                     queues={"type": ["array", "null"], "items": _of(queue=_STRING, unfinished=_COUNT, ended=_COUNT)},
+                    damage={"type": ["string", "null"]},
                 ),
             ),
         )

@@ -198,6 +198,11 @@ class _Scrape(Collector):
             "bunqueue_storage_failing", "1 while disk or database refuses commits, else 0", int(storage.is_failing)
         )
         yield GaugeMetricFamily(
+            "bunqueue_storage_damaged",
+            "1 once the file was found to be damaged, else 0",
+            int(storage.damage is not None),
+        )
+        yield GaugeMetricFamily(
             "bunqueue_log_bytes", "Bytes of the write-ahead log beside the database file", storage.log_bytes
         )
         space = storage.space

@@ -74,11 +74,13 @@ def storage(server: Reporter) -> Page:
     told, past = server.statistics(), server.past()
     figures, space = told.storage, told.storage.space
     full_in = full_in_ms(past, told.now, space.disk_free) if space.disk else None
-    since = [moment for moment in (figures.full_since, figures.failing_since) if moment is not None]
+    damage = figures.damage
+    moments = (figures.full_since, figures.failing_since, damage and damage.since)
     view = StorageView(
         disk_full=figures.full_since is not None,
         error=figures.trouble,
-        since=min(since, default=None),
+        since=min((moment for moment in moments if moment is not None), default=None),
+        damage=damage and damage.what,
         file=space.file,
         free=space.free,
         log=figures.log_bytes,

@@ -86,7 +86,7 @@ def chosen(names: list[str] | str) -> frozenset[str]:
 
 
 def without_data(body: bytes) -> bytes:
-    """Return an event as it was told, without its payload if that is large: to read one takes 2 ms for each megabyte of small values."""
+    """Return an event as it was published, without its payload if that is large: to read one takes 2 ms for each megabyte of small values."""
     if len(body) <= HEAD_BYTES:
         return body
     # The last field where it is there; within a text its quotes would be escaped.

@@ -49,7 +49,7 @@ class StorageView(Struct, kw_only=True, rename="camel"):
     error: str | None
     """What the disk says, while it refuses changes."""
     since: int | None
-    """Since when, in epoch ms, one or the other is so."""
+    """Since when, in epoch ms, one of these is so."""
     file: int
     free: int
     """Of the file, to be used again."""
@@ -71,6 +71,8 @@ class StorageView(Struct, kw_only=True, rename="camel"):
     """Null: not known yet."""
     queues: list[HeapView] | None = None
     """Those that take most; null: not known yet."""
+    damage: str | None = None
+    """What says that the file is damaged; it stays until the next start."""
 
 
 class StorageReply(Reply, kw_only=True):

@@ -26,6 +26,7 @@ from bunqueue_trio.runtime.budget import Budget
 from bunqueue_trio.runtime.clock import Clock, ClockWatch
 from bunqueue_trio.runtime.cluster import ClusterFigures, ClusterWatch
 from bunqueue_trio.runtime.core import Core
+from bunqueue_trio.runtime.damage import DamageWatch
 from bunqueue_trio.runtime.errands import Errands
 from bunqueue_trio.runtime.happened import Life, LookBack
 from bunqueue_trio.runtime.history import History, Minute, Minutes, Past
@@ -183,6 +184,7 @@ class Server:
             ),
             Child("age sampler", looped(self.sampler)),
             Child("shrinker", looped(self.shrinker)),
+            Child("damage watch", self.damage.run),
             Child("clock watch", looped(self.clock_watch)),
             Child("rates", looped(self.rates)),
             Child("loop lag", looped(LoopLag(core.meters.loop_lag))),
@@ -207,6 +209,11 @@ class Server:
     def errands(self) -> Errands:
         """Acts that go on by themselves."""
         return Errands(self.clock)
+
+    @cached_property
+    def damage(self) -> DamageWatch:
+        """Knows whether the store is damaged, and looks."""
+        return DamageWatch(self.store, self.clock, self.settings.where)
 
     @cached_property
     def look_back(self) -> LookBack:
@@ -254,6 +261,7 @@ class Server:
                 for key, mark in self.engine.marks.back()
             ),
             reruns_held=tuple(held(self.engine, self.clock.now())),
+            lost=self.engine.workers.lost,
             workers_quiet=tuple(
                 QuietLook(each.name, each.quiet_since or 0)
                 for each in self.engine.workers.quieted()[:QUIETED_LOOKED] if is_there(each, self.clock.now())
@@ -272,7 +280,7 @@ class Server:
                 journal.commits, journal.durable_commits, journal.pending, journal.failing is not None,
                 self.store.log_bytes(), self.shrinker.space, self._retention(), journal.failing, journal.failing_since,
                 journal.nearly_full_since, self.settings.store_kind, self.sampler.sampled,
-                self.sampler.heaps, self.sampler.events,
+                self.sampler.heaps, self.sampler.events, self.damage.look(),
             ),
             events_published=self.hub.last_event_id - self.hub.began_at,
             events_dropped=self.hub.dropped,

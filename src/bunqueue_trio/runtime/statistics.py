@@ -19,9 +19,11 @@ from bunqueue_trio.engine.failing import Died as Died
 from bunqueue_trio.engine.planner import Planner
 from bunqueue_trio.engine.queue import Totals
 from bunqueue_trio.engine.rerunning import Held as Held
+from bunqueue_trio.engine.workers import Lost as Lost
 from bunqueue_trio.runtime.audit import Finding
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.cluster import ClusterFigures
+from bunqueue_trio.runtime.damage import Damage
 from bunqueue_trio.runtime.history import Past
 from bunqueue_trio.runtime.limiter import Limited
 from bunqueue_trio.runtime.memory import Memory
@@ -241,6 +243,8 @@ class StorageFigures(NamedTuple):
     """What the unfinished jobs of the fullest queues take, by the minute."""
     events: int = 0
     """About the bytes of the events that are kept."""
+    damage: Damage | None = None
+    """What says that the file is damaged; it stays until the next start."""
 
 
 class Statistics(Struct, frozen=True, kw_only=True):
@@ -271,6 +275,8 @@ class Statistics(Struct, frozen=True, kw_only=True):
     errors_back: tuple[ErrorBack, ...]
     """Those that somebody has said to be fixed."""
     reruns_held: tuple[Held, ...] = ()
+    lost: Lost | None = None
+    """The last job that died since the workers that had it were not heard of again."""
     workers_quiet: tuple[QuietLook, ...] = ()
     """Workers that are there, and get no jobs; some."""
     connections: Connections

@@ -19,6 +19,7 @@ from bunqueue_trio.storage.store import (
     Sampled,
     Space,
     StoredEvent,
+    Unseen,
     event_rows,
     stored_events,
 )
@@ -44,7 +45,7 @@ class _Trail:
         return sum(len(body) for _, body in self.lines.values())
 
 
-class MemoryStore:
+class MemoryStore(Unseen):
     """A store that outlives the engine but not the process; for tests and simulation."""
 
     inline = True

@@ -5,7 +5,7 @@ and writing it again after a failure writes the same.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
@@ -216,6 +216,29 @@ class Store(Protocol):
         """How many records are kept by state, over all queues; kept as they change, so reading costs nothing."""
         ...
 
+    @property
+    def damage(self) -> str | None:
+        """What has said first that the file is damaged; None: nothing has. Read beside everything else."""
+        ...
+
+    def parts(self) -> Sequence[str]:
+        """Return the names of what :meth:`look_over` looks at: all that is not looked at before a start.
+
+        Raises:
+            StoreError: it could not be read.
+        """
+        ...
+
+    def look_over(self, part: str, is_over: Callable[[], bool]) -> bool:
+        """Look whether a part is damaged, which :attr:`damage` has then; may be called beside everything else.
+
+        Return whether it was looked at to its end. ``is_over`` is asked every few ms; what it raises ends the look, too.
+
+        Raises:
+            StoreError: it could not be read.
+        """
+        ...
+
     def load(self) -> Iterable[Job]:
         """Return every unfinished job."""
         ...
@@ -387,3 +410,17 @@ class Store(Protocol):
     def close(self) -> None:
         """Release the file; nothing is written any more."""
         ...
+
+
+class Unseen:
+    """The part of a store whose pages are not ours to look at: in memory there are none, and a database looks after its own."""
+
+    damage = None
+
+    def parts(self) -> Sequence[str]:
+        """Return nothing."""
+        return ()
+
+    def look_over(self, part: str, is_over: Callable[[], bool]) -> bool:
+        """Look at nothing."""
+        return True

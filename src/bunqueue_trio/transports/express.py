@@ -20,6 +20,7 @@ from bunqueue_trio.api.session import Session
 from bunqueue_trio.config import (
     BODY_TIMEOUT_S,
     COMMANDS_A_ROUND,
+    HALF_CLOSED_S,
     HEADER_BYTES_MAX,
     HEADER_TIMEOUT_S,
     OWN_REQUESTS,
@@ -308,9 +309,12 @@ class ExpressConnection:
         Raises:
             _Handed: the answer to ``call`` went out in the step of the commit.
         """
-        if not begun.is_pull:
+        # Over TLS there is no half of an end.
+        if not begun.is_pull and isinstance(self.stream, trio.abc.HalfCloseableStream):
             begun.is_gone = self._wire.is_broken
-            with self._shared.hot.until_broken(self.stream):
+            # Who has closed looks as who says no more, and the end of a job may be far: its place is one that others want.
+            patience_s = FOREVER if begun.awaited is None else HALF_CLOSED_S
+            with self._shared.hot.until_broken(self.stream, patience_s):
                 return await finish(begun)
         rest: bytes | None = None
 

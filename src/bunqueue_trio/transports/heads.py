@@ -13,7 +13,7 @@ import httptools
 from bunqueue_trio.api.beginning import Begin, beginner
 from bunqueue_trio.api.call import Call
 from bunqueue_trio.api.gateway import Gateway
-from bunqueue_trio.config import HEADS_KEPT, KEPT_HEAD_BYTES
+from bunqueue_trio.config import HEADS_KEPT, KEPT_HEAD_BYTES, WHOLE_HEADS_KEPT, WHOLE_HEADS_MISSED
 from bunqueue_trio.protocol.routes import Match
 from bunqueue_trio.runtime.server import Server
 
@@ -104,6 +104,8 @@ class RequestHeads:
         self._known_fields: dict[bytes, _Fields] = {}
         self._known_routes: dict[tuple[int, str, str], Plain] = {}
         """By the number of the fields, the method and the path of the route: the first such request."""
+        self._missed = 0
+        """Whole heads that were not kept, since these are as many as may be."""
         self._numbers = count()
 
     def parse(self, unread: bytes, end: int) -> Plain | Upgrade:
@@ -121,8 +123,17 @@ class RequestHeads:
             match = plain.call.match
             # Ids make heads that do not come again; what leads nowhere may have been made up.
             if len(head_bytes) <= KEPT_HEAD_BYTES and isinstance(match, Match) and "id" not in match.values:
-                _keep(self._known, head_bytes, plain)
+                self._keep_whole(head_bytes, plain)
         return plain
+
+    def _keep_whole(self, head_bytes: bytes, plain: Plain) -> None:
+        if len(self._known) >= WHOLE_HEADS_KEPT:
+            self._missed += 1
+            if self._missed < WHOLE_HEADS_MISSED:
+                return
+            self._missed = 0
+            self._known.clear()
+        self._known[head_bytes] = plain
 
     def _parse_line(self, head_bytes: bytes) -> Plain | None:
         """Return the request if its header fields are known and its line is a simple one."""

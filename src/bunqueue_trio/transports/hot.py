@@ -35,6 +35,7 @@ without a request being lost, and its descriptor may be closed, and be somebody 
 cannot be sent any more gives its jobs back.
 """
 
+import math
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -200,14 +201,22 @@ class HotLoop:
         return self._watch_end(stream, on_end, self._poller.watch_end)
 
     @contextmanager
-    def until_broken(self, stream: trio.abc.Stream) -> Iterator[None]:
-        """Do what is inside while its answer may arrive: who says no more, as ``nc -N`` does, still waits for it.
+    def until_broken(self, stream: trio.abc.Stream, patience_s: float = math.inf) -> Iterator[None]:
+        """Do what is inside while its answer may arrive: who says no more, as ``nc -N`` does, still waits for it, ``patience_s`` at most.
 
         Raises:
-            trio.BrokenResourceError: the connection has broken.
+            trio.BrokenResourceError: the connection has broken, or that time is over.
         """
         with trio.CancelScope() as waiting:
-            descriptor = self._watch_end(stream, waiting.cancel, self._poller.watch_break)
+
+            def say_no_more() -> None:
+                nonlocal descriptor
+                waiting.deadline = trio.current_time() + patience_s
+                descriptor = self._watch_end(stream, waiting.cancel, self._poller.watch_break)
+
+            ends = patience_s < math.inf
+            watch = self._poller.watch_end if ends else self._poller.watch_break
+            descriptor = self._watch_end(stream, say_no_more if ends else waiting.cancel, watch)
             try:
                 yield
             finally:

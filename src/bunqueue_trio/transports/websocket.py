@@ -189,7 +189,10 @@ class WebSocket:
             if not data:
                 self._protocol.receive_eof()
                 session.bell.ring()
-                if not self._answers_first(session):
+                if self._protocol.close_rcvd is not None and not self._ended:
+                    # It may still read that its goodbye has come.
+                    self._limit(nursery.cancel_scope)
+                elif not self._answers_first(session):
                     nursery.cancel_scope.cancel()
                 return
             self._heard_at = trio.current_time()
@@ -197,8 +200,9 @@ class WebSocket:
             # To receive has let others run.
             self._turn_ends = self._heard_at + TURN_LONG_S
             for start in range(0, len(data), FEED_BYTES):
-                # Many small frames must not shut everybody else out.
-                await self._end_turn(session)
+                if start:
+                    # Many small frames must not shut everybody else out.
+                    await self._end_turn(session)
                 await self._take_in(data[start : start + FEED_BYTES], session, nursery)
             self._takes_in = False
             self._count_unfinished(nursery.cancel_scope)
@@ -230,7 +234,7 @@ class WebSocket:
         while at < len(data) and self._is_plain():
             before = at
             at, late = self._take_in_texts(data, at, session, nursery, may_begin=may_begin)
-            came, may_begin = at > before, isinstance(late, Rounds)
+            may_begin = isinstance(late, Rounds)
             if isinstance(late, Rounds):
                 await late.begin()
                 self._turn_ends = trio.current_time() + TURN_LONG_S
@@ -238,7 +242,7 @@ class WebSocket:
                 await self._hand_over(late, session, nursery)
             elif session.full:
                 await self._wait_room(session)
-            elif came:
+            elif before < at < len(data):
                 await self._end_turn(session)
             else:
                 break

@@ -23,7 +23,7 @@ from bunqueue_trio.api.downloads import JSON_LINES
 from bunqueue_trio.api.gateway import Gateway
 from bunqueue_trio.api.logins import LOGIN_MS, cookie_of
 from bunqueue_trio.config import PICTURE_MS
-from bunqueue_trio.errors import Refused, StoreError
+from bunqueue_trio.errors import Refused, StoreDamaged, StoreError
 from bunqueue_trio.pages.findings import Finding, Picture, look
 from bunqueue_trio.pages.gathered import gathered
 from bunqueue_trio.protocol.commands.spec import Role
@@ -85,6 +85,8 @@ class Dashboard:
             return await self._sorry(refused.status, str(refused))
         except StoreError as error:
             _log.error("read failed", error=str(error))
+            if isinstance(error, StoreDamaged):
+                return await self._sorry(503, "The file is damaged where this page reads it. Storage says more.")
             return await self._sorry(503, f"The {self._server.settings.store_kind} cannot be read now.")
 
     async def _respond(self, call: Call, target: str, headers: Mapping[str, str], read_body: ReadBody) -> Response:

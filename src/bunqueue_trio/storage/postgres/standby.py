@@ -1,5 +1,6 @@
 """The server that waits until it may lead: behind one that lives, or until one that has died has been silent for its lease."""
 
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -7,7 +8,7 @@ from functools import partial
 import structlog
 import trio
 
-from bunqueue_trio.config import BEATS_A_LEASE, STANDBY_S, STORE_START_S
+from bunqueue_trio.config import BEATS_A_LEASE, MAINTENANCE_TOLD_MS, STANDBY_S, STORE_START_S
 from bunqueue_trio.errors import StoreError
 from bunqueue_trio.storage.awaited import NoteLeader, nobody_asks
 from bunqueue_trio.storage.cluster import DoorFigures
@@ -121,6 +122,7 @@ async def take_over(url: str, lease_s: float, on_wait: Callable[[], NoteLeader] 
     store, announcer = PostgresStore(place, lease_s), Announcer(place)
     note_leader: NoteLeader | None = None
     told: str | None = None
+    told_at = 0.0
     reached = False
     doing: DoorFigures | None = None
     give_up_at, silence = trio.current_time() + STORE_START_S, Silence()
@@ -145,9 +147,12 @@ async def take_over(url: str, lease_s: float, on_wait: Callable[[], NoteLeader] 
                 hurry.leader = None
                 with suppress(StoreError):
                     hurry.leader = await trio.to_thread.run_sync(partial(announcer.wait, doing))
-            if holder != told:
-                _log.info(what, store=str(place), **{"leader" if is_known else "error": holder})
-                told = holder
+            now = trio.current_time()
+            if holder != told or (not is_known and now - told_at >= MAINTENANCE_TOLD_MS / 1000):
+                # A mistyped database is reached never, and nobody else says so.
+                level = logging.INFO if is_known else logging.WARNING
+                _log.log(level, what, store=str(place), **{"leader" if is_known else "error": holder})
+                told, told_at = holder, now
             doing = await hurry.rest(note_leader, store.lease_s, is_known=is_known)
     except BaseException:
         store.close()

@@ -44,7 +44,7 @@ from bunqueue_trio.storage.postgres.schema import check_schema
 from bunqueue_trio.storage.postgres.tail import Tail, size
 from bunqueue_trio.storage.postgres.terms import LEAD, LET_GO, SEEN, STARTED, TAKE, TAKE_AGAIN, TELL, Seen, own_name
 from bunqueue_trio.storage.rows import FactRow
-from bunqueue_trio.storage.store import Batch, FinishedCounts, Retention, Space, StoredEvent
+from bunqueue_trio.storage.store import Batch, FinishedCounts, Retention, Space, StoredEvent, Unseen
 from bunqueue_trio.storage.tally import Tally
 
 _log = structlog.get_logger()
@@ -58,7 +58,7 @@ _AGAIN = "the database has lost its newest batches, writing them again"
 _LAST_FIN = "SELECT coalesce(max(fin), 0) FROM bq.finished"
 
 
-class PostgresStore(Audited):
+class PostgresStore(Audited, Unseen):
     """A store in a schema of a PostgreSQL database, for the one server that leads there; see :meth:`take`."""
 
     inline = False

@@ -5,8 +5,8 @@ import apsw
 from bunqueue_trio.config import AUDIT_DATA_BYTES
 from bunqueue_trio.engine.audit import Stored
 from bunqueue_trio.engine.audit_kept import Kept
-from bunqueue_trio.errors import StoreError
 from bunqueue_trio.storage.rows import FactRow, JobRow, Reader
+from bunqueue_trio.storage.sqlite.meaning import Meaning
 
 _START_OF_DATA = f"substr(data, 1, {AUDIT_DATA_BYTES})"
 _STORED = (
@@ -23,6 +23,7 @@ class Audited:
     """The part of a store that is looked at from outside."""
 
     _auditor: apsw.Connection
+    _meaning: Meaning
 
     def stored(self, after: int, upto: int, limit: int) -> list[Stored]:
         """Return unfinished jobs as they are on the disk; see :class:`Store`."""
@@ -31,14 +32,14 @@ class Audited:
         try:
             return [rows.stored(row) for row in self._auditor.execute(_STORED, (after, upto, limit))]
         except apsw.Error as error:
-            raise StoreError(str(error)) from error
+            raise self._meaning.refusal(error) from error
 
     def stored_facts(self, after: tuple[str, str], limit: int) -> list[FactRow]:
         """Return facts as they are on the disk; see :class:`Store`."""
         try:
             return [FactRow._make(row) for row in self._auditor.execute(_SOME_FACTS, (*after, limit))]
         except apsw.Error as error:
-            raise StoreError(str(error)) from error
+            raise self._meaning.refusal(error) from error
 
     def stored_kept(self, queue: str) -> Kept:
         """Return how many records of a queue are on the disk; see :class:`Store`."""
@@ -49,5 +50,5 @@ class Audited:
                 completed, failed = (int(ask(_STATES, (queue, state)).get) for state in ("completed", "failed"))
                 groups = dict(ask(_GROUPS, (queue,)))
         except apsw.Error as error:
-            raise StoreError(str(error)) from error
+            raise self._meaning.refusal(error) from error
         return Kept(completed, failed, groups)

@@ -18,6 +18,7 @@ from bunqueue_trio.errors import StoreError
 from bunqueue_trio.protocol.surrogates import marked
 from bunqueue_trio.storage.readable import unreadable_facts, unreadable_lines
 from bunqueue_trio.storage.rows import FinishedRow, JobRow, Reader
+from bunqueue_trio.storage.sqlite.meaning import one_line
 from bunqueue_trio.storage.sqlite.opening import (
     BESIDE,
     closing,
@@ -190,8 +191,8 @@ def copy(path: Path, target: Path, on_progress: Callable[[int, int], None], *, o
             unfinished.unlink(missing_ok=True)
             make_private(unfinished)
             write = _write_compact if _is_loose(source) else _copy_pages
-            write(source, unfinished, on_progress)
-            _check_copy(unfinished)
+            write(source, path, unfinished, on_progress)
+            _check_copy(path, unfinished)
             _finish(unfinished, path.stat().st_mode & 0o7777)
             unfinished.replace(target)
             sync_directory(target.parent)
@@ -202,7 +203,7 @@ def copy(path: Path, target: Path, on_progress: Callable[[int, int], None], *, o
         return target.stat().st_size
 
 
-def _copy_pages(source: apsw.Connection, target: Path, on_progress: Callable[[int, int], None]) -> None:
+def _copy_pages(source: apsw.Connection, path: Path, target: Path, on_progress: Callable[[int, int], None]) -> None:
     try:
         with (
             closing(apsw.Connection(str(target.absolute()))) as copied,
@@ -212,7 +213,7 @@ def _copy_pages(source: apsw.Connection, target: Path, on_progress: Callable[[in
                 backup.step(_STEP_PAGES)
                 on_progress(backup.page_count - backup.remaining, backup.page_count)
     except apsw.Error as error:
-        raise StoreError(f"{target}: cannot be written: {error}") from None
+        raise _uncopied(path, target, error) from None
 
 
 def _is_loose(source: apsw.Connection) -> bool:
@@ -220,7 +221,7 @@ def _is_loose(source: apsw.Connection) -> bool:
     return int(source.pragma("freelist_count")) * _LOOSE_PART >= int(source.pragma("page_count"))
 
 
-def _write_compact(source: apsw.Connection, target: Path, on_progress: Callable[[int, int], None]) -> None:
+def _write_compact(source: apsw.Connection, path: Path, target: Path, on_progress: Callable[[int, int], None]) -> None:
     """Write what is in a file anew, without its free pages."""
     used = int(source.pragma("page_count")) - int(source.pragma("freelist_count"))
     total = used * int(source.pragma("page_size"))
@@ -237,21 +238,28 @@ def _write_compact(source: apsw.Connection, target: Path, on_progress: Callable[
         source.execute("VACUUM INTO ?", (str(target.absolute()),)).fetchall()
         on_progress(total, total)
     except apsw.Error as error:
-        raise StoreError(f"{target}: cannot be written: {error}") from None
+        raise _uncopied(path, target, error) from None
     finally:
         source.set_progress_handler(None)
 
 
-def _check_copy(target: Path) -> None:
+def _check_copy(path: Path, target: Path) -> None:
     try:
         with closing(apsw.Connection(str(target.absolute()))) as copied:
             # No log beside it, so that the file alone is the whole; a server that opens it makes its own.
             copied.execute("PRAGMA journal_mode=DELETE").fetchall()
             for (line,) in copied.execute("PRAGMA quick_check(1)"):
                 if line != "ok":
-                    raise StoreError(f"{target}: the copy is damaged, as the original may be: {line.strip()}")
+                    raise StoreError(f"{path}: is damaged, or its copy was not written well: {one_line(line)}")
     except apsw.Error as error:
         raise StoreError(f"{target}: cannot be written: {error}") from None
+
+
+def _uncopied(path: Path, target: Path, error: apsw.Error) -> StoreError:
+    """Return why ``path`` cannot be copied to ``target``: whoever asked for it has named the first."""
+    if isinstance(error, apsw.CorruptError | apsw.NotADBError):
+        return StoreError(f"{path}: is damaged: {one_line(error)}")
+    return StoreError(f"{target}: cannot be written: {error}")
 
 
 def _finish(target: Path, mode: int) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import apsw
 
-from bunqueue_trio.storage.sqlite.meaning import TRANSLATED
+from bunqueue_trio.storage.sqlite.meaning import Meaning
 from bunqueue_trio.storage.sqlite.opening import closing
 
 # It runs in a thread, and only readers outside the server are in the way.
@@ -22,8 +22,8 @@ _CHECKPOINT_PAUSE_S = 0.01
 class Log:
     """The log beside the file ``path``, to which ``writer`` commits."""
 
-    def __init__(self, path: Path, writer: apsw.Connection) -> None:
-        self._path = path
+    def __init__(self, path: Path, writer: apsw.Connection, meaning: Meaning) -> None:
+        self._path, self._meaning = path, meaning
         self.pages: int = 0
         """How many the log has; 0 when all of them are in the file."""
         self._turn = threading.Lock()
@@ -40,7 +40,7 @@ class Log:
         mode = apsw.SQLITE_CHECKPOINT_TRUNCATE if restart else apsw.SQLITE_CHECKPOINT_PASSIVE
         # Never made: SQLite would delete the log beside an empty file.
         flags = apsw.SQLITE_OPEN_READWRITE
-        with self._turn, TRANSLATED, closing(apsw.Connection(str(self._path.absolute()), flags=flags)) as connection:
+        with self._turn, self._meaning, closing(apsw.Connection(str(self._path.absolute()), flags=flags)) as connection:
             connection.set_busy_timeout(_CHECKPOINT_BUSY_MS)
             connection.execute("PRAGMA synchronous=NORMAL")
             pages, moved = _move(connection, mode)

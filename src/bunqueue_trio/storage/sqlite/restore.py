@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from bunqueue_trio.errors import StoreError
@@ -25,6 +26,8 @@ def restore(backup: Path, path: Path, on_progress: Callable[[int, int], None], *
         raise StoreError(f"{path}: there is no directory {path.parent}")
     # A link to it stays one.
     path = real(path)
+    beside_it = Path(f"{path}.lock")
+    was_there = beside_it.exists()
     held = lock(path)
     try:
         refuse_aside(path)
@@ -51,4 +54,8 @@ def restore(backup: Path, path: Path, on_progress: Callable[[int, int], None], *
             drop_unfinished(written)
         return size
     finally:
+        if not was_there and not path.exists():
+            # What was refused leaves nothing, where that is possible.
+            with suppress(OSError):
+                beside_it.unlink()
         held.release()

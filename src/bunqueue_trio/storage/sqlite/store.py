@@ -14,8 +14,7 @@ import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -34,10 +33,10 @@ from bunqueue_trio.storage.sqlite import records, trails
 from bunqueue_trio.storage.sqlite.auditing import Audited
 from bunqueue_trio.storage.sqlite.held import Held
 from bunqueue_trio.storage.sqlite.log import Log
-from bunqueue_trio.storage.sqlite.meaning import TRANSLATED, is_full
+from bunqueue_trio.storage.sqlite.looking import Looked
+from bunqueue_trio.storage.sqlite.meaning import Meaning, is_full, one_line
 from bunqueue_trio.storage.sqlite.opening import (
     Transaction,
-    closing,
     lock,
     make_private,
     migrate,
@@ -78,7 +77,7 @@ _TRACES = (
 _LOAD = f"SELECT {_JOB} FROM job ORDER BY seq"  # noqa: S608
 
 
-class SqliteStore(Audited):
+class SqliteStore(Audited, Looked):
     """A store in the file ``path``, which no other process may have open as a store."""
 
     inline = False
@@ -89,6 +88,7 @@ class SqliteStore(Audited):
         self._lock = lock(self.path)
         self._connections: list[apsw.Connection] = []
         self._held: Held | None = None
+        self._meaning = Meaning()
         try:
             self._open()
         except StartupError:
@@ -96,7 +96,7 @@ class SqliteStore(Audited):
             raise
         except (apsw.Error, OSError, ValueError) as error:
             self.close()
-            said = f"{self.path}: cannot be opened as a store: {_one_line(error)}"
+            said = f"{self.path}: cannot be opened as a store: {one_line(error)}"
             if is_full(self.path):
                 # It may pass: a service manager shall start the server again.
                 raise StoreError(f"{said}; there is no room left on its disk") from None
@@ -127,7 +127,7 @@ class SqliteStore(Audited):
             writer.execute(f"PRAGMA {pragma}").fetchall()
         self._synchronous = "NORMAL"
         self._slow_until = -math.inf
-        self._log = Log(self.path, writer)
+        self._log = Log(self.path, writer, self._meaning)
         migrate(writer)
         # For all commits: one for each would cost a small one 0.5 µs of 17.
         self._transaction = Transaction(writer)
@@ -181,32 +181,9 @@ class SqliteStore(Audited):
         with self._sound("fact") as connection:
             return [FactRow._make(row) for row in connection.execute(_FACTS)]
 
-    @contextmanager
-    def _sound(self, table: str) -> Iterator[apsw.Connection]:
-        """Yield a connection that reads ``table``, while a thread looks whether it is damaged: what was read counts when the block has ended."""
-        try:
-            # Without a mutex, which each value of each row would take: nobody else uses this connection.
-            reading = self._connect(apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_NOMUTEX)
-            with ThreadPoolExecutor(1) as beside, closing(reading) as connection:
-                looking = beside.submit(self._look_for_damage, table)
-                try:
-                    yield connection
-                finally:
-                    # What is damaged may be read as anything, or not at all: this says why.
-                    looking.result()
-        except (apsw.Error, ValueError, LookupError) as error:
-            raise StartupError(f"{self.path}: is damaged: {_one_line(error)}") from None
-
-    def _look_for_damage(self, table: str) -> None:
-        """Raise ``ValueError`` for damage that would still be read as rows: in a wrong order, of a wrong type, or too few of them."""
-        with closing(self._connect(apsw.SQLITE_OPEN_READONLY)) as connection:
-            for (finding,) in connection.execute(f"PRAGMA quick_check({table})"):
-                if finding != "ok":
-                    raise ValueError(finding)
-
     def commit(self, batch: Batch) -> None:
         """Write ``batch`` in one transaction; see :class:`Store`."""
-        with TRANSLATED:
+        with self._meaning:
             self._synchronize(batch)
             ended, grouped = counts(batch)
             transaction = self._transaction
@@ -245,7 +222,7 @@ class SqliteStore(Audited):
         ten times as long, and who waits for the commit waits for that.
         """
         transaction = self._transaction
-        with TRANSLATED:
+        with self._meaning:
             self._synchronize(batch)
             ended, grouped = counts(batch)
             try:
@@ -314,13 +291,13 @@ class SqliteStore(Audited):
 
     def find(self, job_id: str, *, data: bool = True, result: bool = True) -> Job | None:
         """Return a finished job that is kept; see :class:`Store`."""
-        with TRANSLATED:
+        with self._meaning:
             row = self._reader.execute(_FIND[data, result], (job_id,)).fetchone()
         return None if row is None else self._rows.finished(row)
 
     def outcomes(self, job_ids: Sequence[str]) -> dict[str, State]:
         """Return how some jobs ended; see :class:`Store`."""
-        with TRANSLATED:
+        with self._meaning:
             rows = self._reader.execute(_OUTCOMES, (encode(job_ids).decode(),))
             return {job_id: outcome(state) for job_id, state in rows}
 
@@ -334,7 +311,7 @@ class SqliteStore(Audited):
 
     def traces(self, first: str, end: str, limit: int) -> list[Trace]:
         """Return what is kept of some finished jobs; see :class:`Store`."""
-        with TRANSLATED:
+        with self._meaning:
             return [trace(row) for row in self._reader.execute(_TRACES, (first, end, limit))]
 
     def records(
@@ -342,7 +319,7 @@ class SqliteStore(Audited):
         *, oldest: bool = False,
     ) -> Records:  # fmt: skip
         """Return some of the finished jobs; see :class:`Store`."""
-        with TRANSLATED:
+        with self._meaning:
             return records.page(self._reader, self._rows, queue, state, before, limit, fingerprint, oldest=oldest)
 
     @property
@@ -356,12 +333,12 @@ class SqliteStore(Audited):
 
     def first_seen(self, queue: str, fingerprint: str) -> int | None:
         """Return since when there are some; see :class:`Store`."""
-        with TRANSLATED:
+        with self._meaning:
             return records.first_seen(self._reader, queue, fingerprint)
 
     def trail(self, kind: str, key: str, place: int | None, limit: int, *, newest: bool) -> TrailPage:
         """Return some of the lines of a trail; see :class:`Store`."""
-        with TRANSLATED:
+        with self._meaning:
             return trails.page(self._reader, kind, key, place, limit, newest=newest)
 
     def events_after(self, event_id: int, limit: int) -> list[StoredEvent]:
@@ -369,7 +346,7 @@ class SqliteStore(Audited):
         events: list[StoredEvent] = []
         size = 0
         query = "SELECT last_id, count, body FROM event_batch WHERE last_id > ? ORDER BY last_id"
-        with TRANSLATED:
+        with self._meaning:
             for last_id, count, body in self._reader.execute(query, (event_id,)):
                 events += stored_events(last_id, count, body, event_id, limit - len(events))
                 size += len(body)
@@ -380,32 +357,32 @@ class SqliteStore(Audited):
     def first_event_id(self) -> int:
         """Return the id of the oldest kept event; see :class:`Store`."""
         query = "SELECT last_id - count + 1 FROM event_batch ORDER BY last_id LIMIT 1"
-        with TRANSLATED:
+        with self._meaning:
             row = self._reader.execute(query).fetchone()
         return self.last_event_id + 1 if row is None else int(row[0])
 
     def last_event_at(self) -> int:
         """Return the time of the newest events; see :class:`Store`."""
         query = "SELECT max(at, stamp) FROM event_batch ORDER BY last_id DESC LIMIT 1"
-        with TRANSLATED:
+        with self._meaning:
             row = self._reader.execute(query).fetchone()
         return 0 if row is None else int(row[0])
 
     def prune(self, keep: Retention) -> int:
         """Delete some rows that are not to be kept; see :class:`Store`."""
-        with TRANSLATED:
+        with self._meaning:
             return self._patient(self._pruner.prune, keep, self.last_event_id)
 
     def sample(self, points: int) -> list[Sampled]:
         """Return some of the ended jobs; see :class:`Store`."""
-        with TRANSLATED:
+        with self._meaning:
             return sample(self._writer, points)
 
     def space(self) -> Space:
         """Return how large the file is and what is free; see :class:`Store`."""
         assert self._held is not None
         size, disk = self._held.sizes()
-        with TRANSLATED:
+        with self._meaning:
             [(free,)] = self._reader.execute("PRAGMA freelist_count").fetchall()
         free_bytes = int(free) * self._page_bytes  # type: ignore[arg-type]  # of a count
         return Space(size, free_bytes, disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize)
@@ -414,7 +391,7 @@ class SqliteStore(Audited):
         """Give free pages back; see :class:`Store`."""
         if not self._shrinks:
             return 0
-        with TRANSLATED:
+        with self._meaning:
             before = self._one("PRAGMA page_count")
             pages = max(1, size // self._page_bytes)
             self._patient(self._writer.execute, f"PRAGMA incremental_vacuum({pages})").fetchall()
@@ -443,7 +420,3 @@ class SqliteStore(Audited):
 
     def _one(self, query: str) -> int:
         return int(self._writer.execute(query).fetchall()[0][0])  # type: ignore[arg-type]  # of a count
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -16,7 +16,7 @@ from bunqueue_trio.ui.ask import Ask, Screen
 from bunqueue_trio.ui.first import first
 
 TOP, CALLERS = 12, 10
-_OF_STORAGE = {"storage-failing", "disk-fills", "log-grows", "commits-slow"}
+_OF_STORAGE = {"storage-damaged", "storage-failing", "disk-fills", "log-grows", "commits-slow"}
 _OF_SERVER = {
     "not-sure",
     "not-ready",

@@ -48,7 +48,7 @@ class Tile(NamedTuple):
 
 
 _PAGES = {
-    "not-sure": PageLink("/ui/server", "Server"),
+    "not-sure": PageLink("/ui/server", "Server"), "storage-damaged": PageLink("/ui/storage", "Storage"),
     "storage-failing": PageLink("/ui/storage", "Storage"), "disk-fills": PageLink("/ui/storage", "Storage"),
     "log-grows": PageLink("/ui/storage", "Storage"), "commits-slow": PageLink("/ui/storage", "Storage"),
     "audit-faults": PageLink("/ui/server", "Server"), "task-failing": PageLink("/ui/server", "Server"),

@@ -1,0 +1,35 @@
+"""Faults in what is known of damage to the file: who meets it, who looks for it, and who hears of it."""
+
+from planted.row import Mutant
+
+DAMAGE = [
+    Mutant("storage/sqlite/meaning.py", "        if self.damage is None:\n            self.damage = what\n", "        self.damage = what\n", "what was met first is forgotten"),
+    Mutant("storage/sqlite/meaning.py", "isinstance(error, apsw.CorruptError | apsw.NotADBError):\n            said", "isinstance(error, apsw.NotADBError):\n            said", "a damaged page is a disk that refuses"),
+    Mutant("storage/sqlite/meaning.py", "            self.note(said)\n", "", "damage that a read meets is not noted"),
+    Mutant("storage/sqlite/looking.py", '            self._meaning.note(f"table {part}: {found}")\n', "            pass\n", "what a look finds is not noted"),
+    Mutant("storage/sqlite/looking.py", "        except apsw.InterruptError:\n            return False\n", "        except apsw.InterruptError:\n            return True\n", "half a look is taken for a whole one"),
+    Mutant("storage/sqlite/looking.py", "            # Of another file that has come in its place meanwhile it says nothing.\n            self._look()\n", "", "another file in its place is damage of this one"),
+    Mutant("storage/sqlite/looking.py", " if name not in _AT_START]", "][:1]", "one table is looked over, and no other"),
+    Mutant("storage/sqlite/looking.py", "                connection.set_progress_handler(is_over, _STEPS)\n", "", "a look is asked by nobody whether it is over"),
+    Mutant("storage/sqlite/auditing.py", "            return [rows.stored(row) for row in self._auditor.execute(_STORED, (after, upto, limit))]\n        except apsw.Error as error:\n            raise self._meaning.refusal(error) from error\n", "            return [rows.stored(row) for row in self._auditor.execute(_STORED, (after, upto, limit))]\n        except apsw.Error as error:\n            raise StoreError(str(error)) from error\n", "damage that the self-audit meets is not noted"),
+    Mutant("runtime/damage.py", "        if self._found is None and", "        if", "damage is logged again and again"),
+    Mutant("runtime/damage.py", "                self.look()\n                await", "                await", "damage is logged only when somebody asks"),
+    Mutant("runtime/damage.py", "    trio.from_thread.check_cancelled()\n", "", "a look holds a stop"),
+    Mutant("runtime/damage.py", "    return time.monotonic() > ends\n", "    return False\n", "a look at a large table holds the log for as long as it takes"),
+    Mutant("runtime/damage.py", '        except StoreError as error:\n            _log.warning("a table', '        except StoreBusy as error:\n            _log.warning("a table', "one table that cannot be read ends the look at all"),
+    Mutant("runtime/damage.py", "                await trio.sleep(LOOK_OVER_PAUSE_S)\n", "", "the log gets no time between two tables"),
+    Mutant("runtime/server.py", '            Child("damage watch", self.damage.run),\n', "", "nobody looks over the file"),
+    Mutant("errors.py", "isinstance(error, StoreDamaged) else STORAGE_DOWN", "False else STORAGE_DOWN", "who reads a damaged page hears that changes are refused"),
+    Mutant("pages/prometheus.py", "int(storage.damage is not None)", "0", "the alert for a damaged file never fires"),
+    Mutant("pages/findings.py", "(damage_findings, act_findings, cluster_findings)", "(act_findings, cluster_findings)", "a damaged file is no finding"),
+    Mutant("pages/storage.py", "        damage=damage and damage.what,\n", "", "the page of the disk says nothing of damage"),
+    Mutant("pages/storage.py", ", damage and damage.since)", ")", "nobody knows since when a file is damaged"),
+    Mutant("ui/views/house.py", '{"storage-damaged", ', "{", "the page Storage says nothing of damage"),
+    Mutant("cli/storage.py", "    if told.damage is None:\n        return takes\n", "    return takes\n", "the command says nothing of damage"),
+    Mutant("cli/storage.py", " or disk.damage is not None", "", "health says nothing of damage"),
+    Mutant("storage/sqlite/inspect.py", "    if isinstance(error, apsw.CorruptError | apsw.NotADBError):\n        return", "    if False:\n        return", "of a damaged copy another name is said"),
+    Mutant("storage/sqlite/restore.py", "            with suppress(OSError):\n                beside_it.unlink()\n", "            pass\n", "a refused restore leaves a lock"),
+    Mutant("storage/sqlite/restore.py", "if not was_there and not", "if not", "a refused restore takes a lock away that was there"),
+    Mutant("storage/postgres/standby.py", "logging.INFO if is_known else logging.WARNING", "logging.INFO", "a mistyped database is said where nobody looks"),
+    Mutant("storage/postgres/standby.py", "(not is_known and now - told_at >= MAINTENANCE_TOLD_MS / 1000)", "False", "a mistyped database is said once"),
+]  # fmt: skip

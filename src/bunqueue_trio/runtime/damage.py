@@ -1,0 +1,84 @@
+"""What is known of damage to the store: since when, and a look at what a start does not look at."""
+
+import time
+from functools import partial
+from typing import NamedTuple
+
+import structlog
+import trio
+
+from bunqueue_trio.config import LOOK_OVER_AFTER_S, LOOK_OVER_EVERY_S, LOOK_OVER_PAUSE_S, LOOK_OVER_S
+from bunqueue_trio.errors import StoreError
+from bunqueue_trio.runtime.clock import Clock
+from bunqueue_trio.storage.store import Store
+
+_log = structlog.get_logger()
+
+# Whoever asks hears of it at once; this is for the log.
+_NOTE_S = 1
+
+
+class Damage(NamedTuple):
+    """What has said that a file is damaged, first, and since when that is known, in epoch ms."""
+
+    what: str
+    since: int
+    file: str
+
+
+class DamageWatch:
+    """Notes that the store is damaged, whatever has met it, and looks over what nothing may read for long."""
+
+    def __init__(self, store: Store, clock: Clock, file: str) -> None:
+        self._store = store
+        self._clock = clock
+        self._file = file
+        self._found: Damage | None = None
+
+    def look(self) -> Damage | None:
+        """Return what is damaged; it is noted, and logged, once."""
+        if self._found is None and (what := self._store.damage) is not None:
+            self._found = Damage(what, self._clock.now(), self._file)
+            _log.error("the file is damaged", file=self._file, what=what)
+        return self._found
+
+    async def run(self) -> None:
+        """Look over all parts soon after the start, and every day; say within a second what is found, here or by others."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._look_over)
+            while True:
+                self.look()
+                await trio.sleep(_NOTE_S)
+
+    async def _look_over(self) -> None:
+        await trio.sleep(LOOK_OVER_AFTER_S)
+        while True:
+            for part in self._parts():
+                await self._look_at(part)
+                await trio.sleep(LOOK_OVER_PAUSE_S)
+            await trio.sleep(LOOK_OVER_EVERY_S)
+
+    def _parts(self) -> tuple[str, ...]:
+        try:
+            return tuple(self._store.parts())
+        except StoreError as error:
+            _log.warning("what the file has cannot be looked at", error=str(error))
+            return ()
+
+    async def _look_at(self, part: str) -> None:
+        """Look at one part, in a thread of no lower priority than others: one that holds the interpreter and gets no time would hold the loop."""
+        try:
+            is_whole = await trio.to_thread.run_sync(
+                self._store.look_over, part, partial(_is_over, time.monotonic() + LOOK_OVER_S)
+            )
+        except StoreError as error:
+            _log.warning("a table cannot be looked at", table=part, error=str(error))
+        else:
+            if not is_whole:
+                _log.info("a table was not looked at to its end: that would take too long", table=part)
+
+
+def _is_over(ends: float) -> bool:
+    """Return whether the time is up; a stop of the server raises instead."""
+    trio.from_thread.check_cancelled()
+    return time.monotonic() > ends

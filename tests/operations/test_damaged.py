@@ -1,0 +1,59 @@
+"""A real server whose file is damaged: whoever reads a bad page gets an answer that says so, and the operator hears of it although nobody does."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from click.testing import CliRunner
+
+from bunqueue_trio.cli import main
+from bunqueue_trio.testing.process import ServerProcess
+from tests.operations.processes import until
+from tests.storage.damaged import overwrite
+from tests.storage.test_looking import LATER, make
+
+pytestmark = pytest.mark.slow
+
+
+def damage_of(server: ServerProcess) -> Any:
+    return httpx.get(f"{server.url}/storage").json()["data"]["damage"]
+
+
+def test_who_reads_a_page_that_goes_bad_under_a_running_server_hears_of_it_and_so_does_the_operator(tmp_path: Path):
+    path = tmp_path / "queue.db"
+    make(path)
+    with ServerProcess(path, {"AUDIT_JOBS_PER_SECOND": "0"}) as server:
+        overwrite(path, "finished")
+        read = httpx.get(f"{server.url}/queues/q/dlq", timeout=60)
+        assert (read.status_code, read.json()["code"]) == (503, "storage-damaged")
+        assert "refused" not in read.json()["error"], "it was a read, and changes are not refused"
+        pushed = httpx.post(f"{server.url}/queues/q/jobs", json={"data": 1}, timeout=60)
+        assert pushed.status_code == 200
+        (found,) = [
+            each for each in httpx.get(f"{server.url}/findings").json()["findings"] if each["code"] == "storage-damaged"
+        ]
+        assert (found["severity"], found["commands"]) == ("critical", [f"bunqueue-trio doctor {path}"])
+        assert "malformed" in found["cause"]
+        assert "bunqueue_storage_damaged 1\n" in httpx.get(f"{server.url}/prometheus").text
+        assert httpx.get(f"{server.url}/ready").status_code == 200
+        assert "storage-damaged" in CliRunner().invoke(main, ["findings", "--json", "--url", server.url]).output
+        health = CliRunner().invoke(main, ["health", "--url", server.url])
+        assert (health.exit_code, "the file is damaged" in health.output) == (0, True)
+        until(lambda: "the file is damaged" in server.log_path.read_text(), 60, server.log_path.read_text)
+    assert server.log_path.read_text().count("the file is damaged") == 1
+
+
+@pytest.mark.parametrize("table", LATER)
+def test_a_page_that_went_bad_before_the_start_is_found_although_nobody_reads_it(tmp_path: Path, table: str):
+    path = tmp_path / "queue.db"
+    make(path)
+    overwrite(path, table, 0)
+    with ServerProcess(path, {"AUDIT_JOBS_PER_SECOND": "0"}) as server:
+        until(lambda: damage_of(server) is not None, 60, server.log_path.read_text)
+        told = json.loads(CliRunner().invoke(main, ["storage", "--json", "--url", server.url]).output)
+        assert told["since"] is not None
+        assert "; the file is damaged since " in CliRunner().invoke(main, ["storage", "--url", server.url]).output
+        server.process.terminate()
+        assert server.process.wait(60) in (0, 1)
