@@ -313,6 +313,11 @@ async def test_what_is_within_the_hour_has_the_minute_that_goes_on(site: Site, b
     assert (await site.get("/ui/queues/q")).said("Died within the hour 1")
     await minutes(bunqueue, 2)
     assert not (await site.get("/ui/queues/q")).said("Died within the hour")
+    await fail(bunqueue, "q", 1, "boom")
+    await minutes(bunqueue)
+    # As over a machine that sleeps: no minute is noted.
+    await trio.sleep(3700)
+    assert not (await site.get("/ui/queues/q")).said("Died within the hour")
 
 
 async def test_many_findings_of_one_kind_are_one_card(site: Site, bunqueue: Bunqueue) -> None:
