@@ -50,7 +50,7 @@ ENGINE = [
     Mutant("engine/rerunning.py", "if now - since < RERUN_HELD_MS:", "if False:", "a rerun that has just begun is said to stand still"),
     Mutant("engine/rerunning.py", "max(since, gate.pause.since)", "since", "a rerun stands still since before the pause"),
     Mutant("engine/rerunning.py", "if not asked.is_for(name):", "if False:", "a rerun does not say that nobody works on what it waits for"),
-    Mutant("engine/planner.py", "        self.lately.pop(name, None)\n        for kind", "        for kind", "a schedule that is deleted is late still"),
+    Mutant("engine/planner.py", "        self.lately.pop(name, None)\n        self.failing", "        self.failing", "a schedule that is deleted is late still"),
     Mutant("engine/reruns.py", "self.open_in.pop(queue, 0) - 1", "self.open_in.pop(queue, 0)", "a rerun waits for a queue in which it has nothing"),
     Mutant("engine/rerunning.py", "    if one.paused_at is not None:\n        if before", "    if False:\n        if before", "a rerun retries into a queue that is paused"),
     Mutant("engine/rerunning.py", "worker.quiet_since is None and ", "", "a worker that gets no jobs asks for some"),

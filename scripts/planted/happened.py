@@ -49,4 +49,9 @@ HAPPENED: list[Mutant] = [
     Mutant("ui/errands.py", "            rest = replace(rest, after=reply.next)\n", "            pass\n", "an act begins anew with each step"),
     Mutant("ui/views/errands.py", "if ask.cannot or not ask.may(c.ActOnJobs):", "if False:", "who only looks stops an act"),
     Mutant("protocol/events.py", 'return body if place < 0 else body[:place] + b"}"', "return body", "the payload of an event is read to know whose it is"),
+    Mutant("ui/views/queues.py", " + past.died.get(name, 0)", "", "in the first minute of an outage nobody has died within the hour"),
+    Mutant("ui/views/queues.py", "past.of(name, now - 60 * MINUTE_MS)", "past.of(name, 0)", "within the hour is longer ago"),
+    Mutant("ui/views/queues.py", "present.get(name, values[-1])", "values[-1]", "what waits is shown as it was a minute ago"),
+    Mutant("engine/holding.py", "            self.workers.lost = Lost(job.id, job.queue)\n", "", "the job that kills its workers is named nowhere"),
+    Mutant("pages/queue_findings.py", "told.lost if lost > 0 else None", "told.lost", "a job that died of its workers yesterday is named"),
 ]  # fmt: skip

@@ -155,6 +155,7 @@ NEAREST = {
     "auditing": ("looking", "sqlite"),
     "act_findings": ("findings", "findings_help"),
     "queue_findings": ("findings_of_queues",),
+    "schedule_findings": ("findings_of_queues",),
     "rates": ("rate_limits",),
     "queue": ("engine", "listing"),
     "planner": (

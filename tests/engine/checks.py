@@ -142,7 +142,11 @@ def progress(schedule: Schedule) -> dict[str, Any]:
     """How far a schedule of the model has come, as the engine keeps it."""
     fields = ("settled", "created", "updated", "runs", "jobs", "waiting", "paused")
     cancelled = {job: by for job, by in schedule.cancelled.items() if job in schedule.jobs}
-    said = {name: getattr(schedule, name) for name in fields} | {"patience": schedule.longest, "cancelled": cancelled}
+    said = (
+        {name: getattr(schedule, name) for name in fields}
+        | {"patience": schedule.longest, "cancelled": cancelled}
+        | schedule.troubles
+    )
     return {name: value for name, value in said.items() if name in fields[:3] or value not in (0, [], {}, None, "")}
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from bunqueue_trio.protocol import commands as c
 from tests.engine import model_configs
 from tests.engine.model import UNFINISHED, No, Record, Reply
+from tests.engine.model_failing import Failing
 from tests.engine.model_past import Past
 from tests.engine.model_schedules import Schedules
 from tests.engine.model_workers import Hand
@@ -35,7 +36,7 @@ def in_one(parts: Parts, items: int, now: int) -> Reply:
     return answer
 
 
-class Jobs(Past, Schedules):
+class Jobs(Failing, Past, Schedules):
     """Jobs from their push to their end, and who holds them meanwhile."""
 
     reserved: tuple[str, list[str]] | None = None

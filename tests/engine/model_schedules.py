@@ -34,6 +34,7 @@ class Schedule:
     waiting: int | None = None
     paused: int | None = None
     skips: list[tuple[int, int, str]] = field(default_factory=list)
+    troubles: dict[str, dict[str, Any]] = field(default_factory=dict)
     cancelled: dict[str, int] = field(default_factory=dict)
     """Its jobs that a later slot has cancelled, and which."""
     longest: int = 0

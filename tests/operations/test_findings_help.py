@@ -9,7 +9,7 @@ import pytest
 import trio
 from msgspec.structs import replace
 
-from bunqueue_trio.config import MIB
+from bunqueue_trio.config import MIB, MINUTE_MS
 from bunqueue_trio.engine.planner import Notice
 from bunqueue_trio.errors import StoreError
 from bunqueue_trio.protocol import commands as c
@@ -204,6 +204,18 @@ async def late(bunqueue: Bunqueue) -> None:
     bunqueue.server.engine.planner.note_late(Notice("nightly", "late", bunqueue.server.clock.now(), 0, 0))
 
 
+async def schedule_dies(bunqueue: Bunqueue) -> None:
+    execute = bunqueue.server.core.execute
+    await execute(c.PutSchedule(name="nightly", queue="bills", every=86_400_000, options=c.RunOptions(max_attempts=1)))
+    await execute(c.RunSchedule(name="nightly"))
+    await fail(bunqueue, "bills", 1, "DiskError: no space on {}")
+
+
+async def schedule_is_blocked(bunqueue: Bunqueue) -> None:
+    await bunqueue.server.core.execute(c.PutSchedule(name="often", queue="bills", every=MINUTE_MS))
+    await minutes(bunqueue, 13)
+
+
 async def late_and_deleted(bunqueue: Bunqueue) -> None:
     await late(bunqueue)
     await bunqueue.server.core.execute(c.PutSchedule(name="weekly", queue="bills", every=86_400_000))
@@ -305,6 +317,7 @@ INCIDENTS: Mapping[str, tuple[str, Callable[[Bunqueue], Awaitable[None]]]] = {
     "slow": ("queue-waits", queue_is_slow), "limited": ("queue-waits", limited), "rated": ("queue-waits", rated), "grows": ("queue-grows", grows),
     "die": ("jobs-die", jobs_die), "die unseen": ("jobs-die", jobs_die_unseen), "fail": ("attempts-fail", attempts_fail),
     "paused": ("paused", paused), "hangs": ("job-stuck", hangs), "worker hangs": ("worker-hangs", worker_hangs), "new": ("error-new", error_is_new), "vanish": ("workers-vanish", vanish), "late": ("schedules-late", late),
+    "schedule dies": ("schedule-dies", schedule_dies), "schedule blocked": ("schedule-blocked", schedule_is_blocked),
     "late, and deleted": ("schedules-late", late_and_deleted), "back": ("error-back", error_is_back), "back, and gone": ("error-back", error_is_back_and_gone), "dead": ("dead-letters", lie_around),
     "rerun paused": ("rerun-held", rerun_paused), "rerun unasked": ("rerun-held", rerun_unasked),
     "rerun limited": ("rerun-held", rerun_limited), "rerun rated": ("rerun-held", rerun_rated), "quiet for long": ("workers-quiet", quiet_for_long),

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from bunqueue_trio.cli import COMMANDS, main
 from bunqueue_trio.config import MIB
+from bunqueue_trio.engine.failing import Blocked, Died
 from bunqueue_trio.engine.figures import bucket_of
 from bunqueue_trio.pages.findings import FINDINGS_MAX, Finding, Picture, find, full_in_ms
 from bunqueue_trio.pages.words import count, rate, size, span
@@ -219,7 +220,13 @@ def test_every_alert_has_its_finding():
     pages = Path(__file__).parents[2] / "src" / "bunqueue_trio" / "pages"
     sources = "".join(
         (pages / name).read_text()
-        for name in ("findings.py", "queue_findings.py", "cluster_findings.py", "damage_findings.py")
+        for name in (
+            "findings.py",
+            "queue_findings.py",
+            "cluster_findings.py",
+            "damage_findings.py",
+            "schedule_findings.py",
+        )
     )
     assert [alert for alert in rules() if f'"{alert}"' not in sources] == ["BunqueueDown"]
     assert set(re.findall(r'"(Bunqueue\w+)"', sources)) <= set(rules())
@@ -244,7 +251,9 @@ def incidents() -> list[Picture]:
     )
     back = ErrorBack("049476a0149e", "TimeoutError", "q", NOW - 5, NOW - 4, 3, NOW - 4)
     lost = replace(GOOD, totals=replace(GOOD.totals, lost_to_stalls=3, stalled=100))
-    late = ScheduleFigures(3, 1, 0, (("nightly", NOW),))
+    late = ScheduleFigures(
+        3, 1, 0, (("nightly", NOW),), 1, (("s", Died("s@1", NOW, NOW)),), 1, (("t", Blocked("t@1", NOW - 10 * MINUTE)),)
+    )
     audit = GOOD.audit._replace(faults={"lost": 2})
     task = (TaskFigures("rates", "failed", 3, "boom"),)
     why = ("paused", "rate-limit", "concurrency", "nobody-asks")
@@ -282,7 +291,8 @@ HELPLESS = {"no-tokens", "clock-off"}
 
 def test_the_incidents_show_every_finding():
     pages = Path(__file__).parents[2] / "src" / "bunqueue_trio" / "pages"
-    names = ("findings.py", "queue_findings.py", "act_findings.py", "new_findings.py", "damage_findings.py")
+    others = ("queue", "act", "new", "damage", "schedule")
+    names = ("findings.py", *(f"{each}_findings.py" for each in others))
     sources = "".join((pages / name).read_text() for name in names)
     codes = set(re.findall(r'(?:code=|"code": |else |)"([a-z]+(?:-[a-z]+)+)"', sources)) - {"loop-lag", "rate-limit"}
     assert {each.code for each in ALL_OF_THEM} == {*codes, "paused", "nobody-asks-more"}

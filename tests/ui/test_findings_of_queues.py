@@ -3,12 +3,13 @@
 import pytest
 from msgspec.structs import replace
 
+from bunqueue_trio.engine.failing import Died
 from bunqueue_trio.engine.figures import bucket_of
 from bunqueue_trio.pages.findings import Picture, find
 from bunqueue_trio.pages.stuck import stuck_after
 from bunqueue_trio.runtime.history import Past, QueueMinute
 from bunqueue_trio.runtime.picture import PauseLook
-from bunqueue_trio.runtime.statistics import ScheduleFigures, TaskFigures
+from bunqueue_trio.runtime.statistics import Lost, ScheduleFigures, TaskFigures
 from tests.ui.pictures_of_servers import GOOD, MINUTE, NOW, found, line, minute, queue
 
 
@@ -31,6 +32,32 @@ def test_schedules_that_missed_their_time_are_reported_for_an_hour():
     assert found(Picture(old, [], Past([minute(59, late=2)]))) == []
     # Of a start all that was late by then is shown.
     assert found(Picture(late, [], Past([minute(1, late=2)]))) == ["schedules-late"]
+
+
+def test_a_schedule_whose_newest_run_died_is_a_warning_that_names_it():
+    one = ("nightly", Died("nightly@2", NOW - 60 * MINUTE, NOW - MINUTE, 3))
+    told = replace(GOOD, schedules=ScheduleFigures(9, 0, 0, died=(one,), dying=1))
+    (finding,) = find(Picture(told, [], Past()))
+    assert (finding.severity, finding.alert, finding.schedule) == ("warning", "BunqueueScheduleFails", "nightly")
+    assert finding.title == "Schedule nightly: its last 3 runs died"
+    assert (finding.since, finding.until) == (NOW - 60 * MINUTE, None)
+    assert "nightly@2 died 1 min ago" in finding.evidence
+    assert finding.commands == ("bunqueue-trio schedules show nightly", "bunqueue-trio schedules run nightly")
+    others = tuple((f"s{n}", one[1]) for n in range(7))
+    many = find(Picture(replace(told, schedules=ScheduleFigures(9, 0, 0, died=(one, *others), dying=8)), [], Past()))
+    assert many[0].title.endswith("; so did the newest of 7 others")
+    assert many[0].evidence.endswith("So it is with s0, s1, s2, s3, s4 and 2 more.")
+
+
+def test_of_workers_that_vanish_only_a_death_of_this_hour_is_named():
+    lost = replace(GOOD, totals=replace(GOOD.totals, lost_to_stalls=3, stalled=100), lost=Lost("j1", "mail"))
+    (finding,) = find(Picture(lost, [], Past([minute(14, lost_to_stalls=2)])))
+    assert (finding.job, finding.evidence) == ("j1", "1 job died of it within an hour, j1 of mail last.")
+    assert finding.commands == (
+        "bunqueue-trio workers", "bunqueue-trio jobs --state failed --error 'Job stalled'",
+    )  # fmt: skip
+    (finding,) = find(Picture(lost, [], Past([minute(14, lost_to_stalls=3)])))
+    assert (finding.job, finding.commands) == (None, ("bunqueue-trio workers",))
 
 
 def test_where_nobody_asks_it_is_said_what_to_do():

@@ -1,5 +1,7 @@
 """An incident is planted in a simulated server, and the first screen says what is wrong, with numbers and a way on."""
 
+import re
+
 import pytest
 import trio
 from trio.testing import MockClock
@@ -131,13 +133,22 @@ async def test_a_queue_that_grows_is_reported_before_it_waits_long(site: Site, b
 
 
 async def test_workers_that_vanish_are_reported_with_their_queue(site: Site, bunqueue: Bunqueue) -> None:
-    for _ in range(120):
-        await push(bunqueue, "video", max_attempts=1)
+    for n in range(120):
+        await push(bunqueue, "video", max_attempts=1, job_id=f"clip-{n}")
     await minutes(bunqueue)
-    for _ in range(4):
+    for _ in range(3):
         await take(bunqueue, "video", 120)
         await minutes(bunqueue, 6)
     page = await site.get("/ui")
+    assert page.said("Workers take jobs and are not heard of again")
+    assert not page.said("--error"), "none has died of it"
+    await take(bunqueue, "video", 120)
+    await minutes(bunqueue, 6)
+    page = await site.get("/ui")
+    last = re.search("120 jobs died of it within an hour, (clip-[0-9]+) of video last", page.text)
+    assert last
+    assert f'href="/ui/jobs/{last[1]}"' in page.html
+    assert page.said("bunqueue-trio jobs --state failed --error 'Job stalled'")
     assert page.said("Workers take jobs and are not heard of again")
     assert page.said("Most of them in video.")
 

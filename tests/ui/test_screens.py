@@ -290,10 +290,34 @@ async def test_a_queue_shows_its_last_week_by_the_hour(site: Site, bunqueue: Bun
     week = re.findall('aria-label="(In, last [0-9]+ [^"]+)"', page.html)
     week = [each for each in week if "hours" in each]
     assert len(week) == 1
-    assert re.match("In, last [3-5] whole hours; last [0-9]+ an hour", week[0]), (
+    assert re.match("In, last [3-5] whole hours; [0-9]+ in the last whole hour", week[0]), (
         "the hour that goes on would look like a fall"
     )
-    assert re.search('aria-label="Waiting, last [0-9]+ hours; now [0-9]+ jobs"', page.html)
+    assert re.search('aria-label="Waiting, last [0-9]+ hours; [0-9]+ jobs now"', page.html)
+
+
+async def test_what_is_within_the_hour_has_the_minute_that_goes_on(site: Site, bunqueue: Bunqueue) -> None:
+    await push(bunqueue, "q")
+    await fail(bunqueue, "q", 1, "boom")
+    assert (await site.get("/ui/queues/q")).said("Died within the hour 1")
+    await minutes(bunqueue, 2)
+    await push(bunqueue, "q")
+    await fail(bunqueue, "q", 1, "boom")
+    await push(bunqueue, "q")
+    page = await site.get("/ui/queues/q")
+    assert page.said("Died within the hour 2")
+    # What is counted by the minute says of which it is, and what there is, is of now.
+    assert page.said("In 0 in the last whole minute")
+    assert page.said("Waiting 1 job now")
+    await minutes(bunqueue, 59)
+    assert (await site.get("/ui/queues/q")).said("Died within the hour 1")
+    await minutes(bunqueue, 2)
+    assert not (await site.get("/ui/queues/q")).said("Died within the hour")
+    await fail(bunqueue, "q", 1, "boom")
+    await minutes(bunqueue)
+    # As over a machine that sleeps: no minute is noted.
+    await trio.sleep(3700)
+    assert not (await site.get("/ui/queues/q")).said("Died within the hour")
 
 
 async def test_many_findings_of_one_kind_are_one_card(site: Site, bunqueue: Bunqueue) -> None:

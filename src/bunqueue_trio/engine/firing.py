@@ -10,6 +10,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from bunqueue_trio.config import ADVANCE_MAX, LATE_MS, SLOT_CHORES, SLOT_JOBS_KEPT
+from bunqueue_trio.engine.failing import note_blocked
 from bunqueue_trio.engine.moves import Moves
 from bunqueue_trio.engine.planner import LATE, Notice, Plan, Planner, job_id_of
 from bunqueue_trio.engine.timing import jitter_ms, last_slots, next_slot
@@ -162,6 +163,7 @@ def _bring(engine: Moves, name: str, plan: Plan, slot: int, there: Collection[st
     else:
         oldest = planner.oldest_of(name)
         assert oldest is not None
+        note_blocked(progress, oldest.id, slot)
         planner.skip(name, slot, slot, f"job {oldest.id} had not ended")
 
 

@@ -10,7 +10,7 @@ from bunqueue_trio.engine.fingerprint import fingerprint
 from bunqueue_trio.engine.job import Archive, Job, Lease, NewId, expiry, has_trails, wait_ms
 from bunqueue_trio.engine.moves import ACTIVE, COMPLETED, DELAYED, WAITING, Moves
 from bunqueue_trio.engine.queue import DEFAULT_RULES, Rules
-from bunqueue_trio.engine.workers import Worker
+from bunqueue_trio.engine.workers import Lost, Worker
 
 UNRECOVERABLE, TIMEOUT = "unrecoverable", "timeout"
 """Why a job is dead, where its attempts and stalls do not tell; as clients see it."""
@@ -186,6 +186,7 @@ class Holding(Moves):
         self.emit("stalled", job, now)
         if self.configs.is_too_many(job.queue, job.stalls, self.rules.stalls_max):
             self.totals.lost_to_stalls += 1
+            self.workers.lost = Lost(job.id, job.queue)
             self._bury(job, said, now)
         else:
             self._leave_active(job)

@@ -362,7 +362,7 @@ class Moves(Telling):
         if note.rerun is not None:
             self.reruns.note_end(job, state, now)
         if "@" in job.id:
-            self.planner.note_end(job)
+            self.planner.note_end(job, completed=state is COMPLETED)
         if self.awaited and job.id in self.awaited:
             self.ends.append(end_of(job, state, self.epoch))
 
@@ -392,6 +392,8 @@ class Moves(Telling):
         if not wanted and (not self.marks or not self.marks.note_death(job, error, now)):
             self.figures.note_death(job.queue)
             self.totals.died += 1
+            if "@" in job.id:
+                self.planner.note_death(job, now)
         self._end(job, FAILED, now)
         self.totals.failed += 1
         self._next_run(job, now)

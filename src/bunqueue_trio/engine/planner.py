@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from bunqueue_trio.config import SKIPS_KEPT
 from bunqueue_trio.engine import cron
 from bunqueue_trio.engine.facts import Facts
+from bunqueue_trio.engine.failing import Blocked, Died, Failing, after_death, after_end
 from bunqueue_trio.engine.job import DEFAULT_OPTIONS, Job, Options
 from bunqueue_trio.engine.line import Line
 from bunqueue_trio.engine.timing import Timing, jitter_ms, next_slot
@@ -92,6 +93,8 @@ class Progress(Struct, omit_defaults=True):
     """Those of ``jobs`` that a slot has cancelled, as ``overlap`` has it, and which slot."""
     patience: int = 0
     """The longest jitter that slots up to ``updated`` may have waited with, before a smaller one was put."""
+    died: Died | None = None
+    blocked: Blocked | None = None
 
 
 class Skip(Struct, frozen=True):
@@ -159,6 +162,8 @@ class Planner:
         """Which of them did so last, some, newest last, and the first slot of each that was late."""
         self.left_out: int = 0
         """How often slots in a row were left out in one step, since the start."""
+        self.failing = Failing()
+        """Which of them need somebody."""
 
     def load(self, now: int) -> None:
         """Take up what the facts, just loaded, tell of; the unfinished jobs are known already."""
@@ -169,6 +174,7 @@ class Planner:
             if slot is not None and slot <= progress.settled:
                 self.notices.append(Notice(name, BEHIND, now, progress.settled, 0))
             self.arm(name, next_slot(plan.timing, progress.settled))
+        self.failing.load(self.progress)
 
     def names_after(self, name: str, limit: int) -> list[str]:
         """Return the first ``limit`` names behind ``name``."""
@@ -235,6 +241,7 @@ class Planner:
         """Forget a schedule."""
         del self.plans[name], self.progress[name], self.slots[name], self.times[name]
         self.lately.pop(name, None)
+        self.failing.forget(name)
         for kind in (PLAN, PROGRESS, SKIPS):
             self._facts.delete(kind, name)
         self._look()
@@ -242,6 +249,7 @@ class Planner:
     def keep(self, name: str) -> None:
         """Note how far a schedule has come."""
         self._facts.set(PROGRESS, name, msgspec.json.encode(self.progress[name]))
+        self.failing.note(name, self.progress[name])
 
     def settle(self, name: str, slot: int) -> None:
         """Leave all slots up to ``slot`` behind."""
@@ -288,13 +296,26 @@ class Planner:
         if _OF_A_SCHEDULE.fullmatch(job.id):
             self.unfinished.add(job)
 
-    def note_end(self, job: Job) -> None:
+    def note_end(self, job: Job, *, completed: bool) -> None:
         """Know of the end of a job; a slot that waits for it runs if it was the last."""
-        if _OF_A_SCHEDULE.fullmatch(job.id):
-            self.unfinished.remove(job)
-            name = job.id.partition("@")[0]
-            if name in self.progress and self._may_run_the_waiting(name):
-                self._expect(name, _AT_ONCE)
+        if not _OF_A_SCHEDULE.fullmatch(job.id):
+            return
+        self.unfinished.remove(job)
+        name = job.id.partition("@")[0]
+        if (progress := self.progress.get(name)) is None:
+            return
+        if after_end(progress, job.id, completed=completed):
+            self.keep(name)
+        if self._may_run_the_waiting(name):
+            self._expect(name, _AT_ONCE)
+
+    def note_death(self, job: Job, now: int) -> None:
+        """Know that a job, which is about to end, dies."""
+        name = job.id.partition("@")[0]
+        if name in self.progress and _OF_A_SCHEDULE.fullmatch(job.id):
+            behind = takewhile(lambda each: each.id.startswith(f"{name}@"), self.unfinished.after(job.id))
+            if after_death(self.progress[name], job.id, {each.id for each in behind}, now):
+                self.keep(name)
 
     def note_cancelled(self, name: str, job_id: str, slot: int) -> None:
         """Know which slot has cancelled a job of a schedule, as long as the schedule knows the job."""

@@ -5,6 +5,7 @@ an ``@``. It is forgotten when it leaves, or is silent for long. What an operato
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from bunqueue_trio.config import MINUTE_MS, WORKER_SILENT_MS, WORKERS_MAX
 from bunqueue_trio.engine.facts import Facts
@@ -91,6 +92,13 @@ class Owned(dict[str, dict[Job, None]]):
             del self[connection]
 
 
+class Lost(NamedTuple):
+    """A job that died since the workers that had it were not heard of again."""
+
+    job: str
+    queue: str
+
+
 class Workers(dict[str, Worker]):
     """All that are known, by id."""
 
@@ -108,6 +116,8 @@ class Workers(dict[str, Worker]):
         """Connections of which jobs have gone over to another one. What still comes from them is late, and takes no job back."""
         self.turned: dict[str, None] = {}
         """Those that were quieted or unquieted; the runtime empties it when it has seen to their waiting pulls."""
+        self.lost: Lost | None = None
+        """The last one, since the start."""
         self.done: int = 0
         self.failed: int = 0
         self.slots: int = 0

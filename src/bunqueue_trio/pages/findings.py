@@ -18,6 +18,7 @@ from bunqueue_trio.pages.cluster_findings import cluster_findings
 from bunqueue_trio.pages.damage_findings import damage_findings
 from bunqueue_trio.pages.new_findings import OVER_MS, held_by, hung_workers
 from bunqueue_trio.pages.queue_findings import Candidates, gone
+from bunqueue_trio.pages.schedule_findings import schedule_findings
 from bunqueue_trio.pages.words import Given, count, in_state, line, size, span
 from bunqueue_trio.protocol.codec import encode
 from bunqueue_trio.runtime.history import Minute, Past
@@ -43,8 +44,6 @@ JUDGED_MS = 5 * MINUTE_MS
 # Of a histogram before its tail says something.
 SAMPLES_MIN = 20
 CLOCK_OFF_MS = 3000
-# As the alert has it.
-LATE_MS = 60 * MINUTE_MS
 
 
 class Finding(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -342,26 +341,8 @@ def _until(picture: Picture, histogram: str, field: str, most: float) -> int | N
     return None
 
 
-def _late(picture: Picture) -> Iterator[Finding]:
-    told, lately = picture.told, picture.told.schedules.lately
-    first = picture.past.since(told.now - LATE_MS)
-    # A server that was off for longer than a schedule may wait is late at its start, before its first minute has ended.
-    before = first.late if first is not None and told.started_at <= told.now - LATE_MS else 0
-    late = told.schedules.late - before
-    if late <= 0 or not lately:
-        return
-    name, slot = lately[-1]
-    others = [each for each, _ in reversed(lately[-late:-1])]
-    more = f" Before it {', '.join(others)} {'was' if len(others) == 1 else 'were'} late." if others else ""
-    yield Finding(
-        code="schedules-late", severity="warning", alert="BunqueueSchedulesLate", weight=350 * 10**5, schedule=name, since=slot, until=slot,
-        title=f"Schedules missed their time {count(late, 'time')} within an hour, {name} last",
-        cause="The server was off when they were due, its clock was set forward, or it has more work than it does.",
-        evidence=f"{name} was due {span(told.now - slot)} ago.{more} Each of them says what becomes of slots that were missed.",
-        remedy="`show` tells what became of its slots, `run` brings a job now, and `why` says of one that came why it does not run.",
-        numbers={"late": late, "leftOut": told.schedules.left_out},
-        commands=(line("schedules", "show", Given(name)), line("schedules", "run", Given(name))),
-    )  # fmt: skip
+def _schedules(picture: Picture) -> Iterator[Finding]:
+    yield from (Finding(**fields) for fields in schedule_findings(picture.told, picture.past))
 
 
 def _back(picture: Picture) -> Iterator[Finding]:
@@ -445,4 +426,4 @@ def _beside(picture: Picture) -> Iterator[Finding]:
     return (Finding(**fields) for rule in rules for fields in rule(picture.told))
 
 
-_RULES = (_unsure, _storage, _disk, _audit, _tasks, _slow, _late, _back, _rest, _beside)
+_RULES = (_unsure, _storage, _disk, _audit, _tasks, _slow, _schedules, _back, _rest, _beside)

@@ -159,6 +159,12 @@ class _Scrape(Collector):
             told.left_out,
         )
 
+        yield GaugeMetricFamily(
+            "bunqueue_schedules_failing",
+            "Schedules whose newest run died, or that have left out slots for 10 minutes, since a job has not ended; none that is paused",
+            told.dying + told.blocking,
+        )
+
     def _histograms(self) -> Iterator[Metric]:
         histograms = self._told.histograms
         for name, text, histogram in (

@@ -380,14 +380,19 @@ def _vanish(told: Statistics, past: Past) -> Iterator[Fields]:
         until = None
     take = "take jobs and are" if until is None else "took jobs and were"
     named = f" Most of them in {worst}." if worst is not None and where[worst] else ""
+    last, helps = told.lost if lost > 0 else None, [line("workers")]
+    died = f"{count(lost, 'job')} died of it within an hour"
+    if last is not None:
+        died += f", {last.job} of {last.queue} last"
+        helps.append(line("jobs", "--state", "failed", "--error", Given("Job stalled")))
     yield {
         "code": "workers-vanish", "severity": "warning", "alert": "BunqueueWorkersVanish",
-        "queue": worst if named else None,
+        "queue": worst if named else None, "job": None if last is None else last.job,
         "until": until,
         "title": f"Workers {take} not heard of again: {count(stalled, 'job')} stalled within 15 minutes",
-        "cause": "Workers that are killed or hang: too little memory, a deployment that does not wait, a handler that blocks.",
-        "evidence": f"{count(lost, 'job')} died of it within an hour.{named}",
-        "numbers": {"stalled": stalled, "lost": lost}, "weight": 5 * 10**6 + lost, "commands": (line("workers"),),
+        "cause": "Workers that are killed or hang: too little memory, a deployment that does not wait, a handler that blocks, or a job that kills whoever takes it.",
+        "evidence": f"{died}.{named}",
+        "numbers": {"stalled": stalled, "lost": lost}, "weight": 5 * 10**6 + lost, "commands": tuple(helps),
     }  # fmt: skip
 
 

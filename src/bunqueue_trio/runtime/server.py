@@ -64,11 +64,11 @@ from bunqueue_trio.runtime.statistics import (
     QueueStatistics,
     QuietLook,
     RetentionFigures,
-    ScheduleFigures,
     Statistics,
     StorageFigures,
     TaskFigures,
     look_at_queues,
+    look_at_schedules,
 )
 from bunqueue_trio.runtime.supervisor import Child
 from bunqueue_trio.storage.awaited import AwaitedStore, Leading
@@ -255,12 +255,13 @@ class Server:
             queues_paused=self.engine.gates.paused,
             queues_limited=self.engine.gates.limited,
             queues_rate_limited=self.engine.gates.rate_limited,
-            schedules=ScheduleFigures(len(planner.plans), planner.late, planner.left_out, tuple(planner.lately.items())),
+            schedules=look_at_schedules(planner, self.clock.now()),
             errors_back=tuple(
                 ErrorBack(key, mark.shape, mark.queue, mark.at, mark.back_at or 0, mark.times, mark.last_at)
                 for key, mark in self.engine.marks.back()
             ),
             reruns_held=tuple(held(self.engine, self.clock.now())),
+            lost=self.engine.workers.lost,
             workers_quiet=tuple(
                 QuietLook(each.name, each.quiet_since or 0)
                 for each in self.engine.workers.quieted()[:QUIETED_LOOKED] if is_there(each, self.clock.now())

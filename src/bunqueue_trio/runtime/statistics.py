@@ -6,15 +6,20 @@ by one are a picture of their own, taken in pieces, so that tens of thousands of
 
 from collections.abc import Iterator, Mapping
 from heapq import nlargest, nsmallest
+from itertools import islice
 from typing import NamedTuple, Protocol, TypeVar
 
 import trio
 from msgspec import Struct, field
 
-from bunqueue_trio.config import QUEUES_A_TURN
+from bunqueue_trio.config import MINUTE_MS, QUEUES_A_TURN
 from bunqueue_trio.engine.engine import Engine
+from bunqueue_trio.engine.failing import Blocked as Blocked
+from bunqueue_trio.engine.failing import Died as Died
+from bunqueue_trio.engine.planner import Planner
 from bunqueue_trio.engine.queue import Totals
 from bunqueue_trio.engine.rerunning import Held as Held
+from bunqueue_trio.engine.workers import Lost as Lost
 from bunqueue_trio.runtime.audit import Finding
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.cluster import ClusterFigures
@@ -31,6 +36,10 @@ from bunqueue_trio.storage.store import Sampled, Space, Store
 T = TypeVar("T")
 
 DOOR_ENDS_KEPT = 20
+# Schedules that need somebody, of those that are told by name.
+FAILING_TOLD = 1000
+# How long slots are left out until that is a finding: a schedule of seconds may wait for a job now and then.
+BLOCKED_MS = 10 * MINUTE_MS
 
 Page = tuple[str, bytes, int]
 """Content type, body, status."""
@@ -157,6 +166,23 @@ class ScheduleFigures(NamedTuple):
     left_out: int
     lately: tuple[tuple[str, int], ...] = ()
     """Which of them missed their time last, some, newest last, and when that was."""
+    dying: int = 0
+    """How many have a newest run that died."""
+    died: tuple[tuple[str, Died], ...] = ()
+    """Some of them, whichever died last first."""
+    blocking: int = 0
+    """How many have left out slots for ten minutes, since a job has not ended."""
+    blocked: tuple[tuple[str, Blocked], ...] = ()
+    """Some of them."""
+
+
+def look_at_schedules(planner: Planner, now: int) -> ScheduleFigures:
+    """Return the figures of all schedules."""
+    blocked = [(name, each) for name, each in planner.failing.blocked.items() if now - each.since >= BLOCKED_MS]
+    return ScheduleFigures(
+        len(planner.plans), planner.late, planner.left_out, tuple(planner.lately.items()),
+        len(planner.failing.died), tuple(islice(reversed(planner.failing.died.items()), FAILING_TOLD)), len(blocked), tuple(blocked[:FAILING_TOLD]),
+    )  # fmt: skip
 
 
 class ErrorBack(NamedTuple):
@@ -249,6 +275,8 @@ class Statistics(Struct, frozen=True, kw_only=True):
     errors_back: tuple[ErrorBack, ...]
     """Those that somebody has said to be fixed."""
     reruns_held: tuple[Held, ...] = ()
+    lost: Lost | None = None
+    """The last job that died since the workers that had it were not heard of again."""
     workers_quiet: tuple[QuietLook, ...] = ()
     """Workers that are there, and get no jobs; some."""
     connections: Connections

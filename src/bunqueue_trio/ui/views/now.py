@@ -44,6 +44,7 @@ class Tile(NamedTuple):
     value: str
     chart: Markup
     tone: str
+    when: str = ""
 
 
 _PAGES = {
@@ -148,7 +149,13 @@ def _tiles(ask: Ask, minutes: Sequence[Minute]) -> list[Tile]:
 
 def _flow(label: str, per_minute: Sequence[int], tone: str) -> Tile:
     value = rate(per_minute[-1]) if per_minute else "–"
-    return Tile(label, value, _chart(per_minute, f"{label}, jobs a minute", tone), tone)
+    return Tile(
+        label,
+        value,
+        _chart(per_minute, f"{label}, jobs a minute", tone),
+        tone,
+        "last whole minute" if per_minute else "",
+    )
 
 
 def _chart(values: Sequence[float], what: str, tone: str = "ink") -> Markup:

@@ -14,10 +14,10 @@ from bunqueue_trio import errors
 from bunqueue_trio.config import MINUTE_MS
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.pages.queue_settings import GROUPS, Told, tell_limits
-from bunqueue_trio.pages.words import span
+from bunqueue_trio.pages.words import count, span
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.queue_replies import FigureView, QueueView
-from bunqueue_trio.runtime.history import QueueMinute
+from bunqueue_trio.runtime.history import Past, QueueMinute
 from bunqueue_trio.runtime.picture import QueueLook
 from bunqueue_trio.ui import charts
 from bunqueue_trio.ui.actions import bind
@@ -83,10 +83,10 @@ async def one(ask: Ask) -> Screen:
         "queue.html", name, "queues",
         {
             "queue": view, "found": [each for each in found if each.queue == name], "priorities": list(rates.items())[:12],
-            "states": [(state, view.counts[state]) for state in STATES], "charts": _charts(told.minutes, MINUTE_MS, 60, "minute", ask.now),
-            "week": _charts(told.hours, 60 * MINUTE_MS, 168, "hour", ask.now), "actions": _actions(ask, view, {each.setting.group for each in settings if each.is_set}),
+            "states": [(state, view.counts[state]) for state in STATES], "charts": _charts(told.minutes, MINUTE_MS, 60, "minute", view, ask.now),
+            "week": _charts(told.hours, 60 * MINUTE_MS, 168, "hour", view, ask.now), "actions": _actions(ask, view, {each.setting.group for each in settings if each.is_set}),
             "is_unknown": is_unknown and not told.hours, "meant": _meant(name, picture.queues) if is_unknown else None,
-            "lately": _lately(line), "died": sum(m.died for m in line), "took": next((m for m in reversed(told.minutes) if m.p50 is not None), None), "settings": settings, "own": sum(each.is_set for each in settings),
+            "lately": _lately(line), "died": _died(picture.past, name, ask.now), "took": next((m for m in reversed(told.minutes) if m.p50 is not None), None), "settings": settings, "own": sum(each.is_set for each in settings),
         },
         live_s=3,
     )  # fmt: skip
@@ -149,13 +149,21 @@ def _actions(ask: Ask, view: QueueView, own: Collection[str]) -> dict[str, list[
 
 _FIGURES: tuple[tuple[str, str, str, str], ...] = (
     ("In", "pushed", "ink", ""), ("Done", "completed", "good", ""), ("Attempts failed", "failed", "bad", ""),
-    ("Waiting", "waiting", "ink", "jobs"), ("Oldest waiting", "oldest", "ink", "ms"), ("95 % ran at most", "p95", "ink", "ms"),
+    ("Waiting", "waiting", "ink", "job"), ("Oldest waiting", "oldest", "ink", "ms"), ("95 % ran at most", "p95", "ink", "ms"),
 )  # fmt: skip
 """For each figure of a period: its label, its field, its tone and its unit; an empty unit is the period's own."""
 
 
-def _charts(periods: Sequence[FigureView], unit_ms: int, most: int, unit: str, now: int) -> list[tuple[str, Any, str]]:
-    """Return the charts of the last periods, gaps and all."""
+def _died(past: Past, name: str, now: int) -> int:
+    """Return how many died within the hour, those of the minute that goes on, too."""
+    return sum(minute.died for minute in past.of(name, now - 60 * MINUTE_MS)) + past.died.get(name, 0)
+
+
+def _charts(
+    periods: Sequence[FigureView], unit_ms: int, most: int, unit: str, view: QueueView, now: int
+) -> list[tuple[str, Any, str, str]]:
+    """Return the charts of the last periods, gaps and all; each with its label, its last value, and of when that is."""
+    present = {"waiting": view.counts["waiting"], "oldest": now - (view.oldest_ready_at or now)}
     found = {(now - each.at) // unit_ms: each for each in periods}
     ages = [age for age in found if age < most]
     if len(ages) < 2:
@@ -164,14 +172,16 @@ def _charts(periods: Sequence[FigureView], unit_ms: int, most: int, unit: str, n
     if line[-1] is None:
         # Its end is still to come.
         line.pop()
-    made, each_one = [], f"{'an' if unit == 'hour' else 'a'} {unit}"
+    made = []
     for label, name, tone, of in _FIGURES:
         # What comes and goes in a period is not known before its end: what was so far would look like a fall.
         whole = line[:-1] if not of and line[-1] is not None and line[-1].at % unit_ms and unit_ms > MINUTE_MS else line
         values = [(getattr(each, name) or 0) if each is not None else 0 for each in whole]
-        last = span(values[-1]) if of == "ms" else f"{values[-1]:,} {of or each_one}"
-        said = f"{label}, last {len(values)} {'whole ' if len(whole) < len(line) else ''}{unit}s; {'last' if len(whole) < len(line) else 'now'} {last}"
-        made.append((label, charts.area(values, said, tone), last))
+        value = present.get(name, values[-1])
+        last = span(value) if of == "ms" else count(value, of) if of else f"{value:,}"
+        when = "now" if name in present else f"in the last {unit}" if of else f"in the last whole {unit}"
+        said = f"{label}, last {len(values)} {'whole ' if len(whole) < len(line) else ''}{unit}s; {last} {when}"
+        made.append((label, charts.area(values, said, tone), last, when))
     return made
 
 

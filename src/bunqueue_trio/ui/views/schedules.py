@@ -8,6 +8,7 @@ from msgspec import Raw
 
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.pages import words
+from bunqueue_trio.pages.schedule_findings import trouble_of
 from bunqueue_trio.pages.words import count
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.request import segment_of
@@ -28,10 +29,12 @@ async def index(ask: Ask) -> Screen:
     told = await ask.look(c.ListSchedules(limit=PAGE, after=after[:1000] or None))
     await trio.lowlevel.checkpoint()
     more = None if told.next is None else f"/ui/schedules?{urlencode({'after': told.next})}"
+    picture, _ = await ask.found()
+    figures = picture.told.schedules
     return Screen(
         "schedules.html", "Schedules", "schedules",
         {
-            "rows": [(each, when(each), href(each.name)) for each in told.schedules], "repeats": told.repeats,
+            "rows": [(each, when(each), href(each.name), trouble_of(each.name, figures)) for each in told.schedules], "repeats": told.repeats,
             "more": more, "begins": not after,
         },
         live_s=5,
@@ -48,6 +51,7 @@ async def one(ask: Ask) -> Screen:
         if refused.status == 503:
             raise
         raise Wrong(f"{name[:200]}: {refused}", refused.status) from None
+    _, found = await ask.found()
     await trio.lowlevel.checkpoint()
     goes_on = "resume-schedule" if each.state == "paused" else "pause-schedule"
     # An empty object is what was put by who wanted nothing special.
@@ -55,7 +59,7 @@ async def one(ask: Ask) -> Screen:
     return Screen(
         "schedule.html", name, "schedules",
         {
-            "each": each, "when": when(each), "facts": _facts(each), "upcoming": runs.upcoming, "past": runs.past,
+            "each": each, "found": [one for one in found if one.schedule == name], "when": when(each), "facts": _facts(each), "upcoming": runs.upcoming, "past": runs.past,
             "data": show(Raw(bytes(each.data) or b"null"), ask.mask), "options": options, "begins": not before, "base": href(name),
             "more": None if runs.next is None else f"{href(name)}?{urlencode({'before': runs.next})}",
             "actions": [bind(ask, act, name=name) for act in ("run-schedule", goes_on, "delete-schedule")],

@@ -1,0 +1,48 @@
+"""What the model knows of schedules that need somebody: the newest run died, or slots are left out for a job that has not ended."""
+
+from typing import Any
+
+
+class Failing:
+    """Schedules, and what is wrong with each; before those whose steps it looks at."""
+
+    totals: Any
+    schedules: Any
+    open_jobs: Any
+
+    def schedule_of(self, job_id: str) -> Any:
+        name = job_id.partition("@")[0]
+        # An unfinished job is one of a schedule by its id alone.
+        return self.schedules.get(name) if job_id in self.open_jobs(name) else None
+
+    def end(self, job: Any, state: str, now: int) -> None:
+        schedule = self.schedule_of(job.id)
+        super().end(job, state, now)  # type: ignore[misc]
+        if schedule is None:
+            return
+        troubles = dict(schedule.troubles)
+        if "blocked" in troubles and troubles["blocked"]["job"] == job.id:
+            del troubles["blocked"]
+        if state == "completed" and "died" in troubles and job.id >= troubles["died"]["job"]:
+            del troubles["died"]
+        schedule.troubles = troubles
+
+    def bury_one(self, job: Any, error: str, now: int, *, wanted: bool) -> None:
+        died, schedule = self.totals["died"], self.schedule_of(job.id)
+        super().bury_one(job, error, now, wanted=wanted)  # type: ignore[misc]
+        if schedule is None or self.totals["died"] == died:
+            return
+        ended = [each for each in schedule.jobs if each not in self.open_jobs(schedule.said.name)]
+        if all(each <= job.id for each in ended):
+            before = schedule.troubles.get("died", {"job": None, "since": now, "runs": 0})
+            runs = before["runs"] + (before["job"] != job.id)
+            schedule.troubles = schedule.troubles | {
+                "died": {"job": job.id, "since": before["since"], "at": now, "runs": runs}
+            }
+
+    def keep(self, name: str, slot: int, now: int) -> None:
+        schedule, oldest = self.schedules[name], next(iter(self.open_jobs(name)), None)
+        super().keep(name, slot, now)  # type: ignore[misc]
+        left_out = schedule.skips and schedule.skips[-1][1:] == (slot, f"job {oldest} had not ended")
+        if left_out and schedule.troubles.get("blocked", {}).get("job") != oldest:
+            schedule.troubles = schedule.troubles | {"blocked": {"job": oldest, "since": slot}}
