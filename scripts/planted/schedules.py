@@ -101,7 +101,7 @@ SCHEDULES = [
     Mutant("engine/failing.py", "(job_id != before.job)", "1", "a run that is retried and dies again is two"),
     Mutant("engine/failing.py", "(None, None) if course.paused is not None else ", "", "a schedule that somebody has paused fails on"),
     Mutant("engine/failing.py", " or course.blocked.job != job_id", " or True", "slots that are left out begin to be with each"),
-    Mutant("engine/failing.py", "            self.died.pop(name, None)\n            if", "            if", "whichever schedule died first is told first"),
+    Mutant("engine/failing.py", "            self.died.pop(name, None)\n            if", "            if", "whichever schedule died first comes first"),
     Mutant("engine/failing.py", "sorted(courses.items(), key=lambda each: 0 if each[1].died is None else each[1].died.at)", "courses.items()", "a start forgets which schedule died last"),
     Mutant("engine/planner.py", "        self.failing.load(self.progress)\n", "", "over a restart no schedule fails"),
     Mutant("engine/planner.py", "        self.failing.forget(name)\n", "", "a schedule that is deleted fails still"),

@@ -33,7 +33,7 @@ def blocked(bench: Bench) -> dict[str, Blocked]:
     return bench.engine.planner.failing.blocked
 
 
-def test_runs_that_die_in_a_row_are_told_until_one_completes(bench: Bench):
+def test_runs_that_die_in_a_row_are_known_until_one_completes(bench: Bench):
     put(bench, every=DAY, options=ONE_ATTEMPT)
     run(bench, dies=False)
     assert not died(bench)
@@ -100,7 +100,7 @@ def test_what_somebody_gives_up_is_no_death(bench: Bench):
         assert not died(bench)
 
 
-def test_slots_that_are_left_out_for_long_are_told_until_the_job_ends(bench: Bench):
+def test_slots_that_are_left_out_for_long_are_known_until_the_job_ends(bench: Bench):
     put(bench, every=MINUTE)
     bench.sleep(MINUTE)
     job_id = bench.pull_id()
@@ -120,7 +120,7 @@ def test_slots_that_are_left_out_for_long_are_told_until_the_job_ends(bench: Ben
     assert not blocked(bench)
 
 
-def test_of_many_the_one_that_died_last_is_told_first(bench: Bench):
+def test_of_many_the_one_that_died_last_comes_first(bench: Bench):
     for name in ("a", "b", "c"):
         put(bench, name, every=DAY, options=ONE_ATTEMPT)
         run(bench, dies=True, name=name)

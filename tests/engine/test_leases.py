@@ -374,4 +374,4 @@ def test_after_a_restart_the_job_that_is_active_for_longest_comes_first(bench: B
     bench.pull()
     bench.commit()
     bench.restart()
-    assert [job.id for job in bench.engine.queues["q"].active][0] == last
+    assert next(iter(bench.engine.queues["q"].active)).id == last

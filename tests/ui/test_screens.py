@@ -407,41 +407,6 @@ async def test_a_job_that_takes_longer_than_is_usual_is_marked(site: Site, bunqu
         assert (await site.get(page)).said(said)
 
 
-async def test_a_page_of_many_errors_is_light_and_reads_few_letters(
-    site: Site, bunqueue: Bunqueue, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The worst that fits: long texts, and deaths in every minute, so that no chart is flat."""
-    kinds = [
-        f"{a}{b} {'refused the order of the day ' * 5}"
-        for a in "KLMNPQRS"
-        for b in ("ash", "edger", "ail", "inder", "ish", "end", "oard")
-    ]
-    for turn in range(30):
-        for n in range(24):
-            for i in range(1 + (turn + n) % 2):
-                await push(bunqueue, f"orders-{n}", f'{{"n":{i}}}')
-            await fail(bunqueue, f"orders-{n}", 2, kinds[(turn * 24 + n) % len(kinds)])
-        await trio.sleep(60)
-    await bunqueue.server.note_minute()
-    looked = [0]
-    peek = bunqueue.server.core.peek
-
-    async def counted(command: c.Command, *more: object) -> object:
-        reply = await peek(command, *more)  # type: ignore[arg-type]
-        looked[0] += len(reply.entries) if isinstance(command, c.Dlq) else 0  # type: ignore[attr-defined]
-        return reply
-
-    monkeypatch.setattr(bunqueue.server.core, "peek", counted)
-    page = await site.get("/ui/errors")
-    assert page.said("The errors of")
-    assert page.html.count("<svg") > 50
-    assert looked[0] <= 1000
-    whole = len(page.body) + sum(
-        [len((await site.get(path)).body) for path in re.findall(r'(?:href|src)="(/ui/static/[^"]+)"', page.html)]
-    )
-    assert whole <= 100_000, whole
-
-
 async def test_a_schedule_that_was_late_leads_to_what_became_of_its_slots(site: Site, bunqueue: Bunqueue) -> None:
     await bunqueue.server.core.execute(c.PutSchedule(name="nightly", queue="q", every=3_600_000))
     now = bunqueue.server.clock.now()

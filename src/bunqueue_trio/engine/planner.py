@@ -162,7 +162,7 @@ class Planner:
         """Which of them did so last, some, newest last, and the first slot of each that was late."""
         self.left_out: int = 0
         """How often slots in a row were left out in one step, since the start."""
-        self.failing = Failing()
+        self.failing: Failing = Failing()
         """Which of them need somebody."""
 
     def load(self, now: int) -> None:

@@ -36,7 +36,7 @@ from bunqueue_trio.storage.store import Sampled, Space, Store
 T = TypeVar("T")
 
 DOOR_ENDS_KEPT = 20
-# Schedules that need somebody, of those that are told by name.
+# Schedules that need somebody, of those that are named.
 FAILING_TOLD = 1000
 # How long slots are left out until that is a finding: a schedule of seconds may wait for a job now and then.
 BLOCKED_MS = 10 * MINUTE_MS
