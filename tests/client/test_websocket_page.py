@@ -213,7 +213,11 @@ def test_the_worker_in_javascript_repeats_what_passes():
     listed = re.search(r"These refusals pass, by their \[codes\]\(#codes\): (.*?)\.", PAGE)
     assert told
     assert listed
-    table = set(re.findall(r"^\| `([a-z-]+)` \| 503 \|", PAGE, re.MULTILINE)) - {"too-many-connections", "standby"}
+    table = set(re.findall(r"^\| `([a-z-]+)` \| 503 \|", PAGE, re.MULTILINE)) - {
+        "too-many-connections",
+        "standby",
+        "storage-damaged",
+    }
     assert set(told[1].split()) == set(re.findall("`(.*?)`", listed[1])) == table
     assert "reply.error)" not in re.sub(r"console\.warn\(.*", "", PAGE)
 

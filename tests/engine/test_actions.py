@@ -9,7 +9,7 @@ import pytest
 from msgspec import Raw
 from msgspec.structs import replace
 
-from bunqueue_trio.engine.commands import apply
+from bunqueue_trio.engine.commands import apply, run
 from bunqueue_trio.engine.reruns import Rerun
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
@@ -385,3 +385,14 @@ def test_a_refused_act_looks_at_nothing(bench: Bench):
     with pytest.raises(Refused):
         bench.do(c.ChangePriority(id="nobody", priority=3))
     assert noted(bench) == []
+
+
+def test_a_push_by_hand_is_an_act_and_one_that_comes_to_nothing_is_none(bench: Bench):
+    hand = By("ana", "10.0.0.7", Role.ADMIN, by_hand=True)
+    push = c.Push(queue="q", data=Raw(b"1"), priority=3)
+    reply: Any = run(bench.engine, push, bench.now, None, hand, push)
+    run(bench.engine, c.GetState(id=reply.id), bench.now, None, hand, c.GetState(id=reply.id))
+    run(bench.engine, push, bench.now, None, By("shop", "10.0.0.8", Role.WORK), push)
+    bench.commit()
+    [act] = bench.do(c.Actions()).actions
+    assert (act.who, act.command, act.job, act.fields, act.count) == ("ana", "Push", reply.id, {"priority": 3}, 1)

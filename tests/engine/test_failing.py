@@ -130,3 +130,9 @@ def test_of_many_the_one_that_died_last_comes_first(bench: Bench):
     bench.commit()
     bench.restart()
     assert look_at_schedules(bench.engine.planner, bench.now).died == told.died
+
+
+def test_a_job_whose_id_looks_as_that_of_a_slot_is_of_no_schedule(bench: Bench):
+    bench.push(job_id="nobody@1700000000000", max_attempts=1)
+    bench.fail(bench.pull().job.id)
+    assert bench.engine.planner.failing.died == {}

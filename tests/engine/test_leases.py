@@ -375,3 +375,12 @@ def test_after_a_restart_the_job_that_is_active_for_longest_comes_first(bench: B
     bench.commit()
     bench.restart()
     assert next(iter(bench.engine.queues["q"].active)).id == last
+
+
+def test_who_has_a_job_may_be_known_to_nobody(bench: Bench):
+    job_id = bench.push()
+    bench.pull()
+    job = bench.engine.jobs[job_id]
+    bench.engine.workers.let_go(job)
+    assert job.lease is not None
+    assert job.lease.worker is None

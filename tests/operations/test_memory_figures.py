@@ -17,6 +17,12 @@ from bunqueue_trio.runtime.memory import Figures, Memory
 from bunqueue_trio.testing import Bunqueue
 
 
+@pytest.fixture(autouse=True)
+def all_blocks_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many there are in the process of all these tests."""
+    monkeypatch.setattr(memory, "BLOCKS_LISTED_MAX", sys.maxsize)
+
+
 def test_the_figures_follow_what_is_allocated():
     """Half of it small, from Python's own allocator, half of it large, from the C heap."""
     before = memory.read()

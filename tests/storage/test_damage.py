@@ -5,12 +5,13 @@ import re
 import shutil
 from pathlib import Path
 
+import apsw
 import pytest
 
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.job import Lease, Note, Options, State
 from bunqueue_trio.errors import StartupError, StoreDamaged, StoreError
-from bunqueue_trio.storage.sqlite import SqliteStore
+from bunqueue_trio.storage.sqlite import SqliteStore, inspect
 from tests.storage.ledger import NOW, Ledger, ended, event, loaded, make_job
 
 PAGE = 4096
@@ -178,3 +179,22 @@ def test_who_reads_damage_that_shows_later_hears_of_it(tmp_path: Path, sound: by
         store.find("job-10001")
     assert type(failure.value) is StoreDamaged
     store.close()
+
+
+def test_what_cannot_be_copied_for_another_reason_says_where():
+    error = inspect._uncopied(Path("a.db"), Path("b.db"), apsw.FullError("database or disk is full"))
+    assert str(error) == "b.db: cannot be written: database or disk is full"
+
+
+def test_a_file_that_a_killed_server_has_left_half_written_says_how_it_heals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = tmp_path / "q.db"
+    SqliteStore(path).close()
+
+    def unfinished(*_: object, **__: object) -> None:
+        raise apsw.ReadOnlyError("attempt to write a readonly database")
+
+    monkeypatch.setattr(inspect.apsw, "Connection", unfinished)
+    with pytest.raises(StoreError, match="start a server on it once"), inspect.snapshot(path):
+        pass

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 import trio
 
@@ -12,7 +13,7 @@ from bunqueue_trio.engine.job import State
 from bunqueue_trio.engine.trails import Line
 from bunqueue_trio.errors import StartupError, StoreDamaged, StoreGone
 from bunqueue_trio.storage.memory import MemoryStore
-from bunqueue_trio.storage.sqlite import SqliteStore
+from bunqueue_trio.storage.sqlite import SqliteStore, looking
 from tests.storage.damaged import TABLES, overwrite
 from tests.storage.ledger import NOW, Ledger, ended, event, keep, make_job
 
@@ -207,3 +208,17 @@ async def test_a_look_ends_with_its_task_and_holds_no_stop(
         await begun.wait()
         nursery.cancel_scope.cancel()
     assert store.damage is None
+
+
+def test_a_look_that_meets_damage_where_it_reads_says_so(sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "q.db"
+    shutil.copy(sound, path)
+    store = SqliteStore(path)
+
+    def malformed(*_: object) -> None:
+        raise apsw.CorruptError("malformed")
+
+    monkeypatch.setattr(looking, "_damage", malformed)
+    with pytest.raises(StoreDamaged, match="table finished: "):
+        store.look_over("finished", never)
+    store.close()

@@ -1,7 +1,7 @@
 """What doctor finds in a database."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -16,7 +16,7 @@ pytest.importorskip("psycopg", reason="psycopg is not installed")
 from bunqueue_trio import __version__
 from bunqueue_trio.storage.cluster import DoorFigures
 from bunqueue_trio.storage.postgres import announcer as announcing
-from bunqueue_trio.storage.postgres import inspect
+from bunqueue_trio.storage.postgres import cluster, inspect
 from bunqueue_trio.storage.postgres.announcer import Announcer
 from bunqueue_trio.storage.postgres.cluster import Watcher, look_at_cluster
 from bunqueue_trio.storage.postgres.inspect import CHECKS, DatabaseReport, examine
@@ -290,3 +290,12 @@ async def test_who_looks_at_a_cluster_again_and_again_says_what_is_wrong_with_a_
 
 def test_nobody_follows_a_leader_who_was_not_looked_at():
     assert not Silence().may_follow(0)
+
+
+@pytest.mark.parametrize(("module", "name", "looks"), [(cluster, "_JOBS", look_at_cluster), (inspect, "_LEADER", look)])
+def test_words_that_the_database_does_not_know_are_one_line(
+    place: Place, monkeypatch: pytest.MonkeyPatch, module: Any, name: str, looks: Callable[[Place], object]
+):
+    monkeypatch.setattr(module, name, "SELECT FROM WHERE")
+    with pytest.raises(StoreError, match="the store contradicts the engine: "):
+        looks(place)

@@ -237,7 +237,9 @@ def seen(bunqueue: Bunqueue) -> dict[str, Any]:
 def acts(bunqueue: Bunqueue) -> list[Any]:
     """What was written down, by whom apart, newest first."""
     reply: Any = look(bunqueue.server.core, c.Actions(limit=20))
-    return [(act.command, act.queue, act.job, act.worker, act.fields, act.count) for act in reply.actions]
+    # A push is one from the dashboard only: what programs push is no act.
+    told = [act for act in reply.actions if act.command != "Push"]
+    return [(act.command, act.queue, act.job, act.worker, act.fields, act.count) for act in told]
 
 
 def lines_of(page: str) -> tuple[list[str], list[str]]:
