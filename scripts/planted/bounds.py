@@ -52,7 +52,7 @@ BOUNDS = [
     Mutant("protocol/cutting.py", "        if end - begin <= CUT_BYTES:\n", "        if False:\n", "a text that is short enough is cut"),
     Mutant("protocol/cutting.py", "    if _is_escape(head, len(head)):\n        head = head[:-1]\n    elif", "    if", "an escape is cut in two at the end of what is kept"),
     Mutant("runtime/core.py", "                self.journal.forget_size()\n", "", "large requests that have changed nothing shut others out"),
-    Mutant("transports/quart_app.py", " and not scope.get(IS_BROKEN, bool)()", "", "a job that could not leave through Hypercorn stays with nobody"),
+    Mutant("transports/quart_app.py", " and not scope.get(IS_BROKEN, bool)()", "", "a job that could not leave through Hypercorn stays with nobody", open=True),
     Mutant("protocol/walk.py", '    if begun.endswith(b"."):\n        return b"1."\n', "", "a long number that ends with its point is one where it is cut behind that"),
     Mutant("protocol/walk.py", '        return b"1e+"\n', '        return b"1e1"\n', "a long number that ends with its sign is one where it is cut behind that"),
     Mutant("protocol/parts.py", '                found.append(read_part(kind, masked(item), f"{name}[{i}]"))\n        if kind is JobSpec:', "                raise\n        if kind is JobSpec:", "what is wrong with one of many jobs is not said in words"),

@@ -184,6 +184,8 @@ def test_who_reads_damage_that_shows_later_hears_of_it(tmp_path: Path, sound: by
 def test_what_cannot_be_copied_for_another_reason_says_where():
     error = inspect._uncopied(Path("a.db"), Path("b.db"), apsw.FullError("database or disk is full"))
     assert str(error) == "b.db: cannot be written: database or disk is full"
+    damaged = inspect._uncopied(Path("a.db"), Path("b.db"), apsw.CorruptError("malformed"))
+    assert str(damaged).startswith("a.db: is damaged: ")
 
 
 def test_a_file_that_a_killed_server_has_left_half_written_says_how_it_heals(

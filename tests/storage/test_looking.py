@@ -222,3 +222,13 @@ def test_a_look_that_meets_damage_where_it_reads_says_so(sound: Path, tmp_path: 
     with pytest.raises(StoreDamaged, match="table finished: "):
         store.look_over("finished", never)
     store.close()
+
+
+def test_a_look_that_finds_rows_that_do_not_fit_says_so(sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "q.db"
+    shutil.copy(sound, path)
+    store = SqliteStore(path)
+    monkeypatch.setattr(looking, "_damage", lambda *_: "row 3 missing from index")
+    assert store.look_over("finished", never)
+    assert store.damage == "table finished: row 3 missing from index"
+    store.close()
