@@ -210,25 +210,21 @@ async def test_a_look_ends_with_its_task_and_holds_no_stop(
     assert store.damage is None
 
 
-def test_a_look_that_meets_damage_where_it_reads_says_so(sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    path = tmp_path / "q.db"
-    shutil.copy(sound, path)
-    store = SqliteStore(path)
-
+def test_a_look_that_meets_damage_where_it_reads_says_so(
+    opened: Callable[[], SqliteStore], monkeypatch: pytest.MonkeyPatch
+):
     def malformed(*_: object) -> None:
         raise apsw.CorruptError("malformed")
 
     monkeypatch.setattr(looking, "_damage", malformed)
     with pytest.raises(StoreDamaged, match="table finished: "):
-        store.look_over("finished", never)
-    store.close()
+        opened().look_over("finished", never)
 
 
-def test_a_look_that_finds_rows_that_do_not_fit_says_so(sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    path = tmp_path / "q.db"
-    shutil.copy(sound, path)
-    store = SqliteStore(path)
+def test_a_look_that_finds_rows_that_do_not_fit_says_so(
+    opened: Callable[[], SqliteStore], monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(looking, "_damage", lambda *_: "row 3 missing from index")
+    store = opened()
     assert store.look_over("finished", never)
     assert store.damage == "table finished: row 3 missing from index"
-    store.close()

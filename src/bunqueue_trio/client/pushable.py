@@ -1,4 +1,4 @@
-"""Handlers that can be pushed to: ``send.push(Email(…))``, and which client takes that to the server. Refuses to know how a push is sent."""
+"""Handlers that can be pushed to: ``send.push(Email(…))``, and which client takes that to the server. How a push is sent is not known here."""
 
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager

@@ -4,7 +4,7 @@ Most enter at the end and leave at the front, which costs the same at any length
 halves, since the line is kept in blocks: a list of short lists. Who gets another place leaves first.
 
 Full blocks between the first and the last are tuples: whoever collects garbage looks at all that a list holds, and at nothing of
-a tuple in which he has once found only jobs. With 3,000,000 jobs that was a stop of 50 ms.
+a tuple in which it has once found only jobs. With 3,000,000 jobs that was a stop of 50 ms.
 """
 
 from bisect import bisect_left, bisect_right

@@ -35,7 +35,6 @@ without a request being lost, and its descriptor may be closed, and be somebody 
 cannot be sent any more gives its jobs back.
 """
 
-import math
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -201,7 +200,7 @@ class HotLoop:
         return self._watch_end(stream, on_end, self._poller.watch_end)
 
     @contextmanager
-    def until_broken(self, stream: trio.abc.Stream, patience_s: float = math.inf) -> Iterator[None]:
+    def until_broken(self, stream: trio.abc.Stream, patience_s: float = inf) -> Iterator[None]:
         """Do what is inside while its answer may arrive: who says no more, as ``nc -N`` does, still waits for it, ``patience_s`` at most.
 
         Raises:
@@ -215,7 +214,7 @@ class HotLoop:
                 waiting.deadline = trio.current_time() + patience_s
                 descriptor = self._watch_end(stream, waiting.cancel, self._poller.watch_break)
 
-            ends = patience_s < math.inf
+            ends = patience_s < inf
             watch = self._poller.watch_end if ends else self._poller.watch_break
             descriptor = self._watch_end(stream, say_no_more if ends else waiting.cancel, watch)
             try:
