@@ -139,6 +139,8 @@ class Lockstep:
         finally:
             if answer is not None and self._server is not None:
                 if answer == "unread":
+                    # Ids that it drew belong to nothing: what it would have made is in neither engine.
+                    self._ids.clear()
                     self.model.advance(now)
                     expected: Any = answer
                 else:
