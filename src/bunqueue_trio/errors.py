@@ -126,9 +126,7 @@ TOO_MANY_GATES = Fault(
 STORAGE_DOWN = Fault(
     503, "Storage unavailable: changes are refused until it is back; nothing was changed", "storage-down"
 )
-STORAGE_DAMAGED = Fault(
-    503, "Storage is damaged: what this needs cannot be read; nothing was changed", "storage-damaged"
-)
+STORAGE_DAMAGED = Fault(503, "Storage is damaged: what this needs cannot be read or written", "storage-damaged")
 STORAGE_FULL = Fault(
     503, "Storage is nearly full: what brings jobs or data is refused, all else goes on", "storage-full"
 )

@@ -14,7 +14,7 @@ import pytest
 import trio
 
 from bunqueue_trio.client import App, Client, Job, JobFailed, Worker
-from bunqueue_trio.client.pushable import _client_of
+from bunqueue_trio.client.pushable import _client_of, at_work
 from bunqueue_trio.testing import Bunqueue
 from tests.client.loops import on_both
 from tests.client.test_real_server import ws
@@ -92,8 +92,8 @@ async def test_a_handler_pushes_by_the_client_of_its_job(server: Server, queue: 
 
 
 async def test_another_app_that_is_open_is_pushed_to_itself(bunqueue: Bunqueue):
-    """It may be of another server; one that is not open is taken to be of the job's."""
-    one, other = App(), App()
+    """One that is not open is pushed to by the job's client: in the kit all are of one server."""
+    one, other = App(), App("ws://elsewhere:1")
 
     @one.handler("visits")
     async def visit(job: Job[str]) -> None:
@@ -105,6 +105,80 @@ async def test_another_app_that_is_open_is_pushed_to_itself(bunqueue: Bunqueue):
 
     bunqueue.start(one)
     await bunqueue.client.wait(await visit.push("x", max_attempts=1), 10)
+
+
+def of_server(url: str | None, kind: type[App | Worker]) -> Any:
+    return App(url) if kind is App else Worker("q", url)
+
+
+@pytest.mark.parametrize("kind", [App, Worker])
+async def test_in_a_handler_of_another_server_it_is_pushed_to_its_own_or_not_at_all(kind: type[App | Worker]):
+    """A job in a queue of the wrong server is one that nobody works on."""
+    here, elsewhere = of_server("ws://here:1", kind), of_server("ws://elsewhere:1", App)
+    of_job, of_other = Client("ws://here:1"), Client("ws://elsewhere:1")
+    greet = greeting(elsewhere)
+    with at_work(here, of_job):
+        with pytest.raises(
+            RuntimeError,
+            match=r"greet\.push has no connection here: the handler that runs is of another server\. It works in `async with` the App of greet, and while",
+        ):
+            greet.push("ann")
+        with elsewhere.serving(of_other):
+            assert _client_of(elsewhere) is of_other
+            with elsewhere.serving(of_job):
+                pass
+            assert _client_of(elsewhere) is of_other
+            assert await anyio.to_thread.run_sync(anyio.from_thread.run_sync, lambda: _client_of(elsewhere)) is of_other
+        assert _client_of(elsewhere) is None
+        assert elsewhere._serving == {}
+        async with elsewhere as client:
+            assert _client_of(elsewhere) is client
+
+
+@pytest.mark.parametrize("kind", [App, Worker])
+def test_one_server_is_one_however_its_address_is_written(kind: type[App | Worker], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("BUNQUEUE_URL", "here:1")
+    here, of_job = of_server("ws://here:1/ws", kind), Client("ws://here:1")
+    with at_work(here, of_job):
+        for url in (None, "http://here:1"):
+            assert _client_of(App(url)) is _client_of(Worker("q", url)) is of_job
+        assert _client_of(App("wss://here:1")) is _client_of(App("here:2")) is None
+        assert _client_of(App("ws://here:1/ws", connect=lambda _: None)) is None  # type: ignore[arg-type,return-value]
+
+
+def test_who_is_not_run_comes_along_when_a_program_gives_its_workers_another_server():
+    """As `worker --url` does: what was of one server stays so. Who was of another one, or was given one of its own, does not."""
+    one, two, other, given = Worker("one"), Worker("two"), Worker("other", "ws://other:1"), Worker("given")
+    one.url, given.url = "ws://given:1", "ws://third:1"
+    with at_work(one, of_job := Client("ws://given:1")):
+        assert _client_of(two) is _client_of(App()) is of_job
+        assert _client_of(other) is _client_of(given) is None
+
+
+@on_both
+async def test_an_app_that_runs_beside_is_pushed_to_by_its_own_client(server: Server, queue: str):
+    """The address is another one, as far as anybody knows."""
+    one, two = App(ws(server)), App(ws(server).replace("127.0.0.1", "localhost"))
+    greet = greeting(two, f"{queue}-greetings")
+
+    @one.handler(queue)
+    async def forward(job: Job[str]) -> str:
+        pushed = await greet.push(job.data)
+        assert _client_of(two) is not job.client
+        return await job.client.wait(pushed, 60)
+
+    async with one as client, anyio.create_task_group() as tasks:
+        tasks.start_soon(one.run)
+        alone = await forward.push("ann", max_attempts=1)
+        with pytest.raises(JobFailed, match=r"greet\.push has no connection here: the handler that runs is of another"):
+            await client.wait(alone, 60)
+        tasks.start_soon(two.run)
+        for _ in range(1000):
+            if two.serving_client is None:
+                await anyio.sleep(0.01)
+        assert await client.wait(await forward.push("ann"), 60) == "hello ann"
+        one.stop()
+        two.stop()
 
 
 @on_both

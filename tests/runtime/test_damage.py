@@ -7,8 +7,8 @@ from itertools import pairwise
 import pytest
 import trio
 
-from bunqueue_trio.config import LOOK_OVER_AFTER_S, LOOK_OVER_PAUSE_S, LOOK_OVER_S, Settings
-from bunqueue_trio.errors import StoreBusy, StoreDamaged, StoreError
+from bunqueue_trio.config import LOOK_AGAIN_S, LOOK_OVER_AFTER_S, LOOK_OVER_PAUSE_S, LOOK_OVER_S, Settings
+from bunqueue_trio.errors import StoreBusy, StoreDamaged, StoreError, StoreGone
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.damage import Damage, DamageWatch
 from bunqueue_trio.runtime.server import Server
@@ -28,11 +28,11 @@ class Parts(MemoryStore):
         self.answers = answers
         self.looks: list[tuple[str, float]] = []
         self.damage: str | None = None  # type: ignore[assignment]
-        self.unread = False
+        self.unread: StoreError | None = None
 
     def parts(self) -> tuple[str, ...]:
-        if self.unread:
-            raise StoreError("no")
+        if self.unread is not None:
+            raise self.unread
         return tuple(self.answers)
 
     def look_over(self, part: str, is_over: Callable[[], bool]) -> bool:
@@ -88,7 +88,7 @@ async def test_all_parts_are_looked_over_one_after_the_other_soon_after_the_star
     clock: Clock, nursery: trio.Nursery, thread: VirtualThread, logs
 ):
     """Whatever one of them says, the others are looked at; what took too long is said."""
-    store = Parts(a=StoreDamaged("a"), b=StoreBusy("locked"), c=False, d=True)
+    store = Parts(a=StoreDamaged("a"), b=StoreDamaged("b"), c=False, d=True)
     begun = trio.current_time()
     nursery.start_soon(DamageWatch(store, clock, FILE).run)
     await trio.sleep(LOOK_OVER_AFTER_S - 0.01)
@@ -108,15 +108,49 @@ async def test_all_parts_are_looked_over_one_after_the_other_soon_after_the_star
     assert len(store.looks) == 8
 
 
-async def test_a_store_that_does_not_say_what_it_has_is_asked_again_the_next_day(
+async def test_what_could_not_be_looked_at_is_tried_again_until_it_is_back_and_said_once(
+    clock: Clock, nursery: trio.Nursery, thread: VirtualThread, logs
+):
+    """A file that is away, another process, a disk that does not read. What was looked at already is not looked at again for that."""
+    store = Parts(a=StoreGone("away"), b=True, c=StoreBusy("locked"), d=StoreDamaged("d"))
+    nursery.start_soon(DamageWatch(store, clock, FILE).run)
+    await trio.sleep(LOOK_AGAIN_S * 4)
+    asked = [part for part, _ in store.looks]
+    assert asked[:6] == ["a", "b", "c", "d", "a", "c"]
+    assert set(asked[4:]) == {"a", "c"}
+    assert len(asked) < 12
+    assert [entry["table"] for entry in logs] == ["a", "c", "d"]
+    store.answers |= {"a": True, "c": True}
+    store.looks.clear()
+    await trio.sleep(LOOK_AGAIN_S + 5)
+    assert [part for part, _ in store.looks] == ["a", "c"]
+    await trio.sleep(DAY_S)
+    assert [part for part, _ in store.looks[2:]] == ["a", "b", "c", "d"]
+
+
+async def test_a_store_that_does_not_say_what_it_has_is_asked_again_soon(
     clock: Clock, nursery: trio.Nursery, thread: VirtualThread, logs
 ):
     store = Parts(a=True)
-    store.unread = True
+    store.unread = StoreError("no")
     nursery.start_soon(DamageWatch(store, clock, FILE).run)
-    await trio.sleep(60)
+    await trio.sleep(LOOK_AGAIN_S * 4)
     assert (store.looks, [entry["log_level"] for entry in logs]) == ([], ["warning"])
-    store.unread = False
+    store.unread = None
+    await trio.sleep(LOOK_AGAIN_S)
+    assert len(store.looks) == 1
+
+
+async def test_a_store_whose_names_are_damaged_is_asked_the_next_day(
+    clock: Clock, nursery: trio.Nursery, thread: VirtualThread, logs
+):
+    store = Parts(a=True)
+    store.unread = StoreDamaged("no")
+    nursery.start_soon(DamageWatch(store, clock, FILE).run)
+    await trio.sleep(LOOK_OVER_AFTER_S + 1)
+    store.unread = None
+    await trio.sleep(LOOK_AGAIN_S * 2)
+    assert (store.looks, [entry["log_level"] for entry in logs]) == ([], ["warning"])
     await trio.sleep(DAY_S)
     assert len(store.looks) == 1
 
@@ -143,9 +177,9 @@ async def test_a_look_is_over_when_its_time_is_up_or_its_task_is_cancelled(
                 is_over()
 
     watch = DamageWatch(Asks(), clock, FILE)
-    await watch._look_at("long")
+    assert await watch._look_at("long", set())
     assert answers == [False, False, True]
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(watch._look_at, "other")
+        nursery.start_soon(watch._look_at, "other", set())
         await begun.wait()
         nursery.cancel_scope.cancel()

@@ -8,7 +8,7 @@ import trio
 
 from bunqueue_trio.config import Settings
 from bunqueue_trio.engine.job import State
-from bunqueue_trio.errors import StartupError, StoreError
+from bunqueue_trio.errors import Refused, StartupError, StoreError
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.server import Server
@@ -235,6 +235,26 @@ async def test_a_disk_that_refuses_does_not_make_a_stop_take_the_grace_twice():
                 await push(server)
             server.stop.set()
     assert 1 + GRACE_S <= trio.current_time() <= 1 + GRACE_S + 1
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before the stop", "by the last commit"])
+async def test_damage_that_a_commit_has_met_does_not_make_a_stop_take_the_grace(before: bool):
+    """The next start goes on from what is in the file."""
+    store = FaultyStore(MemoryStore(), [Fault.DAMAGED])
+    server = make_server(store)
+    with pytest.RaisesGroup(pytest.RaisesExc(StoreError, match="could not be written: simulated: malformed")):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(serve, server, ())
+            if before:
+                with pytest.raises(Refused):
+                    await push(server)
+            else:
+                server.core.begin(c.Push(queue="q", data=c.Raw(b"1")))
+            begun = trio.current_time()
+            server.stop.set()
+    assert trio.current_time() - begun < 0.1
+    assert (store.tried, store.closed) == ([(1, Fault.DAMAGED)], True)
+    assert list(store.inner.load()) == []
 
 
 async def test_a_stop_during_the_final_commit_does_not_cut_it():

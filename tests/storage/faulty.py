@@ -18,7 +18,7 @@ from bunqueue_trio.engine.audit_kept import Kept
 from bunqueue_trio.engine.job import Job, Records, State, Trace
 from bunqueue_trio.engine.ranking import DeadGroups
 from bunqueue_trio.engine.trails import TrailPage
-from bunqueue_trio.errors import StoreError
+from bunqueue_trio.errors import StoreDamaged, StoreError
 from bunqueue_trio.storage.rows import FactRow
 from bunqueue_trio.storage.store import Batch, FinishedCounts, Retention, Sampled, Space, Store, StoredEvent
 
@@ -28,6 +28,7 @@ class Fault(Enum):
 
     NONE = auto()
     REFUSED = auto()  # the disk refuses; nothing is written
+    DAMAGED = auto()  # it meets a damaged page, and is never to be tried again
     GHOST = auto()  # the same, but a start after the end of this process finds it
     CRASH_BEFORE = auto()  # the process ends before the transaction
     CRASH_AFTER = auto()  # the process ends after it, and nobody is answered
@@ -110,6 +111,8 @@ class FaultyStore:
         assert self._refused in (None, batch), "a refused batch has to be tried again before any other"
         fault = next(self.commits, Fault.NONE)
         self.tried.append((batch.epoch, fault))
+        if fault is Fault.DAMAGED:
+            raise StoreDamaged("simulated: malformed")
         if fault in (Fault.REFUSED, Fault.GHOST):
             self._refused = batch
             self._ghost = batch if fault is Fault.GHOST else self._ghost

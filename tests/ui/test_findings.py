@@ -68,6 +68,21 @@ def test_a_damaged_file_is_critical_and_says_what_to_do():
     assert found(Picture(both, [], Past())) == ["storage-damaged", "storage-failing"], "the one does not hide the other"
 
 
+def test_damage_that_a_commit_has_met_is_one_finding_that_does_not_say_that_all_else_goes_on():
+    """To make room helps nobody, and nothing is tried again."""
+    (finding,) = find(Picture(DAMAGED, [], Past()))
+    assert "all else goes on" in finding.evidence
+    stopped = DAMAGED.storage._replace(is_failing=True, is_stopped=True, pending=7, trouble="malformed")
+    (finding,) = find(Picture(replace(DAMAGED, storage=stopped, is_ready=False), [], Past()))
+    assert (finding.code, finding.alert) == ("storage-damaged", "BunqueueStorageDamaged")
+    assert finding.title == "The file is damaged, and changes are refused"
+    assert "all else goes on" not in finding.evidence
+    assert "of all queues get 503 `storage-damaged` until the next start" in finding.evidence
+    assert "What is new of 7 jobs is not written" in finding.evidence
+    assert "bunqueue-trio export" in finding.remedy
+    assert "bunqueue-trio restore COPY '/var/q 1.db' --force" in finding.remedy
+
+
 def test_a_database_is_not_called_a_disk():
     down = storage(is_failing=True, failing_since=NOW - 9000, trouble="connection refused", kind="database")
     (finding,) = find(Picture(down, [], Past()))

@@ -51,6 +51,11 @@ async def test_while_the_disk_refuses_reading_works_and_buttons_say_why_they_do_
         assert page.text.count("Reading goes on; buttons work again") == 1, "not beside each queue"
         page = await site.get("/ui/queues/emails")
         assert page.said("The disk refuses changes. Reading goes on")
+        bunqueue.server.journal.is_damaged = True
+        damaged = await site.get("/ui/queues/emails")
+        assert damaged.said("The file is damaged, and changes are refused until it is restored. Reading goes on.")
+        assert not damaged.said("The disk refuses changes. Reading goes on")
+        bunqueue.server.journal.is_damaged = False
         assert "/ui/act/" not in page.html
         first = await site.get("/ui/act/pause?queue=emails")
         done = await site.post("/ui/act/pause", {"queue": "emails", "csrf": first.csrf})

@@ -285,7 +285,9 @@ class Session:
         if begun is not None:
             self._core.give_back(begun.reply)
             withdraw_reported(begun, self._subscription)
-        refused = errors.NOT_COMMITTED.refuse() if begun is None else begun.unsettled(errors.NOT_COMMITTED.refuse())
+        refused = self._journal.unsettled()
+        if begun is not None:
+            refused = begun.unsettled(refused)
         error = with_id(encode(error_reply(refused)), first.req_id)
         self._replies[0] = Waiting(0, error)
         self._replies_bytes += len(error) - len(message)

@@ -32,7 +32,7 @@ class App(Home):
         grace: Time = 30.0, loop: LoopName | None = None, connect: Connect | None = None, random: Random | None = None,
         name: str = "app",
     ) -> None:  # fmt: skip
-        super().__init__()
+        super().__init__(url, connect)
         self.name = name
         """As whose the server has the schedules that it declares."""
         self.schedules: dict[str, Declared] = {}
@@ -44,7 +44,6 @@ class App(Home):
         self._tls = tls
         self._grace = seconds_of("grace", grace, zero=True)
         self._loop = loop
-        self._connect = connect
         self._random = random
         self.workers: dict[str, Worker] = {}
         """Queue → its worker."""
@@ -65,7 +64,7 @@ class App(Home):
             if worker is None:
                 worker = Worker(
                     queue, self._url, token=self._token, tls=self._tls, timeout=timeout, grace=self._grace,
-                    concurrency=10 if concurrency is None else concurrency, loop=self._loop, connect=self._connect,
+                    concurrency=10 if concurrency is None else concurrency, loop=self._loop, connect=self.connector,
                     random=self._random,
                 )  # fmt: skip
                 worker.home = self
@@ -127,9 +126,14 @@ class App(Home):
         async with self.new_client() as client:
             return await synchronise(client, self.name, list(self.schedules.values()), take_over=take_over)
 
+    @property
+    def address(self) -> str:
+        """The address of its server."""
+        return given_url(self._url, DEFAULT_URL)
+
     def new_client(self) -> Client:
         """Return a client of its server, to be entered."""
-        return Client(self._url, token=self._token, tls=self._tls, connect=self._connect, random=self._random)
+        return Client(self._url, token=self._token, tls=self._tls, connect=self.connector, random=self._random)
 
     def use_server(self, url: str | None, token: str | None) -> None:
         """Let :meth:`sync` and ``async with`` ask this server, where they are given."""

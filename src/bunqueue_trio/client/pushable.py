@@ -11,8 +11,10 @@ import anyio
 import anyio.lowlevel
 
 from bunqueue_trio.client.backend import to_be_awaited
-from bunqueue_trio.client.client import Client, Job
+from bunqueue_trio.client.client import DEFAULT_URL, Client, Job
+from bunqueue_trio.client.connection import Connect
 from bunqueue_trio.client.handlers import Handler
+from bunqueue_trio.protocol.address import given_url, http_url
 from bunqueue_trio.protocol.options import PushOptions
 from bunqueue_trio.protocol.places import Place, note_place, place_of
 from bunqueue_trio.protocol.standin import STAND_INS
@@ -34,7 +36,7 @@ class Pushable(Generic[H_co]):
         """Add a job for this handler to its queue, by its name, as :meth:`Client.push` does; return its id.
 
         In a handler it goes by the client of the job, elsewhere by that of ``async with app:``, or the worker, and in a
-        test by the one of the test kit.
+        test by the one of the test kit. To the handler of an app or worker of another server it goes by the client of that, if it is open or runs.
 
         Raises:
             RuntimeError: there is no such client.
@@ -45,9 +47,13 @@ class Pushable(Generic[H_co]):
             options.setdefault("name", name)
         client, called = _client_of(home), getattr(self, "__name__", "a handler")
         if client is None:
+            whose = f"the {type(home).__name__} of {called}"
             raise RuntimeError(
-                f"{called}.push has no connection here: it works in `async with` the {type(home).__name__} of {called}, "
+                f"{called}.push has no connection here: it works in `async with` {whose}, "
                 "and in a handler that runs; without a loop it is SyncClient.push_to"
+                if _AT_WORK.get() is None
+                else f"{called}.push has no connection here: the handler that runs is of another server. It works in `async with` {whose}, "
+                "and while that runs in the same program, on the same loop"
             )
         return to_be_awaited(f"{called}.push", client.push(queue, data, **options))
 
@@ -55,9 +61,28 @@ class Pushable(Generic[H_co]):
 class Home:
     """What handlers belong to: a worker or an app. While a block of it is open, they can be pushed to from anywhere."""
 
-    def __init__(self) -> None:
+    def __init__(self, url: str | None, connect: Connect | None) -> None:
         # By loop.
         self._open: dict[object, Client] = {}
+        self._serving: dict[object, list[Client]] = {}
+        self.connector: Connect | None = connect
+        """What connects in place of the usual way."""
+        self.declared: str | None = url
+        """The address that it was made with."""
+
+    @property
+    def address(self) -> str:
+        """The address of its server."""
+        raise NotImplementedError
+
+    def is_beside(self, other: "Home") -> bool:
+        """Return whether both are of one server, as far as their addresses tell."""
+        return self.connector == other.connector and http_url(self.address) == http_url(other.address)
+
+    def comes_along(self, other: "Home") -> bool:
+        """Return whether it was of one server with ``other``, which alone was given another: that is of a program, as ``--url`` is."""
+        mine, its = given_url(self.declared, DEFAULT_URL), given_url(other.declared, DEFAULT_URL)
+        return self.connector == other.connector and mine == its == self.address
 
     def new_client(self) -> Client:
         """Return a client of its server, to be entered."""
@@ -66,10 +91,25 @@ class Home:
     @property
     def open_client(self) -> Client | None:
         """The client of the block that is open on this loop."""
+        return self._open.get(_loop())
+
+    @property
+    def serving_client(self) -> Client | None:
+        """A client of what it runs on this loop."""
+        clients = self._serving.get(_loop())
+        return clients[-1] if clients else None
+
+    @contextmanager
+    def serving(self, client: Client) -> Iterator[None]:
+        """Know the ``client`` of its handlers' jobs during the block, on this loop."""
+        clients = self._serving.setdefault(loop := anyio.lowlevel.current_token(), [])
+        clients.append(client)
         try:
-            return self._open.get(anyio.lowlevel.current_token())
-        except anyio.NoEventLoopError:
-            return None
+            yield
+        finally:
+            clients.remove(client)
+            if not clients:
+                del self._serving[loop]
 
     async def __aenter__(self) -> Client:
         """Connect to its server, for pushes to its handlers; nothing is worked on. Give the client."""
@@ -89,6 +129,14 @@ class Home:
             await client.__aexit__(*raised)  # noqa: ASYNC102 - as it does itself
         finally:
             del self._open[loop]
+
+
+def _loop() -> object:
+    """Return which loop runs here; None without one."""
+    try:
+        return anyio.lowlevel.current_token()
+    except anyio.NoEventLoopError:
+        return None
 
 
 class _AtWork(NamedTuple):
@@ -123,10 +171,14 @@ def pushable(function: Any, place: Place) -> Any:
 
 
 def _client_of(home: Home) -> Client | None:
-    """Return the client of the job that is worked on, unless another home is open, which may be of another server."""
-    working, opened = _AT_WORK.get(), home.open_client
-    if working is not None and (working.home is home or opened is None):
+    """Return the client of the job that is worked on, unless ``home`` is open, or of another server."""
+    working, opened, stand_in = _AT_WORK.get(), home.open_client, STAND_INS.current
+    if working is None:
+        return cast("Client", stand_in.client) if opened is None and stand_in is not None else opened
+    if working.home is home:
         return working.client
-    if opened is None and (stand_in := STAND_INS.current) is not None:
-        return cast("Client", stand_in.client)
-    return opened
+    if opened is not None:
+        return opened
+    if stand_in is not None or home.is_beside(working.home):
+        return working.client
+    return home.serving_client or (working.client if home.comes_along(working.home) else None)

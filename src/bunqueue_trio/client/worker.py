@@ -120,7 +120,7 @@ class Worker(Home):
         concurrency: int = 10, timeout: Time | None = None, grace: Time = 30.0, loop: LoopName | None = None,
         name: str | None = None, connect: Connect | None = None, random: Random | None = None,
     ) -> None:  # fmt: skip
-        super().__init__()
+        super().__init__(url, connect)
         self.home: Home = self
         """Whose handlers its are: an app's, if that has made it."""
         self.queue = queue
@@ -129,7 +129,6 @@ class Worker(Home):
         self.url: str = given_url(url, DEFAULT_URL)
         self.token = token
         self.tls = tls
-        self._connect = connect
         self._random = random
         self._given_name = name
         self._introduce()
@@ -206,9 +205,14 @@ class Worker(Home):
         """How many threads of sync handlers still run although their jobs are over for us."""
         return self._threads.left
 
+    @property
+    def address(self) -> str:
+        """The address of its server."""
+        return self.url
+
     def new_client(self) -> Client:
         """Return a client of its server, to be entered."""
-        return Client(self.url, token=self.token, tls=self.tls, connect=self._connect, random=self._random)
+        return Client(self.url, token=self.token, tls=self.tls, connect=self.connector, random=self._random)
 
     def set_concurrency(self, n: int) -> None:
         """Run up to ``n`` jobs at once; what is under way goes on."""
@@ -258,7 +262,7 @@ class Worker(Home):
     # --- inside ---------------------------------------------------------------------------------
 
     async def _run(self, started: Callable[[], None]) -> None:
-        connect = self._connect or websocket(self.url, given_token(self.token), self.tls, self)
+        connect = self.connector or websocket(self.url, given_token(self.token), self.tls, self)
         client = Client(
             self.url, queue=self.queue, patience=math.inf, connect=connect, in_flight=PULL_MAX,
             worker=self._introduction, random=self._random,
@@ -272,14 +276,15 @@ class Worker(Home):
             background.start_soon(reporter.run)
             background.start_soon(self._keep_leases, client, reporter)
             background.start_soon(self._listen, client, reporter)
-            async with self._on.open_tasks() as handlers:
-                started()
-                try:
-                    with at_work(self.home, side):
-                        await self._pull(client, side, reporter, handlers)
-                except Refused as refused:
-                    trouble = refused
-                handlers.cancel_scope.deadline = self._on.current_time() + self.grace
+            with self.home.serving(side):
+                async with self._on.open_tasks() as handlers:
+                    started()
+                    try:
+                        with at_work(self.home, side):
+                            await self._pull(client, side, reporter, handlers)
+                    except Refused as refused:
+                        trouble = refused
+                    handlers.cancel_scope.deadline = self._on.current_time() + self.grace
             with anyio.move_on_after(self.grace):
                 await reporter.drained()
             background.cancel_scope.cancel()

@@ -257,8 +257,10 @@ DISK_RESERVE_BYTES = 16 * MIB
 DISK_RESERVE_PART, DISK_RESERVE_MIN_BYTES = 20, 2 * CHECKPOINT_BYTES
 # The same refusal is logged once in this time: the log may be on the same disk.
 MAINTENANCE_TOLD_MS = 60 * SECOND_MS
-# When the tables that a start does not look at are looked over for damage, in s: when those who come back after it are served; and then daily.
+# When the tables are looked over for damage, in s: when those who come back after a start are served; and then daily.
 LOOK_OVER_AFTER_S, LOOK_OVER_EVERY_S = 2, 24 * 3600
+# When those that could not be looked at are tried again, in s: a file that was away, or a disk that did not read, may be back. One try costs next to nothing then.
+LOOK_AGAIN_S = 30
 # How long one table may take: meanwhile the log cannot begin anew. Here that is enough for about 5 GB in the page cache. And the pause behind it, for the log to do so.
 LOOK_OVER_S, LOOK_OVER_PAUSE_S = 5, 0.5
 # How often the system clock is compared with the server's: soon enough for whoever reads the log.

@@ -170,6 +170,9 @@ _GOES_ON = {
 
 def _storage(picture: Picture) -> Iterator[Finding]:
     told = picture.told.storage
+    if told.is_stopped:
+        # That is a matter of the damage: no room helps, and nothing is tried again.
+        return
     if told.is_failing:
         title, cause = _REFUSES[told.kind]
         # One disk is one matter, also where it is full: see `_disk`.

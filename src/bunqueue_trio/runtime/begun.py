@@ -79,4 +79,5 @@ class Begun(Struct):
 
     def unsettled(self, refused: Refused) -> Refused:
         """Return what its client hears when the disk does not take what its answer waits for: who looks has changed nothing."""
-        return errors.STORAGE_DOWN.refuse(retry_after=2) if type(self.command) in READS else refused
+        is_open = refused.code == errors.NOT_COMMITTED.code
+        return errors.STORAGE_DOWN.refuse(retry_after=2) if is_open and type(self.command) in READS else refused

@@ -328,7 +328,7 @@ class Core:
         if settled_by == "job":
             begun.epoch = self.journal.epoch_of(command.id)
             if begun.epoch and self.journal.failing is not None:
-                raise errors.STORAGE_DOWN.refuse(retry_after=2)
+                raise self.journal.down()
         elif settled_by == "everything" and not self.journal.is_stuck:
             begun.epoch = self.journal.last_epoch
         if begun.refused is not None and not begun.epoch:

@@ -1,4 +1,4 @@
-"""What is known of damage to the store: since when, and a look at what a start does not look at."""
+"""What is known of damage to the store: since when, and a look at all of it."""
 
 import time
 from functools import partial
@@ -7,8 +7,8 @@ from typing import NamedTuple
 import structlog
 import trio
 
-from bunqueue_trio.config import LOOK_OVER_AFTER_S, LOOK_OVER_EVERY_S, LOOK_OVER_PAUSE_S, LOOK_OVER_S
-from bunqueue_trio.errors import StoreError
+from bunqueue_trio.config import LOOK_AGAIN_S, LOOK_OVER_AFTER_S, LOOK_OVER_EVERY_S, LOOK_OVER_PAUSE_S, LOOK_OVER_S
+from bunqueue_trio.errors import StoreDamaged, StoreError
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.storage.store import Store
 
@@ -43,7 +43,10 @@ class DamageWatch:
         return self._found
 
     async def run(self) -> None:
-        """Look over all parts soon after the start, and every day; say within a second what is found, here or by others."""
+        """Look over all parts soon after the start, and every day; say within a second what is found, here or by others.
+
+        What could not be looked at, since the file was away or the disk did not read, is tried again soon.
+        """
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._look_over)
             while True:
@@ -53,29 +56,46 @@ class DamageWatch:
     async def _look_over(self) -> None:
         await trio.sleep(LOOK_OVER_AFTER_S)
         while True:
-            for part in self._parts():
-                await self._look_at(part)
-                await trio.sleep(LOOK_OVER_PAUSE_S)
+            left, told = await self._parts(), set[str]()
+            while left:
+                for part in tuple(left):
+                    if await self._look_at(part, told):
+                        left.remove(part)
+                    await trio.sleep(LOOK_OVER_PAUSE_S)
+                if left:
+                    await trio.sleep(LOOK_AGAIN_S)
             await trio.sleep(LOOK_OVER_EVERY_S)
 
-    def _parts(self) -> tuple[str, ...]:
-        try:
-            return tuple(self._store.parts())
-        except StoreError as error:
-            _log.warning("what the file has cannot be looked at", error=str(error))
-            return ()
+    async def _parts(self) -> list[str]:
+        is_told = False
+        while True:
+            try:
+                return list(self._store.parts())
+            except StoreError as error:
+                if not is_told:
+                    _log.warning("what the file has cannot be looked at", error=str(error))
+                is_told = True
+                if isinstance(error, StoreDamaged):
+                    return []
+            await trio.sleep(LOOK_AGAIN_S)
 
-    async def _look_at(self, part: str) -> None:
-        """Look at one part, in a thread of no lower priority than others: one that holds the interpreter and gets no time would hold the loop."""
+    async def _look_at(self, part: str, told: set[str]) -> bool:
+        """Return whether one part was looked at, so far as there is time for it; why not is logged once for each that is not among ``told``.
+
+        It has a thread of no lower priority than others: one that holds the interpreter and gets no time would hold the loop.
+        """
         try:
             is_whole = await trio.to_thread.run_sync(
                 self._store.look_over, part, partial(_is_over, time.monotonic() + LOOK_OVER_S)
             )
         except StoreError as error:
-            _log.warning("a table cannot be looked at", table=part, error=str(error))
-        else:
-            if not is_whole:
-                _log.info("a table was not looked at to its end: that would take too long", table=part)
+            if part not in told:
+                _log.warning("a table cannot be looked at", table=part, error=str(error))
+                told.add(part)
+            return isinstance(error, StoreDamaged)
+        if not is_whole:
+            _log.info("a table was not looked at to its end: that would take too long", table=part)
+        return True
 
 
 def _is_over(ends: float) -> bool:

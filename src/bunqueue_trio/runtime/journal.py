@@ -11,7 +11,8 @@ Theory of operation. The engine marks each step with its *epoch*, the number of 
 - committed: ``_finish`` sets ``committed``, lets the engine forget what has ended, releases who waited and publishes the events, in one step.
 
 Who waits for an epoch waits for the event of the place where it is, and finds it committed, or gets an error after GIVE_UP_S: it may never be committed. A batch
-given up for its waiters is still tried: the engine holds its changes.
+given up for its waiters is still tried: the engine holds its changes. One that meets a damaged page is given up at once and for good, and so is all that comes
+behind it: it would build on what is not in the file (``standing.py``).
 
 There are two ways to the disk. The flusher takes everything and awaits the store, which lets others run meanwhile when the batch is large or durable, or the
 disk slow; it may be a network away. A lone client's change is committed in its own step (``commit_alone``), which spares two switches of tasks; never while the
@@ -52,6 +53,7 @@ from bunqueue_trio.runtime.bell import Bell
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.half import Half
 from bunqueue_trio.runtime.pressure import Pressure
+from bunqueue_trio.runtime.standing import Standing
 from bunqueue_trio.runtime.summons import Summons
 from bunqueue_trio.storage.making import MADE_AT_ONCE, MADE_WHEN_TAKEN, Making, make_batch
 from bunqueue_trio.storage.store import Batch, Store
@@ -62,16 +64,17 @@ OnCommit = Callable[[Batch, float], None]
 """Called after each commit with the batch and the seconds it took; must not block or raise."""
 
 
-class Journal:
+class Journal(Standing):
     """The changes of an engine on their way to a store."""
 
     def __init__(
         self, engine: Engine, store: Store, clock: Clock, *, pending_max: int, pending_max_bytes: int = 64 * MIB,
         stamp: Callable[[int], int] | None = None,
     ) -> None:  # fmt: skip
+        super().__init__(clock)
         self._stamp = stamp
         self._engine = engine
-        self._store, self._clock = store, clock
+        self._store = store
         self._pressure = Pressure(pending_max, pending_max_bytes)
         self._bytes = self._bytes_taken = 0
         """Of the requests whose changes gather now, and of those whose changes are being written."""
@@ -87,15 +90,9 @@ class Journal:
         """Held by whoever writes to the store: flusher, retention, the checkpointer's last step."""
         self.committed: int = 0
         """The last committed epoch."""
-        self.failing: str | None = None
-        """Why the last attempt to commit failed, while it has not succeeded again."""
-        self.failing_since: int | None = None
-        """Epoch ms of the first of the failures that have followed each other."""
         self._last_waiter: trio.lowlevel.Task | None = None
         self.given_up: int = 0
         """The last epoch whose waiters got an error, since it may never be committed."""
-        self.nearly_full_since: int | None = None
-        """Epoch ms since when the last room on the disk is kept for commands that empty the queues: their commits need some, too."""
         self._halted: InvariantBroken | None = None
         self._not_mine: BaseException | None = None
         self._bells: dict[Bell, None] = {}
@@ -128,10 +125,7 @@ class Journal:
 
     def check(self, size: int = 0, *, fills: bool = True) -> None:
         """Raise ``Refused`` (503) when a change of ``size`` bytes could not be committed in reasonable time; commands that empty the queues may take longer."""
-        if self.failing is not None:
-            raise errors.STORAGE_DOWN.refuse(retry_after=2)
-        if fills and self.nearly_full_since is not None:
-            raise errors.STORAGE_FULL.refuse(retry_after=2)
+        self.check_disk(fills=fills)
         jobs = len(self._engine.changed)
         if fills:
             full = self._pressure.refuses(jobs, self._bytes) or (size > SMALL_BODY_BYTES and self._full)
@@ -140,28 +134,15 @@ class Journal:
         if full:
             raise errors.OVERLOADED.refuse(retry_after=1)
 
-    def note_room(self, *, nearly_full: bool) -> None:
-        """Note whether the disk has its last room left."""
-        if nearly_full is not (self.nearly_full_since is not None):
-            self.nearly_full_since = self._clock.now() if nearly_full else None
-            if nearly_full:
-                _log.warning("the disk is nearly full: what brings jobs or data is refused")
-            else:
-                _log.info("the disk has room again")
-
     def note_failure(self, error: StoreError) -> None:
         """Note why nothing can be written now."""
-        if self.failing is None:
-            _log.error("commit failed", error=str(error), jobs=len(self.writing))
-            self.failing_since = self._clock.now()
-        self.failing = str(error)
+        self._note_refusal(error, len(self.writing))
         self._pressure.ease()
 
     def note_answer(self) -> None:
         """Note that something can be written, unless a batch has still to show it."""
-        if self.failing is not None and self._writing is None:
-            _log.info("commits work again")
-            self.failing = self.failing_since = None
+        if self._writing is None:
+            self._note_success()
 
     def must_wait(self, size: int, small: int = SMALL_BODY_BYTES) -> bool:
         """Return whether a request of ``size`` bytes has to :meth:`wait_turn` now; up to ``small`` it has not."""
@@ -276,7 +257,7 @@ class Journal:
     def check_committed(self, epoch: int) -> None:
         """Raise ``Refused`` (503) when nobody shall wait any longer for the batch ``epoch``."""
         if self.committed < epoch <= self.given_up:
-            raise errors.NOT_COMMITTED.refuse(retry_after=2)
+            raise self.unsettled()
 
     def halt(self, reason: InvariantBroken) -> None:
         """Write nothing any more: the engine's memory cannot be trusted."""
@@ -335,6 +316,9 @@ class Journal:
                 raise error
             if self.dirty:
                 await self.flush()
+                if self.is_damaged:
+                    # Who has come since, by a command that was half done, hears of it as well.
+                    await trio.sleep(COMMIT_RETRY_MAX_MS / 1000)
 
     @property
     def dirty(self) -> bool:
@@ -348,7 +332,10 @@ class Journal:
         return bool(engine.changed) or bool(engine.events) or engine.has_changes
 
     async def flush(self) -> None:
-        """Commit everything that waits now, trying again until the disk takes it; wait for a change that is half in, and for that alone."""
+        """Commit everything that waits now, trying again until the disk takes it; wait for a change that is half in, and for that alone.
+
+        A batch that has met damage is left at once, with ``is_damaged``: nobody waits for it.
+        """
         if self.half.is_there:
             await self.half.wait()
             # Others have run meanwhile, and may have taken a batch: whoever calls looks anew at what is to be done.
@@ -361,6 +348,9 @@ class Journal:
         batch, retry_ms = self._writing[0], COMMIT_RETRY_MIN_MS
         patience = trio.current_time() + GIVE_UP_S
         while (seconds := await self._commit(batch)) is None:
+            if self.is_damaged:
+                self._give_up(batch)
+                return
             if trio.current_time() >= patience:
                 self._give_up(batch)
             await trio.sleep(retry_ms / 1000)
@@ -431,7 +421,10 @@ class Journal:
         return batch, done
 
     async def _commit(self, batch: Batch) -> float | None:
-        """Return the seconds that the commit took, or None when the disk refused it."""
+        """Return the seconds that the commit took, or None when the disk refused it, or is not asked any more."""
+        if self.is_damaged:
+            await trio.lowlevel.checkpoint()
+            return None
         try:
             self.disk.acquire_nowait()
         except trio.WouldBlock:

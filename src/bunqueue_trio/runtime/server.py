@@ -280,7 +280,7 @@ class Server:
                 journal.commits, journal.durable_commits, journal.pending, journal.failing is not None,
                 self.store.log_bytes(), self.shrinker.space, self._retention(), journal.failing, journal.failing_since,
                 journal.nearly_full_since, self.settings.store_kind, self.sampler.sampled,
-                self.sampler.heaps, self.sampler.events, self.damage.look(),
+                self.sampler.heaps, self.sampler.events, self.damage.look(), journal.is_damaged,
             ),
             events_published=self.hub.last_event_id - self.hub.began_at,
             events_dropped=self.hub.dropped,

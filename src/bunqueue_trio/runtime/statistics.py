@@ -245,6 +245,8 @@ class StorageFigures(NamedTuple):
     """About the bytes of the events that are kept."""
     damage: Damage | None = None
     """What says that the file is damaged; it stays until the next start."""
+    is_stopped: bool = False
+    """A commit has met that damage: no change is taken before the next start."""
 
 
 class Statistics(Struct, frozen=True, kw_only=True):

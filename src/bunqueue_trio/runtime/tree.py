@@ -112,7 +112,8 @@ async def _write_the_rest(server: Server, ends_at: float) -> None:
     server.note_end()
     journal, now = server.journal, trio.current_time()
     with trio.CancelScope(deadline=max(now + 1, min(ends_at, now + server.settings.shutdown_grace_ms / 1000))):
-        while journal.dirty:
+        # What has met damage is not tried again: nothing is to be waited for.
+        while journal.dirty and not journal.is_damaged:
             await journal.flush()
     if journal.dirty:
         raise StoreError(f"unanswered changes could not be written: {journal.failing}")

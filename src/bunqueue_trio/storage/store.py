@@ -222,7 +222,7 @@ class Store(Protocol):
         ...
 
     def parts(self) -> Sequence[str]:
-        """Return the names of what :meth:`look_over` looks at: all that is not looked at before a start.
+        """Return the names of what :meth:`look_over` looks at.
 
         Raises:
             StoreError: it could not be read.

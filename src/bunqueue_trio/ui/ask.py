@@ -83,6 +83,8 @@ class Ask(NamedTuple):
             return "You may look, and not change anything."
         if self.server.journal.failing is not None:
             kind = self.server.settings.store_kind
+            if self.server.journal.is_damaged:
+                return "The file is damaged, and changes are refused until it is restored. Reading goes on."
             refuses = "The disk refuses changes." if kind == "disk" else "The database takes no changes."
             return f"{refuses} Reading goes on; buttons work again when it is back."
         if not self.server.core.is_sure:

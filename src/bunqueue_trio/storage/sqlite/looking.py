@@ -1,4 +1,4 @@
-"""Whether the tables of a file are sound: those of a start are looked at while it reads them, the others beside the running server."""
+"""Whether the tables of a file are sound: all are looked at beside the running server, and those of a start while it reads them, too."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,8 +11,6 @@ from bunqueue_trio.errors import StartupError
 from bunqueue_trio.storage.sqlite.meaning import Meaning, one_line
 from bunqueue_trio.storage.sqlite.opening import closing
 
-# A start may not do without them.
-_AT_START = ("job", "fact")
 # Entries of a table between two questions whether to go on: a few ms.
 _STEPS = 10_000
 # In a thread, in nobody's way.
@@ -35,7 +33,7 @@ class Looked:
         """Return what there is to look over; see :class:`Store`."""
         with self._meaning:
             rows = self._reader.execute("SELECT name FROM sqlite_schema WHERE type='table' ORDER BY rootpage")
-            return [str(name) for (name,) in rows if name not in _AT_START]
+            return [str(name) for (name,) in rows]
 
     def look_over(self, part: str, is_over: Callable[[], bool]) -> bool:
         """Look whether a table is damaged; see :class:`Store`."""
