@@ -57,3 +57,56 @@ def test_a_page_that_went_bad_before_the_start_is_found_although_nobody_reads_it
         assert "; the file is damaged since " in CliRunner().invoke(main, ["storage", "--url", server.url]).output
         server.process.terminate()
         assert server.process.wait(60) in (0, 1)
+
+
+def refusal(answer: httpx.Response) -> tuple[int, str]:
+    return answer.status_code, answer.json().get("code", "")
+
+
+def titles(server: ServerProcess) -> dict[str, str]:
+    return {each["code"]: each["title"] for each in httpx.get(f"{server.url}/findings").json()["findings"]}
+
+
+STOPPED = (503, "storage-damaged")
+
+
+def test_a_commit_that_meets_damage_refuses_changes_says_so_and_lets_reads_and_a_stop_go_on(tmp_path: Path):
+    """And no start takes the file, which is as it was but for the damage."""
+    path = tmp_path / "queue.db"
+    make(path)
+    with ServerProcess(path, {"AUDIT_JOBS_PER_SECOND": "0", "SHUTDOWN_GRACE_MS": "120000"}) as server:
+        overwrite(path, "job")
+        for queue in ("q", "other"):
+            pushed = httpx.post(f"{server.url}/queues/{queue}/jobs", json={"data": 1}, timeout=60)
+            assert refusal(pushed) == STOPPED
+        assert httpx.get(f"{server.url}/ready").status_code == 503
+        listed = httpx.get(f"{server.url}/queues/q/jobs/list?state=waiting&limit=100").json()["jobs"]
+        assert len(listed) >= 59
+        exported = CliRunner().invoke(main, ["export", "--state", "waiting", "--url", server.url])
+        assert (exported.exit_code, exported.output.count("\n") >= 59) == (0, True)
+        told = titles(server)
+        assert told["storage-damaged"] == "The file is damaged, and changes are refused"
+        assert "storage-failing" not in told
+        storage = CliRunner().invoke(main, ["storage", "--url", server.url]).output
+        assert "refuses changes since " in storage
+        # Long before the grace is over.
+        assert server.stop(within_s=60) == 1
+    assert server.log.count("a commit has met damage: changes are refused until the next start") == 1
+    assert "unanswered changes could not be written" in server.log
+    with pytest.raises(RuntimeError, match="is damaged"):
+        server.start()
+    assert server.process.returncode == 2
+
+
+def test_a_start_after_a_commit_that_met_damage_of_ended_jobs_goes_on_from_what_was_answered(tmp_path: Path):
+    path = tmp_path / "queue.db"
+    make(path)
+    with ServerProcess(path, {"AUDIT_JOBS_PER_SECOND": "0"}) as server:
+        overwrite(path, "sqlite_autoindex_finished_1")
+        job = httpx.get(f"{server.url}/queues/q/jobs", timeout=60).json()["job"]["id"]
+        assert refusal(httpx.post(f"{server.url}/jobs/{job}/ack", json={}, timeout=60)) == STOPPED
+        assert refusal(httpx.post(f"{server.url}/queues/other/jobs", json={"data": 1}, timeout=60)) == STOPPED
+        assert server.stop(within_s=60) == 1
+        server.start()
+        assert httpx.get(f"{server.url}/jobs/{job}/state", timeout=60).json()["state"] in ("waiting", "active")
+        assert httpx.post(f"{server.url}/queues/other/jobs", json={"data": 1}, timeout=60).status_code == 200

@@ -18,7 +18,7 @@ def _stopped(told: Statistics) -> str:
     return (
         f"A commit has met the damage. Pushes, pulls, acks and fails of all queues get 503 `storage-damaged` until the next start, and `/ready` is 503. "
         f"What is new of {count(told.storage.pending, 'job')} is not written, and nobody has an answer that it is; what was answered before is in the file, so far as its pages can be read. "
-        "Pages, lists and `export` go on with what is in memory; `backup` refuses such a file."
+        "Pages, lists and `export` go on, with what waits in memory; `backup` refuses such a file."
     )
 
 
