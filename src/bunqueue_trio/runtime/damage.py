@@ -67,14 +67,14 @@ class DamageWatch:
             await trio.sleep(LOOK_OVER_EVERY_S)
 
     async def _parts(self) -> list[str]:
-        is_told = False
+        is_logged = False
         while True:
             try:
                 return list(self._store.parts())
             except StoreError as error:
-                if not is_told:
+                if not is_logged:
                     _log.warning("what the file has cannot be looked at", error=str(error))
-                is_told = True
+                is_logged = True
                 if isinstance(error, StoreDamaged):
                     return []
             await trio.sleep(LOOK_AGAIN_S)

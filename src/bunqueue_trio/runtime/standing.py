@@ -48,7 +48,7 @@ class Standing:
                 _log.info("the disk has room again")
 
     def _note_refusal(self, error: StoreError, jobs: int) -> None:
-        """Note why a batch of so many ``jobs`` cannot be written now."""
+        """Note why a batch with this number of ``jobs`` cannot be written now."""
         if self.failing is None:
             _log.error("commit failed", error=str(error), jobs=jobs)
             self.failing_since = self._clock.now()
