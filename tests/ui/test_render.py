@@ -21,12 +21,13 @@ async def somebody_else() -> AsyncIterator[Iterator[int]]:
     """Another task, and what counts its turns."""
     turns = itertools.count()
 
-    async def run() -> None:
+    async def run(*, task_status: trio.TaskStatus[None]) -> None:
+        task_status.started()
         for _ in turns:
             await trio.lowlevel.checkpoint()
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(run)
+        await nursery.start(run)
         yield turns
         nursery.cancel_scope.cancel()
 
