@@ -370,7 +370,9 @@ def main() -> int:
         outcomes = run_together([*(static_steps(mode) if mode == "fast" else []), *tests_steps(mode)], beside=1)
     else:
         programs = Step("programs for the tests", [sys.executable, "scripts/machine.py"])
-        outcomes = run_together([programs, *static_steps(mode), *(other_pythons("core") if mode == "full" else [])])
+        outcomes = run_together(
+            [programs, *static_steps(mode), *(other_pythons("core") if mode == "full" else [])], beside=1
+        )
         # One pool for all the rest: what is short fills the cores that the last long ones leave free.
         outcomes += run_together([*tests_steps(mode), mutants_step(mode), *simulations(mode)], beside=2)
         for step in [*coverage_steps(mode), *([*other_pythons("fast"), *other_postgres()] if mode == "long" else [])]:
