@@ -3,7 +3,6 @@
 import re
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -11,7 +10,7 @@ from bunqueue_trio.engine.fingerprint import fingerprint
 from bunqueue_trio.testing import virtual
 from tests.ui import axe
 from tests.ui.camera import served
-from tests.ui.chromium import CHROMIUM, PATIENCE_S, Browser
+from tests.ui.chromium import CHROMIUM, PATIENCE_S, Browser, Chromium
 from tests.ui.site import Page
 from tests.ui.test_cluster import World
 from tests.ui.test_cluster_findings import NOW, WAITS, WELL
@@ -75,8 +74,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture
-def browser(server: Server, tmp_path: Path) -> Iterator[Browser]:
-    with signed_in(server, tmp_path / "profile") as running:
+def browser(server: Server, chromium: Chromium) -> Iterator[Browser]:
+    with signed_in(server, chromium) as running:
         yield running
 
 

@@ -195,6 +195,7 @@ class Asking:
                 self._polls.acquire_nowait()
                 break
             except anyio.WouldBlock:
+                # It asks without waiting, and then looks again whether it may wait.
                 pass
             reply = self._read(kind, await self._answer(kind, fields | {"timeout": 0}))
             left = due - anyio.current_time()
