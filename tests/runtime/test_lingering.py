@@ -90,7 +90,7 @@ async def test_a_turn_sets_its_alarms_when_its_answers_have_left(running: World)
         running.core.begin(c.Push(queue="q", data=Raw(b"1"), delay=5000))
         running.journal.hurry()
     assert alarms == [None]
-    assert running.core.scheduler._due == running.now_ms() + 5000
+    assert running.core.scheduler._due == running.core.clock.now() + 5000
 
 
 async def test_many_deliveries_wake_the_flusher_once(nursery: trio.Nursery):
