@@ -21,6 +21,7 @@ def fired(timers: Timers, now: int) -> list[str]:
 def test_nothing_is_due_in_an_empty_heap():
     timers = Timers(active=False)
     assert timers.next_due() is None
+    assert not timers.may_be_due(10**15)
     assert timers.pop_due(10**15) is None
     assert len(timers) == 0
 
@@ -29,6 +30,7 @@ def test_a_job_fires_at_its_time_and_not_a_millisecond_before():
     timers, job = Timers(active=False), make_job()
     timers.arm(job, 100)
     assert timers.next_due() == 100
+    assert (timers.may_be_due(99), timers.may_be_due(100)) == (False, True)
     assert timers.pop_due(99) is None
     assert timers.pop_due(100) is job
     assert (job.due, job.armed, len(timers)) == (None, None, 0)
@@ -214,6 +216,7 @@ def test_what_fires_while_a_heap_is_swept_is_what_is_due_first(monkeypatch: pyte
     for job in jobs[:3001]:
         timers.disarm(job)
     assert timers._old
+    assert timers.may_be_due(30_010)
     for job in jobs[3000:2000:-1]:
         timers.arm(job, 10 * job.seq)
     assert fired(timers, 30_020) == [f"job-{seq}" for seq in range(2001, 3003)]

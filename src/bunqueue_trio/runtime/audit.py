@@ -74,7 +74,7 @@ class Auditor:
         self._listens = False
         self._changed_facts: set[FactKey] | None = None
         """Those that were committed while all are looked at."""
-        journal.on_commit.append(self._committed)
+        journal.on_told.append(self._committed)
 
     async def run(self) -> None:
         """Make one pass after the other."""

@@ -120,7 +120,7 @@ class History:
                 self._lines.setdefault(name, deque(maxlen=QUEUE_MINUTES_KEPT)).append(minute)
 
     def committed(self, batch: Batch, seconds: float) -> None:
-        """Count what a batch did (one of ``Journal.on_commit``)."""
+        """Count what a batch did (one of ``Journal.on_told``)."""
         counted = self._counted
         for event in batch.heard:
             place = _PLACE.get(event.event_type)

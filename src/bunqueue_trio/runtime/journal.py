@@ -69,8 +69,7 @@ class Journal:
         self, engine: Engine, store: Store, clock: Clock, *, pending_max: int, pending_max_bytes: int = 64 * MIB,
         stamp: Callable[[int], int] | None = None,
     ) -> None:  # fmt: skip
-        self._stamp = stamp
-        self._engine = engine
+        self._engine, self._stamp = engine, stamp
         self._store, self._clock = store, clock
         self._pressure = Pressure(pending_max, pending_max_bytes)
         self._bytes = self._bytes_taken = 0
@@ -100,6 +99,8 @@ class Journal:
         self._not_mine: BaseException | None = None
         self._bells: dict[Bell, None] = {}
         self.on_commit: list[OnCommit] = []
+        self.on_told: list[OnCommit] = []
+        """The same, after all of those: for who only counts, and shall hold up no answer."""
         self.on_give_up: list[Callable[[], None]] = []
         """Called when nobody shall wait any longer for a batch that the disk refuses; must not block or raise."""
         self.commits: int = 0
@@ -401,7 +402,7 @@ class Journal:
             done.set()
             if self._bells:
                 self._ring_bells()
-            for hear in self.on_commit:
+            for hear in (*self.on_commit, *self.on_told):
                 hear(batch, seconds)
         except Exception as error:
             raise InvariantBroken("a batch is committed, and not everybody has heard of it") from error

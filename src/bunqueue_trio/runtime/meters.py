@@ -81,7 +81,7 @@ class Meters:
         return {name: value.figures() for name, value in vars(self).items() if isinstance(value, Histogram)}
 
     def committed(self, batch: Batch, seconds: float) -> None:
-        """Count a commit (one of ``Journal.on_commit``)."""
+        """Count a commit (one of ``Journal.on_told``)."""
         self.commit.observe(seconds * 1000)
         self.commit_rows.observe(batch.rows())
         for row in batch.finished:

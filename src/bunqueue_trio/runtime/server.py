@@ -101,8 +101,7 @@ class Server:
     ) -> None:  # fmt: skip
         # And the last queue of which was seen whether it is used.
         self.settings, self.sources, self._idle_after = settings, sources, ""
-        self.store = store
-        self.clock = clock
+        self.store, self.clock = store, clock
         self.started_at: int = clock.now()
         self.clock_watch: ClockWatch = ClockWatch(clock)
         # Two of the largest fit, whatever the setting says, or they would never be served.
@@ -136,9 +135,9 @@ class Server:
         # Events are published before the answers of their commit; and who has waited for a job has its answer first.
         self.journal.on_commit += [
             *([answers_at_once(self.engine)] if store.at_once else []),
-            self.hub.publish, self.core.waiting.hand_over, self.core.meters.committed, self.history.committed,
-            self.memory.committed,
+            self.hub.publish, self.core.waiting.hand_over,
         ]  # fmt: skip
+        self.journal.on_told += [self.core.meters.committed, self.history.committed, self.memory.committed]
         self.scrape: Shared[Page] = Shared(PICTURE_MS)
         """The newest page for Prometheus: making it looks at every queue."""
         self.queues_seen: Shared[tuple[QueueLook, ...]] = Shared(PICTURE_MS)
