@@ -40,6 +40,7 @@ from bunqueue_trio.doors.frames import (
     HERE,
     LAST,
     LOOK,
+    PART,
     SENT,
     SHAPE,
     SHAPE_BITS,
@@ -50,6 +51,7 @@ from bunqueue_trio.doors.frames import (
     WAITED,
     WAITS,
     BrokenFrames,
+    Read,
     Said,
     Unpacker,
     pack_all,
@@ -97,7 +99,7 @@ class Answering:
         self._deliveries: dict[int, Delivery] = {}
         """The jobs that the door has, and has not told about."""
         self._out: deque[_Unsent] = deque()
-        self._left: tuple[bytes, list[_Unsent]] | None = None
+        self._left: tuple[bytes | memoryview, list[_Unsent]] | None = None
         """What is on its way, or is next because the kernel had no room for it."""
         self._out_bytes = 0
         self._bell, self._is_writing = Bell(), False
@@ -176,7 +178,7 @@ class Answering:
                 self._room = trio.Event()
                 await self._room.wait()
 
-    def _hear(self, message: Said, nursery: trio.Nursery) -> None:
+    def _hear(self, message: Read, nursery: trio.Nursery) -> None:
         number, kind, extra, data, address = message
         if kind in (CALL, ASK):
             self._queue.requests += 1
@@ -314,6 +316,8 @@ class Answering:
                 if told:
                     self._say(shape, SHAPE, 0, told)
                 extra |= shape << SHAPE_BITS
+                if self._version > 2 and len(body) > RECEIVE_BYTES:
+                    body = self._say_parts(number, body)
             else:
                 body = self._shared.heads.render(response, len(body), keep=not ends) + body
             if delivery is not None:
@@ -327,8 +331,16 @@ class Answering:
             if hold is not None:
                 hold.release()
 
+    def _say_parts(self, number: int, body: bytes) -> bytes:
+        """Say what comes before the last part of the body of an answer, and return that."""
+        parts = memoryview(body)
+        while len(parts) > RECEIVE_BYTES:
+            self._say(number, PART, 0, parts[:RECEIVE_BYTES])
+            parts = parts[RECEIVE_BYTES:]
+        return bytes(parts)
+
     def _say(
-        self, number: int, kind: int, extra: int = 0, data: bytes = b"", delivery: Delivery | None = None,
+        self, number: int, kind: int, extra: int = 0, data: bytes | memoryview = b"", delivery: Delivery | None = None,
         hold: Hold | None = None,
     ) -> None:  # fmt: skip
         if not (self._out or self._is_writing):
@@ -368,9 +380,12 @@ class Answering:
                 self._let_go(some)
             else:
                 # What was handed over in part is the door's.
-                self._left = data[sent:], [(message, None, hold) for message, _, hold in some] if sent else some
+                self._left = (
+                    memoryview(data)[sent:],
+                    [(message, None, hold) for message, _, hold in some] if sent else some,
+                )
 
-    def _take_some(self) -> tuple[bytes, list[_Unsent]]:
+    def _take_some(self) -> tuple[bytes | memoryview, list[_Unsent]]:
         """Return the bytes of what is to be sent next, and what that is."""
         some: list[_Unsent] = []
         out, size = self._out, 0
