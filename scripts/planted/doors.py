@@ -300,24 +300,6 @@ DOORS = [
         "if not",
         "a batch that the next leader is asked ignores what it has done itself",
     ),
-    Mutant(
-        _ANSWERING,
-        "self._version > 2 and len(body)",
-        "False and len(body)",
-        "a large answer is one frame, and one long step",
-    ),
-    Mutant(
-        _ASKING,
-        "            asked.hold.grow(len(part))\n",
-        "            pass\n",
-        "a door holds any number of large answers",
-    ),
-    Mutant(
-        _ASKING,
-        "asked.again, asked.is_sent, asked.at, asked.body = again, False, trio.current_time(), []",
-        "asked.again, asked.is_sent, asked.at = again, False, trio.current_time()",
-        "the answer of the next leader stands behind a part of the last one's",
-    ),
     Mutant("transports/listener.py", "if c.door is door]", "]", "a door makes room among the connections of others"),
     Mutant(
         "doors/refusals.py",

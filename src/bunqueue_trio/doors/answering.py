@@ -55,6 +55,7 @@ from bunqueue_trio.doors.frames import (
     Said,
     Unpacker,
     pack_all,
+    parts_of,
 )
 from bunqueue_trio.doors.known import RequestsByNumber, ShapesByNumber
 from bunqueue_trio.doors.link import FRAMES, ROOM, ROOM_MADE
@@ -87,8 +88,7 @@ class Answering:
         self._server = server
         self._core, self._journal = server.core, server.core.journal
         self._shared, self._gateway = shared, shared.gateway
-        self._wire = Wire(stream, shared.buffer)
-        self._unpacker = Unpacker(ASKS_MAX)
+        self._wire, self._unpacker = Wire(stream, shared.buffer), Unpacker(ASKS_MAX)
         self._version = 1
         """Which the door understands, too."""
         self._requests = RequestsByNumber(shared)
@@ -99,7 +99,7 @@ class Answering:
         self._deliveries: dict[int, Delivery] = {}
         """The jobs that the door has, and has not told about."""
         self._out: deque[_Unsent] = deque()
-        self._left: tuple[bytes | memoryview, list[_Unsent]] | None = None
+        self._left: tuple[bytes, list[_Unsent]] | None = None
         """What is on its way, or is next because the kernel had no room for it."""
         self._out_bytes = 0
         self._bell, self._is_writing = Bell(), False
@@ -232,8 +232,7 @@ class Answering:
         if request is None or request.length != len(data) - end:
             self._say(number, SPLICE)
         else:
-            call = request.call
-            self._go_on(number, call, request.begin(call, data[end:], address), nursery)
+            self._go_on(number, request.call, request.begin(request.call, data[end:], address), nursery)
 
     def _go_on(self, number: int, call: Call, begun: Begun | Response | None, nursery: trio.Nursery) -> None:
         if begun is None:
@@ -277,12 +276,11 @@ class Answering:
         settled, left = max(self._journal.committed, self._journal.given_up), ANSWERS_MAX
         for each in waiting:
             number, call, begun = each
-            if begun.epoch > settled:
+            if begun.epoch > settled or not left:
                 self._uncommitted.append(each)
-            elif not left:
-                self._uncommitted.append(each)
-                # The writer answers the rest.
-                self._bell.ring()
+                if not left:
+                    # The writer answers the rest.
+                    self._bell.ring()
             else:
                 left -= 1
                 try:
@@ -316,8 +314,9 @@ class Answering:
                 if told:
                     self._say(shape, SHAPE, 0, told)
                 extra |= shape << SHAPE_BITS
-                if self._version > 2 and len(body) > RECEIVE_BYTES:
-                    body = self._say_parts(number, body)
+                *parts, body = parts_of(body, self._version)
+                for part in parts:
+                    self._say(number, PART, 0, part)
             else:
                 body = self._shared.heads.render(response, len(body), keep=not ends) + body
             if delivery is not None:
@@ -330,14 +329,6 @@ class Answering:
                 delivery.end()
             if hold is not None:
                 hold.release()
-
-    def _say_parts(self, number: int, body: bytes) -> bytes:
-        """Say what comes before the last part of the body of an answer, and return that."""
-        parts = memoryview(body)
-        while len(parts) > RECEIVE_BYTES:
-            self._say(number, PART, 0, parts[:RECEIVE_BYTES])
-            parts = parts[RECEIVE_BYTES:]
-        return bytes(parts)
 
     def _say(
         self, number: int, kind: int, extra: int = 0, data: bytes | memoryview = b"", delivery: Delivery | None = None,
@@ -380,12 +371,9 @@ class Answering:
                 self._let_go(some)
             else:
                 # What was handed over in part is the door's.
-                self._left = (
-                    memoryview(data)[sent:],
-                    [(message, None, hold) for message, _, hold in some] if sent else some,
-                )
+                self._left = data[sent:], [(message, None, hold) for message, _, hold in some] if sent else some
 
-    def _take_some(self) -> tuple[bytes | memoryview, list[_Unsent]]:
+    def _take_some(self) -> tuple[bytes, list[_Unsent]]:
         """Return the bytes of what is to be sent next, and what that is."""
         some: list[_Unsent] = []
         out, size = self._out, 0

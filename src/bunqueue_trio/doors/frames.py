@@ -103,6 +103,14 @@ def pack_all(messages: Sequence[Said], version: int) -> bytes:
     return b"".join([pack(number, kind, extra, data) for number, kind, extra, data, _ in messages])
 
 
+def parts_of(body: bytes, version: int) -> Sequence[bytes | memoryview]:
+    """Return the parts in which the body of an answer is said: the last one with the ANSWER, those before each as a PART."""
+    if version < 3 or len(body) <= RECEIVE_BYTES:
+        return (body,)
+    whole = memoryview(body)
+    return [whole[start : start + RECEIVE_BYTES] for start in range(0, len(body), RECEIVE_BYTES)]
+
+
 def pack(number: int, kind: int, extra: int = 0, *parts: bytes | memoryview) -> bytes:
     """Return the bytes of a message."""
     return b"".join((_HEAD.pack(number, kind, extra, sum(map(len, parts))), *parts))
