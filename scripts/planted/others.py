@@ -15,7 +15,7 @@ OTHERS = [
     Mutant("runtime/afterwards.py", "            self._batch, self.is_busy = batch, True\n", "            self._batch = batch\n            while not self.do_some():\n                pass\n", "a large batch is counted and let go of in one step"),
     Mutant("runtime/afterwards.py", "                del rows[-FILLED_AT_ONCE:]\n", "                rows.clear()\n", "the rows of a large batch are let go of in one step"),
     Mutant("runtime/journal.py", " or self.afterwards.is_busy", "", "a lone push does all that a large batch has left to be done"),
-    Mutant("storage/making.py", "    batch.finished.sort(key=_FINISHED_AT)\n", "", "what ends in one commit is kept in the order of the first changes"),
+    Mutant("storage/making.py", "    batch.finished.sort(key=_FINISHED_AT)\n", "    pass\n", "what ends in one commit is kept in the order of the first changes"),
     Mutant("storage/rows.py", "% _GRAIN)", "% 1)", "each change of a large job writes its payload again"),
     Mutant("storage/rows.py", "    bits = (value if value >= 0 else ~value).bit_length() + 1\n", "    bits = 64\n", "a number that grows makes a large row longer"),
     Mutant("storage/sqlite/records.py", "0 if oldest else _NO_END", "_NO_END", "the oldest records are not found"),
