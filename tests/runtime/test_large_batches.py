@@ -54,8 +54,8 @@ async def test_it_is_filled_and_let_go_of_a_few_rows_in_each_step(world: World, 
     assert len(answers.given) == MANY
     assert max(rows for rows, _ in rounds.found) == MANY
     for (rows, jobs), (rows_then, jobs_then) in zip(rounds.found, rounds.found[1:], strict=False):
-        assert abs(rows_then - rows) <= FEW
-        assert abs(jobs_then - jobs) <= FEW
+        assert abs(rows_then - rows) <= 2 * FEW
+        assert abs(jobs_then - jobs) <= 2 * FEW
     assert rounds.found[-1] == (0, 0)
     assert rounds.batch is not None
     assert (rounds.batch.heard, rounds.batch.events) == ((), [])
@@ -80,7 +80,7 @@ async def test_it_is_counted_once_a_few_rows_in_each_step(world: World, answers:
     world.journal.afterwards.on_rows.append(count)
     await world.journal.flush()
     assert heard == finished == ids
-    assert max(sizes) == FEW
+    assert max(sizes) == FEW // 2
     assert world.stored() == {}
     assert len(world.engine.jobs) == 0
 

@@ -314,15 +314,15 @@ class Answering:
                 if told:
                     self._say(shape, SHAPE, 0, told)
                 extra |= shape << SHAPE_BITS
-                *parts, body = parts_of(body, self._version)
+                *parts, data = parts_of(body, self._version)
                 for part in parts:
                     self._say(number, PART, 0, part)
             else:
-                body = self._shared.heads.render(response, len(body), keep=not ends) + body
+                data = self._shared.heads.render(response, len(body), keep=not ends) + body
             if delivery is not None:
                 extra |= BRINGS
                 self._deliveries[number] = delivery
-            self._say(number, ANSWER, extra, body, delivery, hold)
+            self._say(number, ANSWER, extra, data, delivery, hold)
             delivery = hold = None
         finally:
             if delivery is not None:
