@@ -296,8 +296,8 @@ DOORS = [
     ),
     Mutant(
         "doors/asking.py",
-        " or _IGNORED in data)",
-        ")",
+        "if ignored or not",
+        "if not",
         "a batch that the next leader is asked ignores what it has done itself",
     ),
     Mutant("transports/listener.py", "if c.door is door]", "]", "a door makes room among the connections of others"),

@@ -21,6 +21,7 @@ from bunqueue_trio.doors.link import LocalLink
 from bunqueue_trio.errors import StartupError
 from bunqueue_trio.logs.lines import configure_logging, flush_logs
 from bunqueue_trio.runtime.deadline import LastDeadline
+from bunqueue_trio.runtime.memory import keep_freed
 from bunqueue_trio.transports.sockets import tls_context, wrapped
 from bunqueue_trio.transports.tls import handshake_turns
 
@@ -79,6 +80,7 @@ async def _run(settings: Settings, control: int, accepting: list[int], last: Las
 
         whole.start_soon(watch)
         whole.start_soon(hear_signals)
+        keep_freed()
         _log.debug("door is open", sockets=len(listeners))
         await accept(listeners, FramingDoor(link, settings), stop, settings.shutdown_grace_ms / 1000, link.say_closed)
         last.set(LAST_S, 1)

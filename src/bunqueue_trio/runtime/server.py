@@ -132,12 +132,7 @@ class Server:
         self.hub: Hub = Hub(store)
         self.history: History = History()
         self.memory: Memory = Memory()
-        # Events are published before the answers of their commit; and who has waited for a job has its answer first.
-        self.journal.on_commit += [
-            *([answers_at_once(self.engine)] if store.at_once else []),
-            self.hub.publish, self.core.waiting.hand_over,
-        ]  # fmt: skip
-        self.journal.on_told += [self.core.meters.committed, self.history.committed, self.memory.committed]
+        self._listen(store)
         self.scrape: Shared[Page] = Shared(PICTURE_MS)
         """The newest page for Prometheus: making it looks at every queue."""
         self.queues_seen: Shared[tuple[QueueLook, ...]] = Shared(PICTURE_MS)
@@ -203,6 +198,16 @@ class Server:
         if settings.audit_jobs_per_second:
             # Whatever fails in it, the server has the work of others to do.
             self.services.append(Child("self-audit", self.audit.run, restarts_max=1000))
+
+    def _listen(self, store: Store) -> None:
+        """Let those hear of commits whom they concern."""
+        # Events are published before the answers of their commit; and who has waited for a job has its answer first.
+        self.journal.on_commit += [
+            *([answers_at_once(self.engine)] if store.at_once else []),
+            self.hub.publish, self.core.waiting.hand_over,
+        ]  # fmt: skip
+        self.journal.on_told += [self.core.meters.committed, self.memory.committed]
+        self.journal.afterwards.on_rows += [self.core.meters.count, self.history.count]
 
     @cached_property
     def errands(self) -> Errands:

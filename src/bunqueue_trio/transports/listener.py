@@ -298,6 +298,8 @@ class Http:
             _log.warning(
                 "the grace is over, ending connections that still owe something", connections=len(self._connections)
             )
+            # Who waits for a disk that refuses is answered, not cut off.
+            self._server.journal.give_up()
         for connection in self._connections:
             websocket = connection.express.websocket if connection.express else None
             if websocket is not None:
