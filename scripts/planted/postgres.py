@@ -38,6 +38,7 @@ POSTGRES = [
     Mutant(_TAIL, "        if self.is_before(fenced):\n            return StoreError", "        if False:\n            return StoreError", "who deletes finds out that a takeover is lost, and ends"),
     Mutant(_TAIL, "        while self.bytes > STORE_TAIL_BYTES:", "        while False:", "the tail takes all memory"),
     Mutant(_STORE, "        self._batch, self._beat_at = number, sent_at\n", "        self._beat_at = sent_at\n", "every batch is the first"),
+    Mutant("storage/postgres/auditing.py", "        if self._recounts:\n", "        if False:\n", "the self-audit accuses a deletion whose answer was lost"),
     Mutant(_STORE, "            # Nobody knows whether that was deleted.\n            self._recounts = True", "            pass", "what was deleted without an answer is counted still"),
     Mutant(_STORE, "json.loads(gone or", "json.loads(None and gone or", "what made room is counted still"),
     Mutant(_STORE, "            self.beat_now()\n", "", "a long start loses the lease"),
