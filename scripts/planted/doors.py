@@ -121,8 +121,27 @@ DOORS = [
         "                pass\n",
         "who has hung up at a door keeps its place in line",
     ),
-    Mutant(_ANSWERING, "is_pull or extra & BROKEN", "True", "who has asked a door and says no more gets no answer"),
-    Mutant(_ANSWERING, "is_pull or extra & BROKEN", "is_pull", "a wait whose client is gone at a door goes on"),
+    Mutant(
+        _ANSWERING, "extra & BROKEN or not patience_s", "True", "who has asked a door and says no more gets no answer"
+    ),
+    Mutant(
+        _ANSWERING,
+        "extra & BROKEN or not patience_s",
+        "not patience_s",
+        "a wait whose client is gone at a door goes on",
+    ),
+    Mutant(
+        _ANSWERING,
+        "                scope.deadline = trio.current_time() + patience_s\n",
+        "                pass\n",
+        "who says no more at a door keeps a place of those who wait for ends",
+    ),
+    Mutant(
+        _ASKING,
+        "if asked is not None and asked.has_left:",
+        "if False:",
+        "the next leader does not know who has said no more",
+    ),
     Mutant(
         _ANSWERING,
         "WAITED * begun.is_pull)",

@@ -154,7 +154,11 @@ def _doors(told: Statistics) -> Iterator[Fields]:
     lately = [each for each in told.doors.lately if each.at > told.now - DOORS_MS]
     if lately:
         last, hung = lately[-1], sum("did not answer" in each.how for each in lately)
-        cause = "It hung: the machine had no processor for it, or somebody stopped it." if hung else "It was killed, or ran out of memory."
+        cause = (
+            "It hung: the machine had no processor for it, or somebody stopped it."
+            if hung
+            else "It was killed, or ran out of memory."
+        )
         then = "Another one was started; its clients had to connect again."
         if not last.was_open:
             cause = "Something that it needs is away or broken: files of the program, or of the certificate, or the machine has no more processes, files or memory."
