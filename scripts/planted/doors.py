@@ -117,24 +117,24 @@ DOORS = [
     ),
     Mutant(
         _ANSWERING,
-        "                scope.cancel()\n",
-        "                pass\n",
+        "                scope.deadline = trio",
+        "                _ = trio",
         "who has hung up at a door keeps its place in line",
     ),
     Mutant(
-        _ANSWERING, "extra & BROKEN or not patience_s", "True", "who has asked a door and says no more gets no answer"
+        _ANSWERING, "(0 if extra & BROKEN else patience_s)", "0", "who has asked a door and says no more gets no answer"
     ),
     Mutant(
         _ANSWERING,
-        "extra & BROKEN or not patience_s",
-        "not patience_s",
+        "(0 if extra & BROKEN else patience_s)",
+        "patience_s",
         "a wait whose client is gone at a door goes on",
     ),
     Mutant(
-        _ANSWERING,
-        "                scope.deadline = trio.current_time() + patience_s\n",
-        "                pass\n",
-        "who says no more at a door keeps a place of those who wait for ends",
+        "runtime/begun.py",
+        "if self.awaited is None else HALF_CLOSED_S",
+        "",
+        "who says no more keeps a place of those who wait for ends",
     ),
     Mutant(
         _ASKING,
