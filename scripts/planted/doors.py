@@ -357,9 +357,15 @@ DOORS = [
         "every door is taken for one that hangs",
     ),
     Mutant(
+        _REMOTE,
+        "open_tcp(bind._replace(port=0))",
+        "open_tcp(bind)",
+        "a port that is taken leaves servers without a link",
+    ),
+    Mutant(
         "doors/leading.py",
-        "        self.looks = 0\n",
-        "        pass\n",
+        "        self.looks, self.is_open = 0, True\n",
+        "        self.is_open = True\n",
         "a door that answers is taken for one that hangs",
     ),
     Mutant(
