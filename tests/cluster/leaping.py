@@ -44,8 +44,11 @@ class LeapingClock(trio.abc.Clock):
 
     async def sleep(self, seconds: float) -> None:
         """Do as ``trio.sleep`` does."""
-        if not 0 < seconds < math.inf:
-            await (trio.lowlevel.checkpoint() if seconds == 0 else trio.sleep_forever())
+        if seconds == math.inf:
+            await trio.sleep_forever()
+        if seconds <= 0:
+            assert seconds == 0
+            await trio.lowlevel.checkpoint()
             return
         who = [trio.lowlevel.current_task()]
         heappush(self._sleepers, (self._now + seconds, next(self._numbers), who))
