@@ -117,12 +117,31 @@ DOORS = [
     ),
     Mutant(
         _ANSWERING,
-        "                scope.cancel()\n",
-        "                pass\n",
+        "                scope.deadline = trio",
+        "                _ = trio",
         "who has hung up at a door keeps its place in line",
     ),
-    Mutant(_ANSWERING, "is_pull or extra & BROKEN", "True", "who has asked a door and says no more gets no answer"),
-    Mutant(_ANSWERING, "is_pull or extra & BROKEN", "is_pull", "a wait whose client is gone at a door goes on"),
+    Mutant(
+        _ANSWERING, "(0 if extra & BROKEN else patience_s)", "0", "who has asked a door and says no more gets no answer"
+    ),
+    Mutant(
+        _ANSWERING,
+        "(0 if extra & BROKEN else patience_s)",
+        "patience_s",
+        "a wait whose client is gone at a door goes on",
+    ),
+    Mutant(
+        "runtime/begun.py",
+        "if self.awaited is None else HALF_CLOSED_S",
+        "",
+        "who says no more keeps a place of those who wait for ends",
+    ),
+    Mutant(
+        _ASKING,
+        "if asked is not None and asked.has_left:",
+        "if False:",
+        "the next leader does not know who has said no more",
+    ),
     Mutant(
         _ANSWERING,
         "WAITED * begun.is_pull)",
@@ -338,10 +357,52 @@ DOORS = [
         "every door is taken for one that hangs",
     ),
     Mutant(
+        _REMOTE,
+        "open_tcp(bind._replace(port=0))",
+        "open_tcp(bind)",
+        "a port that is taken leaves servers without a link",
+    ),
+    Mutant(
         "doors/leading.py",
-        "        self.looks = 0\n",
-        "        pass\n",
+        "        self.looks, self.is_open = 0, True\n",
+        "        self.is_open = True\n",
         "a door that answers is taken for one that hangs",
+    ),
+    Mutant(
+        "doors/leading.py",
+        "not process.is_open and not process.hung and",
+        "False and",
+        "a certificate that is away ends the server",
+    ),
+    Mutant(
+        "doors/leading.py",
+        "except (OSError, RuntimeError) as error:\n                # Run",
+        "except ZeroDivisionError as error:\n                # Run",
+        "a machine without descriptors ends the server",
+    ),
+    Mutant(
+        "doors/leading.py",
+        "(process.code is None or process.code >= 0)",
+        "True",
+        "a door that is killed as it starts is started for ever",
+    ),
+    Mutant(
+        "doors/leading.py",
+        "            listen_no_more(door.sockets)\n",
+        "            pass\n",
+        "connections are dealt to a door that is not there",
+    ),
+    Mutant(
+        "doors/leading.py",
+        "min(failures.times, len(DOOR_STARTS_S) - 1)",
+        "0",
+        "a door that cannot be started takes a processor",
+    ),
+    Mutant(
+        "doors/leading.py",
+        "        with trio.move_on_after(seconds):\n            await self._server.stop.wait()\n",
+        "        await trio.sleep(seconds)\n",
+        "a stop waits for a door that cannot be started",
     ),
     Mutant("doors/leading.py", "        told.looks += 1\n", "        pass\n", "a door that hangs is never replaced"),
     Mutant(

@@ -359,8 +359,11 @@ async def test_where_the_link_listens():
     port = taken.socket.getsockname()[1]
     assert announced([taken], "10.0.0.7") == f"127.0.0.1:{port}"
     with structlog.testing.capture_logs() as logs:
-        assert await open_link(Settings(host="127.0.0.1", http_port=port - 1)) == [], "the usual place is a convenience"
-    assert "set LINK_BIND" in logs[0]["event"]
+        [elsewhere] = await open_link(Settings(host="127.0.0.1", http_port=port - 1))
+        assert await open_link(Settings(host="192.0.2.1", http_port=1000)) == [], "an address of another machine"
+    assert logs[0]["port"] == elsewhere.socket.getsockname()[1] != port, "others read where it is"
+    assert "no link" in logs[1]["event"]
+    await elsewhere.aclose()
     with pytest.raises(StartupError, match=f"LINK_BIND=127.0.0.1:{port}: cannot listen"):
         await open_link(Settings(link_bind=f"127.0.0.1:{port}"))
     [everywhere] = await open_link(Settings(link_bind="0.0.0.0:0"))

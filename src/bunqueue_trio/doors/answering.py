@@ -94,8 +94,8 @@ class Answering:
         self._requests = RequestsByNumber(shared)
         self._shapes = ShapesByNumber(shared)
         self._uncommitted: list[_Uncommitted] = []
-        self._waiting: dict[int, tuple[trio.CancelScope, bool]] = {}
-        """The requests that wait for more than a commit, by the connections that they came on, and whether they are pulls."""
+        self._waiting: dict[int, tuple[trio.CancelScope, float]] = {}
+        """The requests that wait for more than a commit, by the connections that they came on, and how long they go on when their client says no more."""
         self._deliveries: dict[int, Delivery] = {}
         """The jobs that the door has, and has not told about."""
         self._out: deque[_Unsent] = deque()
@@ -192,9 +192,9 @@ class Answering:
             except Exception:
                 self._fail(number)
         elif kind == GONE:
-            scope, is_pull = self._waiting.get(number, (None, False))
-            if scope is not None and (is_pull or extra & BROKEN):
-                scope.cancel()
+            if number in self._waiting:
+                scope, patience_s = self._waiting[number]
+                scope.deadline = trio.current_time() + (0 if extra & BROKEN else patience_s)
         elif kind in (SENT, UNSENT):
             delivery = self._deliveries.pop(number, None)
             if delivery is not None:
@@ -241,7 +241,7 @@ class Answering:
             self._answer(number, begun)
         elif begun.waits or begun.bulk is not None:
             scope = trio.CancelScope()
-            self._waiting[number] = scope, begun.is_pull
+            self._waiting[number] = scope, begun.patience_s
             if begun.waits:
                 self._say(number, WAITS)
             nursery.start_soon(self._finish, number, call, begun, scope)

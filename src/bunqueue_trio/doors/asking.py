@@ -20,6 +20,7 @@ from bunqueue_trio.doors.frames import (
     BRINGS,
     CALL,
     ENDS,
+    GONE,
     HEAD,
     HERE,
     LAST,
@@ -306,6 +307,9 @@ class Asking:
             taken += 1
             size += len(message[3])
             some.append(message if asked is None else self._said(asked, some))
+            if asked is not None and asked.has_left:
+                # It has waited for a leader meanwhile, and this one has not heard of it.
+                some.append((asked.number, GONE, 0, b"", ""))
         del self._out[:taken]
         return pack_all(some, self._version)
 
