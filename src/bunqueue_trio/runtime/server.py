@@ -37,6 +37,7 @@ from bunqueue_trio.runtime.limiter import RateLimiter
 from bunqueue_trio.runtime.lookups import AwaitingCore, Lookups
 from bunqueue_trio.runtime.memory import Memory
 from bunqueue_trio.runtime.meters import LoopLag
+from bunqueue_trio.runtime.news import News
 from bunqueue_trio.runtime.picture import QUIETED_LOOKED, QueueLook, WorkerLook, look, look_at_workers, weigh
 from bunqueue_trio.runtime.schedules import Schedules
 from bunqueue_trio.runtime.services import (
@@ -131,13 +132,14 @@ class Server:
         self.shrinker: Shrinker = Shrinker(self.journal, store, settings.disk_reserve_bytes)
         self.sampler: AgeSampler = AgeSampler(self.journal, store)
         self.hub: Hub = Hub(store)
+        self.news: News = News()
         self.history: History = History()
         self.memory: Memory = Memory()
         # Events are published before the answers of their commit; and who has waited for a job has its answer first.
         self.journal.on_commit += [
             *([answers_at_once(self.engine)] if store.at_once else []),
             self.hub.publish, self.core.waiting.hand_over, self.core.meters.committed, self.history.committed,
-            self.memory.committed,
+            self.memory.committed, self.news.committed,
         ]  # fmt: skip
         self.scrape: Shared[Page] = Shared(PICTURE_MS)
         """The newest page for Prometheus: making it looks at every queue."""
@@ -350,6 +352,11 @@ class Server:
         lives = self.engine.figures.lives
         if self._life in lives.all() and self.journal.failing is None and self.core.is_sure:
             self.core.step(lambda now: lives.note(replace(self._life, ended=now)))
+
+    @property
+    def workers_known(self) -> int:
+        """How many workers there are."""
+        return len(self.engine.workers)
 
     def lives(self) -> list[Life]:
         """Return the servers of these queues, oldest first: this one is the last."""
