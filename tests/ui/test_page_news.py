@@ -3,6 +3,7 @@
 import re
 from collections.abc import AsyncIterator
 from html import unescape
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -105,7 +106,7 @@ async def test_an_idle_server_is_asked_nothing_by_ten_open_pages(bunqueue: Bunqu
         assert page.looked == 0, page.path
         times = [at for at, what in page.heard if what == STILL]
         # So often that no proxy takes it for dead, and the page would notice if one did.
-        assert all(later - at <= SSE_COMMENT_S + 1 for at, later in zip(times, times[1:], strict=False))
+        assert all(later - at <= SSE_COMMENT_S + 1 for at, later in pairwise(times))
         assert len(times) > IDLE_S / (SSE_COMMENT_S + 2)
 
 
@@ -156,7 +157,7 @@ async def test_however_much_is_committed_a_page_hears_once_a_second(
         await push(bunqueue, "emails")
         await trio.sleep(0.1)
     assert 15 <= len(page.news) <= 21
-    assert min(later - at for at, later in zip(page.news, page.news[1:], strict=False)) >= 1
+    assert min(later - at for at, later in pairwise(page.news)) >= 1
 
 
 async def test_a_page_of_one_queue_hears_of_it_and_of_what_may_be_its_settings(

@@ -132,7 +132,6 @@ class Server:
         self.shrinker: Shrinker = Shrinker(self.journal, store, settings.disk_reserve_bytes)
         self.sampler: AgeSampler = AgeSampler(self.journal, store)
         self.hub: Hub = Hub(store)
-        self.news: News = News()
         self.history: History = History()
         self.memory: Memory = Memory()
         # Events are published before the answers of their commit; and who has waited for a job has its answer first.
@@ -206,6 +205,11 @@ class Server:
         if settings.audit_jobs_per_second:
             # Whatever fails in it, the server has the work of others to do.
             self.services.append(Child("self-audit", self.audit.run, restarts_max=1000))
+
+    @cached_property
+    def news(self) -> News:
+        """Tells pages that are open of commits."""
+        return News()
 
     @cached_property
     def errands(self) -> Errands:
