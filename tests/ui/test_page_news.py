@@ -128,6 +128,20 @@ async def test_a_page_hears_within_a_second_and_once_more_when_others_have_no_ol
     assert "1 waiting" in page.text or "waiting 1" in page.text, page.text
 
 
+async def test_a_page_that_opens_just_behind_a_commit_hears_when_others_have_no_older_look(
+    site: Site, bunqueue: Bunqueue, nursery: trio.Nursery
+) -> None:
+    for n in range(3):
+        await push(bunqueue, f"q-{n}")
+        await trio.sleep(30)
+    await site.get("/ui/queues")
+    await push(bunqueue, "newest")
+    page = await open_page(nursery, site, "/ui/queues")
+    await trio.sleep(SETTLED_S + 1.5)
+    assert len(page.news) == 1
+    assert "newest" in page.text
+
+
 @pytest.mark.parametrize("path", ["/ui", "/ui/queues", "/ui/jobs", "/ui/errors"])
 async def test_what_was_last_heard_of_leads_to_what_is_the_case(
     path: str, bunqueue: Bunqueue, nursery: trio.Nursery
