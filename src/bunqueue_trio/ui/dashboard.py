@@ -163,13 +163,13 @@ class Dashboard:
     async def _page(self, ask: Ask, screen: Screen, headers: Mapping[str, str], fresh: str | None) -> Response:
         is_part = headers.get("x-part") == "main"
         # As it was when the page was begun, or before: what is committed meanwhile is news.
-        marked = (("X-Mark", str(ask.mark)),) if is_part else ()
+        marked = (("X-Mark", str(ask.commits)),) if is_part else ()
         context: dict[str, Any] = {
             "ask": ask, "title": screen.title, "nav": screen.nav, "navigation": navigation(self._server), "now": ask.now,
             "viewer": ask.viewer, "cannot": ask.cannot, "is_sure": self._server.core.is_sure, "live_s": screen.live_s, "version": __version__,
             "layout": "part.html" if is_part else "page.html", "said": self._said.get(ask.query.get("said", "")),
             "css": _mark("app.css"), "js": _mark("app.js"), "data_path": self._server.settings.where,
-            "news": f"/ui/news?{urlencode({'of': screen.nav, 'queue': ask.queue})}", "mark": ask.mark,
+            "news": f"/ui/news?{urlencode({'of': screen.nav, 'queue': ask.queue})}", "commits": ask.commits,
         }  # fmt: skip
         _, found = await ask.found()
         context["urgent"] = sum(each.severity != "notice" for each in gathered(found))

@@ -5,7 +5,6 @@ from dataclasses import fields
 from heapq import nsmallest
 from typing import Any, NamedTuple
 
-from bunqueue_trio import __version__
 from bunqueue_trio.config import GROUPS, NO_LIMIT, SHRINK_SLACK_BYTES, Settings
 from bunqueue_trio.pages.findings import DISK_FREE_MIN, full_in_ms, growth_an_hour, p99
 from bunqueue_trio.pages.storage import heaviest, kinds, shorter
@@ -106,7 +105,7 @@ async def server(ask: Ask) -> Screen:
         "server.html", "Server", "server",
         {
             "callers": callers, "others": len(told.connections.addresses) - len(callers),
-            "told": told, "version": __version__, "addresses": ask.server.addresses, "settings": _settings(ask.server.settings, ask.server.sources),
+            "told": told, "addresses": ask.server.addresses, "settings": _settings(ask.server.settings, ask.server.sources),
             "lag_ms": p99(told, "loop_lag", None), "commit_ms": p99(told, "commit", None), "wait_ms": p99(told, "wait", None),
             "run_ms": p99(told, "run", None), "found": [each for each in found if each.code in _OF_SERVER],
         },
