@@ -140,7 +140,9 @@ async def test_every_screen_has_its_landmarks(site: Site, bunqueue: Bunqueue) ->
             assert page.html.count(part) >= 1, (path, part)
         assert page.html.count("<h1") == 1, path
         assert f"<small>{__version__}</small>" in page.html, path
-        assert re.search(r'data-news="/ui/news\?of=\w+&amp;queue=\w*" data-mark="\d+"', page.html) or path.endswith("/data")
+        assert re.search(r'data-news="/ui/news\?of=\w+&amp;queue=\w*" data-mark="\d+"', page.html) or path.endswith(
+            "/data"
+        )
         assert [" defer" in script for script in re.findall("<script[^>]*>", page.html)] == [True], (
             "it is painted before"
         )
