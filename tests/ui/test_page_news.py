@@ -14,6 +14,7 @@ from bunqueue_trio.api import page_news
 from bunqueue_trio.api.logins import LOGIN_MS
 from bunqueue_trio.api.page_news import HELLO, NEWS, SETTLED_S, STILL, PageNews
 from bunqueue_trio.config import SSE_COMMENT_S, Settings
+from bunqueue_trio.errors import StoreError
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.caller import By
 from bunqueue_trio.testing.server import Bunqueue
@@ -253,6 +254,26 @@ async def test_a_finding_without_a_commit_is_news(site: Site, bunqueue: Bunqueue
     refuses.clear()
     await trio.sleep(40)
     assert "The disk refuses changes" not in page.text
+
+
+async def test_a_store_that_cannot_be_read_is_news_and_no_end(
+    site: Site, bunqueue: Bunqueue, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = await open_page(nursery, site, "/ui")
+    await trio.sleep(60)
+    assert page.looked == 0
+    with monkeypatch.context() as broken:
+
+        async def fail_to_look(*_: object) -> None:
+            await trio.lowlevel.checkpoint()
+            raise StoreError("it cannot be read")
+
+        broken.setattr("bunqueue_trio.ui.dashboard.look", fail_to_look)
+        await trio.sleep(60)
+        assert "cannot be read now" in page.text
+    await trio.sleep(40)
+    assert "cannot be read now" not in page.text
+    assert not page.has_ended.is_set()
 
 
 @pytest.mark.parametrize("path", ["/ui/storage", "/ui/server"])

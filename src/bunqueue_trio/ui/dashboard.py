@@ -192,7 +192,11 @@ class Dashboard:
             return not server.stop.is_set() and self._viewer(cookie) is not None
 
         async def look_over() -> Pulse:
-            found = await self._pulse.get(self._look_over)
+            try:
+                found = await self._pulse.get(self._look_over)
+            except StoreError:
+                # The page says so when it looks.
+                return Pulse(0, BUSY_S)
             return found._replace(every_s=BUSY_S) if query.get("of") in OF_THE_MACHINE else found
 
         is_late = query.get("mark") != str(server.journal.commits)
