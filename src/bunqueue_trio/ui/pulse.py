@@ -11,7 +11,7 @@ from bunqueue_trio.runtime.server import Server
 # For all who listen.
 PULSE_MS = 10_000
 BUSY_S, WAITING_S = 15.0, 60.0
-"""How often pages look where jobs are active, acts go on or workers are known; and where jobs only wait, whose times are told by the minute."""
+"""How often pages look where jobs are active, acts go on or workers are known; and where jobs only wait, whose times are shown by the minute."""
 OF_THE_MACHINE = frozenset({"storage", "server", "cluster"})
 """Screens of what changes without any job: connections, tasks, the disk, other servers."""
 
