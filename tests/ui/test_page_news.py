@@ -19,7 +19,7 @@ from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.caller import By
 from bunqueue_trio.testing.server import Bunqueue
 from bunqueue_trio.ui.table import NAVIGATION
-from tests.ui.night import push, take, work
+from tests.ui.night import push, work
 from tests.ui.site import Site, minutes
 from tests.ui.test_screens import refuse_commits
 
@@ -220,12 +220,19 @@ async def test_what_gets_older_without_a_commit_is_looked_at_again(
     await trio.sleep(600)
     # Jobs that wait: by the minute.
     assert 9 <= page.looked - before <= 21
-    await take(bunqueue, "emails", 1)
-    await trio.sleep(10)
+
+
+async def test_where_workers_are_known_pages_look_each_quarter_of_a_minute(
+    site: Site, bunqueue: Bunqueue, nursery: trio.Nursery
+) -> None:
+    page = await open_page(nursery, site, "/ui/workers")
+    await trio.sleep(20)
+    assert page.looked == 0
+    await bunqueue.server.core.execute(c.RegisterWorker(worker_id="w", queues=["q"]))
+    await trio.sleep(SETTLED_S + 2)
     before = page.looked
-    await trio.sleep(25)
-    # A job that runs.
-    assert page.looked - before >= 1
+    await trio.sleep(50)
+    assert page.looked - before == 3
 
 
 async def test_after_an_hour_without_anything_nothing_is_asked_any_more(
@@ -241,6 +248,16 @@ async def test_after_an_hour_without_anything_nothing_is_asked_any_more(
     before = page.looked
     await minutes(bunqueue, 10)
     assert page.looked == before
+
+
+async def test_what_changes_without_a_commit_is_news_once(
+    site: Site, bunqueue: Bunqueue, nursery: trio.Nursery
+) -> None:
+    page = await open_page(nursery, site, "/ui/queues")
+    await trio.sleep(60)
+    bunqueue.server.connections.ws += 1
+    await trio.sleep(60)
+    assert page.looked == 1
 
 
 async def test_a_finding_without_a_commit_is_news(site: Site, bunqueue: Bunqueue, nursery: trio.Nursery) -> None:

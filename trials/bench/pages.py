@@ -160,13 +160,15 @@ def _dashboards(url: str, clock: Callable[[], float]) -> Iterator[list[int]]:
     looks: list[int] = []
 
     def hear(address: str, cookies: str, news: threading.Event) -> None:
-        with socket.create_connection((httpx.URL(url).host, httpx.URL(url).port or 80)) as stream:
+        with socket.create_connection((httpx.URL(url).host, httpx.URL(url).port or 80), timeout=60) as stream:
             stream.sendall(f"GET {address} HTTP/1.1\r\nHost: bench\r\nCookie: {cookies}\r\n\r\n".encode())
-            stream.settimeout(_POLL_S)
             assert b" 200 " in stream.recv(16)
+            stream.settimeout(_POLL_S)
             while not ended.is_set():
                 with suppress(TimeoutError):
-                    if b"event: news" in stream.recv(4096):
+                    said = stream.recv(4096)
+                    assert said, "the stream has ended"
+                    if b"event: news" in said:
                         news.set()
 
     def look(n: int) -> None:
