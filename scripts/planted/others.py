@@ -56,7 +56,7 @@ OTHERS = [
     Mutant("api/session.py", "begun.is_gone = self.is_gone if begun.is_pull else self.is_broken", "begun.is_gone = self.is_broken", "a pull over a WebSocket that has ended gets a job"),
     Mutant("api/session.py", "self._adding, begun.is_gone = begun, self.is_broken", "self._adding, begun.is_gone = begun, self.is_gone", "an act before a goodbye ends early"),
     Mutant("transports/quart_app.py", "        if begun.is_pull:\n", "        if True:\n", "the slow lane does not answer who says no more"),
-    Mutant("transports/quart_app.py", "isinstance(response.body, EventFeed)", "not isinstance(response.body, bytes)", "the slow lane cuts the download of who says no more"),
+    Mutant("transports/quart_app.py", "isinstance(response.body, EventFeed | PageNews)", "not isinstance(response.body, bytes)", "the slow lane cuts the download of who says no more"),
     Mutant("transports/websocket.py", "(time := now()) > ends and at > begin:", "(time := now()) < 0:", "texts that come together are one step, whatever they cost"),
     Mutant("transports/websocket.py", "        await self._end_turn(session)\n        await self._rounds_of", "        await self._rounds_of", "frames that come together are one step, whatever they cost"),
     Mutant("transports/frames.py", "    if end > len(data):\n        return end - len(data)\n", "", "a text ends where the data does"),

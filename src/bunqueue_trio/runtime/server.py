@@ -37,6 +37,7 @@ from bunqueue_trio.runtime.limiter import RateLimiter
 from bunqueue_trio.runtime.lookups import AwaitingCore, Lookups
 from bunqueue_trio.runtime.memory import Memory
 from bunqueue_trio.runtime.meters import LoopLag
+from bunqueue_trio.runtime.news import News
 from bunqueue_trio.runtime.picture import QUIETED_LOOKED, QueueLook, WorkerLook, look, look_at_workers, weigh
 from bunqueue_trio.runtime.schedules import Schedules
 from bunqueue_trio.runtime.services import (
@@ -206,8 +207,13 @@ class Server:
             *([answers_at_once(self.engine)] if store.at_once else []),
             self.hub.publish, self.core.waiting.hand_over,
         ]  # fmt: skip
-        self.journal.on_told += [self.core.meters.committed, self.memory.committed]
+        self.journal.on_told += [self.core.meters.committed, self.memory.committed, self.news.committed]
         self.journal.afterwards.on_rows += [self.core.meters.count, self.history.count]
+
+    @cached_property
+    def news(self) -> News:
+        """Tells pages that are open of commits."""
+        return News()
 
     @cached_property
     def errands(self) -> Errands:
@@ -354,6 +360,11 @@ class Server:
         lives = self.engine.figures.lives
         if self._life in lives.all() and self.journal.failing is None and self.core.is_sure:
             self.core.step(lambda now: lives.note(replace(self._life, ended=now)))
+
+    @property
+    def workers_known(self) -> int:
+        """How many workers there are."""
+        return len(self.engine.workers)
 
     def lives(self) -> list[Life]:
         """Return the servers of these queues, oldest first: this one is the last."""

@@ -85,7 +85,7 @@ class _Connection:
     def is_idle(self) -> bool:
         """Return whether it can end now without anybody missing anything."""
         if self.passed is not None:
-            return self.requests == 0
+            return self.requests == 0 or self.passed.is_spare
         return self.express is not None and self.express.idle
 
     @property
