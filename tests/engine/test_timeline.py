@@ -242,6 +242,20 @@ def test_what_happens_within_one_ms_stands_in_its_order(bench: Bench):
     assert [entry.progress for entry in asked(bench, "j")[0].entries if entry.what == "progress"] == [10, 50]
 
 
+@pytest.mark.parametrize("events", [True, False], ids=["all are kept", "none is kept"])
+def test_a_job_that_told_its_progress_before_it_died_failed_once_and_is_dead(bench: Bench, *, events: bool):
+    bench.push(job_id="j", max_attempts=1)
+    bench.now += 1
+    bench.pull()
+    bench.do(c.Progress(id="j", progress=50))
+    bench.now += 1
+    bench.fail("j")
+    bench.commit()
+    if not events:
+        bench.disk.events.clear()
+    assert in_order(bench, "j") == ["pushed", "pulled", "progress", "failed", "died"]
+
+
 def test_acts_of_one_ms_stand_before_what_came_of_them(bench: Bench):
     bench.push(job_id="j", max_attempts=1)
     bench.pull()

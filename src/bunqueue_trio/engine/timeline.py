@@ -39,7 +39,7 @@ _NOT_TOLD = frozenset({"drained"})
 _COMES_OF: Mapping[str, frozenset[str]] = {
     "Cancel": frozenset({"cancelling", "removed"}), "ChangeDelay": frozenset({"delayed", "updated"}), "ChangePriority": frozenset({"updated"}),
     "Discard": frozenset({"failed"}), "MoveToDelayed": frozenset({"delayed", "retried"}), "MoveToWait": frozenset({"promoted", "pushed", "retried"}),
-    "Promote": frozenset({"promoted"}), "RetryDlq": frozenset({"pushed"}), "Update": frozenset({"updated"}),
+    "Promote": frozenset({"promoted"}), "Push": frozenset({"pushed"}), "RetryDlq": frozenset({"pushed"}), "Update": frozenset({"updated"}),
 }  # fmt: skip
 """Which events an act makes: of one ms, it stands before the last of them."""
 
@@ -227,7 +227,8 @@ def _add_end(job: Job, found: list[_Told]) -> None:
     end = Moment(at=at, what=what, by=who or msgspec.UNSET, reason=reason, error=note.error or msgspec.UNSET)
     event = "failed" if note.cancelled is None else "removed"
     # The event of the last failure is that of the end, too.
-    if (same := found[-1]).at == at and same.what == event:
+    same = next((one for one in reversed(found) if (one.at, one.what) == (at, event)), None)
+    if same is not None:
         same.moments.append(end)
     else:
         found.append(_one(event, end))
