@@ -66,7 +66,7 @@ COMMANDS = [
     Mutant("engine/commands/clear.py", "if not has_come(job, as_of, now)), limit)", "), limit)", "a drain takes what comes meanwhile"),
     Mutant("engine/commands/clear.py", "islice(jobs, limit + LOOKS)", "islice(jobs, limit)", "newcomers before them keep jobs from being drained"),
     Mutant("engine/commands/clear.py", "islice(jobs, limit + LOOKS)", "jobs", "a step looks past all newcomers, however many"),
-    Mutant("runtime/slices.py", "c.ActOnJobs | c.Clean | c.Drain | c.PromoteJobs)", "c.ActOnJobs | c.Clean)", "the slices of a drain take what is pushed between them"),
+    Mutant("runtime/slices.py", "c.Clean | c.Drain | c.PromoteJobs)", "c.Clean)", "the slices of a drain take what is pushed between them"),
     Mutant("runtime/slices.py", "else not reply.left", "else True", "a drain is done after its first slice"),
     Mutant("engine/commands/dead.py", "and not (key_is_held(engine, job) or ", "and not (", "two jobs of a key"),
     Mutant("engine/commands/dead.py", " or waits_for_a_dead_one(engine, job, outcomes))", ")", "who depends on a dead one is retried before it"),
@@ -86,6 +86,6 @@ COMMANDS = [
     Mutant("engine/commands/logs.py", "        engine.trails.cut(job.id, LOG)\n", "        engine.trails.cut(job.id)\n", "the attempts are cleared with the log"),
     Mutant("engine/commands/logs.py", " or engine.trails.waits(job.id, LOG)", "", "a log that is not written yet is not cleared"),
     Mutant("engine/commands/find.py", "        raise c.EMPTY_FILTER.refuse()\n", "        pass\n", "to say nothing is to mean all"),
-    Mutant("engine/commands/dead.py", "if command.fingerprint is None and command.error is None:", "if True:", "a retry of one error is one of all"),
+    Mutant("engine/commands/dead.py", "        return oldest_dead(", "        pass\n    if True:\n        return oldest_dead(", "a retry of one error is one of all"),
     Mutant("engine/commands/schedules.py", "        following = _REPEATS\n", "        pass\n", "a full page of schedules hides what repeats"),
 ]  # fmt: skip

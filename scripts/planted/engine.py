@@ -253,7 +253,7 @@ ENGINE = [
     Mutant("engine/dependents.py", "                del self._waiting[dependency]\n", "                pass\n", "dependencies leak"),
     Mutant("engine/cursors.py", "state, place[0] if place else None, limit", "state, None, limit", "each page of ended is the first"),
     Mutant("engine/cursors.py", "(place[0], place[1]) if place else None", "None", "each page is the first page"),
-    Mutant("engine/cursors.py", "engine.queues.check(queue)", "pass", "a name that no queue has has no ended jobs"),
+    Mutant("engine/cursors.py", "    engine.queues.check(queue)\n    place = _place(after, _ENDED_PLACE)", "    place = _place(after, _ENDED_PLACE)", "a name that no queue has has no ended jobs"),
     Mutant("engine/cursors.py", "engine.queues.check(name)", "pass", "a name that no queue has has no jobs"),
     Mutant("engine/retries.py", "if options.series is not None:", "if False:", "a retried run makes a second series"),
     Mutant("engine/retries.py", " if engine.standing(job_id) is not None}", "}", "a retried job waits for what has ended"),
