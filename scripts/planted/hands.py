@@ -100,7 +100,7 @@ HANDS = [
     Mutant("engine/timeline.py", "last.get(act.at, end))) if", "end)) if", "two acts of one ms stand the wrong way round"),
     Mutant("engine/timeline.py", "and not _is_tried_again(engine, job_id, events, n)", "and False", "a job that died and waits again was never dead"),
     Mutant("engine/timeline.py", "events[n + 1 : n + 2] or engine.archive.events_after(events[n][0], 1)", "events[n + 1 : n + 2]", "a failure at the end of a page was a death"),
-    Mutant("engine/timeline.py", "for place in reversed(range(len(events))):", "for place in range(len(events)):", "what was said last of an attempt is told of the one before"),
+    Mutant("engine/timeline.py", "for place in reversed(range(len(events))):", "for place in range(len(events)):", "an attempt has the progress of a later one"),
     Mutant("engine/timeline.py", "places.get(n, place if one.at == at else -1)", "places.get(n, -1)", "what no event tells stands before what was before it"),
     Mutant("engine/timeline.py", "if is_so and not job.options.depends_on:", "if is_so:", "a job that waits for others was delayed from its push on"),
     Mutant("engine/timeline.py", "place is None and (not events or (gap and _time(events[0][1]) > job.created_at))", "place is None", "a job that was put off was delayed from its push on"),

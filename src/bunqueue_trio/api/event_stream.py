@@ -120,7 +120,7 @@ class EventFeed(AsyncIterator[bytes]):
         try:
             return await self._hub.first_kept_id()
         except StoreDamaged:
-            # What cannot be read is told where it would come.
+            # That it cannot be read is said where it would come.
             return 1
 
     def _gap(self, after: int, oldest: int, **why: bool) -> bytes:

@@ -116,7 +116,7 @@ def _is_tried_again(engine: Engine, job_id: str, events: Sequence[tuple[int, byt
 
 
 def _in_order(kept: list[_Told], events: list[_Told], *, is_first: bool) -> list[_Told]:
-    """Put what is kept of a job, which the first page tells, into the order of the events; nothing is told twice.
+    """Put what is kept of a job, which the first page tells, into the order of the events; nothing comes twice.
 
     What no event on this page tells stands behind what was before it.
     """
