@@ -270,6 +270,15 @@ def test_acts_of_one_ms_stand_before_what_came_of_them(bench: Bench):
     ]  # fmt: skip
 
 
+def test_of_two_acts_of_one_ms_each_stands_before_what_came_of_it(bench: Bench):
+    bench.push(job_id="j")
+    bench.do(c.ChangePriority(id="j", priority=2))
+    bench.do(c.Update(id="j", data=Raw(b"2")))
+    entries = asked(bench, "j")[0].entries
+    assert [entry.what for entry in entries] == ["pushed", "act", "updated", "act", "updated"]
+    assert [entry.command for entry in entries if entry.what == "act"] == ["ChangePriority", "Update"]
+
+
 @pytest.mark.parametrize("together", [True, False], ids=["on one page", "on a page each"])
 def test_a_job_that_died_and_waits_again_was_dead(bench: Bench, monkeypatch: pytest.MonkeyPatch, *, together: bool):
     """Its record is gone by then; a failure after which it was tried again was no death."""

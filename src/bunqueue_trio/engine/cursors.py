@@ -33,7 +33,7 @@ def oldest_dead(engine: Engine, queue: str, after: str | None, limit: int, now: 
     """
     engine.queues.check(queue)
     place = _place(after, _PLACE)
-    begin, as_of = place if place else (None, now)
+    begin, as_of = place or (None, now)
     records = engine.ended(queue, State.FAILED, begin, limit, oldest=True)
     jobs = [job for job in records.jobs if not has_come(job, as_of, now)]
     return jobs, None if records.before is None else f"{records.before},{as_of}"
