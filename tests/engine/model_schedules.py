@@ -93,6 +93,7 @@ class Schedule:
         kept, why = self.waiting, None
         if is_new_time or self.said.overlap != said.overlap:
             why = "another time or overlap was put before it ran"
+            self.troubles = {name: what for name, what in self.troubles.items() if name != "blocked"}
         elif said.limit is not None and self.runs + 1 > said.limit:
             why = "a lower limit was put before it ran"
         if why is not None and kept is not None:

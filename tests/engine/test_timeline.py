@@ -270,6 +270,16 @@ def test_acts_of_one_ms_stand_before_what_came_of_them(bench: Bench):
     ]  # fmt: skip
 
 
+def test_what_no_event_tells_stands_behind_what_was_before_it(bench: Bench):
+    """That a cancelled job failed in its grace is no event."""
+    bench.push(job_id="j")
+    bench.pull()
+    bench.do(c.Cancel(id="j", reason="enough", grace=100))
+    bench.fail("j")
+    order = [what for what in in_order(bench, "j") if what in ("pushed", "pulled", "failed", "cancelled")]
+    assert order == ["pushed", "pulled", "failed", "cancelled"]
+
+
 def test_of_two_acts_of_one_ms_each_stands_before_what_came_of_it(bench: Bench):
     bench.push(job_id="j")
     bench.do(c.ChangePriority(id="j", priority=2))

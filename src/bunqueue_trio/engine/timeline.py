@@ -130,9 +130,9 @@ def _in_order(kept: list[_Told], events: list[_Told], *, is_first: bool) -> list
     for place in reversed(range(len(events))):
         event = events[place]
         if ones := same.get((event.at, event.what)):
-            one = ones.pop()
-            places[one] = place
-            events[place] = kept[one]
+            which = ones.pop()
+            places[which] = place
+            events[place] = kept[which]
     rest: list[tuple[int, int, int, _Told]] = [(event.at, place, -1, event) for place, event in enumerate(events)]
     at = place = -1
     for n, one in enumerate(kept):

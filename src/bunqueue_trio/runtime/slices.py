@@ -107,8 +107,9 @@ def first_slice(command: Any) -> c.Command:
 def as_of_begin(slice_: c.Command, began: int) -> c.Command:
     """Return the slice that takes what its command would have taken when it ``began``, and nothing that comes meanwhile."""
     # A retry has it in its cursor, and an obliterate is to leave nothing.
-    has_moment = isinstance(slice_, c.ActOnJobs | c.Clean | c.Drain | c.PromoteJobs)
-    return replace(slice_, as_of=began) if has_moment and slice_.as_of is None else slice_
+    if isinstance(slice_, c.ActOnJobs | c.Clean | c.Drain | c.PromoteJobs) and slice_.as_of is None:
+        return replace(slice_, as_of=began)
+    return slice_
 
 
 def as_said(command: Any, slice_: Any) -> c.Command:
@@ -133,9 +134,8 @@ def _limit_of(command: Any) -> int:
 
 
 def _limited(command: Any, limit: int) -> c.Command:
-    return (  # type: ignore[no-any-return]
-        replace(command, count=limit) if isinstance(command, c.PromoteJobs) else replace(command, limit=limit)
-    )
+    limited: c.Command = replace(command, **{"count" if isinstance(command, c.PromoteJobs) else "limit": limit})
+    return limited
 
 
 def joined(one: Any, other: Any) -> r.Reply:
