@@ -41,7 +41,7 @@ CONNECTIONS = [
     Mutant("engine/holding.py", "elif proven and lease", "elif lease", "a job goes over to whoever speaks for it without its token"),
     Mutant("engine/holding.py", "        if lease.unproven:\n            return owner != lease.owner\n", "", "whoever claims a job without its token after a restart keeps it from its worker"),
     Mutant("engine/holding.py", "            elif proven:\n                lease.held = False\n", "            else:\n                lease.held = False\n", "a heartbeat over HTTP without the token takes a job from its connection"),
-    Mutant("runtime/slices.py", "isinstance(slice_, c.ActOnJobs | c.Clean)", "isinstance(slice_, c.Clean)", "an act takes what is pushed while it goes on"),
+    Mutant("runtime/slices.py", "c.ActOnJobs | c.Clean | c.Drain", "c.Clean | c.Drain", "an act takes what is pushed while it goes on"),
     Mutant("runtime/ends.py", "        awaited.end = self._as_is(awaited, journal)\n        awaited.told.set()\n", "        awaited.told.set()\n", "a wait that is taken back looks for a job that may have left"),
     Mutant("api/line.py", "    if isinstance(error, StoreError):\n", "    if False:\n", "a search that cannot read is a fault of the server's own"),
     Mutant("api/session.py", "type(command) in LOOKS and self._epoch", "False and self._epoch", "who looks at ended jobs misses those that ended in the same packet"),
