@@ -248,11 +248,12 @@ class Asking:
         spec, sent = SPECS[kind], False
         again, returns = spec.repeatable(with_token=has_tokens(fields)), kind in TAKES or kind in AWAITS
         while True:
-            link, asked_at = None, anyio.current_time()
-            linked_at = asked_at
+            link = self._upkeep.live_link()
+            linked_at = asked_at = anyio.current_time() if link is None else link.now()
             try:
-                link = await self._upkeep.linked(spent)
-                linked_at = anyio.current_time()
+                if link is None:
+                    link = await self._upkeep.linked(spent)
+                    linked_at = anyio.current_time()
                 if due is not None:
                     wait_s = max(0, due - linked_at)
                     if (left := math.ceil(wait_s * 1000)) < fields["timeout"]:
