@@ -5,11 +5,9 @@ import math
 import os
 import re
 import signal
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import anyio
@@ -121,43 +119,6 @@ async def test_many_commands_end_with_their_patience(autojump_clock: trio.testin
     assert {seconds for seconds, _ in ended} <= {5, 6}
     assert [kind for _, kind in ended].count(ConnectionLost) >= 2
     assert len(ended) == 5
-
-
-async def test_each_command_ends_with_its_own_time_though_one_alarm_is_for_all(
-    autojump_clock: trio.testing.MockClock,
-):
-    """A later one may be due before: a waiting pull has its time beside the patience."""
-    ended: dict[str, float] = {}
-
-    async def ask(client: Client, name: str, after: float, waits: float) -> None:
-        await trio.sleep(after)
-        with pytest.raises(ConnectionLost):
-            await client.pull(name, timeout=waits)
-        ended[name] = round(trio.current_time() - began)
-
-    async with Client("ws://mute", patience=5, connect=Place(deaf).connect) as client, trio.open_nursery() as nursery:
-        began = trio.current_time()
-        for name, after, waits in (("long", 0, 30), ("short", 1, 1), ("next", 2, 0), ("last", 20, 20)):
-            nursery.start_soon(ask, client, name, after, waits)
-    assert ended == {"short": 7, "next": 7, "long": 35, "last": 45}
-
-
-async def test_a_command_that_is_answered_has_no_timer_of_its_own():
-    """It would cost each push more than its message."""
-    entered = 0
-
-    def note(frame: FrameType, event: str, _: object) -> None:
-        nonlocal entered
-        if event == "call" and frame.f_code.co_qualname == "CancelScope.__enter__" and frame.f_back is not None:
-            entered += "bunqueue_trio/client" in frame.f_back.f_code.co_filename
-
-    async with Client("ws://quick", patience=5, connect=Place(yes).connect) as client:
-        await client.ping()
-        sys.setprofile(note)
-        for _ in range(100):
-            await client.ping()
-        sys.setprofile(None)
-    assert entered == 0
 
 
 async def test_who_is_not_patient_hears_a_server_that_is_there(autojump_clock: trio.testing.MockClock):
