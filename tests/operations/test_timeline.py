@@ -35,7 +35,7 @@ async def test_a_line_for_each_thing_in_order(shell: Shell):
     assert said[0] == "pushed"
     assert said[1].startswith("waits until 20")
     assert said[2:6] == ["server: promote", "ready before its time", "a worker has it: mail", "progress 50: half \\x9b"]
-    assert said[6] == "attempt 1 failed by mail (explicit_fail): no\\x1b[2J"
+    assert said[6] == "attempt 1 failed by mail: no\\x1b[2J"
     assert "waits again" in said
     assert said[-2:] == ["server: discard", "discarded (discarded): Discarded"]
     raw = [json.loads(line) for line in (await shell("job", job_id, "--timeline", "--json")).stdout.splitlines()]

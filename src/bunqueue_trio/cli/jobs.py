@@ -35,6 +35,7 @@ from bunqueue_trio.cli.standing import tell_schedule
 from bunqueue_trio.cli.timeline import show_timeline
 from bunqueue_trio.cli.words import told
 from bunqueue_trio.logs.printable import printable
+from bunqueue_trio.pages.timeline import why_failed
 from bunqueue_trio.pages.words import Given, line, span
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.commands import Command
@@ -189,8 +190,9 @@ def logs(url: str, token: str | None, job_id: str, *, limit: int | None, as_json
 
 def _show_attempt(attempt: Attempt) -> None:
     by = f"  by {attempt.by}" if attempt.by else ""
+    why = f"  {why}" if (why := why_failed(attempt.reason)) else ""
     begun, for_ = at(attempt.started_at), span(attempt.duration)
-    click.echo(printable(f"attempt {attempt.attempt}: {begun}  {for_}  {attempt.reason}{by}  {attempt.error}"))
+    click.echo(printable(f"attempt {attempt.attempt}: {begun}  {for_}{why}{by}  {attempt.error}"))
     for text in (attempt.stack or "").splitlines():
         click.echo(printable(f"    {text}"))
 
