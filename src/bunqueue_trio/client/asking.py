@@ -259,6 +259,7 @@ class Asking:
         spec, sent = SPECS[kind], False
         again, returns = spec.repeatable(with_token=has_tokens(fields)), kind in TAKES or kind in AWAITS
         while True:
+            link, asked_at, linked_at = None, 0.0, 0.0
             try:
                 link, asked_at, linked_at = await self._linked(spent)
                 if due is not None:
@@ -276,7 +277,7 @@ class Asking:
                 raise ServerUnavailable(f"{spec.tag} was not sent {within}: the server reads nothing") from None
             except Lost as lost:
                 # The patience is that of the command: all of its time but what it waited for by itself, where a server is.
-                is_waited = wait_s > 0 and link.answered
+                is_waited = wait_s > 0 and link is not None and link.answered
                 spent += (linked_at if is_waited else anyio.current_time()) - asked_at
                 sent = sent or lost.sent
                 if sent and again is Again.NEVER:

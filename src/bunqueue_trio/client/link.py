@@ -241,7 +241,7 @@ class ServerLink:
             now, self._due_at = self.now(), math.inf
             for question in self._questions.values():
                 if question.due <= now:
-                    # It stays among the open ones: that is how it is told from one with an answer.
+                    # It stays among the open ones: so it is not taken for one with an answer.
                     question.answered.set()
                 elif question.due < self._due_at:
                     self._due_at = question.due

@@ -16,7 +16,7 @@ _WORDS: Mapping[str, str] = {
 """What people say of what they would not guess; the others are said as they are."""
 
 _USUAL = "explicit_fail"
-"""Its worker has said that an attempt failed, and there is another one: people are told what is not so."""
+"""Its worker has said that an attempt failed, and there is another one: it need not be said."""
 
 
 def why_failed(reason: str) -> str:
