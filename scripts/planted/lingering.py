@@ -166,4 +166,10 @@ LINGERING = [
         "            del first[0]\n",
         "a job that was pulled is counted as ready",
     ),
+    Mutant(
+        "engine/engine.py",
+        "(slot is not None and slot <= now)",
+        "False",
+        "the next command does not see that a schedule is due",
+    ),
 ]

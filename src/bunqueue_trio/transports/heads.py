@@ -120,7 +120,7 @@ class RequestHeads:
         head_bytes = unread[:end]
         plain: Plain | Upgrade | None = self._known.get(head_bytes)
         if plain is None:
-            job = _JOB.match(head_bytes)
+            job, rest = _JOB.match(head_bytes), b""
             if job is not None:
                 rest = head_bytes[: job.start(1)] + head_bytes[job.end(1) :]
                 like = self._known_of_jobs.get(rest)
@@ -130,7 +130,7 @@ class RequestHeads:
             if isinstance(plain, Upgrade):
                 return plain
             match = plain.call.match
-            if job is not None and isinstance(match, Match) and len(head_bytes) <= KEPT_HEAD_BYTES:
+            if rest and isinstance(match, Match) and len(head_bytes) <= KEPT_HEAD_BYTES:
                 _keep(self._known_of_jobs, rest, plain)
             # Ids make heads that do not come again; what leads nowhere may have been made up.
             if len(head_bytes) <= KEPT_HEAD_BYTES and isinstance(match, Match) and "id" not in match.values:
