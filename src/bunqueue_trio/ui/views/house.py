@@ -57,7 +57,7 @@ async def storage(ask: Ask) -> Screen:
 
 def _by_hand(settings: Settings) -> list[tuple[str, str, list[str]]]:
     """Return what is done to the store from a shell, how it goes, and the lines: a button could not say where a copy goes, nor stop the server."""
-    checked = "The server checks all jobs in its memory and on its disk, pass after pass; that takes no button. `doctor` says what it has found, and with `--wait` what one more pass finds."
+    checked = "The server checks all jobs, in memory and as they are stored, pass after pass; that takes no button. `doctor` says what it has found, and with `--wait` what one more pass finds."
     if settings.store:
         return [
             ("Check", f"{checked} The last line reads the database beside it.", [line("doctor", "--live", "--wait"), line("doctor", "--store", "URL")]),
