@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 import trio
+from msgspec import Raw
 
+from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.runtime import afterwards
 from bunqueue_trio.storage import making
 from bunqueue_trio.storage.store import Batch
@@ -99,7 +101,10 @@ async def test_what_is_changed_meanwhile_waits_for_the_end_of_that_and_is_answer
 
     async def push_some() -> None:
         for _ in range(3):
-            await world.push()
+            with world.core.turns.many:
+                world.core.begin(c.Push(queue="q", data=Raw(b"1")))
+                world.journal.hurry()
+            await trio.lowlevel.checkpoint()
 
     world.journal.afterwards.begin = noting  # type: ignore[method-assign]
     world.start(answers.nursery)
