@@ -83,9 +83,8 @@ class Schedule:
         """What is not dealt with never runs; what would have run is noted."""
         slots = [] if self.is_spent() else self.slots(self.settled, now)
         if slots:
-            self.skip(
-                slots[0], now, "another time or overlap was put before it ran" if self.paused is None else "paused"
-            )
+            why = "another time or overlap was put before it ran" if self.paused is None else "paused"
+            self.skip(slots[0], now, why)
         self.settled = max(self.settled, now)
 
     def become(self, said: c.PutSchedule, is_new_time: bool, now: int) -> None:
