@@ -88,17 +88,22 @@ def _install(requirements: Path, wanted: dict[str, str], installed: dict[str, st
     if rebuild:  # from nothing, so that no package stays behind that is no longer pinned
         if importlib.util.find_spec("ensurepip") is None:
             _fail(f"{sys.executable} has no ensurepip; install it (on Debian and Ubuntu: the package python3-venv)")
-        _say(f"installing requirements/{requirements.name} into {VENV.name} (once; about a minute)")
+        count = requirements.read_text().count("==")
+        _say(f"making {VENV.name} for this checkout (once; about a minute, and more where the network is slow)")
         # The one that the running environment was made with: its own may be the one that goes now.
         python = os.path.realpath(sys.executable)
         if VENV.exists():
             shutil.rmtree(VENV)
         _run([python, "-m", "venv", str(VENV)])
+        _say(f"installing the {count} packages of requirements/{requirements.name}, each as it is pinned there")
         # All that is needed is listed: a pip before 23.3 would look for `coverage[toml]` beside the `coverage` that is pinned.
         _pip("--no-deps", "--require-hashes", "-r", str(requirements))
     else:
         _say("pyproject.toml has changed; installing the project again")
+    if rebuild:
+        _say("installing the project itself")
     _pip("--no-deps", "--no-build-isolation", "--editable", str(ROOT))
+    _say("installed")
     fresh = STAMP.with_suffix(".new")
     fresh.write_text(json.dumps(wanted))
     fresh.replace(STAMP)

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ET
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -34,16 +34,29 @@ EXACT = ("engine", "storage")
 # Those that the classifiers of pyproject.toml promise.
 PYTHONS = ("python3.11", "python3.12", "python3.13")
 
-# The tests that cover them. The tracer of coverage doubles the time of a test: `full` runs the quick ones of these under it.
-TRACED = (
-    "engine",
-    "storage",
-    "runtime",
-    "operations/test_doctor.py",
-    "operations/test_backup.py",
-    "operations/test_restore.py",
-    "operations/test_shrink.py",
-)
+# Tests run in lots, each in a process of its own, which loads its own files alone: all of them take a process 6 s, and 20 s
+# where none is compiled. Those of these lots cover the code above. The tracer of coverage doubles the time of a test:
+# `full` runs their quick ones under it.
+TRACED = {
+    "engine": ("engine",),
+    "storage": ("storage",),
+    "runtime": (
+        "runtime",
+        "operations/test_doctor.py",
+        "operations/test_backup.py",
+        "operations/test_restore.py",
+        "operations/test_shrink.py",
+    ),
+}
+
+# The lots of all else, those first that take longest. What stands in none is one more.
+OTHERS = {
+    "client": ("client",),
+    "wire": ("wire",),
+    "stream": ("stream", "doors"),
+    "operations": ("operations",),
+    "ui": ("ui", "commands"),
+}
 
 # Percent of all other code, in `long`. What is left is mostly error paths of sockets and processes; it only ever goes up.
 FLOOR = 85
@@ -143,6 +156,16 @@ def coverage_steps(mode: str) -> list[Step]:
     return steps
 
 
+def simulations(mode: str) -> list[Step]:
+    """List the steps that simulate servers, and clusters of them."""
+    seeds, hours = CLUSTERS[mode]
+    command = [sys.executable, "scripts/sim.py"]
+    return [
+        Step("simulation", [*command, "--seeds", SIMULATED[mode]]),
+        Step("simulation of clusters", [*command, "--cluster", "--seeds", seeds, "--hours", hours]),
+    ]
+
+
 def mutants_step(mode: str) -> Step:
     """Build the step that plants faults: all of them in `long`; in `full` one part, with each commit the next."""
     if mode == "long":
@@ -162,26 +185,16 @@ def run_captured(step: Step) -> tuple[Outcome, str]:
     return Outcome(step.name, done.returncode, time.monotonic() - start), done.stdout.decode(errors="replace")
 
 
-def run_shown(step: Step) -> Outcome:
-    """Run a step that prints its own progress."""
-    print(f"\n=== {step.name}", flush=True)
-    start = time.monotonic()
-    code = subprocess.run(step.command, cwd=ROOT, stdin=subprocess.DEVNULL, check=False).returncode
-    if left := leftovers.below(os.getpid()):
-        print("it left processes behind:", *map(leftovers.name, left), sep="\n", flush=True)
-        leftovers.end(left)
-        code = code or 1
-    outcome = Outcome(step.name, code, time.monotonic() - start)
-    print(f"=== {outcome}", flush=True)
-    return outcome
+def run_together(steps: list[Step], beside: int = 0) -> list[Outcome]:
+    """Run steps that do not depend on each other, as many at a time as there are cores, and ``beside`` more; say how each ended.
 
-
-def run_together(steps: list[Step]) -> list[Outcome]:
-    """Run steps that do not depend on each other, as many at a time as there are cores."""
+    Many tests wait for a server, a socket or a clock: with more of them than cores no core does.
+    """
     outcomes = []
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor((os.cpu_count() or 1) + beside) as pool:
         try:
-            for outcome, text in pool.map(run_captured, steps):
+            for done in as_completed([pool.submit(run_captured, step) for step in steps]):
+                outcome, text = done.result()
                 print(f"=== {outcome}", flush=True)
                 if outcome.code:
                     print(text.rstrip(), flush=True)
@@ -190,43 +203,54 @@ def run_together(steps: list[Step]) -> list[Outcome]:
             pool.shutdown(wait=False, cancel_futures=True)
             leftovers.end_below()  # or the end of the block would wait for the steps
             raise
+    if left := leftovers.below(os.getpid()):
+        print("these processes were left behind:", *map(leftovers.name, left), sep="\n", flush=True)
+        leftovers.end(left)
+        outcomes.append(Outcome("processes left behind", 1, 0.0))
     return outcomes
 
 
 def tests_steps(mode: str) -> list[Step]:
-    """List the steps that run the tests of a mode; each writes a report into BUILD."""
-    tests = [f"tests/{path}" for path in TRACED]
+    """List the steps that run the tests of a mode, in lots; each writes a report into BUILD."""
+    selected, others = SELECTED[mode], other_lots()
     match mode:
         case "core":
-            return [Step("tests", _pytest(SELECTED[mode], "tests", beside=None) + [f"tests/{path}" for path in CORE])]
-        case "fast":
-            return [Step("tests", _pytest(SELECTED[mode], "tests"))]
+            return [Step("tests", [*_pytest(selected, "tests"), *(f"tests/{path}" for path in CORE)])]
         case "full":
             sources = ",".join(f"bunqueue_trio.{package}" for package in EXACT)
-            traced = [*_pytest(QUICK, "traced"), *tests]
-            # By themselves: what they import first, without the tracer, it would never see.
-            slow = [*_pytest(f"slow and {SELECTED[mode]}", "slow"), *tests]
-            others = [*_pytest(SELECTED[mode], "others", beside=2), *(f"--ignore={path}" for path in tests)]
             return [
-                Step(
-                    "quick tests of engine and storage", _module("coverage", "run", f"--source={sources}", *traced[1:])
-                ),
-                Step("slow tests of engine and storage", slow),
-                Step("tests of all else", others),
+                *_lots("tests", others, selected),
+                *_lots("quick tests", TRACED, QUICK, f"--source={sources}"),
+                # By themselves: what they import first, without the tracer, it would never see.
+                *_lots("slow tests", TRACED, f"slow and {selected}"),
             ]
         case _:
-            return [Step("tests", _module("coverage", "run", *_pytest(SELECTED[mode], "tests")[1:]))]
+            return _lots("tests", others | TRACED, selected, *(["--source=bunqueue_trio"] if mode == "long" else []))
 
 
-def _pytest(selected: str, report: str, beside: int | None = 1) -> list[str]:
-    # Some tests wait for a server, a socket or a clock: ``beside`` processes more than there are cores, a file of tests at a
-    # time; tests/conftest.py has put the longest files first. None: they stay in one process.
-    spread = (
-        []
-        if beside is None
-        else ["-n", str((os.cpu_count() or 1) + beside), "--dist", "loadfile", "--no-loadscope-reorder"]
-    )
-    return _module("pytest", "-q", "-m", selected, f"--junitxml={BUILD / report}.xml", *spread)
+def other_lots() -> dict[str, tuple[str, ...]]:
+    """Return the lots of the tests that nobody traces: what stands in none, and those in the list."""
+    named = {path for paths in (*TRACED.values(), *OTHERS.values()) for path in paths}
+    tests = ROOT / "tests"
+    found = {path.relative_to(tests).parts[0] for path in tests.rglob("test_*.py")}
+    return {"rest": tuple(sorted(found - named)), **OTHERS}
+
+
+def _lots(what: str, lots: dict[str, tuple[str, ...]], selected: str, *traced: str) -> list[Step]:
+    steps = []
+    for name, paths in lots.items():
+        command = _pytest(selected, f"{what} {name}")
+        if traced:
+            command = [*_module("coverage", "run", *traced), *command[1:]]
+        elsewhere = [path for other in TRACED.values() for path in other if path not in paths]
+        ignored = [f"--ignore=tests/{path}" for path in elsewhere]
+        steps.append(Step(f"{what}: {name}", [*command, *ignored, *(f"tests/{path}" for path in paths)]))
+    return steps
+
+
+def _pytest(selected: str, report: str) -> list[str]:
+    # No cache: those that run side by side would write the same one.
+    return _module("pytest", "-q", "-p", "no:cacheprovider", "-m", selected, f"--junitxml={BUILD / report}.xml")
 
 
 def counts() -> tuple[int, int, int]:
@@ -341,25 +365,19 @@ def main() -> int:
     # Without what was compiled before, each process of the tests compiles all of them again: 8 s of its time.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-    if mode == "core":
-        outcomes = [run_shown(step) for step in tests_steps(mode)]
-    elif mode == "fast":
-        # Side by side: one core would only wait for mypy.
-        outcomes = run_together([*tests_steps(mode), *static_steps(mode)])
+    if mode in ("core", "fast"):
+        # Tests last: of all steps mypy takes longest, and cannot be shared at the end.
+        outcomes = run_together([*(static_steps(mode) if mode == "fast" else []), *tests_steps(mode)], beside=1)
     else:
-        machine.install()
-        # Beside each other: each has one process.
-        outcomes = run_together([*static_steps(mode), *(other_pythons("core") if mode == "full" else [])])
-        outcomes.extend(run_shown(step) for step in tests_steps(mode))
-        outcomes.append(run_shown(Step("simulation", [sys.executable, "scripts/sim.py", "--seeds", SIMULATED[mode]])))
-        seeds, hours = CLUSTERS[mode]
-        clusters = [sys.executable, "scripts/sim.py", "--cluster", "--seeds", seeds, "--hours", hours]
-        outcomes.append(run_shown(Step("simulation of clusters", clusters)))
-        outcomes.extend(run_shown(step) for step in coverage_steps(mode))
-        if (ROOT / "scripts" / "mutants.py").is_file():
-            outcomes.append(run_shown(mutants_step(mode)))
-    if mode == "long":
-        outcomes.extend(run_shown(step) for step in [*other_pythons("fast"), *other_postgres()])
+        programs = Step("programs for the tests", [sys.executable, "scripts/machine.py"])
+        outcomes = run_together(
+            [programs, *static_steps(mode), *(other_pythons("core") if mode == "full" else [])], beside=1
+        )
+        # One pool for all the rest: what is short fills the cores that the last long ones leave free.
+        outcomes += run_together([*tests_steps(mode), mutants_step(mode), *simulations(mode)], beside=2)
+        for step in [*coverage_steps(mode), *([*other_pythons("fast"), *other_postgres()] if mode == "long" else [])]:
+            # One needs what the one before it has made.
+            outcomes += run_together([step])
 
     passed, failed, skipped = counts()
     if not passed and not failed:

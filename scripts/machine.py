@@ -32,3 +32,7 @@ def install() -> None:
             subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, check=False, timeout=240)
         except subprocess.TimeoutExpired:
             return
+
+
+if __name__ == "__main__":
+    install()

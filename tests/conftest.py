@@ -50,19 +50,6 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         item.add_marker("thorough")
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let the files with the longest tests go first: with a process for each core, none of them is then waited for alone.
-
-    How long a test may take says how long it takes; those that only are `slow` come before all that are quick.
-    """
-    longest: dict[Path, float] = {}
-    for item in items:
-        limit, is_slow = item.get_closest_marker("timeout"), item.get_closest_marker("slow") is not None
-        longest[item.path] = max(longest.get(item.path, 0), limit.args[0] if limit else int(is_slow))
-    items.sort(key=lambda item: -longest[item.path])
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     """Run what goes again and again through lines that plain tests cover without the tracer of coverage: it doubles the time.

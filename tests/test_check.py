@@ -1,10 +1,13 @@
 """The program that runs all checks: which Pythons it finds, and that each of its lists names what is there."""
 
 import sys
+from collections import Counter
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from tests.programs import run_to_its_end
 
 ROOT = Path(__file__).parents[1]
 
@@ -51,4 +54,50 @@ def test_each_other_python_that_is_there_has_its_step(check: ModuleType, monkeyp
 
 
 def test_what_the_lists_name_is_there(check: ModuleType):
-    assert [path for path in (*check.CORE, *check.TRACED) if not (ROOT / "tests" / path).exists()] == []
+    lots = (check.CORE, *check.TRACED.values(), *check.OTHERS.values())
+    assert [path for paths in lots for path in paths if not (ROOT / "tests" / path).exists()] == []
+
+
+def loaded(command: list[str]) -> list[str]:
+    """The files of tests that a call of pytest loads."""
+    found = [
+        str(file.relative_to(ROOT))
+        for argument in command
+        if argument.startswith("tests/")
+        for file in ([ROOT / argument] if argument.endswith(".py") else (ROOT / argument).rglob("test_*.py"))
+    ]
+    ignored = [argument.removeprefix("--ignore=") for argument in command if argument.startswith("--ignore=")]
+    return [file for file in found if not any(file == path or file.startswith(f"{path}/") for path in ignored)]
+
+
+@pytest.mark.parametrize("mode", ["fast", "full", "long"])
+def test_every_file_of_tests_is_in_one_lot(check: ModuleType, mode: str):
+    """Those that `full` traces are in two: the quick tests of it are by themselves."""
+    steps = check.tests_steps(mode)
+    times = Counter(file for step in steps if not step.name.startswith("slow") for file in loaded(step.command))
+    assert times == Counter({str(path.relative_to(ROOT)): 1 for path in (ROOT / "tests").rglob("test_*.py")})
+    slow = {file for step in steps if step.name.startswith("slow") for file in loaded(step.command)}
+    quick = {file for step in steps if step.name.startswith("quick") for file in loaded(step.command)}
+    assert slow == quick
+
+
+def test_each_step_writes_a_report_of_its_own(check: ModuleType):
+    steps = check.tests_steps("full")
+    reports = {argument for step in steps for argument in step.command if argument.startswith("--junitxml=")}
+    assert len(reports) == len(steps) > 5
+
+
+@pytest.mark.slow
+def test_processes_that_a_step_leaves_behind_are_a_failure():
+    """In a process of its own: whoever looks is given the orphans."""
+    code = (
+        "import subprocess, sys; sys.path.insert(0, 'scripts'); import check, leftovers; leftovers.adopt_orphans();"
+        "start = \"import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'],"
+        ' stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)";'
+        "outcomes = check.run_together([check.Step('one', [sys.executable, '-c', start]), check.Step('two', ['true'])]);"
+        "print({outcome.name: outcome.code for outcome in outcomes})"
+    )
+    done = run_to_its_end([sys.executable, "-c", code], within_s=60, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert "time.sleep(600)" in done.stdout
+    assert "'processes left behind': 1" in done.stdout

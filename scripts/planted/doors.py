@@ -117,12 +117,25 @@ DOORS = [
     ),
     Mutant(
         _ANSWERING,
-        "                scope.cancel()\n",
-        "                pass\n",
+        "                scope.deadline = trio",
+        "                _ = trio",
         "who has hung up at a door keeps its place in line",
     ),
-    Mutant(_ANSWERING, "is_pull or extra & BROKEN", "True", "who has asked a door and says no more gets no answer"),
-    Mutant(_ANSWERING, "is_pull or extra & BROKEN", "is_pull", "a wait whose client is gone at a door goes on"),
+    Mutant(
+        _ANSWERING, "(0 if extra & BROKEN else patience_s)", "0", "who has asked a door and says no more gets no answer"
+    ),
+    Mutant(
+        _ANSWERING,
+        "(0 if extra & BROKEN else patience_s)",
+        "patience_s",
+        "a wait whose client is gone at a door goes on",
+    ),
+    Mutant(
+        _ASKING,
+        "if asked is not None and asked.has_left:",
+        "if False:",
+        "the next leader does not know who has said no more",
+    ),
     Mutant(
         _ANSWERING,
         "WAITED * begun.is_pull)",
@@ -296,8 +309,8 @@ DOORS = [
     ),
     Mutant(
         "doors/asking.py",
-        " or _IGNORED in data)",
-        ")",
+        "if ignored or not",
+        "if not",
         "a batch that the next leader is asked ignores what it has done itself",
     ),
     Mutant("transports/listener.py", "if c.door is door]", "]", "a door makes room among the connections of others"),
@@ -338,19 +351,11 @@ DOORS = [
         "every door is taken for one that hangs",
     ),
     Mutant(
-        "doors/leading.py",
-        "        self.looks = 0\n",
-        "        pass\n",
-        "a door that answers is taken for one that hangs",
+        _REMOTE,
+        "open_tcp(bind._replace(port=0))",
+        "open_tcp(bind)",
+        "a port that is taken leaves servers without a link",
     ),
-    Mutant("doors/leading.py", "        told.looks += 1\n", "        pass\n", "a door that hangs is never replaced"),
-    Mutant(
-        "doors/leading.py",
-        "    while told.looks < DOOR_LOOKS:\n",
-        "    while told.looks < 1:\n",
-        "a door that has one long step is ended",
-    ),
-    Mutant("doors/leading.py", "= -DOOR_START_LOOKS\n", "= 0\n", "a door that starts slowly is ended"),
     Mutant(
         _ASKING,
         "            if again is Again.NEVER:\n",

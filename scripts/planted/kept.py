@@ -46,6 +46,7 @@ KEPT = [
     Mutant("engine/audit_kept.py", "if made is not None and made(", "if False and made(", "what is in force may be another than what is noted"),
     Mutant("engine/audit_kept.py", "if (n := count(self._engine)) != len(facts.of(kind)):", "if (n := count(self._engine)) is None:", "a pause that nobody has noted is not found"),
     Mutant("runtime/audit.py", "        if told != stored:\n", "        if False:\n", "a record that is gone is not found"),
+    Mutant("runtime/audit.py", "            if self._journal.failing is not None:\n                # Of", "            if False:\n                # Of", "the self-audit accuses a batch whose answer was lost"),
     Mutant("runtime/audit.py", "(before != counted(self._engine, name) and sum(stored[:2]) > COUNTED_MAX)", "False", "commits wait for the count of a large queue"),
     Mutant("runtime/audit.py", "            await self._facts(audit)\n", "", "nobody looks at facts"),
     Mutant("storage/sqlite/auditing.py", "WHERE (kind, key) > (?, ?)", "WHERE kind > ? AND key > ?", "facts of a kind are left out"),

@@ -1,4 +1,4 @@
-"""Faults planted in when deliveries are committed, in heads of requests that are like another one, and in who looks for the end of a client that waits."""
+"""Faults planted in when deliveries are committed, in heads of requests that are like another one, in what is done before an answer or is not done at all, and in who looks for the end of a client that waits."""
 
 from planted.row import Mutant
 
@@ -93,5 +93,83 @@ LINGERING = [
         "            if descriptor < 0:\n",
         "            if True:\n",
         "each waiting pull has a task that looks for the end of its client",
+    ),
+    Mutant(
+        "runtime/turn.py",
+        "        if journal.gathering:\n            is_awaited",
+        "        self._settle()\n        if journal.gathering:\n            is_awaited",
+        "an answer waits for the alarms of its turn",
+    ),
+    Mutant(
+        "runtime/journal.py",
+        "(*self.on_commit, *self.on_told)",
+        "(*self.on_told, *self.on_commit)",
+        "answers wait for what is counted",
+    ),
+    Mutant(
+        "transports/heads.py",
+        '{"id": job[1].decode()}',
+        "like.call.match.values",
+        "an ack is one of the job that was acked first",
+    ),
+    Mutant(
+        "transports/heads.py",
+        " + head_bytes[job.end(1) :]",
+        "",
+        "what is asked of a job is what was asked of another one first",
+    ),
+    Mutant(
+        "transports/heads.py",
+        "                _keep(self._known_of_jobs, rest, plain)\n",
+        "                self._known_of_jobs[rest] = plain\n",
+        "heads of jobs are kept without an end",
+    ),
+    Mutant(
+        "transports/response_heads.py",
+        "            self._around.clear()\n            self._date",
+        "            self._date",
+        "answers say the second of the first one",
+    ),
+    Mutant(
+        "engine/timers.py",
+        "if heap and not self._old else",
+        "if heap else",
+        "a deadline that has come is not seen while its heap is swept",
+    ),
+    Mutant(
+        "engine/engine.py",
+        "self._chores or self._losses or self.leases",
+        "self.leases",
+        "the next command does not see what a step has left",
+    ),
+    Mutant(
+        "engine/engine.py",
+        "self.leases.may_be_due(now) or self",
+        "self",
+        "the next command does not see that a lease is over",
+    ),
+    Mutant(
+        "engine/engine.py",
+        " or self.schedule.may_be_due(now)\n",
+        "\n",
+        "the next command does not see that a delay is over",
+    ),
+    Mutant(
+        "engine/engine.py",
+        "(opens is not None and opens <= now) or",
+        "",
+        "the next command does not see that a pause is over",
+    ),
+    Mutant(
+        "engine/ready.py",
+        "            del first[0]\n            self._size -= 1\n",
+        "            del first[0]\n",
+        "a job that was pulled is counted as ready",
+    ),
+    Mutant(
+        "engine/engine.py",
+        "(slot is not None and slot <= now)",
+        "False",
+        "the next command does not see that a schedule is due",
     ),
 ]

@@ -11,7 +11,7 @@ TESTS = {
     "protocol": ["tests/protocol"],
     "runtime": [
         "tests/runtime", "tests/ui/test_of_a_distant_store.py", "tests/ui/test_planted.py", "tests/operations/test_memory_figures.py", "tests/ui/test_new_findings.py", "tests/ui/test_events.py", "tests/ui/test_errands.py", "tests/stream/test_gone.py", "tests/stream/test_reported.py", "tests/ui/test_cluster_findings.py",
-        "tests/stream/test_order.py",
+        "tests/stream/test_order.py", "tests/ui/test_page_news.py",
     ],
     "storage": [
         "tests/ui/test_cluster.py", "tests/ui/test_cluster_findings.py", "tests/storage/test_memory.py",
@@ -21,7 +21,7 @@ TESTS = {
         "tests/engine/test_cancel.py", "tests/engine/test_kept.py", "tests/operations/test_doctor.py",
     ],
     "storage/postgres": [
-        "tests/storage/test_postgres_store.py", "tests/storage/test_postgres_leading.py",
+        "tests/storage/test_postgres_store.py", "tests/storage/test_postgres_leading.py", "tests/storage/test_postgres_restored.py",
         "tests/storage/test_postgres_lost_tail.py", "tests/storage/test_postgres_schema.py",
         "tests/storage/test_postgres_inspect.py", "tests/storage/test_looker.py", "tests/storage/test_copying.py", "tests/storage/test_copying_databases.py",
         "tests/storage/test_postgres.py", "tests/storage/test_postgres_columns.py",
@@ -33,7 +33,7 @@ TESTS = {
         "tests/stream/test_reported.py", "tests/stream/test_hot.py", "tests/stream/test_hot_ends.py",
         "tests/operations/test_downloads.py", "tests/ui/test_events.py",
         "tests/runtime/test_bulk.py", "tests/runtime/test_large_reader.py", "tests/stream/test_gone.py", "tests/doors/test_by_number.py", "tests/stream/test_rounds.py",
-        "tests/stream/test_order.py",
+        "tests/stream/test_order.py", "tests/ui/test_page_news.py",
     ],
     "config": ["tests/operations/test_spelling.py", "tests/operations/test_config.py", "tests/operations/test_unreachable_files.py"],
     "doors": ["tests/doors"],
@@ -53,7 +53,7 @@ TESTS = {
         f"tests/ui/test_{name}.py"
         for name in (
             "payload", "access", "actions", "undo", "operating", "hostile", "screens", "incidents", "unsure",
-            "same_in_a_shell", "cluster", "render", "finding_jobs", "events", "roles", "errands", "errors", "shown_in_part",
+            "same_in_a_shell", "cluster", "render", "finding_jobs", "events", "roles", "errands", "errors", "shown_in_part", "page_news",
         )
     ]
     + ["tests/operations/test_findings.py"],
@@ -183,8 +183,8 @@ NEAREST = {
     "cron": ("timing",),
     "zones": ("timing",),
     "store": ("sqlite", "held", "batch", "postgres_store", "postgres_lost_tail", "postgres_leading"),
-    "standby": ("postgres_leading",),
-    "announcer": ("postgres_store", "postgres_leading", "postgres_schema"),
+    "standby": ("postgres_leading", "postgres_restored"),
+    "announcer": ("postgres_store", "postgres_leading", "postgres_restored", "postgres_schema"),
     "leading": ("local",),
     "run": ("binds",),
     "sockets": ("binds", "opened_first", "local"),

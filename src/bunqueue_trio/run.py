@@ -12,7 +12,7 @@ import structlog
 import trio
 
 from bunqueue_trio import __version__
-from bunqueue_trio.config import BROKEN_S, GC_THRESHOLDS, LAST_S, SECOND_SIGNAL_S, SWITCH_S, Settings
+from bunqueue_trio.config import BROKEN_S, GC_THRESHOLDS, LAST_S, SECOND_SIGNAL_S, STANDBY_S, SWITCH_S, Settings
 from bunqueue_trio.doors.leading import http
 from bunqueue_trio.doors.waiting_room import Waiting
 from bunqueue_trio.errors import StartupError, StoreError
@@ -93,10 +93,13 @@ async def _serve_those_who_waited(store: AwaitedStore, waiting: Waiting) -> None
     """Let clients that have asked a leader that died through this server be answered by itself."""
     announcer = store.announcer()
     try:
-        waiting.note_served(*await announcer.reached())
-    except StoreError:
-        # They get an error when they have waited for long enough.
-        pass
+        while True:
+            # Who waits for too long meanwhile gets an error.
+            try:
+                waiting.note_served(*await announcer.reached())
+                return
+            except StoreError:
+                await trio.sleep(STANDBY_S)
     finally:
         announcer.close()
 

@@ -3,8 +3,9 @@
 import asyncio
 import inspect
 import pickle
+import sys
 from functools import partial
-from typing import Any
+from typing import Annotated, Any, Optional
 from unittest.mock import AsyncMock
 
 import anyio
@@ -14,6 +15,7 @@ import pytest
 import trio
 
 from bunqueue_trio.client import App, Client, Job, JobFailed, Worker
+from bunqueue_trio.client.handlers import payload_decoder
 from bunqueue_trio.client.pushable import _client_of, at_work
 from bunqueue_trio.testing import Bunqueue
 from tests.client.loops import on_both
@@ -256,6 +258,40 @@ def of_a_module(job: Job) -> str:
 
 def test_a_handler_of_a_module_can_be_sent_to_another_process():
     assert pickle.loads(pickle.dumps(of_a_module)) is of_a_module
+
+
+Letters = Job[list[str]]
+
+
+async def remarked(job: Annotated[Job[list[str]], "one letter each"]) -> None: ...
+async def perhaps(job: Job[list[str]] | None) -> None: ...
+async def as_before(job: Optional[Job[list[str]]]) -> None: ...  # noqa: UP045 - as many write it
+async def by_a_name(job: Letters) -> None: ...
+async def as_a_text(job: "Annotated[Letters | None, 'letters']") -> None: ...
+async def of_no_kind(job: "Job[Any]") -> None: ...
+async def of_two(job: Job[int] | Job[str]) -> None: ...
+
+
+@pytest.mark.parametrize("function", [remarked, perhaps, as_before, by_a_name, as_a_text])
+def test_what_a_handler_takes_is_known_however_it_is_written(function: Any):
+    """What was not seen was not read: its payload came as it is in JSON, and not as what was asked for."""
+    decoder = payload_decoder(function)
+    assert decoder is not None
+    assert decoder.type == list[str]
+
+
+@pytest.mark.parametrize("function", [of_no_kind, of_two])
+def test_what_says_no_kind_gets_the_payload_as_it_is(function: Any):
+    assert payload_decoder(function) is None
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="the statement `type` came with Python 3.12")
+def test_what_a_handler_takes_is_known_by_a_name_of_a_statement():
+    space: dict[str, Any] = {"Job": Job}
+    exec("type Letters = Job[list[str]]\nasync def handle(job: Letters) -> None: ...", space)
+    decoder = payload_decoder(space["handle"])
+    assert decoder is not None
+    assert decoder.type == list[str]
 
 
 class Mailer:

@@ -79,7 +79,7 @@ class Outside:
 def _replaced(world: "ClusterWorld", outside: Outside) -> tuple[tuple[Any, str, Any], ...]:
     versions, links = schema.migrations(), make_link(lambda: current().reach)  # type: ignore[arg-type,return-value]
     return (
-        (trio.to_thread, "run_sync", world.threads.run_sync), (trio, "open_tcp_stream", outside.open_tcp_stream),
+        (trio, "sleep", world.clock.sleep), (trio.to_thread, "run_sync", world.threads.run_sync), (trio, "open_tcp_stream", outside.open_tcp_stream),
         (clock, "time", SimpleNamespace(time=wall_s)), (store, "_now", boot_s),
         (store, "DatabaseLink", links), (announcer, "DatabaseLink", links), (cluster, "DatabaseLink", links), (looker, "DatabaseLink", links), (schema, "migrations", lambda: versions),
         (terms, "socket", SimpleNamespace(gethostname=lambda: current().name)),

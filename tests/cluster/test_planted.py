@@ -282,7 +282,7 @@ FOCUSED: dict[str, str] = {
 FOUND: dict[str, int] = {
     "fences_nobody": 4, "accepts_a_term_that_is_over": 38, "looks_at_the_fence_before_the_transaction": 79,
     "takes_a_lease_that_is_not_over": 1, "forgets_the_tail": 20, "leaves_out_the_first_of_a_lost_tail": 12,
-    "goes_by_its_own_clock": 10, "serves_the_last_poll_first": 3, "lets_an_idle_leader_sleep_over_a_loss": 4,
+    "serves_the_last_poll_first": 3, "lets_an_idle_leader_sleep_over_a_loss": 4,
     "sends_again_what_may_have_happened": 3, "begins_schedules_anew_with_each_leader": 10,
 }  # fmt: skip
 """The seeds that lately found those for which the first one does not; they are tried first."""

@@ -2,6 +2,10 @@
 
 `check.py full` simulates more, as a step of its own."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 pytest.importorskip("psycopg", reason="psycopg is not installed")
@@ -21,3 +25,16 @@ def test_nothing_wrong_happens(seed: int):
 @pytest.mark.slow
 def test_a_seed_gives_the_same_log_each_time():
     assert len({simulate_cluster(4, 0.02).digest for _ in range(2)}) == 1
+
+
+@pytest.mark.slow
+def test_a_seed_gives_the_same_log_in_every_process():
+    outputs = [
+        subprocess.run(
+            [sys.executable, "-m", "tests.sim.command", "--cluster", "--seed", "109", "--hours", "0.03"],
+            env=os.environ | {"PYTHONHASHSEED": hash_seed}, capture_output=True, text=True, check=True,
+        ).stdout.splitlines()[:2]
+        for hash_seed in ("1", "2")
+    ]  # fmt: skip
+    assert outputs[0] == outputs[1]
+    assert "SHA-256" in outputs[0][0]

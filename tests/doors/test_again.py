@@ -192,6 +192,17 @@ async def test_of_a_client_that_has_hung_up_nobody_is_asked_again(leaders: Leade
     assert await leaders.hear() == []
 
 
+async def test_the_next_leader_hears_of_whoever_has_said_no_more_while_there_was_none(
+    leaders: Leaders, autojump_clock: Clocked
+):
+    await leaders.say(0, STOPS)
+    polls = [leaders.asking.ask(number, "a", POLL) for number in (1, 2)]
+    polls[0].has_left = True
+    leaders.asking.say(1, GONE)
+    await leaders.die()
+    assert [(message.number, message.kind) for message in await leaders.hear()] == [(1, ASK), (1, GONE), (2, ASK)]
+
+
 async def test_a_bounded_number_of_bytes_is_kept_for_that(
     leaders: Leaders, autojump_clock: Clocked, monkeypatch: pytest.MonkeyPatch
 ):

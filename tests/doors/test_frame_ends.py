@@ -10,6 +10,7 @@ import trio
 import trio.testing
 
 from bunqueue_trio.config import (
+    HALF_CLOSED_S,
     RECEIVE_BYTES,
     Settings,
 )
@@ -19,6 +20,7 @@ from bunqueue_trio.doors.frames import (
     ASK,
     BRINGS,
     BROKEN,
+    ENDS,
     GONE,
     LAST,
     LOOK,
@@ -197,6 +199,24 @@ async def test_a_wait_ends_with_its_connection_and_not_with_what_its_client_says
     assert trio.current_time() - began == (0 if extra else 5)
     assert (answer.kind, answer.extra & WAITED) == (ANSWER, 0)
     assert (b"HTTP/1.1 " in answer.data) is not bool(extra)
+    assert world.server.core.ends.waiting == 0
+
+
+async def test_who_says_no_more_waits_for_the_end_of_a_job_as_long_as_without_doors(
+    world: World, autojump_clock: Clocked
+):
+    door = Raw(world)
+    await door.say(1, ASK, PUSH)
+    job_id = json.loads((await door.hear()).data.partition(b"\r\n\r\n")[2])["id"]
+    await door.say(1, ASK, request_bytes("GET", f"/jobs/{job_id}/result?timeout=600000"))
+    assert (await door.hear())[:2] == (1, WAITS)
+    await trio.sleep(60)
+    assert world.server.core.ends.waiting == 1
+    await door.say(1, GONE)
+    begun = trio.current_time()
+    answer = await door.hear()
+    assert trio.current_time() - begun == HALF_CLOSED_S
+    assert (answer.kind, answer.data, bool(answer.extra & ENDS)) == (ANSWER, b"", True)
     assert world.server.core.ends.waiting == 0
 
 

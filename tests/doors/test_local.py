@@ -2,18 +2,24 @@
 
 import socket
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from contextlib import closing, suppress
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import pytest
 import trio
 import trio.testing
 
-from bunqueue_trio.config import CLIENT_KEY_MAX, DOOR_LOOK_S, DOOR_LOOKS, DOOR_START_LOOKS, Settings
+from bunqueue_trio.config import CLIENT_KEY_MAX, DOOR_LOOK_S, DOOR_LOOKS, DOOR_START_LOOKS, DOOR_STARTS_S, Settings
 from bunqueue_trio.doors.accepting import Stop, accept
 from bunqueue_trio.doors.lane import FramingDoor
-from bunqueue_trio.doors.leading import _Process, watch
+from bunqueue_trio.doors.leading import DoorProcesses, _Process, watch
 from bunqueue_trio.doors.link import STOP, LinkLost, LocalLink, receive_connections
-from bunqueue_trio.transports.sockets import open_listeners
+from bunqueue_trio.errors import DoorLost
+from bunqueue_trio.runtime.clock import Clock
+from bunqueue_trio.runtime.statistics import Doors
+from bunqueue_trio.runtime.supervisor import Child
+from bunqueue_trio.transports.sockets import listen_again, listen_no_more, open_listeners
 
 
 class Both(NamedTuple):
@@ -127,6 +133,45 @@ async def test_each_door_gets_its_own_sockets_at_the_same_addresses():
     assert doors == [[], [], []]
 
 
+@pytest.mark.parametrize("is_chosen", [True, False])
+async def test_nobody_is_dealt_to_a_socket_that_does_not_listen_and_its_address_stays(is_chosen: bool):
+    opened = await open_listeners(Settings(bind=("127.0.0.1:0",)), 2)
+    [one], [other] = opened.dealt
+    place = one.getsockname()
+    if not is_chosen:
+        await opened.close()
+        opened = await open_listeners(Settings(bind=(f"127.0.0.1:{place[1]}",)), 2)
+        [one], [other] = opened.dealt
+
+    def dealt() -> tuple[int, int]:
+        ends = [socket.create_connection(place) for _ in range(20)]
+        counts = []
+        for sock in (one, other):
+            sock.setblocking(False)
+            accepted = 0
+            with suppress(BlockingIOError, OSError):
+                while True:
+                    sock.accept()[0].close()
+                    accepted += 1
+            counts.append(accepted)
+        for end in ends:
+            end.close()
+        return counts[0], counts[1]
+
+    assert min(dealt()) > 0, "once in half a million runs it is 0"
+    listen_no_more([one])
+    assert dealt() == (0, 20)
+    listen_no_more([one, other])
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(place)
+    with closing(socket.socket()) as thief, pytest.raises(OSError, match="in use"):
+        thief.bind(place)
+    for sock in (other, one):
+        listen_again(sock)
+    assert min(dealt()) > 0
+    await opened.close()
+
+
 class Watched(_Process):
     """A process that is only looked at."""
 
@@ -210,3 +255,90 @@ async def test_a_door_that_is_gone_is_not_looked_at(both: Both):
     both.door._control.close()
     await watch(7, process, both.leader)
     assert not process.hung
+
+
+class Leader:
+    """What doors ask of their server."""
+
+    def __init__(self) -> None:
+        self.stop = trio.Event()
+        self.doors = Doors()
+        self.clock = Clock(1_000_000)
+
+
+def ended(code: int, *, was_open: bool) -> _Process:
+    process = _Process()
+    process.code, process.is_open = code, was_open
+    process.over.set()
+    return process
+
+
+async def test_a_door_that_cannot_be_started_is_tried_again_for_as_long_as_it_takes(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery, logs: list[dict[str, Any]]
+):
+    leader, opened = Leader(), await open_listeners(Settings(bind=("127.0.0.1:0",)), 1)
+    processes = DoorProcesses(leader, opened.dealt)  # type: ignore[arg-type]
+    [door] = processes._doors
+    place = door.sockets[0].getsockname()
+    tries: list[float] = []
+    ways: list[Any] = [
+        OSError(24, "Too many open files"),
+        RuntimeError("can't start new thread"),
+        *[ended(2, was_open=False)] * 8,
+    ]
+
+    async def live() -> _Process:
+        tries.append(trio.current_time())
+        what = ways[len(tries) - 1] if len(tries) <= len(ways) else _Process()
+        if isinstance(what, Exception):
+            raise what
+        return what
+
+    child = Child("door 1", trio.sleep_forever)
+    nursery.start_soon(processes._run, door, child, live)
+    socket.create_connection(place).close()
+    await trio.sleep(80)
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(place)
+    assert len(tries) == len(ways) + 1, "it is open now"
+    pauses = [after - before for before, after in pairwise(tries)]
+    assert pauses == pytest.approx([*DOOR_STARTS_S, *[DOOR_STARTS_S[-1]] * 5])
+    assert (child.state, child.restarts, child.last_error) == (
+        "running",
+        10,
+        "its process ended with 2 before it was open",
+    )
+    assert (leader.doors.died, leader.doors.lately[-1].was_open) == (10, False)
+    assert [line["error"] for line in logs] == ["could not be started: [Errno 24] Too many open files"], (
+        "within a minute"
+    )
+    await opened.close()
+
+
+@pytest.mark.parametrize("process", [ended(-9, was_open=False), ended(1, was_open=True)])
+async def test_a_door_that_dies_is_none_that_cannot_be_started(process: _Process):
+    leader = Leader()
+    processes = DoorProcesses(leader, [[]])  # type: ignore[arg-type]
+
+    async def live() -> _Process:
+        await trio.lowlevel.checkpoint()
+        return process
+
+    with pytest.raises(DoorLost):
+        await processes._run(processes._doors[0], Child("door 1", trio.sleep_forever), live)
+    assert leader.doors.lately[-1].was_open
+
+
+async def test_a_stop_waits_for_no_door_that_cannot_be_started(autojump_clock: trio.testing.MockClock):
+    leader = Leader()
+    processes = DoorProcesses(leader, [[]])  # type: ignore[arg-type]
+
+    async def live() -> _Process:
+        await trio.lowlevel.checkpoint()
+        return ended(2, was_open=False)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(processes._run, processes._doors[0], Child("door 1", trio.sleep_forever), live)
+        await trio.sleep(30)
+        leader.stop.set()
+    assert trio.current_time() < 31

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import resource
 import signal
 import socket
 import ssl
@@ -213,30 +214,93 @@ def test_an_address_that_somebody_has_is_one_clear_line(running: Running, tmp_pa
         assert refused.err.splitlines()[-1].startswith(f"bunqueue-trio: 127.0.0.1:{running.port}: cannot listen: ")
 
 
-def test_tls_ends_at_the_door(tmp_path: Path):
-    authority = trustme.CA()
-    issued = authority.issue_cert("127.0.0.1")
-    files = {"TLS_CERT_FILE": tmp_path / "cert.pem", "TLS_KEY_FILE": tmp_path / "key.pem"}
-    files["TLS_CERT_FILE"].write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
-    files["TLS_KEY_FILE"].write_bytes(issued.private_key_pem.bytes())
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    env = {name: str(path) for name, path in files.items()} | {"DOORS": "1"}
+class Tls:
+    """A certificate in files, and who trusts it."""
 
-    def is_ready(server: Running) -> bool:
-        return "listening" in server.log
+    def __init__(self, place: Path) -> None:
+        authority = trustme.CA()
+        issued = authority.issue_cert("127.0.0.1")
+        self.cert, self.key = place / "cert.pem", place / "key.pem"
+        self.cert.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
+        self.key.write_bytes(issued.private_key_pem.bytes())
+        self.trust = ssl.create_default_context()
+        authority.configure_trust(self.trust)
+        self.env = {"TLS_CERT_FILE": str(self.cert), "TLS_KEY_FILE": str(self.key)}
 
-    with serving(tmp_path, env=env, ready=is_ready) as server:
+    def client(self, server: Running) -> httpx.Client:
         url = f"https://127.0.0.1:{server.port}"
-        with httpx.Client(base_url=url, verify=context, trust_env=False, timeout=60) as client:
-            assert client.post("/queues/q/jobs", json={"data": 1}).json()["ok"]
-            assert client.post("/queues/q/jobs", content=b"x" * 11_000_000).status_code == 413
-            assert client.get("/queues/q/jobs").json()["job"]["data"] == 1
-            with closing(socket.create_connection(server.address)) as plain:
-                plain.settimeout(60)
-                plain.sendall(b"GET /live HTTP/1.1\r\nHost: x\r\n\r\n")
-                assert b"200" not in plain.recv(1000), "who speaks no TLS gets nothing"
-            assert server.stop() == 0
+        return httpx.Client(base_url=url, verify=self.trust, trust_env=False, timeout=60)
+
+
+def is_listening(server: Running) -> bool:
+    return "listening" in server.log
+
+
+@pytest.mark.parametrize("what", ["certificate", "descriptors"])
+def test_a_door_that_cannot_be_started_is_tried_again_and_the_others_go_on(tmp_path: Path, what: str):
+    tls = Tls(tmp_path)
+    with serving(tmp_path, "--doors", "2", env=tls.env, ready=is_listening) as server:
+        until(lambda: len(doors(server)) == 2, 60, lambda: server.log)
+
+        def told() -> Any:
+            with tls.client(server) as client:
+                return client.get("/tasks").json()
+
+        def of_doors(what: str) -> list[Any]:
+            # Who waits for a door that cannot be started is let go once.
+            with contextlib.suppress(httpx.TransportError):
+                return sorted(task[what] for task in told()["tasks"] if task["name"].startswith("door"))
+            return [0]
+
+        until(lambda: told()["doors"]["connected"] == 2, 60, lambda: server.log)
+        limits = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
+        whole = tls.cert.read_bytes()
+        if what == "certificate":
+            tls.cert.write_text("broken")
+        else:
+            there = len([*Path(f"/proc/{server.process.pid}/fd").iterdir()])
+            resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (there, limits[1]))
+        os.kill(doors(server)[0], signal.SIGKILL)
+        until(lambda: of_doors("restarts")[-1] > 3, 60, lambda: server.log)
+        for n in range(MANY):
+            with tls.client(server) as client:
+                assert client.post("/queues/q/jobs", json={"data": n}).json()["ok"], "of each connection"
+        until(lambda: of_doors("state") == ["restarting", "running"], 60, lambda: server.log)
+        with tls.client(server) as client:
+            [finding] = [each for each in client.get("/findings").json()["findings"] if each["code"] == "doors-fail"]
+        assert "tried again until" in finding["evidence"]
+        assert server.log.count("a door cannot be started, trying again") == 1, "within a minute"
+
+        if what == "certificate":
+            for pid in doors(server):
+                os.kill(pid, signal.SIGKILL)
+            until(lambda: is_refused(server), 60, lambda: server.log)
+            tls.cert.write_bytes(whole)
+        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, limits)
+        until(lambda: len(doors(server)) == 2 and not is_refused(server), 60, lambda: server.log)
+        until(lambda: told()["doors"]["connected"] == 2, 60, lambda: server.log)
+        assert server.stop() == 0
+
+
+def is_refused(server: Running) -> bool:
+    try:
+        socket.create_connection(server.address).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+def test_tls_ends_at_the_door(tmp_path: Path):
+    tls = Tls(tmp_path)
+    with serving(tmp_path, "--doors", "1", env=tls.env, ready=is_listening) as server, tls.client(server) as client:
+        assert client.post("/queues/q/jobs", json={"data": 1}).json()["ok"]
+        assert client.post("/queues/q/jobs", content=b"x" * 11_000_000).status_code == 413
+        assert client.get("/queues/q/jobs").json()["job"]["data"] == 1
+        with closing(socket.create_connection(server.address)) as plain:
+            plain.settimeout(60)
+            plain.sendall(b"GET /live HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert b"200" not in plain.recv(1000), "who speaks no TLS gets nothing"
+        assert server.stop() == 0
     assert "error" not in server.log
 
 

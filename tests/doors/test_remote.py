@@ -349,8 +349,7 @@ async def test_only_a_leader_that_was_reached_once_is_taken_for_dead(
 async def test_where_the_link_listens():
     assert link_bind(Settings()) == Bind("0.0.0.0", 6791)
     assert link_bind(Settings(host="10.0.0.1", http_port=80)) == Bind("10.0.0.1", 81)
-    assert link_bind(Settings(http_port=0)) == Bind("0.0.0.0", 0)
-    assert link_bind(Settings(http_port=65535)) == Bind("0.0.0.0", 0)
+    assert link_bind(Settings(http_port=0)) == link_bind(Settings(http_port=65535)) == Bind("0.0.0.0", 0)
     assert link_bind(Settings(bind=("unix:/tmp/s",))) is None
     assert link_bind(Settings(bind=("unix:/tmp/s", "[::1]:7000"))) == Bind("::1", 7001)
     assert link_bind(Settings(link_bind="none")) is None
@@ -359,14 +358,15 @@ async def test_where_the_link_listens():
     port = taken.socket.getsockname()[1]
     assert announced([taken], "10.0.0.7") == f"127.0.0.1:{port}"
     with structlog.testing.capture_logs() as logs:
-        assert await open_link(Settings(host="127.0.0.1", http_port=port - 1)) == [], "the usual place is a convenience"
-    assert "set LINK_BIND" in logs[0]["event"]
+        [elsewhere] = await open_link(Settings(host="127.0.0.1", http_port=port - 1))
+        assert await open_link(Settings(host="192.0.2.1", http_port=1000)) == [], "an address of another machine"
+    assert (logs[0]["port"], "no link" in logs[1]["event"]) == (elsewhere.socket.getsockname()[1], True)
     with pytest.raises(StartupError, match=f"LINK_BIND=127.0.0.1:{port}: cannot listen"):
         await open_link(Settings(link_bind=f"127.0.0.1:{port}"))
     [everywhere] = await open_link(Settings(link_bind="0.0.0.0:0"))
     assert announced([everywhere], "10.0.0.7").startswith("10.0.0.7:")
-    await taken.aclose()
-    await everywhere.aclose()
+    for listener in (taken, everywhere, elsewhere):
+        await listener.aclose()
 
 
 class Between:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -20,7 +21,7 @@ from bunqueue_trio.config import (
 from bunqueue_trio.doors.link import LinkLost
 from bunqueue_trio.doors.remote import RemoteLink
 from bunqueue_trio.doors.waiting_room import Waiting, WaitingRoom
-from bunqueue_trio.errors import StartupError
+from bunqueue_trio.errors import StartupError, StoreError
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.runtime.cluster import DoorFigures
 from bunqueue_trio.testing.process import free_port
@@ -224,6 +225,28 @@ async def test_a_server_that_leads_itself_answers_what_its_clients_have_asked_of
     assert b"connection: close" in answer.lower(), "the next request is for the server itself"
     await client.aclose()
     nursery.cancel_scope.cancel()
+
+
+async def test_a_database_that_breaks_off_as_a_server_begins_to_lead_costs_those_who_waited_no_answer(
+    autojump_clock: trio.testing.MockClock,
+):
+    asked: list[float] = []
+    served: list[tuple[str | None, bytes]] = []
+
+    async def reached() -> tuple[str | None, bytes]:
+        await trio.lowlevel.checkpoint()
+        asked.append(trio.current_time())
+        if len(asked) < 3:
+            raise StoreError("the connection broke")
+        return "127.0.0.1:1", KEY
+
+    closed: list[bool] = []
+    announcer = SimpleNamespace(reached=reached, close=lambda: closed.append(True))
+    store: Any = SimpleNamespace(announcer=lambda: announcer)
+    waiting: Any = SimpleNamespace(note_served=lambda *where: served.append(where))
+    await run._serve_those_who_waited(store, waiting)
+    assert (served, closed, len(asked)) == ([("127.0.0.1:1", KEY)], [True], 3)
+    assert 0 < asked[-1] < LINK_PATIENCE_S
 
 
 async def test_who_has_hung_up_before_there_is_a_leader_gets_no_job(

@@ -100,7 +100,10 @@ def check_agreement(engine: Engine, model: Model) -> None:
             job.key: job.id for job in model.jobs if job.queue == name and job.key is not None
         }
     assert {state.value: n for state, n in engine.counts.items()} == model.counts()
-    assert engine.next_due() == model.next_due()
+    due = model.next_due()
+    assert engine.next_due() == due
+    for now in (engine.now, *(() if due is None else (due - 1, due))):
+        assert engine.is_due(now) == (due is not None and due <= now)
     assert pauses(engine) == model.pauses
     told = {name: gate.concurrency for name, gate in engine.gates.items()}
     assert {name: limit for name, limit in told.items() if limit is not None} == model.limits

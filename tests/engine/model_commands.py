@@ -140,9 +140,10 @@ class Model(Jobs):
     def promote_jobs(self, command: c.PromoteJobs, now: int, owner: str | None) -> Reply:
         self.check_queue(command.queue)
         delayed = self.standing(command.queue, "delayed")
-        for job in delayed[: command.count]:
+        chosen = [job for job in delayed if self.was_there(job, command.as_of, now)][: command.count]
+        for job in chosen:
             self.promote(c.Promote(id=job.id), now, owner)
-        return {"count": len(delayed[: command.count]), "left": len(delayed[command.count :])}
+        return {"count": len(chosen), "left": len(delayed) - len(chosen)}
 
     def update(self, command: c.Update, now: int, owner: str | None) -> Reply:
         if not bytes(command.data):
@@ -197,10 +198,14 @@ class Model(Jobs):
             return self.line(queue)
         return sorted(jobs, key=lambda job: (job.run_at, job.serial) if state == "delayed" else (0, job.serial))
 
+    def was_there(self, job: Record, moment: int | None, now: int) -> bool:
+        return moment is None or job.created <= moment or job.created > now
+
     def drain(self, command: c.Drain, now: int, owner: str | None) -> Reply:
         self.check_queue(command.queue)
         states = ["waiting", "delayed"] if command.delayed else ["waiting"]
-        jobs = [job for state in states for job in self.standing(command.queue, state)][: command.limit]
+        jobs = [job for state in states for job in self.standing(command.queue, state)]
+        jobs = [job for job in jobs if self.was_there(job, command.as_of, now)][: command.limit]
         count = len(self.remove_all(jobs, now))
         self.tell_cleaned(command.queue, count, now)
         return {"count": count, "left": sum(len(self.standing(command.queue, state)) for state in states)}

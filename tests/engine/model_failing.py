@@ -3,6 +3,15 @@
 from typing import Any
 
 
+def said(well: tuple[int, str]) -> dict[str, Any]:
+    return {"made": well[0], "job": well[1]}
+
+
+def was_made_before(job: Any, other: dict[str, Any], now: int) -> bool:
+    # One of a time to come is of a clock that was set back since, and is before nobody.
+    return other["made"] <= now and (job.created, job.id) < (other["made"], other["job"])
+
+
 class Failing:
     """Schedules, and what is wrong with each; before those whose steps it looks at."""
 
@@ -23,22 +32,31 @@ class Failing:
         troubles = dict(schedule.troubles)
         if "blocked" in troubles and troubles["blocked"]["job"] == job.id:
             del troubles["blocked"]
-        if state == "completed" and "died" in troubles and job.id >= troubles["died"]["job"]:
-            del troubles["died"]
+        if state == "completed":
+            if "died" in troubles and not was_made_before(job, troubles["died"], now):
+                del troubles["died"]
+            if "well" not in troubles or not was_made_before(job, said(troubles["well"]), now):
+                troubles["well"] = (job.created, job.id)
+        if not self.open_jobs(schedule.said.name):
+            troubles.pop("well", None)
         schedule.troubles = troubles
 
     def bury_one(self, job: Any, error: str, now: int, *, wanted: bool) -> None:
         died, schedule = self.totals["died"], self.schedule_of(job.id)
         super().bury_one(job, error, now, wanted=wanted)  # type: ignore[misc]
-        if schedule is None or self.totals["died"] == died:
+        if schedule is None or self.totals["died"] == died or job.created < schedule.created:
             return
-        ended = [each for each in schedule.jobs if each not in self.open_jobs(schedule.said.name)]
-        if all(each <= job.id for each in ended):
-            before = schedule.troubles.get("died", {"job": None, "since": now, "runs": 0})
-            runs = before["runs"] + (before["job"] != job.id)
-            schedule.troubles = schedule.troubles | {
-                "died": {"job": job.id, "since": before["since"], "at": now, "runs": runs}
-            }
+        troubles = schedule.troubles
+        rivals = [troubles["died"]] if "died" in troubles else []
+        # Those that completed as well, as long as others had not ended.
+        rivals += [said(troubles["well"])] if "well" in troubles else []
+        if any(was_made_before(job, rival, now) for rival in rivals):
+            return
+        before = troubles.get("died", {"job": None, "since": now, "runs": 0})
+        runs = before["runs"] + (before["job"] != job.id)
+        schedule.troubles = troubles | {
+            "died": {"job": job.id, "since": before["since"], "at": now, "runs": runs, "made": job.created}
+        }
 
     def keep(self, name: str, slot: int, now: int) -> None:
         schedule, oldest = self.schedules[name], next(iter(self.open_jobs(name)), None)

@@ -83,9 +83,8 @@ class Schedule:
         """What is not dealt with never runs; what would have run is noted."""
         slots = [] if self.is_spent() else self.slots(self.settled, now)
         if slots:
-            self.skip(
-                slots[0], now, "another time or overlap was put before it ran" if self.paused is None else "paused"
-            )
+            why = "another time or overlap was put before it ran" if self.paused is None else "paused"
+            self.skip(slots[0], now, why)
         self.settled = max(self.settled, now)
 
     def become(self, said: c.PutSchedule, is_new_time: bool, now: int) -> None:
@@ -93,6 +92,7 @@ class Schedule:
         kept, why = self.waiting, None
         if is_new_time or self.said.overlap != said.overlap:
             why = "another time or overlap was put before it ran"
+            self.troubles = {name: what for name, what in self.troubles.items() if name != "blocked"}
         elif said.limit is not None and self.runs + 1 > said.limit:
             why = "a lower limit was put before it ran"
         if why is not None and kept is not None:

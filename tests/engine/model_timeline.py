@@ -15,7 +15,17 @@ def timeline(self: Any, job_id: str) -> Moments:
         if event.get("jobId") == job_id and event["eventType"] != "drained"
     }
     moments |= {(act["at"], "act") for act in self.acts if act["job"] == job_id}
+    own = [event for event in self.heard if event.get("jobId") == job_id and event["eventType"] != "drained"]
+    deaths = [
+        event["timestamp"]
+        for event, then in zip(own, [*own[1:], {"eventType": "nothing"}], strict=False)
+        if event["eventType"] == "failed" and then["eventType"] != "retried"
+    ]
     job = next((job for job in (*self.jobs, *self.ended) if job.id == job_id), None)
+    if job is not None and job.state == "failed":
+        # The last one has a word of its own.
+        deaths = deaths[:-1] if job.cause != "cancelled" else deaths
+    moments |= {(at, "died") for at in deaths}
     if job is None:
         return moments
     if job.state == "failed":

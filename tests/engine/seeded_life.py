@@ -219,9 +219,11 @@ class Life(PastSteps):
         """Remove many at once."""
         queue, limit = self.rng.choice([*QUEUES * 9, "no good"]), self.rng.choice([1, 3, 1000])
         grace = self.rng.choice([0, 1, 50, 5000, 100_000])
+        as_of = self.world.now - grace if limit == 3 else None
         commands: list[Any] = [
-            c.Drain(queue=queue, delayed=self.rng.random() < 0.5, limit=limit), c.PromoteJobs(queue=queue, count=limit),
-        ]  # fmt: skip
+            c.Drain(queue=queue, delayed=self.rng.random() < 0.5, limit=limit, as_of=as_of),
+            c.PromoteJobs(queue=queue, count=limit, as_of=as_of),
+        ]
         commands += [
             c.Clean(queue=queue, state=state, grace=grace) for state in ("waiting", "delayed", "waiting-children")
         ]

@@ -3,6 +3,7 @@
 import pytest
 from msgspec import Raw
 
+from bunqueue_trio.engine.commands import clear
 from bunqueue_trio.engine.job import State
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
@@ -25,6 +26,42 @@ def test_a_drain_takes_the_next_ones_first_and_tells_who_waited_for_them(bench: 
     assert (said.count, said.left) == (1, 2)
     assert bench.events() == [f"removed {ids[1]}", f"failed {dependent}", "cleaned "]
     assert bench.engine.totals.cancelled == 1
+
+
+@pytest.mark.parametrize("how", ["drain", "promote"])
+def test_what_comes_after_the_moment_that_is_said_stays(bench: Bench, monkeypatch: pytest.MonkeyPatch, how: str):
+    """Also where it comes before the others."""
+    monkeypatch.setattr(clear, "LOOKS", 3)
+    delay = 1000 if how == "promote" else 0
+    old = [bench.push(delay=delay + n) for n in range(2)]
+    began = bench.now
+    bench.now += 5
+
+    def go_on(limit: int = 2) -> tuple[int, int]:
+        if how == "promote":
+            said = bench.do(c.PromoteJobs(queue="q", count=limit, as_of=began))
+        else:
+            said = bench.do(c.Drain(queue="q", limit=limit, as_of=began))
+        return said.count, said.left
+
+    for _ in range(3):
+        bench.push(priority=9, delay=delay and 1)
+    assert go_on(limit=1) == (1, 4)
+    job = bench.engine.jobs.find(old[0])
+    assert job is None if how == "drain" else job is not None and job.state is State.WAITING
+    assert go_on() == (1, 3)
+    assert go_on() == (0, 3)
+
+
+def test_no_step_looks_past_very_many_newcomers(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(clear, "LOOKS", 3)
+    bench.push()
+    began = bench.now
+    bench.now += 5
+    for _ in range(5):
+        bench.push(priority=9)
+    said = bench.do(c.Drain(queue="q", limit=1, as_of=began))
+    assert (said.count, said.left) == (0, 6)
 
 
 def test_a_queue_that_is_not_there_is_clean(bench: Bench):

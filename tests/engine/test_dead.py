@@ -61,12 +61,50 @@ def test_many_are_retried_by_pages_and_queue_as_they_died(bench: Bench):
     count, left, after = retry(bench, limit=2)
     assert (count, left) == (2, 3)
     assert after is not None
-    assert listed(bench) == (ids[2::-1], 3)
+    assert listed(bench) == (ids[:1:-1], 3)
     count, left, after = retry(bench, limit=2, after=after)
     assert (count, left) == (2, 1)
     assert retry(bench, limit=2, after=after) == (1, 0, None)
     assert retry(bench) == (0, 0, None)
-    assert [bench.pull_id() for _ in ids] == [ids[3], ids[4], ids[1], ids[2], ids[0]]
+    assert [bench.pull_id() for _ in ids] == ids
+
+
+@pytest.mark.parametrize("how", ["all", "of an error", "by a filter"])
+def test_those_that_die_again_meanwhile_are_not_retried_for_ever(bench: Bench, how: str):
+    """Whoever goes on until there is no next page comes to an end, and has retried each job once."""
+    ids = [die(bench) for _ in range(5)]
+    bench.now += 5
+    after, retried = None, 0
+    while True:
+        bench.commit()
+        if how == "by a filter":
+            said = bench.do(c.ActOnJobs(filter=c.Filter(queue="q"), action="retry", limit=2, after=after))
+        else:
+            said = bench.do(c.RetryDlq(queue="q", limit=2, after=after, error="boom" if how == "of an error" else None))
+        assert bool(said.count) is (retried < len(ids))
+        for job_id in ids[retried : retried + said.count]:
+            bench.now += 5
+            assert bench.pull_id() == job_id, "they queue in the order in which they died"
+            bench.fail(job_id)
+        retried, after = retried + said.count, said.next
+        if after is None:
+            break
+    bench.commit()
+    assert (retried, bench.engine.dead_left("q")) == (5, 5)
+
+
+@pytest.mark.parametrize("after", ["5", "x", "1,2,3"])
+def test_what_is_no_cursor_of_a_retry_is_refused(bench: Bench, after: str):
+    """That of a list, which goes the other way, is none either."""
+    die(bench)
+    bench.commit()
+    with pytest.raises(Refused, match="after must be"):
+        retry(bench, after=after)
+    filtered = "failed|q|5" if after == "5" else "failed|q|" if after == "x" else "failed|q|1,2,3"
+    with pytest.raises(Refused, match="after must be"):
+        retry(bench, after=filtered, error="boom")
+    with pytest.raises(Refused, match="after must be"):
+        bench.do(c.ActOnJobs(filter=c.Filter(queue="q"), action="retry", after=filtered))
 
 
 def test_those_of_an_error_are_listed_retried_and_deleted(bench: Bench):
@@ -230,9 +268,9 @@ def family(bench: Bench) -> None:
     assert listed(bench) == (["grandchild", "child", "parent"], 3)
 
 
-@pytest.mark.parametrize(("limit", "rounds"), [(3, [3]), (2, [1, 2]), (1, [1, 1, 1])])
-def test_page_by_page_nobody_is_retried_before_what_it_depends_on(bench: Bench, limit: int, rounds: list[int]):
-    """Who depends on a dead letter of a later page stays one, and is retried when all are once more."""
+@pytest.mark.parametrize("limit", [3, 2, 1])
+def test_page_by_page_nobody_is_retried_before_what_it_depends_on(bench: Bench, limit: int):
+    """What it depends on has died before it."""
     family(bench)
     done = []
     while listed(bench)[1]:
@@ -244,7 +282,7 @@ def test_page_by_page_nobody_is_retried_before_what_it_depends_on(bench: Bench, 
                 break
         bench.commit()
         done.append(count)
-    assert done == rounds
+    assert done == [3]
     for job_id in ("parent", "child", "grandchild"):
         assert bench.pull_id() == job_id
         assert bench.pull_id() is None, "the others wait for it"

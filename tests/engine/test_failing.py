@@ -1,6 +1,12 @@
 """Which schedules need somebody: what makes one of them, what ends it, and that it stands over restarts."""
 
+from collections.abc import Iterator
+
+import pytest
+
 from bunqueue_trio.engine.failing import Blocked, Died
+from bunqueue_trio.engine.job import Job
+from bunqueue_trio.engine.line import Line
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.runtime.statistics import BLOCKED_MS, look_at_schedules
 from tests.engine.make import Bench
@@ -39,12 +45,12 @@ def test_runs_that_die_in_a_row_are_known_until_one_completes(bench: Bench):
     assert not died(bench)
     first = run(bench, dies=True)
     begun = bench.now
-    assert died(bench) == {"s": Died(first, begun, begun)}
+    assert died(bench) == {"s": Died(first, begun, begun, made=begun)}
     second = run(bench, dies=True)
-    assert died(bench) == {"s": Died(second, begun, bench.now, 2)}
+    assert died(bench) == {"s": Died(second, begun, bench.now, 2, bench.now)}
     bench.commit()
     bench.restart()
-    assert died(bench) == {"s": Died(second, begun, begun + 1000, 2)}, "over restarts, too"
+    assert died(bench) == {"s": Died(second, begun, begun + 1000, 2, begun + 1000)}, "over restarts, too"
     run(bench, dies=False)
     assert not died(bench)
     bench.commit()
@@ -136,3 +142,77 @@ def test_a_job_whose_id_looks_as_that_of_a_slot_is_of_no_schedule(bench: Bench):
     bench.push(job_id="nobody@1700000000000", max_attempts=1)
     bench.fail(bench.pull().job.id)
     assert bench.engine.planner.failing.died == {}
+
+
+def test_a_death_counts_whatever_became_of_newer_runs_that_somebody_gave_up(bench: Bench):
+    put(bench, every=DAY, options=ONE_ATTEMPT)
+    bench.sleep(1000)
+    older = bench.do(c.RunSchedule(name="s")).id
+    bench.sleep(1000)
+    bench.do(c.Cancel(id=bench.do(c.RunSchedule(name="s")).id))
+    end(bench, older, dies=True)
+    assert died(bench)["s"].job == older
+
+
+def test_any_run_that_is_made_behind_a_clock_that_was_ahead_ends_it(bench: Bench):
+    bench.sleep(3 * DAY)
+    put(bench, every=DAY, options=ONE_ATTEMPT)
+    bench.push(job_id="s@9999999999999", max_attempts=1)
+    end(bench, "s@9999999999999", dies=True)
+    run(bench, dies=False)
+    assert not died(bench), "by when it was made, not by what it is called"
+    run(bench, dies=True)
+    assert died(bench)
+    bench.commit()
+    bench.now -= 2 * DAY
+    bench.restart()
+    run(bench, dies=False)
+    assert not died(bench)
+
+
+def test_a_run_of_the_schedule_that_was_deleted_says_nothing_of_the_one_with_its_name(bench: Bench):
+    put(bench, every=DAY, options=ONE_ATTEMPT)
+    bench.sleep(1000)
+    old = bench.do(c.RunSchedule(name="s")).id
+    bench.do(c.DeleteSchedule(name="s"))
+    bench.sleep(1000)
+    put(bench, every=DAY, options=ONE_ATTEMPT)
+    end(bench, old, dies=True)
+    assert not died(bench)
+
+
+def test_slots_that_run_again_or_come_no_more_are_not_left_out(bench: Bench):
+    put(bench, every=MINUTE)
+    bench.sleep(MINUTE)
+    bench.sleep(MINUTE)
+    assert blocked(bench)
+    put(bench, every=MINUTE, overlap="allow")
+    assert not blocked(bench)
+    bench.sleep(MINUTE)
+    assert not blocked(bench)
+    put(bench, every=MINUTE)
+    bench.sleep(MINUTE)
+    assert blocked(bench)
+    put(bench, every=MINUTE, limit=1)
+    assert not blocked(bench)
+    bench.commit()
+    bench.restart()
+    assert not blocked(bench)
+
+
+def test_a_death_looks_at_no_other_unfinished_run(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    put(bench, every=DAY, options=ONE_ATTEMPT)
+    for number in range(50):
+        bench.push(job_id=f"s@{number}", max_attempts=1)
+    looked, real = [], Line.after
+
+    def watched(line: Line[Job], job_id: str) -> Iterator[Job]:
+        for job in real(line, job_id):
+            looked.append(job)
+            yield job
+
+    monkeypatch.setattr(Line, "after", watched)
+    for _ in range(10):
+        bench.fail(bench.pull().job.id)
+    assert died(bench)["s"].runs == 10
+    assert len(looked) < 20

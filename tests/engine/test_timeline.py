@@ -124,7 +124,8 @@ def test_a_job_that_was_another_one_before_or_is_gone(bench: Bench):
     bench.commit()
     bench.do(c.RetryDlq(queue="q", job_id="a"))
     bench.now += 5
-    assert [what for _, what in told(bench, "a")] == ["failed", "pulled", "pushed", "act", "pushed"]
+    order = [entry.what for page in asked(bench, "a") for entry in page.entries]
+    assert order == ["pushed", "pulled", "failed", "died", "act", "pushed"]
     bench.do(c.Cancel(id="a"))
     (page,) = asked(bench, "a")
     assert (page.state, page.entries[-1].what) == (None, "removed")
@@ -230,11 +231,103 @@ def test_what_makes_a_job_ready_stands_before_its_delivery_of_the_same_ms(bench:
 def test_what_happens_within_one_ms_stands_in_its_order(bench: Bench):
     bench.push(job_id="j", backoff=0, max_attempts=2)
     bench.do(c.Pull(queue="q"))
+    bench.do(c.Progress(id="j", progress=10))
     bench.fail("j")
     bench.do(c.Pull(queue="q"))
+    bench.do(c.Progress(id="j", progress=50))
     bench.do(c.Ack(id="j"))
-    order = [entry.what for page in asked(bench, "j") for entry in page.entries]
-    assert [what for what in order if what != "retried"] == ["pushed", "pulled", "failed", "pulled", "completed"]
+    assert in_order(bench, "j") == [
+        "pushed", "pulled", "progress", "failed", "retried", "pulled", "progress", "completed",
+    ]  # fmt: skip
+    assert [entry.progress for entry in asked(bench, "j")[0].entries if entry.what == "progress"] == [10, 50]
+
+
+@pytest.mark.parametrize("events", [True, False], ids=["all are kept", "none is kept"])
+def test_a_job_that_told_its_progress_before_it_died_failed_once_and_is_dead(bench: Bench, *, events: bool):
+    bench.push(job_id="j", max_attempts=1)
+    bench.now += 1
+    bench.pull()
+    bench.do(c.Progress(id="j", progress=50))
+    bench.now += 1
+    bench.fail("j")
+    bench.commit()
+    if not events:
+        bench.disk.events.clear()
+    assert in_order(bench, "j") == ["pushed", "pulled", "progress", "failed", "died"]
+
+
+def test_acts_of_one_ms_stand_before_what_came_of_them(bench: Bench):
+    bench.push(job_id="j", max_attempts=1)
+    bench.pull()
+    bench.fail("j")
+    bench.do(c.RetryDlq(queue="q", job_id="j"))
+    bench.do(c.ChangePriority(id="j", priority=2))
+    bench.do(c.MoveToDelayed(id="j", delay=50))
+    bench.do(c.Promote(id="j"))
+    bench.do(c.Cancel(id="j", reason="enough"))
+    assert in_order(bench, "j") == [
+        "pushed", "pulled", "failed", "died", "act", "pushed", "act", "updated", "act", "delayed", "act", "promoted", "act", "cancelled",
+    ]  # fmt: skip
+
+
+def test_what_no_event_tells_stands_behind_what_was_before_it(bench: Bench):
+    """That a cancelled job failed in its grace is no event."""
+    bench.push(job_id="j")
+    bench.pull()
+    bench.do(c.Cancel(id="j", reason="enough", grace=100))
+    bench.fail("j")
+    order = [what for what in in_order(bench, "j") if what in ("pushed", "pulled", "failed", "cancelled")]
+    assert order == ["pushed", "pulled", "failed", "cancelled"]
+
+
+def test_of_two_acts_of_one_ms_each_stands_before_what_came_of_it(bench: Bench):
+    bench.push(job_id="j")
+    bench.do(c.ChangePriority(id="j", priority=2))
+    bench.do(c.Update(id="j", data=Raw(b"2")))
+    entries = asked(bench, "j")[0].entries
+    assert [entry.what for entry in entries] == ["pushed", "act", "updated", "act", "updated"]
+    assert [entry.command for entry in entries if entry.what == "act"] == ["ChangePriority", "Update"]
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["on one page", "on a page each"])
+def test_a_job_that_died_and_waits_again_was_dead(bench: Bench, monkeypatch: pytest.MonkeyPatch, *, together: bool):
+    """Its record is gone by then; a failure after which it was tried again was no death."""
+    if not together:
+        monkeypatch.setattr(timeline, "EVENTS_LOOKED", 1)
+    bench.push(job_id="j", backoff=0, max_attempts=2)
+    for _ in range(2):
+        bench.now += 1
+        bench.pull()
+        bench.fail("j")
+        bench.push(queue="other")
+    bench.now += 1
+    bench.do(c.RetryDlq(queue="q", job_id="j"))
+    expected = [(0, "pushed"), (1, "failed"), (1, "pulled"), (1, "retried"), (2, "died"), (2, "failed"), (2, "pulled")]
+    assert told(bench, "j") == [*expected, (3, "act"), (3, "pushed")]
+    bench.now += 1
+    bench.do(c.Cancel(id="j"))
+    assert told(bench, "j") == [*expected, (3, "act"), (3, "pushed"), (4, "act"), (4, "removed")]
+
+
+@pytest.mark.parametrize("events", [True, False], ids=["all are kept", "none is kept"])
+def test_a_job_that_waits_for_others_is_not_said_to_be_delayed_before_it_is(bench: Bench, *, events: bool):
+    bench.push(job_id="a")
+    bench.push(job_id="j", delay=1000, depends_on=["a"])
+    bench.commit()
+    if not events:
+        bench.disk.events.clear()
+    assert told(bench, "j") == ([(0, "pushed"), (0, "waiting-children")] if events else [(0, "pushed")])
+
+
+def test_a_job_that_is_put_off_later_was_not_delayed_from_its_push_on(bench: Bench):
+    bench.push(job_id="j")
+    bench.now += 5
+    bench.do(c.MoveToDelayed(id="j", delay=1000))
+    assert told(bench, "j") == [(0, "pushed"), (5, "act"), (5, "delayed")]
+
+
+def in_order(bench: Bench, job_id: str) -> list[str]:
+    return [entry.what for page in asked(bench, job_id) for entry in page.entries]
 
 
 def test_a_large_event_is_read_once_and_what_is_behind_it_is_on_the_next_page(
@@ -257,6 +350,6 @@ def test_a_large_event_is_read_once_and_what_is_behind_it_is_on_the_next_page(
 
     bench.disk.events_after = counted  # type: ignore[method-assign]
     page = bench.do(c.GetTimeline(id="large"))
-    assert ([moment.what for moment in page.entries], read) == (["act", "act", "pushed"], [1])
+    assert ([moment.what for moment in page.entries], read) == (["pushed", "act", "act"], [1])
     rest = bench.do(c.GetTimeline(id="large", after=page.next))
     assert ([moment.what for moment in rest.entries], rest.next) == (["updated", "removed"], None)

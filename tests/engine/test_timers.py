@@ -3,12 +3,15 @@
 import random
 
 import pytest
+from msgspec import Raw
 
+from bunqueue_trio.engine import commands
 from bunqueue_trio.engine import timers as module
 from bunqueue_trio.engine.job import Job, State
 from bunqueue_trio.engine.timers import Timers
+from bunqueue_trio.protocol import commands as c
 from tests.engine.checks import check_timers
-from tests.engine.make import make_job
+from tests.engine.make import T0, Bench, make_job
 
 
 def fired(timers: Timers, now: int) -> list[str]:
@@ -21,6 +24,7 @@ def fired(timers: Timers, now: int) -> list[str]:
 def test_nothing_is_due_in_an_empty_heap():
     timers = Timers(active=False)
     assert timers.next_due() is None
+    assert not timers.may_be_due(10**15)
     assert timers.pop_due(10**15) is None
     assert len(timers) == 0
 
@@ -29,6 +33,7 @@ def test_a_job_fires_at_its_time_and_not_a_millisecond_before():
     timers, job = Timers(active=False), make_job()
     timers.arm(job, 100)
     assert timers.next_due() == 100
+    assert (timers.may_be_due(99), timers.may_be_due(100)) == (False, True)
     assert timers.pop_due(99) is None
     assert timers.pop_due(100) is job
     assert (job.due, job.armed, len(timers)) == (None, None, 0)
@@ -214,11 +219,51 @@ def test_what_fires_while_a_heap_is_swept_is_what_is_due_first(monkeypatch: pyte
     for job in jobs[:3001]:
         timers.disarm(job)
     assert timers._old
+    assert timers.may_be_due(30_010)
     for job in jobs[3000:2000:-1]:
         timers.arm(job, 10 * job.seq)
     assert fired(timers, 30_020) == [f"job-{seq}" for seq in range(2001, 3003)]
     assert len(timers) == 6000 - 3003
     check_timers(timers, jobs)
+
+
+def test_what_is_due_is_seen_while_its_heap_is_swept(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "_SWEPT_AT_ONCE", 100)
+    monkeypatch.setattr(module, "_SWEPT", 1)
+    timers = Timers(active=False)
+    jobs = [make_job(seq) for seq in range(6000)]
+    for job in jobs:
+        timers.arm(job, 10 * job.seq)
+    for job in jobs[:3001]:
+        timers.disarm(job)
+    timers.arm(make_job(6000), 60_000)
+    assert timers._old
+    assert timers.may_be_due(30_010)
+
+
+@pytest.mark.parametrize("what", ["a lease", "a delay", "a pause", "a schedule"])
+def test_what_comes_is_due_at_its_time_and_not_a_millisecond_before(bench: Bench, what: str):
+    if what == "a delay":
+        bench.push(delay=100)
+    elif what == "a lease":
+        bench.push()
+        bench.pull(lock_ttl=100)
+    elif what == "a pause":
+        bench.do(c.Pause(queue="q", until=T0 + 100))
+    else:
+        bench.do(c.PutSchedule(name="s", queue="q", data=Raw(b"1"), at=T0 + 100))
+    assert [bench.engine.is_due(T0 + ms) for ms in (0, 99, 100, 101)] == [False, False, True, True]
+
+
+def test_what_a_step_has_left_is_due_at_once(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(commands, "ADVANCE_MAX", 1)
+    first = bench.push()
+    for _ in range(3):
+        bench.push(depends_on=[first])
+    bench.pull()
+    assert not bench.engine.is_due(T0)
+    bench.ack(first)
+    assert bench.engine.is_due(T0)
 
 
 @pytest.mark.parametrize("extra", range(4))

@@ -82,10 +82,10 @@ def test_any_message_at_all(sent: list[bytes]):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("raw", ODD, ids=range(len(ODD)))
 @pytest.mark.parametrize("name", sorted(COMMANDS))
-def test_each_field_with_each_odd_value(name: str, raw: bytes):
+def test_each_field_with_each_odd_value(name: str):
     kind = COMMANDS[name]
     for field in msgspec.structs.fields(kind):
-        text = b'{"cmd":%s,"queue":"q","id":"x",%s:%s}' % (as_json(name), as_json(field.encode_name), raw)
-        harness.codec(text, [kind])
+        for raw in ODD:
+            text = b'{"cmd":%s,"queue":"q","id":"x",%s:%s}' % (as_json(name), as_json(field.encode_name), raw)
+            harness.codec(text, [kind])

@@ -1,7 +1,9 @@
 """A real server whose file is damaged: whoever reads a bad page gets an answer that says so, and the operator hears of it although nobody does."""
 
 import json
+import sys
 from pathlib import Path
+from subprocess import PIPE, Popen
 from typing import Any
 
 import httpx
@@ -43,6 +45,27 @@ def test_who_reads_a_page_that_goes_bad_under_a_running_server_hears_of_it_and_s
         assert (health.exit_code, "the file is damaged" in health.output) == (0, True)
         until(lambda: "the file is damaged" in server.log_path.read_text(), 60, server.log_path.read_text)
     assert server.log_path.read_text().count("the file is damaged") == 1
+
+
+def test_who_watches_events_of_a_damaged_page_hears_that_they_are_missing_and_then_the_others(tmp_path: Path):
+    path = tmp_path / "queue.db"
+    make(path)
+    with ServerProcess(path, {"AUDIT_JOBS_PER_SECOND": "0"}) as server:
+        overwrite(path, "event_batch")
+        with httpx.stream("GET", f"{server.url}/events", headers={"Last-Event-ID": "0"}, timeout=60) as stream:
+            messages = (json.loads(line[6:]) for line in stream.iter_lines() if line.startswith("data: "))
+            assert next(messages)["connected"]
+            gap = next(messages)
+            assert (gap["gap"], gap["damaged"], gap["after"]) == (True, True, 0)
+            pushed = httpx.post(f"{server.url}/queues/q/jobs", json={"data": 1}, timeout=60).json()["id"]
+            assert next(messages)["jobId"] == pushed
+        watch = [sys.executable, "-m", "bunqueue_trio", "watch", "--since", "1h", "--url", server.url]
+        with Popen(watch, stderr=PIPE, text=True) as watching:
+            assert watching.stderr is not None
+            try:
+                assert watching.stderr.readline().endswith("cannot be read: the file is damaged\n")
+            finally:
+                watching.kill()
 
 
 @pytest.mark.parametrize("table", LATER)

@@ -19,7 +19,7 @@ from bunqueue_trio.storage.store import Space
 from bunqueue_trio.testing.server import Bunqueue
 from tests.looks import look
 from tests.operations.test_sisters import Shell
-from tests.ui.night import fail, push, take, work
+from tests.ui.night import fail, fail_once, push, take, work
 from tests.ui.site import minutes
 from tests.ui.test_findings import ALL_OF_THEM
 
@@ -151,12 +151,7 @@ async def jobs_die_unseen(bunqueue: Bunqueue) -> None:
 
 
 async def attempts_fail(bunqueue: Bunqueue) -> None:
-    for _ in range(15):
-        await push(bunqueue, "bills", backoff=3_600_000)
-    await minutes(bunqueue)
-    for job_id, token in await take(bunqueue, "bills", 15):
-        await bunqueue.server.core.execute(c.Fail(id=job_id, token=token, error="no"))
-    await minutes(bunqueue)
+    await fail_once(bunqueue, "bills", 15, "no")
 
 
 async def paused(bunqueue: Bunqueue) -> None:

@@ -109,8 +109,16 @@ def test_an_example_is_what_the_server_takes(kind: type[c.Command]):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)  # about 1,000 requests, each made and judged by another process
-def test_no_request_made_from_the_description_breaks_a_rule(tmp_path: Path):
+@pytest.mark.timeout(600)  # hundreds of requests, each made and judged by another process; 6,000 with `coverage`
+@pytest.mark.parametrize(
+    ("phases", "examples"),
+    [
+        ("examples,fuzzing,stateful", 3),
+        # Each field at each of its bounds, which `tests/wire/test_bad_fields.py` and `tests/fuzz` have in each full check.
+        pytest.param("examples,coverage,fuzzing,stateful", 2, marks=pytest.mark.long),
+    ],
+)
+def test_no_request_made_from_the_description_breaks_a_rule(tmp_path: Path, phases: str, examples: int):
     """Every check of schemathesis, valid and invalid data, single requests and sequences.
 
     Left out: the streams, which do not end; and its own idea of which valid data may be refused, in the
@@ -123,8 +131,8 @@ def test_no_request_made_from_the_description_breaks_a_rule(tmp_path: Path):
         command = [
             schemathesis, "run", f"{running.url}/openapi.json", "--header", "Authorization: Bearer secret",
             "--checks", "all", "--exclude-checks", "positive_data_acceptance,use_after_free",
-            "--exclude-path-regex", "^/(events|ws)",
-            "--max-examples", "2", "--seed", "1", "--request-timeout", "60", "--generation-database", "none",
+            "--exclude-path-regex", "^/(events|ws)", "--phases", phases,
+            "--max-examples", str(examples), "--seed", "1", "--request-timeout", "60", "--generation-database", "none",
             "--continue-on-failure", "--no-color",
         ]  # fmt: skip
         env = environment({"PYTHONPATH": str(HERE), "SCHEMATHESIS_HOOKS": "schemathesis_hooks"})

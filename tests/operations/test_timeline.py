@@ -32,11 +32,10 @@ async def test_a_line_for_each_thing_in_order(shell: Shell):
     done = await shell("job", job_id, "--timeline")
     assert (done.exit_code, done.stderr) == (0, "")
     said = [line[25:].strip() for line in done.stdout.splitlines()]
-    assert said[0] == "server: promote"
-    assert said[1] == "pushed"
-    assert said[2].startswith("waits until 20")
-    assert said[3:6] == ["ready before its time", "a worker has it: mail", "progress 50: half \\x9b"]
-    assert said[6] == "attempt 1 failed by mail (explicit_fail): no\\x1b[2J"
+    assert said[0] == "pushed"
+    assert said[1].startswith("waits until 20")
+    assert said[2:6] == ["server: promote", "ready before its time", "a worker has it: mail", "progress 50: half \\x9b"]
+    assert said[6] == "attempt 1 failed by mail: no\\x1b[2J"
     assert "waits again" in said
     assert said[-2:] == ["server: discard", "discarded (discarded): Discarded"]
     raw = [json.loads(line) for line in (await shell("job", job_id, "--timeline", "--json")).stdout.splitlines()]
@@ -48,7 +47,7 @@ async def test_of_a_job_that_is_gone_what_is_kept(shell: Shell):
     job_id = await push(shell.bunqueue, "q")
     await shell.bunqueue.server.core.execute(c.Cancel(id=job_id))
     done = await shell("job", job_id, "--timeline")
-    assert [line[25:].strip() for line in done.stdout.splitlines()] == ["server: cancel", "pushed", "gone"]
+    assert [line[25:].strip() for line in done.stdout.splitlines()] == ["pushed", "server: cancel", "gone"]
     assert done.stderr == f"{job_id}: it is not there any more\n"
     done = await shell("job", "nobody", "--timeline")
     assert (done.exit_code, done.stderr) == (1, "bunqueue-trio: nobody: no such job, and nothing is kept of it\n")

@@ -3,6 +3,7 @@
 import json
 import re
 
+import msgspec
 import pytest
 
 from bunqueue_trio import errors
@@ -11,7 +12,8 @@ from bunqueue_trio.protocol import codec
 from bunqueue_trio.protocol.catalog import CATALOG
 from bunqueue_trio.protocol.codec import BadMessage
 from bunqueue_trio.protocol.commands import Promote, Push
-from bunqueue_trio.protocol.faults import FAULTS, PASSING, error_of, error_reply, fault_of
+from bunqueue_trio.protocol.commands.base import MS
+from bunqueue_trio.protocol.faults import _TIMES, FAULTS, PASSING, error_of, error_reply, fault_of
 
 LITERAL = {
     "invalid-json-body": (400, "Invalid JSON body"),
@@ -98,3 +100,32 @@ def test_a_bad_message_knows_its_code(message: bytes, code: str):
     with pytest.raises(BadMessage) as caught:
         codec.decode_message(message)
     assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("delay must be at most 31536000000", "delay must be at most 31536000000 ms, which is 365 d"),
+        ("jobs[3]: maxAttempts must be at most 1000", "jobs[3]: max_attempts must be at most 1000"),
+        ("backoff.maxDelay must be at most 86400000", "backoff.max_delay must be at most 86400000 ms, which is 1 d"),
+        ("failures[2]: retryIn must be at least 0", "failures[2]: retry_in must be at least 0 ms"),
+        ("timeout must be at most 60000", "timeout must be at most 60000 ms, which is 1 min"),
+        ("lockTtl must be at least 1", "lease (lock_ttl) must be at least 1 ms"),
+        ("timeout must be a number", "timeout must be a number"),
+        ("limit must be at most 1000", "limit must be at most 1000"),
+    ],
+)
+def test_a_bound_of_a_time_has_its_unit(text: str, told: str):
+    """Whoever said it in seconds is not to take the ms of the server for them."""
+    assert str(error_of(text, errors.INVALID_FIELD.code)) == told
+
+
+def test_all_times_of_commands_are_known_as_such():
+    """But for a jitter, which is a share in a backoff."""
+    times = set()
+    for spec in CATALOG:
+        for field in msgspec.inspect.type_info(spec.command).fields:  # type: ignore[attr-defined]
+            kinds = [field.type, *getattr(field.type, "types", ())]
+            times |= {field.name for kind in kinds if isinstance(kind, msgspec.inspect.Metadata) and kind.extra == MS}
+    assert times - {"jitter"} <= _TIMES
+    assert len(times) > 10

@@ -10,9 +10,11 @@ from bunqueue_trio.config import AUDIT_FINDINGS_MAX, AUDIT_PAUSE_MS
 from bunqueue_trio.engine.audit import AuditFault, Pass, Stored
 from bunqueue_trio.engine.audit_kept import Kept
 from bunqueue_trio.engine.job import State
+from bunqueue_trio.errors import StoreError
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.runtime.audit import Auditor
 from bunqueue_trio.runtime.supervisor import Child, supervise
+from bunqueue_trio.storage.store import Batch
 from tests.runtime.runtime_world import World
 
 PAUSE_S = AUDIT_PAUSE_MS / 1000
@@ -221,3 +223,37 @@ async def test_a_large_queue_that_changes_while_it_is_counted_is_left_for_the_ne
     monkeypatch.undo()
     await trio.sleep(PAUSE_S)
     assert sorted(audit.findings) == ["queue q counts 1 completed and 1 failed jobs, and keeps 0 and 1"]
+
+
+async def test_a_batch_whose_answer_was_lost_is_no_fault(
+    running: World, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+):
+    """It is there, and the server will know when it has asked again."""
+    await running.core.execute(c.Discard(id=await running.push()))
+    store: Any = running.store
+    commit, count, is_heard = store.commit, store.stored_kept, trio.Event()
+
+    def commit_and_say_nothing(batch: Batch) -> None:
+        if not is_heard.is_set():
+            raise StoreError("the connection broke after the commit")
+        commit(batch)
+
+    def with_the_batch(queue: str) -> Kept:
+        kept: Kept = count(queue)
+        return kept if is_heard.is_set() else kept._replace(failed=kept.failed + 1)
+
+    monkeypatch.setattr(store, "commit", commit_and_say_nothing)
+    monkeypatch.setattr(store, "stored_kept", with_the_batch)
+    with trio.move_on_after(1):
+        await running.push()
+    audit = auditor(running)
+    nursery.start_soon(audit.run)
+    await trio.sleep(2 * PAUSE_S)
+    assert audit.findings == {}
+    is_heard.set()
+    await trio.sleep(2 * PAUSE_S)
+    assert running.journal.failing is None
+    assert (audit.done > 1, audit.findings) == (True, {})
+    monkeypatch.setattr(store, "stored_kept", lambda queue: count(queue)._replace(failed=7))
+    await trio.sleep(2 * PAUSE_S)
+    assert sorted(audit.findings) == ["queue q counts 0 completed and 1 failed jobs, and keeps 0 and 7"]

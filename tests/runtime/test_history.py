@@ -1,6 +1,7 @@
 """What happened by the minute: counted as it happens, bounded, and told as it was."""
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import trio
@@ -39,13 +40,16 @@ def batch(*heard: tuple[str, str]) -> Batch:
     return Batch(1, 0, False, [], heard=[Heard(*each) for each in heard])  # type: ignore[misc]
 
 
+def told_by(of: Batch) -> tuple[Any, Any]:
+    return of.heard, of.finished
+
+
 async def test_events_are_counted_by_queue_and_minute():
     history = History()
-    history.committed(
-        batch(("pushed", "a"), ("pushed", "a"), ("completed", "a"), ("failed", "b"), ("progress", "a")), 0.0
-    )
+    first = batch(("pushed", "a"), ("pushed", "a"), ("completed", "a"), ("failed", "b"), ("progress", "a"))
+    history.count(*told_by(first))
     await history.note(minute(MINUTE), [look("a", 5), look("b")], {}, {})
-    history.committed(batch(("stalled", "a"), ("retried", "a"), ("drained", "a")), 0.0)
+    history.count(*told_by(batch(("stalled", "a"), ("retried", "a"), ("drained", "a"))))
     await history.note(minute(2 * MINUTE), [look("a", 4)], {}, {})
     past = history.past({}, {})
     assert [each[:8] for each in past.queues["a"]] == [
@@ -80,7 +84,7 @@ async def test_the_busiest_queues_keep_a_line_and_then_the_fullest(monkeypatch: 
     looks = [look("full", 10), look("fuller", 20), look("busy")]
     await history.note(minute(1), looks, {}, {})
     assert set(history.past({}, {}).queues) == {"full", "fuller"}
-    history.committed(batch(("pushed", "busy")), 0.0)
+    history.count(*told_by(batch(("pushed", "busy"))))
     await history.note(minute(2), looks, {}, {})
     assert set(history.past({}, {}).queues) == {"busy", "fuller"}
     assert [each.at for each in history.past({}, {}).queues["fuller"]] == [1, 2]
@@ -89,8 +93,8 @@ async def test_the_busiest_queues_keep_a_line_and_then_the_fullest(monkeypatch: 
 async def test_names_that_come_once_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "COUNTED_MAX", 3)
     history = History()
-    history.committed(batch(*(("pushed", f"q{n}") for n in range(10))), 0.0)
-    history.committed(batch(("pushed", "q0")), 0.0)
+    history.count(*told_by(batch(*(("pushed", f"q{n}") for n in range(10)))))
+    history.count(*told_by(batch(("pushed", "q0"))))
     await history.note(minute(1), [], {}, {})
     assert {name: line[0].pushed for name, line in history.past({}, {}).queues.items()} == {"q0": 2, "q1": 1, "q2": 1}
     await history.note(minute(2), [], {}, {})
@@ -152,7 +156,7 @@ async def test_names_that_come_once_do_not_fill_the_memory_with_run_times(monkey
     for name in ("a", "b"):
         job = ended(make_job(1, queue=name, started_at=1000), at=3000)
         jobs.finished.append(finished_row(job))
-    history.committed(jobs, 0.0)
+    history.count(*told_by(jobs))
     told = await history.note(minute(1), [], {}, {})
     assert {name: each.run for name, each in told.items()} == {"a": 2000}
 
@@ -184,7 +188,7 @@ def test_of_many_errors_that_are_new_in_one_batch_some_are_noted_at_first():
         jobs.finished.append(finished_row(job))
     told = []
     for _ in range(3):
-        history.committed(jobs, 0.0)
+        history.count(*told_by(jobs))
         told.append(len(history.past({}, {}).errors))
     assert told == [5, 10, 12]
 

@@ -68,6 +68,15 @@ async def test_events_are_published_in_the_order_of_the_changes_each_once(runnin
         assert order == ["pushed", "pulled", "completed"]
 
 
+async def test_who_only_counts_hears_of_a_commit_when_all_answers_have_left(world: World, answers: Answers):
+    heard: list[str] = []
+    world.journal.on_told.append(lambda *_: heard.append("counted"))
+    world.journal.on_commit.append(lambda *_: heard.append("answered"))
+    await answers.ask("push", world.push)
+    await world.journal.flush()
+    assert heard == ["answered", "counted"]
+
+
 async def test_a_job_that_changed_several_times_is_written_once_in_its_last_state(world: World, answers: Answers):
     await answers.ask("push", world.push)
     await world.journal.flush()

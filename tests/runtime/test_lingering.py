@@ -83,6 +83,16 @@ async def test_it_goes_with_the_turn_of_others_that_wait(running: World):
     assert running.journal.commits == 4
 
 
+async def test_a_turn_sets_its_alarms_when_its_answers_have_left(running: World):
+    alarms = []
+    running.journal.on_commit.append(lambda *_: alarms.append(running.core.scheduler._due))
+    with running.core.turns.many:
+        running.core.begin(c.Push(queue="q", data=Raw(b"1"), delay=5000))
+        running.journal.hurry()
+    assert alarms == [None]
+    assert running.core.scheduler._due == running.core.clock.now() + 5000
+
+
 async def test_many_deliveries_wake_the_flusher_once(nursery: trio.Nursery):
     running = World()
     running.start(nursery, services=False)

@@ -1,6 +1,6 @@
 """The simulated worlds of some seeds: nothing wrong happens in them, and they are the same each time.
 
-`check.py full` simulates 150 more, as a step of its own."""
+`check.py full` simulates more, as a step of its own."""
 
 import os
 import subprocess
@@ -26,10 +26,10 @@ def test_nothing_wrong_happens(seed: int):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(("seed", "step"), [(8, 3), *(pytest.param(n, 1, marks=pytest.mark.long) for n in (1, 8))])
+@pytest.mark.parametrize(("seed", "step"), [(8, 5), *(pytest.param(n, 1, marks=pytest.mark.long) for n in (1, 8))])
 def test_a_crash_around_any_commit_takes_nothing(seed: int, step: int):
     runs = list(every_crash(seed, 0.01, step))
-    assert len(runs) > 20
+    assert len(runs) > 10
     assert {run.failure for run in runs} == {None}
     for run in runs[1:3]:  # around the first commit, before which nothing else goes wrong
         assert next(line for line in run.log if "is down" in line).endswith("crash")
@@ -42,7 +42,7 @@ def test_a_seed_gives_the_same_log_in_every_process():
             [*SCRIPT, "--seed", "7", "--hours", "0.03"],
             env=os.environ | {"PYTHONHASHSEED": hash_seed}, capture_output=True, text=True, check=True,
         ).stdout.splitlines()[0]
-        for hash_seed in ("1", "2", "3")
+        for hash_seed in ("1", "2")
     }  # fmt: skip
     assert len(outputs) == 1
     assert "SHA-256" in outputs.pop()

@@ -10,13 +10,16 @@ from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.job import UNFINISHED, State
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
-from bunqueue_trio.storage.making import Making, make_batch
+from bunqueue_trio.storage.making import Filling, Making, begin_batch, make_batch
 from bunqueue_trio.storage.memory import MemoryStore
 from bunqueue_trio.storage.sqlite import SqliteStore
 from bunqueue_trio.storage.store import Store
 from tests.storage.ledger import NOW, facts, keep, loaded
 
 IDS = [f"mine-{i}" for i in range(12)]
+
+
+ROWS = ("new", "changed", "rewritten", "ended", "finished")
 
 
 class World:
@@ -140,13 +143,20 @@ class World:
         self.making.durable = self.rng.random() < 0.2
         made = self.making.take()
         ready = make_batch(changes, self.now, last_event_id=self.memory.last_event_id, **made)
-        changes.jobs = dict.fromkeys(changes.jobs)
+        rows, changes.jobs = changes.jobs, dict.fromkeys(changes.jobs)
         last = self.sqlite.last_event_id
         fresh = make_batch(changes, self.now, last_event_id=last, durable=made["durable"])
         # Field by field: whatever a batch may hold one day.
         assert {name: getattr(ready, name) for name in ready.__struct_fields__ if name != "jobs"} == {
             name: getattr(fresh, name) for name in fresh.__struct_fields__ if name != "jobs"
         }
+        changes.jobs = dict(rows)
+        filled = begin_batch(changes, self.now, last_event_id=last, durable=made["durable"])
+        filling = Filling(filled, changes)
+        while not filling.fill_some():
+            pass
+        assert filled.weight == fresh.bytes() + fresh.data_bytes()
+        assert [getattr(filled, name) for name in ROWS] == [getattr(fresh, name) for name in ROWS]
         self.memory.commit(ready)
         self.sqlite.commit(fresh)
         self.engine.forget(changes.jobs)

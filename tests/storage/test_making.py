@@ -8,7 +8,7 @@ from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.job import State
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.storage import making
-from bunqueue_trio.storage.making import MADE_AT_ONCE, Making
+from bunqueue_trio.storage.making import MADE_AT_ONCE, Making, make_batch
 from bunqueue_trio.storage.memory import MemoryStore
 from tests.storage.ledger import NOW
 
@@ -84,3 +84,26 @@ def test_of_a_job_that_leaves_nothing_there_is_nothing_to_be_made(engine: Engine
     assert {job.state for job in engine.changed} == {State.REMOVED}
     some = Making()
     assert [some.make_some(engine, 0) for _ in range(3)] == [True, False, False]
+
+
+def test_a_large_batch_is_filled_in_steps_and_says_how_its_jobs_were_when_it_was_taken(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(making, "FILLED_AT_ONCE", 3)
+    ids = push(engine, 10)
+    apply(engine, c.Pull(queue="q"), NOW)
+    changes = engine.take()
+    same = make_batch(changes, NOW, durable=False, last_event_id=0)
+    some = Making()
+    batch = some.batch(changes, NOW, last_event_id=0, stamp=0)
+    sizes = []
+    while not some.is_whole:
+        sizes.append(len(batch.new))
+        # Whatever happens in between.
+        apply(engine, c.Cancel(id=ids[len(sizes)]), NOW)
+        some.fill_some()
+    assert sizes == [0, 3, 6, 9]
+    assert batch.new == same.new
+    assert batch.ended == batch.finished == []
+    assert list(batch.jobs) == list(same.jobs)
+    assert batch.weight == same.bytes() + same.data_bytes()

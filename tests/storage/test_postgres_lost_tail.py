@@ -263,8 +263,18 @@ def test_another_history_of_the_database_is_not_written_to(store: PostgresStore,
 
 
 def test_without_the_row_of_the_leader_nobody_writes(store: PostgresStore, open_: Open, sql: Any):
+    ledger = Ledger(store)
+    ledger.write([make_job(1)])
+    sql("CREATE TABLE bq.copy AS SELECT * FROM bq.leader")
     sql("DELETE FROM bq.leader")
-    with pytest.raises(TakenOver):
-        Ledger(store).write([make_job(2)])
+    with pytest.raises(StoreError, match="the row of the leader is gone"):
+        ledger.write([make_job(2)])
+    store._beat_at -= 5
+    with pytest.raises(StoreError, match="the row of the leader is gone"):
+        trio.run(store.beat)
     with pytest.raises(StartupError, match="the row of the leader is gone"):
         open_()
+    sql("INSERT INTO bq.leader SELECT * FROM bq.copy")
+    sql("DROP TABLE bq.copy")
+    ledger.write([make_job(2)])
+    assert list(loaded(store)) == ["job-1", "job-2"], "it was only restored"

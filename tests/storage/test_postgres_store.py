@@ -125,8 +125,10 @@ def test_what_was_deleted_without_an_answer_is_counted_anew(store: PostgresStore
         with pytest.raises(StoreError):
             store.prune(keep(completed=2))
     assert store.finished_totals["completed"] == 5
+    with pytest.raises(StoreError, match="to be counted anew"):
+        store.stored_kept("q")
     assert store.prune(keep(completed=2)) == 0
-    assert store.finished_totals["completed"] == 2
+    assert store.finished_totals["completed"] == store.stored_kept("q").completed == 2
 
 
 @pytest.mark.parametrize("how", ["at once", "awaited"])

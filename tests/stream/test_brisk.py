@@ -34,10 +34,10 @@ class Steps(trio.abc.Instrument):
 
 
 async def read_all(stream: trio.abc.ReceiveStream) -> bytes:
-    read = b""
+    read = bytearray()
     while data := await stream.receive_some():
         read += data
-    return read
+    return bytes(read)
 
 
 @pytest.mark.parametrize("data", [b"small", LARGE[:30_000], LARGE], ids=len)

@@ -15,7 +15,7 @@ from bunqueue_trio.config import (
     RECEIVE_BYTES,
     SSE_COMMENT_S,
 )
-from bunqueue_trio.errors import StoreError
+from bunqueue_trio.errors import StoreDamaged, StoreError
 from bunqueue_trio.protocol.commands import Push
 from bunqueue_trio.runtime import hub
 from tests.stream.stream_world import World
@@ -98,6 +98,64 @@ async def test_what_readers_do_not_take_is_inside_the_budget(world: World) -> No
     for stream in streams:
         await stream.aclose()
     assert buffers.held == before
+
+
+class Damaged:
+    """A store whose events up to one, from another one on, lie on a page that cannot be read."""
+
+    def __init__(self, world: World, monkeypatch: pytest.MonkeyPatch, begin: int, end: int) -> None:
+        store = world.server.store
+        whole, first = store.events_after, store.first_event_id
+
+        def events_after(event_id: int, limit: int) -> Any:
+            found = whole(event_id, limit)
+            if any(begin <= number <= end for number, _ in found):
+                raise StoreDamaged("malformed")
+            return found
+
+        def first_event_id() -> int:
+            if begin == 1:
+                raise StoreDamaged("malformed")
+            return first()
+
+        monkeypatch.setattr(store, "events_after", events_after)
+        monkeypatch.setattr(store, "first_event_id", first_event_id)
+
+
+@pytest.mark.parametrize("how", ["behind an event", "of some time"])
+@pytest.mark.parametrize(("begin", "end"), [(1, 3), (4, 7), (9, 12)])
+async def test_what_lies_on_a_damaged_page_is_said_to_be_missing_and_the_stream_goes_on(
+    world: World, monkeypatch: pytest.MonkeyPatch, begin: int, end: int, how: str
+) -> None:
+    """To come back with the last id would bring the reader to the same page, for ever."""
+    monkeypatch.setattr(hub, "REPLAY_EVENTS", 1)
+    with world.session("other") as pusher:
+        for n in range(12):
+            await world.ask(pusher, "PUSH", queue="q", data=n)
+        Damaged(world, monkeypatch, begin, end)
+        stream = EventFeed(world.server, None, 0 if how == "behind an event" else None, since=0)
+        heard: list[dict[str, Any]] = []
+        ids: list[int] = []
+
+        async def hear() -> None:
+            for line in (await anext(stream)).splitlines():
+                if line.startswith(b"data: "):
+                    heard.append(json.loads(line[6:]))
+                elif line.startswith(b"id: "):
+                    ids.append(int(line[4:]))
+
+        while not ids or ids[-1] < 12:
+            await hear()
+        await world.ask(pusher, "PUSH", queue="q", data=12)
+        await hear()
+        await stream.aclose()
+    (gap,) = [each for each in heard if "gap" in each]
+    assert gap["damaged"]
+    assert gap["after"] == begin - 1
+    assert end < gap["oldest"] <= min(13, end + (end - begin) + 2), "not much more is left out"
+    there = [each["data"] + 1 for each in heard if "data" in each]
+    assert there == [*range(1, begin), *range(gap["oldest"], 14)]
+    assert ids == sorted(ids)
 
 
 async def test_retention_that_overtakes_a_replay_is_a_gap(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,12 +12,12 @@ from bunqueue_trio.config import HANDED_MAX, MIB, RECEIVE_BYTES, Settings
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.parts import PARTS_FROM
 from bunqueue_trio.protocol.replies import PushReply
+from bunqueue_trio.runtime import begun
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.server import Server as InProcess
 from bunqueue_trio.runtime.supervisor import supervise
 from bunqueue_trio.runtime.tree import serve
 from bunqueue_trio.storage.memory import MemoryStore
-from bunqueue_trio.transports import express
 from bunqueue_trio.transports.listener import Http
 from tests.stream.ws import HANDSHAKE, TEXT, frame
 from tests.wire import raw
@@ -110,7 +110,7 @@ async def ends_waiting(near: Near, wanted: int) -> None:
 
 
 async def test_who_says_no_more_waits_a_while_for_the_end_of_a_job(near: Near, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(express, "HALF_CLOSED_S", 0.05)
+    monkeypatch.setattr(begun, "HALF_CLOSED_S", 0.05)
     with closing(near.connect()) as sock:
         await wait_for_end(near, sock)
         LEAVES["says no more"](sock)
@@ -134,7 +134,7 @@ async def test_a_wait_for_the_end_of_a_job_goes_on_while_its_answer_may_arrive(
     near: Near, leave: str, waits: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # However busy the machine is.
-    monkeypatch.setattr(express, "HALF_CLOSED_S", 600)
+    monkeypatch.setattr(begun, "HALF_CLOSED_S", 600)
     with closing(near.connect()) as sock:
         job_id = await wait_for_end(near, sock)
         LEAVES[leave](sock)

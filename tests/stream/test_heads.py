@@ -1,10 +1,12 @@
-"""A head is read alike, whether its header fields are known from another request or not."""
+"""A head is read alike, whether its header fields are known from another request or not; and that of a response says its own length and second."""
 
 from itertools import product
 from typing import Any, cast
 
 import pytest
+import trio
 
+from bunqueue_trio.api.call import Response
 from bunqueue_trio.api.gateway import Gateway
 from bunqueue_trio.config import Settings
 from bunqueue_trio.runtime.clock import Clock
@@ -12,6 +14,7 @@ from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.storage.memory import MemoryStore
 from bunqueue_trio.transports import heads
 from bunqueue_trio.transports.heads import Handover, Plain, RequestHeads, Upgrade
+from bunqueue_trio.transports.response_heads import ResponseHeads
 
 LINES = [
     b"GET /queues/q/jobs HTTP/1.1", b"GET /queues/q/jobs?timeout=5 HTTP/1.1", b"POST /queues/q/jobs HTTP/1.1",
@@ -26,6 +29,7 @@ LINES = [
     b"HEAD /jobs/one HTTP/1.1", b"OPTIONS /jobs/one HTTP/1.1", b"OPTIONS * HTTP/1.1", b"CONNECT x:1 HTTP/1.1",
     b"PATCH /jobs/one HTTP/1.1", b"GARBAGE", b"",
 ]  # fmt: skip
+IDS = b"0196f0a1-7c3e-7001-8a5b-0123456789ab", b"0196f0a1-7c3e-7002-8a5b-0123456789ab"
 FIELDS = [
     b"Host: x", b"Host: x\r\nContent-Length: 0", b"Host: x\r\nContent-Length: 12", b"Host: x\r\nContent-Length: 99999999",
     b"Host: x\r\nConnection: close", b"Host: x\r\nExpect: 100-continue\r\nContent-Length: 3",
@@ -73,6 +77,24 @@ def reader_of(other: RequestHeads) -> RequestHeads:
     return RequestHeads(other._server, other._gateway)
 
 
+@pytest.mark.parametrize("guarded", [False, True], ids=["open", "guarded"])
+async def test_an_id_of_this_server_is_read_as_if_no_other_had_come(guarded: bool) -> None:
+    experienced = reader(guarded=guarded)
+    for line, fields in product((line for line in LINES if b"one" in line), FIELDS):
+        read(experienced, line.replace(b"one", IDS[0]), fields)
+        mine = line.replace(b"one", IDS[1])
+        assert read(experienced, mine, fields) == read(reader_of(experienced), mine, fields), (mine, fields)
+
+
+async def test_what_differs_in_the_id_of_a_job_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = reader(guarded=False)
+    first = read(requests, b"POST /jobs/%b/ack HTTP/1.1" % IDS[0], b"Host: x\r\nContent-Length: 2")
+    monkeypatch.setattr(requests, "_gateway", None)
+    second = read(requests, b"POST /jobs/%b/ack HTTP/1.1" % IDS[1], b"Host: x\r\nContent-Length: 2")
+    assert isinstance(first, Plain)
+    assert str(first.call.match).replace(IDS[0].decode(), IDS[1].decode()) == str(cast("Plain", second).call.match)
+
+
 async def test_what_another_has_sent_behind_an_empty_line_makes_no_request(monkeypatch: pytest.MonkeyPatch) -> None:
     requests = reader(guarded=False)
     two_lines = b"GET /jobs/x/state HTTP/1.1", b"POST /ping HTTP/1.1\r\nHost: x"
@@ -113,5 +135,25 @@ async def test_what_is_known_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None
     requests = reader(guarded=False)
     for n in range(20):
         assert isinstance(read(requests, b"POST /jobs/%d/ack HTTP/1.1" % n, b"Host: x\r\nX: %d" % n), Plain)
+        read(requests, b"POST /jobs/%b/ack HTTP/1.1" % IDS[0], b"Host: x\r\nX: %d" % n)
         assert len(requests._known_fields) <= 3
+        assert len(requests._known_of_jobs) <= 3
     assert isinstance(read(requests, b"GET /ws HTTP/1.1", FIELDS[12]), Upgrade)
+
+
+@pytest.mark.usefixtures("autojump_clock")
+async def test_the_head_of_a_response_says_its_length_and_its_second() -> None:
+    made, response = ResponseHeads(Clock(epoch_ms=0)), Response(200, (("X", "y"),), b"")
+    for second in range(3):
+        # Who comes first in a second is another one.
+        made.render(Response(404, (), b""), 7, keep=True)
+        for length in (2, 345):
+            head = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\nx: y\r\ndate: Thu, 01 Jan 1970 00:00:0%d GMT\r\n" % (
+                length,
+                second,
+            )
+            assert made.render(response, length, keep=True) == head + b"\r\n"
+            assert made.render(response, length, keep=False) == head + b"Connection: close\r\n\r\n"
+        await trio.sleep(1)
+    for _ in range(2):
+        assert b"content-length" not in made.render(Response(204, (), b""), 0, keep=True)

@@ -227,11 +227,8 @@ def talk(server: Server, pieces: list[bytes], *, responses: int | None) -> Answe
         found: list[tuple[bytes, bytes]] = []
         for number in count():
             if number == responses:
-                sock.settimeout(0.02)
-                try:
-                    return Answer(tuple(found), ended=stream.read(1) == b"")
-                except TimeoutError:
-                    return Answer(tuple(found), ended=False)
+                # The last one has come on a connection that those before it have left open.
+                return Answer(tuple(found), ended=False)
             is_head = number < len(methods) and methods[number] == b"HEAD"
             response = read(stream, is_head=is_head)
             if response is None:

@@ -3,6 +3,7 @@
 import re
 import socket
 from contextlib import closing, suppress
+from typing import Any
 
 import pytest
 
@@ -48,8 +49,19 @@ def example(route: Route) -> str:
     return re.sub(r":\w+", "nobody", route.path)
 
 
-@pytest.mark.parametrize("spelling", [name for name in SPELLINGS if name != "plain"])
-@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
+def by_turns() -> list[Any]:
+    """Each route in one spelling, each of them as often as the others; in a long check each route in all."""
+    others = [name for name in SPELLINGS if name != "plain"]
+    return [
+        pytest.param(route, spelling, marks=[] if number % len(others) == turn else pytest.mark.long)
+        for number, route in enumerate(ROUTES)
+        for turn, spelling in enumerate(others)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("route", "spelling"), by_turns(), ids=lambda each: each if isinstance(each, str) else f"{each.method} {each.path}"
+)
 def test_every_route_is_found_however_it_is_written(lanes: dict[str, Server], route: Route, spelling: str) -> None:
     path = example(route)
     answers = {

@@ -14,9 +14,11 @@ from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.runtime.tree import serve
 from bunqueue_trio.storage.memory import MemoryStore
+from bunqueue_trio.storage.store import Store
 from bunqueue_trio.transports import slow_lane  # noqa: F401 - else a thread reads it, which virtual time does not wait for
 from bunqueue_trio.transports.listener import Http
 from tests.sim.wire import Connection, End, Listener, Pace, Poller
+from tests.storage.faulty import Fault, FaultyStore
 from tests.stream.hot_world import START_MS, put
 from tests.stream.ws import CLOSE, HANDSHAKE, TEXT, frame
 
@@ -42,9 +44,10 @@ PHASES = {
 class Stopping:
     """A server with connections, which is to stop."""
 
-    def __init__(self, nursery: trio.Nursery) -> None:
+    def __init__(self, nursery: trio.Nursery, store: Store | None = None, grace_s: int = GRACE_S) -> None:
         self.nursery = nursery
-        self.server = Server(Settings(shutdown_grace_ms=GRACE_S * 1000), MemoryStore(), Clock(START_MS))
+        settings = Settings(shutdown_grace_ms=grace_s * 1000)
+        self.server = Server(settings, store or MemoryStore(), Clock(START_MS))
         self.listener = Listener()
         self.ended = trio.Event()
         self.http: Http | None = None
@@ -140,6 +143,31 @@ async def test_who_must_be_cut_at_the_end_of_the_grace_is_counted(stopping: Stop
     with capture_logs() as lines:
         await stopping.stop()
     assert [line["connections"] for line in lines if line["log_level"] == "warning"] == [1]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'Content-Length: 10\r\n\r\n{"data":1}',
+        b'Transfer-Encoding: chunked\r\n\r\na\r\n{"data":1}\r\n0\r\n\r\n',
+    ],
+    ids=["whole", "in chunks"],
+)
+async def test_who_waits_for_a_disk_that_refuses_is_answered_before_the_grace_ends(
+    nursery: trio.Nursery, body: bytes
+) -> None:
+    # It takes the ninth try, 2.75 s after the first: behind the end of connections, and in time for the last batch.
+    store = FaultyStore(MemoryStore(), [Fault.REFUSED] * 8)
+    stopping = Stopping(nursery, store, 2)
+    await stopping.start()
+    client = await stopping.connect(b"POST /queues/q/jobs HTTP/1.1\r\nHost: x\r\n" + body)
+    await trio.sleep(1)
+    assert await stopping.stop() <= 3
+    answer = bytes(await client.receive_some())
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b'"code":"not-committed"' in answer
+    assert len(list(store.inner.load())) == 1, "it may still be written"
+    nursery.cancel_scope.cancel()
 
 
 async def test_the_server_hangs_up_at_once_when_both_have_closed(stopping: Stopping) -> None:

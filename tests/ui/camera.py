@@ -18,7 +18,7 @@ from bunqueue_trio.api.access import ANYBODY
 from bunqueue_trio.config import Settings
 from bunqueue_trio.testing import virtual
 from bunqueue_trio.testing.server import Bunqueue
-from tests.ui.chromium import CHROMIUM, Browser
+from tests.ui.chromium import CHROMIUM, Browser, Chromium
 from tests.ui.night import night
 from tests.ui.site import Page, Site
 
@@ -102,7 +102,12 @@ def main() -> int:
         print("chromium is not installed: apt-get install chromium", file=sys.stderr)
         return 1
     PICTURES.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory() as profile, served(pages()) as url, Browser(Path(profile)) as browser:
+    with (
+        tempfile.TemporaryDirectory() as profile,
+        served(pages()) as url,
+        Chromium(Path(profile)) as chromium,
+        Browser(chromium) as browser,
+    ):
         for name, target, width, height, dark in SHOTS:
             browser.look(width, dark=dark, height=height)
             browser.go(url + ("/GROUP" if target == "GROUP" else target))

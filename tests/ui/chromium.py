@@ -18,8 +18,8 @@ CHROMIUM = shutil.which("chromium")
 PATIENCE_S = 60.0  # of a busy machine
 
 
-class Browser:
-    """One page of a browser. ``complaints`` is what its console has to say: errors, and what the policy forbids."""
+class Chromium:
+    """A browser's process, which serves many tests."""
 
     def __init__(self, profile: Path) -> None:
         assert CHROMIUM is not None
@@ -29,6 +29,30 @@ class Browser:
             "--disable-background-networking", "--disable-component-update", "--disable-sync", "--force-color-profile=srgb",
             f"--user-data-dir={profile}", "--remote-debugging-port=0", "about:blank",
         ]  # fmt: skip
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        end_family(self._process)
+
+    def address(self) -> str:
+        """Where it is asked, once it can be."""
+        told = self._profile / "DevToolsActivePort"
+        deadline = time.monotonic() + PATIENCE_S
+        while not (told.exists() and "/" in told.read_text()):
+            assert time.monotonic() < deadline, "the browser does not start"
+            time.sleep(0.05)
+        port, path = told.read_text().split("\n")[:2]
+        return f"ws://127.0.0.1:{port}{path}"
+
+
+class Browser:
+    """One page, with nothing in common with others: no cookie, no memory. ``complaints`` is what its console has to say: errors, and what the policy forbids."""
+
+    def __init__(self, chromium: Chromium) -> None:
+        self._chromium = chromium
         self._id = 0
         self._session = ""
         self.complaints: list[str] = []
@@ -37,12 +61,11 @@ class Browser:
         self._running = ExitStack()
 
     def __enter__(self) -> Self:
-        process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         with ExitStack() as running:
-            running.callback(end_family, process)
-            self._socket = running.enter_context(connect(self._address(), max_size=None, proxy=None))
-            targets = self.call("Target.getTargets")["targetInfos"]
-            page = next(each["targetId"] for each in targets if each["type"] == "page")
+            self._socket = running.enter_context(connect(self._chromium.address(), max_size=None, proxy=None))
+            # It ends with this connection.
+            own = self.call("Target.createBrowserContext", disposeOnDetach=True)["browserContextId"]
+            page = self.call("Target.createTarget", url="about:blank", browserContextId=own)["targetId"]
             self._session = self.call("Target.attachToTarget", targetId=page, flatten=True)["sessionId"]
             for name in ("Page", "Runtime", "Log", "Network"):
                 self.call(f"{name}.enable")
@@ -51,15 +74,6 @@ class Browser:
 
     def __exit__(self, *_: object) -> None:
         self._running.close()
-
-    def _address(self) -> str:
-        told = self._profile / "DevToolsActivePort"
-        deadline = time.monotonic() + PATIENCE_S
-        while not (told.exists() and "/" in told.read_text()):
-            assert time.monotonic() < deadline, "the browser does not start"
-            time.sleep(0.05)
-        port, path = told.read_text().split("\n")[:2]
-        return f"ws://127.0.0.1:{port}{path}"
 
     def call(self, method: str, **params: Any) -> Any:
         """Let the browser do something, and return what it says."""

@@ -60,6 +60,16 @@ async def fail(bunqueue: Bunqueue, queue: str, most: int, error: str) -> list[st
     return [job_id for job_id, _ in taken]
 
 
+async def fail_once(bunqueue: Bunqueue, queue: str, number: int, error: str) -> None:
+    """Let new jobs fail, none of which is tried again within an hour."""
+    for _ in range(number):
+        await push(bunqueue, queue, backoff=3_600_000)
+    await minutes(bunqueue)
+    for job_id, token in await take(bunqueue, queue, number):
+        await bunqueue.server.core.execute(c.Fail(id=job_id, token=token, error=error))
+    await minutes(bunqueue)
+
+
 async def ordinary_minute(bunqueue: Bunqueue, i: int) -> None:
     """What happens in every minute."""
     for n in range(14 + (i * 5) % 9):

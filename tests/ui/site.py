@@ -13,9 +13,6 @@ from bunqueue_trio.testing.server import Bunqueue
 from bunqueue_trio.ui.dashboard import Dashboard
 from bunqueue_trio.ui.render import templates
 
-# Here: for a virtual clock, waiting for a thread is time that passes.
-templates()
-
 MINUTE_S = 60
 
 
@@ -55,6 +52,8 @@ class Site:
     """A browser without JavaScript, and with one cookie."""
 
     def __init__(self, bunqueue: Bunqueue) -> None:
+        # Before the first page asks for them: for a virtual clock, waiting for a thread is time that passes.
+        templates()
         self.bunqueue = bunqueue
         self.gateway = Gateway(bunqueue.server)
         self.dashboard = Dashboard(bunqueue.server, self.gateway)

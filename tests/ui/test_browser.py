@@ -11,7 +11,7 @@ from bunqueue_trio.engine.fingerprint import fingerprint
 from bunqueue_trio.testing import virtual
 from tests.ui import axe
 from tests.ui.camera import served
-from tests.ui.chromium import CHROMIUM, PATIENCE_S, Browser
+from tests.ui.chromium import CHROMIUM, PATIENCE_S, Browser, Chromium
 from tests.ui.site import Page
 from tests.ui.test_cluster import World
 from tests.ui.test_cluster_findings import NOW, WAITS, WELL
@@ -75,8 +75,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture
-def browser(server: Server, tmp_path: Path) -> Iterator[Browser]:
-    with signed_in(server, tmp_path / "profile") as running:
+def browser(server: Server, chromium: Chromium) -> Iterator[Browser]:
+    with signed_in(server, chromium) as running:
         yield running
 
 
@@ -315,6 +315,18 @@ def test_a_cluster_is_fit_to_be_read(browser: Browser, of_cluster: str, axe_core
     assert browser.run(axe.RUN) == []
 
 
+HIDE = "Object.defineProperty(document, 'hidden', {configurable: true, get: () => %s}); document.dispatchEvent(new Event('visibilitychange')); 1"
+
+
+def wait(browser: Browser, seconds: float) -> None:
+    browser.run(f"new Promise((go) => setTimeout(go, {seconds * 1000}))")
+
+
+def looks(browser: Browser) -> list[str]:
+    """What the pages have asked for, but for their streams."""
+    return [url for url in browser.asked if "/ui/news" not in url]
+
+
 def test_a_page_lives_and_a_hidden_one_asks_nothing(browser: Browser, server: Server) -> None:
     browser.go(f"{server.url}/ui/queues/alive")
     assert "waiting" in browser.text()
@@ -328,17 +340,48 @@ def test_a_page_lives_and_a_hidden_one_asks_nothing(browser: Browser, server: Se
     # It is the same page, with the same focus and the same things open.
     assert browser.run("window.isSame === 1 && document.querySelector('.shell').open") is True
     assert browser.run("document.activeElement === document.querySelector('.states a')") is True
-    hide = "Object.defineProperty(document, 'hidden', {configurable: true, get: () => %s}); document.dispatchEvent(new Event('visibilitychange')); 1"
-    browser.run(hide % "true")
-    browser.run("new Promise((go) => setTimeout(go, 1000))")
+    browser.run(HIDE % "true")
+    wait(browser, 1)
     asked = len(browser.asked)
-    browser.run("new Promise((go) => setTimeout(go, 7000))")
+    with ask(server) as api:
+        api.post("/queues/alive/jobs", json={"data": 8})
+    wait(browser, 7)
     assert len(browser.asked) == asked
-    browser.run(hide % "false")
+    browser.run(HIDE % "false")
+    # It looks at once, and listens again.
+    browser.until("document.querySelector('.states-n').textContent === '8'")
     browser.until("1")
-    browser.run("new Promise((go) => setTimeout(go, 500))")
-    assert len(browser.asked) == asked + 1
+    wait(browser, 1)
+    assert len(looks(browser)) == len([url for url in browser.asked[:asked] if "/ui/news" not in url]) + 1
+    assert len(browser.asked) == asked + 2
     assert browser.complaints == []
+
+
+def test_a_page_to_which_nothing_happens_asks_nothing_and_its_times_go_on(chromium: Chromium, tmp_path: Path) -> None:
+    with Server(tmp_path / "quiet.db") as quiet, Browser(chromium) as browser:
+        with ask(quiet) as api:
+            api.post("/queues/q/pause", json={"reason": "rotation"})
+        browser.go(f"{quiet.url}/ui/actions")
+        wait(browser, 6)
+        asked, said = len(browser.asked), browser.text()
+        wait(browser, 8)
+        assert len(browser.asked) == asked
+        # It was some seconds ago, and is a few more now.
+        assert browser.text() != said
+        assert browser.complaints == []
+
+
+def test_a_page_without_its_stream_asks_by_itself(browser: Browser, server: Server) -> None:
+    browser.call("Network.setBlockedURLs", urls=["*/ui/news*"])
+    browser.go(f"{server.url}/ui/queues/alone")
+    with ask(server) as api:
+        api.post("/queues/alone/jobs", json={"data": 1})
+    browser.until("document.querySelector('.states-n').textContent === '1'")
+    before = len(looks(browser))
+    while len(looks(browser)) < before + 2:
+        wait(browser, 1)
+    browser.call("Network.setBlockedURLs", urls=[])
+    browser.complaints.clear()
 
 
 def test_keys_lead_through_it_and_can_be_turned_off(browser: Browser, server: Server) -> None:

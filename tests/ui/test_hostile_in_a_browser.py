@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from bunqueue_trio.protocol.request import segment_of
-from tests.ui.chromium import CHROMIUM, Browser
+from tests.ui.chromium import CHROMIUM, Browser, Chromium
 from tests.ui.test_hostile import HOSTILE
 from tests.ui.troubled import TOKEN, ask, signed_in
 from tests.wire.server import Server
@@ -73,8 +73,8 @@ def server(tmp_path: Path) -> Iterator[Server]:
         yield running
 
 
-def test_nothing_that_clients_write_is_part_of_a_page(server: Server, tmp_path: Path) -> None:
-    with ask(server) as api, signed_in(server, tmp_path / "profile") as browser:
+def test_nothing_that_clients_write_is_part_of_a_page(server: Server, chromium: Chromium) -> None:
+    with ask(server) as api, signed_in(server, chromium) as browser:
         pages = plant(api)
         # A dialog would stop all that follows.
         browser.call(

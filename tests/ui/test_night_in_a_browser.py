@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.ui.chromium import CHROMIUM, Browser
+from tests.ui.chromium import CHROMIUM, Browser, Chromium
 from tests.ui.troubled import ask, signed_in, troubled, work
 
 pytestmark = [
@@ -116,8 +116,8 @@ def _takes_an_act_back(browser: Browser) -> None:
     assert "Nobody asks for jobs of this queue" in browser.text()
 
 
-def test_the_story_of_a_night(tmp_path: Path) -> None:
-    with troubled(tmp_path) as server, ask(server) as api, signed_in(server, tmp_path / "profile") as browser:
+def test_the_story_of_a_night(tmp_path: Path, chromium: Chromium) -> None:
+    with troubled(tmp_path) as server, ask(server) as api, signed_in(server, chromium) as browser:
         _finds_the_error(browser)
         _tries_a_few_first(browser, api)
         _pauses_and_resumes(browser)

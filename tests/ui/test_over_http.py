@@ -3,10 +3,11 @@
 import json
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 
 import httpx
 import pytest
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import InvalidMessage, InvalidStatus
 from websockets.sync.client import connect
 
 from bunqueue_trio.protocol.routes import ROUTES
@@ -123,6 +124,67 @@ def test_without_it_nothing_is_there(start_server: StartServer) -> None:  # noqa
 
 def test_it_hides_no_route_of_the_api() -> None:
     assert not [route.path for route in ROUTES if route.path == "/" or route.path.startswith("/ui")]
+
+
+def listen(url: str, browser: httpx.Client) -> tuple[httpx.Response, Iterator[bytes]]:
+    """Open the stream of a page; return the response, of whose parts the first has come."""
+    request = browser.build_request("GET", f"{url}/ui/news?of=now&queue=&mark=0")
+    response = browser.send(request, stream=True)
+    parts = response.iter_raw()
+    assert next(parts).startswith(b"event: hello"), response.status_code
+    return response, parts
+
+
+def test_a_page_hears_over_the_wire_and_leaves_its_connection_as_it_was(lane: Server, browser: httpx.Client) -> None:
+    response, parts = listen(lane.url, browser)
+    assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
+    assert (response.headers["cache-control"], response.headers["x-accel-buffering"]) == ("no-cache", "no")
+    assert "default-src 'none'" in response.headers["content-security-policy"]
+    with httpx.Client(base_url=lane.url, trust_env=False, timeout=PATIENCE_S) as api:
+        api.post("/queues/heard/jobs", json={"data": 1})
+    assert next(parts) == b"event: news\ndata:\n\n"
+    response.close()
+    # The fifth of a browser, of which the others have gone, would be refused if any was still counted.
+    for _ in range(9):
+        listen(lane.url, browser)[0].close()
+        eventually_heard(lane, browser)
+
+
+def eventually_heard(server: Server, browser: httpx.Client) -> None:
+    """Wait until a stream can be opened: the server hears of the end of another one a little later."""
+    deadline = time.monotonic() + PATIENCE_S
+    while browser.head("/ui").status_code != 200:
+        assert time.monotonic() < deadline
+
+
+def test_pages_that_listen_hold_no_stop_up(start_server: StartServer) -> None:  # noqa: F811
+    for express in ("true", "false"):
+        server = start_server({"EXPRESS": express, "SHUTDOWN_GRACE_MS": "30000"})
+        with httpx.Client(base_url=server.url, trust_env=False, timeout=PATIENCE_S) as browser:
+            browser.get("/ui")
+            opened = [listen(server.url, browser) for _ in range(4)]
+            assert server.terminate() == 0
+            assert "the grace is over" not in server.log
+            for response, parts in opened:
+                with suppress(httpx.RemoteProtocolError):
+                    assert b"event: hello" not in b"".join(parts)
+                response.close()
+
+
+def test_who_has_jobs_to_do_takes_the_place_of_a_page_that_listens(start_server: StartServer) -> None:  # noqa: F811
+    server = start_server({"CONNECTIONS_MAX": "5"})
+    with httpx.Client(base_url=server.url, trust_env=False, timeout=PATIENCE_S) as browser, ExitStack() as workers:
+        browser.get("/ui")
+        opened = [listen(server.url, browser)[0] for _ in range(3)]
+        # The connection over which the page came is idle, and makes room first.
+        done, deadline = 0, time.monotonic() + PATIENCE_S
+        while done < 4:
+            assert time.monotonic() < deadline
+            with suppress(InvalidStatus, InvalidMessage):
+                workers.enter_context(connect(f"ws://127.0.0.1:{server.port}/ws"))
+                done += 1
+        for response in opened:
+            response.close()
 
 
 def ticket(server: Server) -> str:

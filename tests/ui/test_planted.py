@@ -15,7 +15,7 @@ from bunqueue_trio.runtime.audit import Finding
 from bunqueue_trio.runtime.limiter import RateLimiter
 from bunqueue_trio.storage.store import Sampled, Space
 from bunqueue_trio.testing.server import Bunqueue
-from tests.ui.night import fail, hold, push, take, work
+from tests.ui.night import fail, fail_once, hold, push, take, work
 from tests.ui.site import Site, minutes
 
 GIB = 1024**3
@@ -151,12 +151,7 @@ async def an_error_is_new(bunqueue: Bunqueue) -> None:
 
 
 async def attempts_fail(bunqueue: Bunqueue) -> None:
-    for _ in range(15):
-        await push(bunqueue, "mail", backoff=3_600_000)
-    await minutes(bunqueue)
-    for job_id, token in await take(bunqueue, "mail", 15):
-        await bunqueue.server.core.execute(c.Fail(id=job_id, token=token, error="SMTP said 450"))
-    await minutes(bunqueue)
+    await fail_once(bunqueue, "mail", 15, "SMTP said 450")
 
 
 async def a_schedule_is_late(bunqueue: Bunqueue) -> None:

@@ -7,7 +7,9 @@ import pytest
 import trio
 from msgspec import Raw
 
+from bunqueue_trio import __version__
 from bunqueue_trio.config import QUEUES_A_TURN
+from bunqueue_trio.engine.fingerprint import fingerprint
 from bunqueue_trio.engine.planner import LATE, Notice
 from bunqueue_trio.errors import StoreError
 from bunqueue_trio.protocol import commands as c
@@ -129,15 +131,23 @@ async def test_every_screen_has_its_landmarks(site: Site, bunqueue: Bunqueue) ->
     core = bunqueue.server.core
     await core.execute(c.RegisterWorker(worker_id="w"))
     await core.execute(c.PutSchedule(name="s", queue="q", every=1000))
+    await push(bunqueue, "dead")
+    await fail(bunqueue, "dead", 1, "boom")
+    group = f"errors/dead?fingerprint={fingerprint('boom').key}"
     for view in VIEWS:
         path = (
-            view.replace("workers/:id", "workers/w").replace(":queue", "q").replace(":id", job_id).replace(":name", "s")
-        )
+            view.replace("workers/:id", "workers/w").replace("errors/:queue", group).replace(":queue", "q")
+            .replace(":id", job_id).replace(":name", "s")
+        )  # fmt: skip
         page = await site.get(path)
         assert page.status == 200, (path, page.text)
         for part in ('<html lang="en">', '<main id="main"', "<nav ", 'name="viewport"', "<h1", "Skip to content"):
             assert page.html.count(part) >= 1, (path, part)
         assert page.html.count("<h1") == 1, path
+        assert f"<small>{__version__}</small>" in page.html, path
+        assert re.search(r'data-news="/ui/news\?of=\w+&amp;queue=\w*" data-mark="\d+"', page.html) or path.endswith(
+            "/data"
+        )
         assert [" defer" in script for script in re.findall("<script[^>]*>", page.html)] == [True], (
             "it is painted before"
         )
@@ -378,6 +388,15 @@ async def test_storage_says_what_a_shorter_retention_would_free(site: Site, bunq
     assert page.said("What a shorter retention would free")
     assert page.said("1 h 30")
     assert not page.said("6 h 30"), "nothing is that old"
+
+
+async def test_storage_says_how_to_copy_to_check_and_to_shrink(site: Site) -> None:
+    page = await site.get("/ui/storage")
+    path = site.bunqueue.server.settings.data_path
+    for line in (f"backup {path} COPY", "doctor --live --wait", f"doctor {path}", f"shrink {path}"):
+        assert f'<code class="line">bunqueue-trio {line}</code>' in page.html, line
+    assert page.said("The server checks all jobs, in memory and as they are stored, pass after pass")
+    assert page.said("goes back to the disk by itself")
 
 
 async def test_a_worker_without_a_job_is_idle(site: Site, bunqueue: Bunqueue) -> None:

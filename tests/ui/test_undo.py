@@ -15,6 +15,8 @@ from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.caller import By
 from bunqueue_trio.protocol.commands import Command
 from bunqueue_trio.testing.server import Bunqueue
+from bunqueue_trio.ui import saving
+from bunqueue_trio.ui.actions import ACTIONS
 from tests.looks import look
 from tests.ui.night import fail, push
 from tests.ui.site import Page, Site
@@ -267,3 +269,51 @@ async def test_an_error_that_is_fixed_once_more_has_no_other_state_to_go_back_to
     await fail(bunqueue, "q", 1, "boom")
     await bunqueue.server.core.execute(c.MarkGroup(fingerprint=fingerprint("boom").key, mark="fixed"))
     assert "/ui/act/" not in (await site.get("/ui/actions")).html
+
+
+async def test_what_nothing_brings_back_can_be_saved_first_or_be_discarded_instead(
+    bunqueue: Bunqueue, site: Site
+) -> None:
+    for n in range(3):
+        await push(bunqueue, "emails", f'{{"n":{n}}}')
+    await push(bunqueue, "emails", delay=60_000)
+    page = await site.get("/ui/act/drain?queue=emails&delayed=yes")
+    assert page.said("Nothing brings them back. Save them first: those that are waiting, those that are delayed")
+    assert page.said("bunqueue-trio export --queue emails --state waiting")
+    for address in re.findall(r'href="(/ui/export/jobs[^"]+)"', page.html):
+        assert html.unescape(address) in (
+            "/ui/export/jobs?queue=emails&state=waiting",
+            "/ui/export/jobs?queue=emails&state=delayed",
+        )
+    instead = html.unescape(re.findall(r'href="(/ui/act/discard-found[^"]+)"', page.html)[0])
+    assert (await site.get(instead)).said("3 jobs would be made dead letters")
+    for path in ("clean?queue=emails&state=waiting&older=0s", "clean?queue=emails&state=delayed&older=0s"):
+        assert "discard-found" in (await site.get(f"/ui/act/{path}")).html
+    await site.do("discard-found", queue="emails", state="waiting")
+    await site.do("retry-all", queue="emails")
+    assert bunqueue.server.counts()["waiting"] == 3
+    # Of what is kept, or where nothing goes, nothing is said.
+    for path in ("pause?queue=emails", "purge-all?queue=emails", "drain?queue=other"):
+        assert not (await site.get(f"/ui/act/{path}")).said("Nothing brings them back")
+
+
+async def test_each_act_that_takes_jobs_away_says_how_to_save_them(bunqueue: Bunqueue, site: Site) -> None:
+    await push(bunqueue, "q", max_attempts=1)
+    await fail(bunqueue, "q", 1, "boom")
+    group = (await bunqueue.server.core.execute(c.DlqGroups(queue="q"))).groups[0].fingerprint  # type: ignore[attr-defined]
+    for path, address in (
+        ("purge-all?queue=q", "/ui/export/jobs?queue=q&state=failed"),
+        (f"purge-group?queue=q&fingerprint={group}", f"/ui/export/jobs?queue=q&state=failed&fingerprint={group}"),
+        ("purge-found?queue=q&state=failed", "/ui/export/jobs?queue=q&state=failed"),
+        ("clean?queue=q&state=failed&older=0s", "/ui/export/jobs?queue=q&state=failed"),
+    ):
+        page = await site.get(f"/ui/act/{path}")
+        assert page.status == 200, page.text
+        assert f'href="{address.replace("&", "&amp;")}"' in page.html, page.text
+    gone = {
+        name
+        for name, action in ACTIONS.items()
+        if action.is_grave and action.name.partition("-")[0] in ("drain", "clean", "purge")
+    }
+    # One dead letter has its page.
+    assert gone - {"purge"} == set(saving._GONE)

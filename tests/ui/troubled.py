@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.ui.chromium import PATIENCE_S, Browser
+from tests.ui.chromium import PATIENCE_S, Browser, Chromium
 from tests.ui.night import leave_a_past
 from tests.ui.test_hostile import HOSTILE
 from tests.wire.server import Server
@@ -65,8 +65,8 @@ def work(api: httpx.Client, count: int, error: str = "") -> None:
 
 
 @contextmanager
-def signed_in(server: Server, profile: Path) -> Iterator[Browser]:
-    with Browser(profile) as running:
+def signed_in(server: Server, chromium: Chromium) -> Iterator[Browser]:
+    with Browser(chromium) as running:
         running.look(1440)
         running.go(f"{server.url}/ui")
         running.run(f"document.getElementById('token').value = {TOKEN!r}; 1")

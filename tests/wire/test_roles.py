@@ -1,6 +1,8 @@
 """AUTH_TOKENS_FILE with roles: each route and each command lets in whom its row says, on both lanes and over WebSocket."""
 
 import re
+from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import httpx
@@ -28,17 +30,31 @@ def guarded(
     return start_server(settings | ({"EXPRESS": "false"} if request.param == "hypercorn" else {}))
 
 
-def status_and_code(server: Server, route: Route, token: str) -> tuple[int, str | None]:
+@pytest.fixture(scope="module")
+def clients(guarded: Server) -> Iterator[dict[str, httpx.Client]]:
+    """One for each token; a client of its own for each request would cost more than the request."""
+    with ExitStack() as opened:
+        yield {
+            token: opened.enter_context(
+                httpx.Client(
+                    base_url=guarded.url,
+                    headers={"Authorization": f"Bearer {token}"},
+                    trust_env=False,
+                    timeout=60,
+                    verify=NO_TLS,
+                )
+            )
+            for token in (*TOKENS.values(), "bare-1", "bare-2")
+        }
+
+
+def status_and_code(client: httpx.Client, route: Route) -> tuple[int, str | None]:
     path = re.sub(r":\w+", "x", route.path)
-    headers = {"Authorization": f"Bearer {token}"}
-    with (
-        httpx.Client(base_url=server.url, headers=headers, trust_env=False, timeout=60, verify=NO_TLS) as client,
-        client.stream(route.method, path, content=b"{}" if route.method != "GET" else None) as response,
-    ):
-        if response.headers["content-type"] != "application/json" or response.status_code == 200:
+    with client.stream(route.method, path, content=b"{}" if route.method != "GET" else None) as response:
+        if response.headers["content-type"] == "text/event-stream":
             return response.status_code, None
         response.read()
-        return response.status_code, response.json().get("code")
+        return response.status_code, None if response.status_code == 200 else response.json().get("code")
 
 
 def test_the_roles_of_a_file_are_those_of_the_catalogue():
@@ -49,16 +65,17 @@ def test_the_roles_of_a_file_are_those_of_the_catalogue():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
-def test_a_route_lets_in_whom_its_row_says(guarded: Server, route: Route):
+def test_a_route_lets_in_whom_its_row_says(clients: dict[str, httpx.Client], route: Route):
     takes_token = not route.open and route.asks_for_token(metrics_auth=True)
     for role, token in TOKENS.items():
-        status, code = status_and_code(guarded, route, token)
+        status, code = status_and_code(clients[token], route)
         if takes_token and Role[role.upper()] < route.role:
             assert (status, code) == (403, "missing-role")
         else:
             assert status not in (401, 403)
-    for token in ("bare-1", "bare-2"):
-        assert status_and_code(guarded, route, token)[0] not in (401, 403)
+    # What lets in whoever may least lets in these, too.
+    for token in ("bare-1", "bare-2") if route.role is max(Role) else ():
+        assert status_and_code(clients[token], route)[0] not in (401, 403)
 
 
 def message_of(spec: Spec, token: str) -> dict[str, Any]:

@@ -4,12 +4,15 @@ In this process: the longest step of each page, counted by Trio, and its weight.
 sockets: how long the first byte takes, and what ten open dashboards take of the processor, by the clock of the server's process.
 """
 
+import html
 import re
+import socket
 import statistics
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +21,7 @@ import trio
 from msgspec import Raw
 
 from bunqueue_trio.api.gateway import Gateway
+from bunqueue_trio.api.page_news import SETTLED_S
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.testing.process import ServerProcess
@@ -31,9 +35,10 @@ IDLE_SHARE, BUSY_SHARE = 0.03, 0.05
 """Of a core for ten open dashboards of an idle server, and of the processor time of a push beside them."""
 OPEN = 10
 _POLL_S = 0.05
-EVERY_S = 3.0  # as *Now* looks again
-IDLE_S, BUSY_S, PAIRS, TURNS = 20.0, 3.0, 9, 7  # of the clock on the wall, and of the processor
+EVERY_S = 3.0  # at most, as *Now* looks again
+IDLE_S, BUSY_S, PAIRS, TURNS = 60.0, 3.0, 9, 7  # of the clock on the wall, and of the processor
 _WORKERS, _TAKEN = 40, 100  # each with this many jobs, of which half die
+_SAID = re.compile(r'data-(news|mark)="([^"]*)"')
 _ASSETS = re.compile(r'(?:href|src)="(/ui/static/[^"]+)"')
 _ERRORS = ("PaymentError: card service answered 503 for order {}", "TimeoutError: no answer from db-2 within {} ms", "KeyError: 'customer-{}'")  # fmt: skip
 
@@ -149,26 +154,49 @@ def _first_bytes(server: ServerProcess, pages: list[Page]) -> int:
 
 
 @contextmanager
-def _dashboards(url: str, clock: Callable[[], float]) -> Iterator[None]:
-    """Let ten browsers have *Now* open, each in a thread, as its script asks again: every three seconds of this clock."""
+def _dashboards(url: str, clock: Callable[[], float]) -> Iterator[list[int]]:
+    """Let ten browsers have *Now* open, each in two threads, as its script does: it hears that there is news, and looks, every three seconds of this clock at most."""
     ended = threading.Event()
+    looks: list[int] = []
+
+    def hear(address: str, cookies: str, news: threading.Event) -> None:
+        with socket.create_connection((httpx.URL(url).host, httpx.URL(url).port or 80), timeout=60) as stream:
+            stream.sendall(f"GET {address} HTTP/1.1\r\nHost: bench\r\nCookie: {cookies}\r\n\r\n".encode())
+            assert b" 200 " in stream.recv(16)
+            stream.settimeout(_POLL_S)
+            while not ended.is_set():
+                with suppress(TimeoutError):
+                    said = stream.recv(4096)
+                    assert said, "the stream has ended"
+                    if b"event: news" in said:
+                        news.set()
 
     def look(n: int) -> None:
-        tag, due = "", clock() + EVERY_S * n / OPEN
+        tag, due, news = "", clock() + EVERY_S * n / OPEN, threading.Event()
         with httpx.Client(base_url=url, trust_env=False, timeout=60) as client:
+            page = client.get("/ui")
+            said = dict(_SAID.findall(page.text))
+            cookies = "; ".join(f"{name}={value}" for name, value in client.cookies.items())
+            hearing = threading.Thread(
+                target=hear, args=(f"{html.unescape(said['news'])}&mark={said['mark']}", cookies, news)
+            )
+            hearing.start()
             while not ended.wait(_POLL_S):
-                if clock() < due:
+                if clock() < due or not news.is_set():
                     continue
-                due += EVERY_S
+                due = clock() + EVERY_S
+                news.clear()
                 answer = client.get("/ui", headers={"X-Part": "main"} | ({"If-None-Match": tag} if tag else {}))
                 assert answer.status_code in (200, 304), answer.status_code
                 tag = answer.headers.get("etag", tag)
+                looks.append(n)
+            hearing.join()
 
     browsers = [threading.Thread(target=look, args=(n,)) for n in range(OPEN)]
     for each in browsers:
         each.start()
     try:
-        yield
+        yield looks
     finally:
         ended.set()
         for each in browsers:
@@ -184,8 +212,12 @@ def _idle(server: ServerProcess) -> int:
         return (cpu_s(pid) - before) / (time.monotonic() - begun)
 
     alone = share()
-    with _dashboards(server.url, time.monotonic):
+    with _dashboards(server.url, time.monotonic) as looks:
+        # What was committed while they were opened is news for them.
+        time.sleep(SETTLED_S + EVERY_S)
+        before = len(looks)
         beside = share()
+        print(f"bench: {len(looks) - before} looks of {OPEN} open dashboards in {IDLE_S:.0f} s", file=sys.stderr)
     found = beside - alone
     return tell(
         f"{OPEN} open dashboards of an idle server",

@@ -253,6 +253,7 @@ async def too_large(attack: Attack) -> None:
                 try:
                     status, _ = await read_answer(stream)
                 except HANG_UPS:
+                    # Whoever has hung up gave no answer: the status stays what it was.
                     pass
             nursery.cancel_scope.cancel()
         statuses[status] = statuses.get(status, 0) + 1

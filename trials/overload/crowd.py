@@ -71,6 +71,7 @@ class Attack:
                     await stream.send_all(request_bytes(method, path, body, close=True))
                     return await read_answer(stream)
                 except HANG_UPS:
+                    # Whoever has hung up gave no answer.
                     pass
         return 0, b""
 

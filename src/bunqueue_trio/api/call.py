@@ -8,6 +8,7 @@ from msgspec import Struct
 from bunqueue_trio.api.access import ANYBODY, UNKNOWN, Grant
 from bunqueue_trio.api.downloads import Download
 from bunqueue_trio.api.event_stream import EventFeed
+from bunqueue_trio.api.page_news import PageNews
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol.caller import By
 from bunqueue_trio.protocol.commands import Pull, PullBatch
@@ -98,7 +99,7 @@ class Response(Struct, frozen=True):
     # No tuple with names: to make one costs a push 0.4 µs.
     status: int
     headers: tuple[tuple[str, str], ...]
-    body: bytes | EventFeed | Download
+    body: bytes | EventFeed | Download | PageNews
     delivery: Delivery | None = None
     is_shared: bool = False
     """The body is the same bytes for everybody: nothing is held for this client."""

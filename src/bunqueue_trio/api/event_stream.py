@@ -3,10 +3,12 @@
 Every message carries an ``id:``; a reader that comes back with ``Last-Event-ID`` gets what it missed
 from the store first, or learns how much is gone. A reader too slow for its buffer is ended: it will
 come back and be replayed. What has been made for a reader and not been sent yet counts in the byte
-budget; a stream for which there is no room is ended too.
+budget; a stream for which there is no room is ended too. Of the past that lies on a damaged page of the file
+the reader learns that it is missing, and goes on behind it: to come back would bring it there again.
 """
 
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from urllib.parse import parse_qs
 
 import structlog
@@ -14,7 +16,7 @@ import trio
 
 from bunqueue_trio import errors
 from bunqueue_trio.config import RECEIVE_BYTES, SSE_COMMENT_S
-from bunqueue_trio.errors import StoreError
+from bunqueue_trio.errors import StoreDamaged, StoreError
 from bunqueue_trio.protocol.codec import encode
 from bunqueue_trio.protocol.events import EVENT_TYPES, chosen
 from bunqueue_trio.runtime.bell import Bell
@@ -97,20 +99,34 @@ class EventFeed(AsyncIterator[bytes]):
         self._replay_until = newest = self._hub.last_event_id
         hello = {"connected": True, "clientId": self._server.new_id()}
         if self._since is not None:
-            self._replayed = await self._hub.place_of(self._since)
+            self._replayed = await self._place_of(self._since)
         if self._replayed is None:
             return _message(Published(newest, encode(hello)))
-        after, oldest = self._replayed, await self._hub.first_kept_id()
+        after, oldest = self._replayed, await self._first_kept_id()
         chunk = _message(Published(min(after, newest), encode(hello)))
         if oldest - 1 <= after <= newest:
             return chunk
         # Too old, or from another life of the store.
         return chunk + self._gap(after, oldest)
 
-    def _gap(self, after: int, oldest: int) -> bytes:
+    async def _place_of(self, since: int) -> int:
+        try:
+            return await self._hub.place_of(since)
+        except StoreDamaged:
+            # All that can be read is looked through.
+            return await self._first_kept_id() - 1
+
+    async def _first_kept_id(self) -> int:
+        try:
+            return await self._hub.first_kept_id()
+        except StoreDamaged:
+            # That it cannot be read is said where it would come.
+            return 1
+
+    def _gap(self, after: int, oldest: int, **why: bool) -> bytes:
         """Go on at ``oldest``, and return the message that says so: first the gap, then what there is."""
         self._replayed = oldest - 1
-        gap = {"gap": True, "after": after, "oldest": oldest, "newest": self._replay_until}
+        gap = {"gap": True, "after": after, "oldest": oldest, "newest": self._replay_until, **why}
         return _message(Published(oldest - 1, encode(gap)))
 
     async def _next_of_the_past(self) -> bytes:
@@ -118,14 +134,29 @@ class EventFeed(AsyncIterator[bytes]):
         if self._replayed >= self._replay_until:
             self._replayed = None
             return b""
-        oldest = min(await self._hub.first_kept_id(), self._replay_until + 1)
+        oldest = min(await self._first_kept_id(), self._replay_until + 1)
         # Retention was faster than this reader.
         if self._replayed < oldest - 1:
             return self._gap(self._replayed, oldest)
-        events, self._replayed = await self._hub.replay(
-            self._replayed, self._replay_until, self._queue, self._types, self._since or 0
-        )
+        try:
+            events, self._replayed = await self._replay(self._replayed)
+        except StoreDamaged:
+            return self._gap(self._replayed, await self._behind_damage(self._replayed) + 1, damaged=True)
         return b"".join(map(_message, events))
+
+    async def _behind_damage(self, place: int) -> int:
+        """Return behind which event the past can be read again: as far as it could not be, and up to as much more."""
+        step = 1
+        while place + step < self._replay_until:
+            await trio.lowlevel.checkpoint()
+            with suppress(StoreDamaged):
+                await self._replay(place + step)
+                return place + step
+            step *= 2
+        return self._replay_until
+
+    async def _replay(self, after: int) -> tuple[list[Published], int]:
+        return await self._hub.replay(after, self._replay_until, self._queue, self._types, self._since or 0)
 
 
 def parse_event_id(text: str | None) -> int | None:

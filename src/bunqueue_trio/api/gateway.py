@@ -291,7 +291,7 @@ class Gateway:
             return self._events(match, call)
         if name in DOWNLOADS:
             feed = await DOWNLOADS[name](self._server, call.query).begun()
-            return Response(200, (*self._headers(JSON_LINES, call.origin), *_STREAM), feed)
+            return Response(200, (*self._headers(JSON_LINES, call.origin), *STREAM), feed)
         if name == "websocket":
             raise errors.UPGRADE_REQUIRED.refuse()
         if name == "ticket":
@@ -315,7 +315,7 @@ class Gateway:
         after, types = parse_event_id(call.last_event_id), parse_types(call.query)
         since = parse_since(call.query, self._core.clock.now())
         headers = self._headers("text/event-stream", call.origin)
-        return Response(200, (*headers, *_STREAM), EventFeed(self._server, queue, after, types, since))
+        return Response(200, (*headers, *STREAM), EventFeed(self._server, queue, after, types, since))
 
     def find(self, path: str, method: str) -> Match | Refused | None:
         """Return where ``path`` leads. It has one reading, whoever asks: nobody else looks at a path.
@@ -413,7 +413,7 @@ _TICKETED = frozenset({"events", "websocket"})
 _GET_ONLY: frozenset[object] = TAKES | DOWNLOADS.keys() | {"events", "websocket"}
 """The routes that HEAD may not ask in place of GET: a job would be taken, a stream would be opened."""
 
-_STREAM = (("Cache-Control", "no-cache"), ("X-Accel-Buffering", "no"))
+STREAM = (("Cache-Control", "no-cache"), ("X-Accel-Buffering", "no"))
 """No proxy may hold events back."""
 
 _DOCS = (

@@ -31,9 +31,11 @@ from bunqueue_trio.cli.remote import (
     with_server,
 )
 from bunqueue_trio.cli.slips import tell_if_unknown
+from bunqueue_trio.cli.standing import tell_schedule
 from bunqueue_trio.cli.timeline import show_timeline
 from bunqueue_trio.cli.words import told
 from bunqueue_trio.logs.printable import printable
+from bunqueue_trio.pages.timeline import why_failed
 from bunqueue_trio.pages.words import Given, line, span
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.commands import Command
@@ -188,8 +190,9 @@ def logs(url: str, token: str | None, job_id: str, *, limit: int | None, as_json
 
 def _show_attempt(attempt: Attempt) -> None:
     by = f"  by {attempt.by}" if attempt.by else ""
+    why = f"  {why}" if (why := why_failed(attempt.reason)) else ""
     begun, for_ = at(attempt.started_at), span(attempt.duration)
-    click.echo(printable(f"attempt {attempt.attempt}: {begun}  {for_}  {attempt.reason}{by}  {attempt.error}"))
+    click.echo(printable(f"attempt {attempt.attempt}: {begun}  {for_}{why}{by}  {attempt.error}"))
     for text in (attempt.stack or "").splitlines():
         click.echo(printable(f"    {text}"))
 
@@ -199,8 +202,13 @@ def _show_attempt(attempt: Attempt) -> None:
 @click.argument("job_id", metavar="ID")
 @json_option
 def why(url: str, token: str | None, job_id: str, *, as_json: bool) -> None:
-    """Say why the job ID is not running: what it waits for, or how it ended."""
-    said = answer(url, token, c.Why, id=job_id)
+    """Say why the job ID is not running: what it waits for, or how it ended. Of a schedule, by its name, it says what that waits for."""
+    try:
+        said = answer(url, token, c.Why, id=job_id)
+    except Refusal as refusal:
+        if refusal.status == HTTPStatus.NOT_FOUND and tell_schedule(url, token, job_id, as_json=as_json):
+            return
+        raise
     if as_json:
         click.echo(json_of(said))
         return

@@ -60,7 +60,7 @@ rate_option = click.option(
     "--rate", type=click.IntRange(1, 1_000_000), metavar="N", help="At most N jobs a second, so that workers keep up.",
 )  # fmt: skip
 limit_option = click.option(
-    "--limit", type=click.IntRange(min=1), metavar="N", help="At most N of them, newest first.",
+    "--limit", type=click.IntRange(min=1), metavar="N", help="At most N of them: a retry takes those first that died first, else the newest come first.",
 )  # fmt: skip
 yes_option = click.option("--yes", is_flag=True, help="Do it without asking.")
 dry_option = click.option("--dry-run", is_flag=True, help="Change nothing; say what would happen.")

@@ -109,7 +109,7 @@ def health(url: str, token: str | None, *, as_json: bool) -> None:
     """Ask whether a running server takes work: exit code 0 if it does, 1 if it does not or cannot be reached.
 
     For probes; it needs no token. With a token that may `read` you also see which server answers, whether it leads and since when,
-    and whether its disk is nearly full: then it takes no new jobs, but everything else, so the exit code stays 0; and so it does while its file is damaged.
+    and whether its disk is nearly full: then it takes no new jobs, but everything else, so the exit code stays 0; and so it does while its file is damaged and takes changes.
     """
     told = page_of(url, token, "health")
     place = _place(url, token)

@@ -62,7 +62,8 @@ def watch(
         for body in _events(url, token, path):
             event = json.loads(body, parse_int=integer)
             if "gap" in event:
-                click.echo(f"events {event['after'] + 1} to {event['oldest'] - 1} are not kept any more", err=True)
+                why = "cannot be read: the file is damaged" if event.get("damaged") else "are not kept any more"
+                click.echo(f"events {event['after'] + 1} to {event['oldest'] - 1} {why}", err=True)
             if "eventType" not in event or (types and event["eventType"] not in types):
                 continue
             if as_json:

@@ -12,7 +12,7 @@ import anyio
 import msgspec
 
 from bunqueue_trio.client.info import JobInfo, decode, encoded
-from bunqueue_trio.client.link import Lost, Unanswered
+from bunqueue_trio.client.link import Lost, ServerLink, Unanswered
 from bunqueue_trio.client.upkeep import Upkeep
 from bunqueue_trio.errors import JOB_NOT_FOUND, ConnectionLost, Refused, ServerUnavailable
 from bunqueue_trio.protocol import commands as c
@@ -195,6 +195,7 @@ class Asking:
                 self._polls.acquire_nowait()
                 break
             except anyio.WouldBlock:
+                # It asks without waiting, and then looks again whether it may wait.
                 pass
             reply = self._read(kind, await self._answer(kind, fields | {"timeout": 0}))
             left = due - anyio.current_time()
@@ -237,6 +238,16 @@ class Asking:
         finally:
             self._slots.release()
 
+    async def _linked(self, spent: float) -> tuple[ServerLink, float, float]:
+        """Return the connection, when it was asked for, and since when it is known to be there."""
+        link = self._upkeep.live_link()
+        if link is not None:
+            now = link.now()
+            return link, now, now
+        asked_at = anyio.current_time()
+        link = await self._upkeep.linked(spent)
+        return link, asked_at, anyio.current_time()
+
     async def _ask(
         self, kind: type[c.Command], fields: dict[str, Any], *, due: float | None = None, wait_s: float = 0,
         spent: float = 0,
@@ -248,11 +259,9 @@ class Asking:
         spec, sent = SPECS[kind], False
         again, returns = spec.repeatable(with_token=has_tokens(fields)), kind in TAKES or kind in AWAITS
         while True:
-            link, asked_at = None, anyio.current_time()
-            linked_at = asked_at
+            link, asked_at, linked_at = None, 0.0, 0.0
             try:
-                link = await self._upkeep.linked(spent)
-                linked_at = anyio.current_time()
+                link, asked_at, linked_at = await self._linked(spent)
                 if due is not None:
                     wait_s = max(0, due - linked_at)
                     if (left := math.ceil(wait_s * 1000)) < fields["timeout"]:

@@ -12,8 +12,8 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from types import TracebackType
-from typing import Any, NamedTuple, cast, get_args, get_origin
+from types import NoneType, TracebackType, UnionType
+from typing import Annotated, Any, NamedTuple, Union, cast, get_args, get_origin
 
 import anyio
 import anyio.lowlevel
@@ -228,16 +228,30 @@ def payload_decoder(function: Handler) -> Decoder[Any] | None:
     except (TypeError, ValueError):
         # A callable without a signature, of C.
         return None
-    wanted: Any = parameters[0].annotation if parameters else None
+    wanted: Any = _plain(parameters[0].annotation) if parameters else None
     # Annotations of its module are not evaluated.
     if isinstance(wanted, str):
         if "[" not in wanted:
             return None
         try:
-            wanted = next(iter(inspect.signature(function, eval_str=True).parameters.values())).annotation
+            wanted = _plain(next(iter(inspect.signature(function, eval_str=True).parameters.values())).annotation)
         except NameError as error:
             raise TypeError(f"{wanted!r} of the handler cannot be found: {error}") from None
     if get_origin(wanted) is not Job:
         return None
     (kind,) = get_args(wanted)
     return None if kind is Any else Decoder(kind)
+
+
+def _plain(annotation: Any) -> Any:
+    """Return what ``annotation`` comes to: a name that was given to it, remarks on it, and a None beside it are left away."""
+    while True:
+        kinds = [kind for kind in get_args(annotation) if kind is not NoneType]
+        # Of the statement `type`, which came with Python 3.12; not of a string, which has no such attribute.
+        named = getattr(annotation, "__value__", None)
+        if named is not None:
+            annotation = named
+        elif get_origin(annotation) is Annotated or (get_origin(annotation) in (Union, UnionType) and len(kinds) == 1):
+            annotation = kinds[0]
+        else:
+            return annotation

@@ -34,14 +34,13 @@ async def push_once(
         ConnectionLost: whether it has cannot be known.
         ServerUnavailable: it has not, after ``patience`` seconds.
     """
-    started = anyio.current_time()
+    started = began = anyio.current_time()
     lost: ConnectionLost | None = None
     ids: list[str] = [job["jobId"] for job in fields]
     own = [job.get("job_id") is not None for job in options]
     keyed = any(job.get("unique_key") is not None for job in options)
     forgotten = any(job.get("remove_on_complete") or job.get("remove_on_fail") for job in options)
-    while lost is None or anyio.current_time() < started + patience:
-        began = anyio.current_time()
+    while lost is None or (began := anyio.current_time()) < started + patience:
         try:
             return await send(began - started)
         except ConnectionLost as error:

@@ -84,19 +84,24 @@ class Upkeep:
             await ping()
             self._is_in_force = self._subscribed is subscribed
 
-    async def linked(self, spent: float = 0) -> ServerLink:
-        """Return the live connection; wait for it no longer than the patience lasts, of which earlier tries have ``spent`` some seconds.
+    def live_link(self) -> ServerLink | None:
+        """Return the connection; None while there is none.
 
         Raises:
-            RuntimeError: the client is not open, or was opened in another thread, whose loop alone could wake whoever waits here,
-                or in another process.
+            RuntimeError: the client was opened in another thread, whose loop alone could wake whoever waits here, or in another process.
         """
         if getpid() != self._process:
             raise RuntimeError(FORKED)
         if get_ident() != self._thread:
             raise RuntimeError(ELSEWHERE if self.is_open and not self.closing else CLOSED)
-        if self.link is not None and not self.link.over:
-            return self.link
+        return None if self.link is None or self.link.over else self.link
+
+    async def linked(self, spent: float = 0) -> ServerLink:
+        """Wait for a connection, no longer than the patience lasts, of which earlier tries have ``spent`` some seconds.
+
+        Raises:
+            RuntimeError: the client is not open.
+        """
         self._wanted.set()
         with anyio.move_on_after(self.patience - spent):
             while True:

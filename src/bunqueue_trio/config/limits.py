@@ -183,6 +183,8 @@ DOOR_LOOK_S = 3
 DOOR_LOOKS = 5
 # Looks without an answer that a door has at its start, beside others that start.
 DOOR_START_LOOKS = 15
+# The pauses before a door is started again that could not be; the last one for as long as it takes.
+DOOR_STARTS_S = (0.1, 0.4, 1.6, 5.0, 10.0)
 # How long doors may take to notice that their leader was killed, and to let its addresses go.
 DOORS_END_S = 1
 # Requests that a door has sent and that are not answered; beyond it the door answers 503 itself.

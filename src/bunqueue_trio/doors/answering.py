@@ -40,6 +40,7 @@ from bunqueue_trio.doors.frames import (
     HERE,
     LAST,
     LOOK,
+    PART,
     SENT,
     SHAPE,
     SHAPE_BITS,
@@ -50,9 +51,11 @@ from bunqueue_trio.doors.frames import (
     WAITED,
     WAITS,
     BrokenFrames,
+    Read,
     Said,
     Unpacker,
     pack_all,
+    parts_of,
 )
 from bunqueue_trio.doors.known import RequestsByNumber, ShapesByNumber
 from bunqueue_trio.doors.link import FRAMES, ROOM, ROOM_MADE
@@ -85,15 +88,14 @@ class Answering:
         self._server = server
         self._core, self._journal = server.core, server.core.journal
         self._shared, self._gateway = shared, shared.gateway
-        self._wire = Wire(stream, shared.buffer)
-        self._unpacker = Unpacker(ASKS_MAX)
+        self._wire, self._unpacker = Wire(stream, shared.buffer), Unpacker(ASKS_MAX)
         self._version = 1
         """Which the door understands, too."""
         self._requests = RequestsByNumber(shared)
         self._shapes = ShapesByNumber(shared)
         self._uncommitted: list[_Uncommitted] = []
-        self._waiting: dict[int, tuple[trio.CancelScope, bool]] = {}
-        """The requests that wait for more than a commit, by the connections that they came on, and whether they are pulls."""
+        self._waiting: dict[int, tuple[trio.CancelScope, float]] = {}
+        """The requests that wait for more than a commit, by the connections that they came on, and how long they go on when their client says no more."""
         self._deliveries: dict[int, Delivery] = {}
         """The jobs that the door has, and has not told about."""
         self._out: deque[_Unsent] = deque()
@@ -176,7 +178,7 @@ class Answering:
                 self._room = trio.Event()
                 await self._room.wait()
 
-    def _hear(self, message: Said, nursery: trio.Nursery) -> None:
+    def _hear(self, message: Read, nursery: trio.Nursery) -> None:
         number, kind, extra, data, address = message
         if kind in (CALL, ASK):
             self._queue.requests += 1
@@ -190,9 +192,9 @@ class Answering:
             except Exception:
                 self._fail(number)
         elif kind == GONE:
-            scope, is_pull = self._waiting.get(number, (None, False))
-            if scope is not None and (is_pull or extra & BROKEN):
-                scope.cancel()
+            if number in self._waiting:
+                scope, patience_s = self._waiting[number]
+                scope.deadline = trio.current_time() + (0 if extra & BROKEN else patience_s)
         elif kind in (SENT, UNSENT):
             delivery = self._deliveries.pop(number, None)
             if delivery is not None:
@@ -230,8 +232,7 @@ class Answering:
         if request is None or request.length != len(data) - end:
             self._say(number, SPLICE)
         else:
-            call = request.call
-            self._go_on(number, call, request.begin(call, data[end:], address), nursery)
+            self._go_on(number, request.call, request.begin(request.call, data[end:], address), nursery)
 
     def _go_on(self, number: int, call: Call, begun: Begun | Response | None, nursery: trio.Nursery) -> None:
         if begun is None:
@@ -240,7 +241,7 @@ class Answering:
             self._answer(number, begun)
         elif begun.waits or begun.bulk is not None:
             scope = trio.CancelScope()
-            self._waiting[number] = scope, begun.is_pull
+            self._waiting[number] = scope, begun.patience_s
             if begun.waits:
                 self._say(number, WAITS)
             nursery.start_soon(self._finish, number, call, begun, scope)
@@ -275,12 +276,11 @@ class Answering:
         settled, left = max(self._journal.committed, self._journal.given_up), ANSWERS_MAX
         for each in waiting:
             number, call, begun = each
-            if begun.epoch > settled:
+            if begun.epoch > settled or not left:
                 self._uncommitted.append(each)
-            elif not left:
-                self._uncommitted.append(each)
-                # The writer answers the rest.
-                self._bell.ring()
+                if not left:
+                    # The writer answers the rest.
+                    self._bell.ring()
             else:
                 left -= 1
                 try:
@@ -314,12 +314,15 @@ class Answering:
                 if told:
                     self._say(shape, SHAPE, 0, told)
                 extra |= shape << SHAPE_BITS
+                *parts, data = parts_of(body, self._version)
+                for part in parts:
+                    self._say(number, PART, 0, part)
             else:
-                body = self._shared.heads.render(response, len(body), keep=not ends) + body
+                data = self._shared.heads.render(response, len(body), keep=not ends) + body
             if delivery is not None:
                 extra |= BRINGS
                 self._deliveries[number] = delivery
-            self._say(number, ANSWER, extra, body, delivery, hold)
+            self._say(number, ANSWER, extra, data, delivery, hold)
             delivery = hold = None
         finally:
             if delivery is not None:
@@ -328,7 +331,7 @@ class Answering:
                 hold.release()
 
     def _say(
-        self, number: int, kind: int, extra: int = 0, data: bytes = b"", delivery: Delivery | None = None,
+        self, number: int, kind: int, extra: int = 0, data: bytes | memoryview = b"", delivery: Delivery | None = None,
         hold: Hold | None = None,
     ) -> None:  # fmt: skip
         if not (self._out or self._is_writing):

@@ -20,10 +20,12 @@ from bunqueue_trio.doors.frames import (
     BRINGS,
     CALL,
     ENDS,
+    GONE,
     HEAD,
     HERE,
     LAST,
     LOOK,
+    PART,
     SENT,
     SHAPE,
     SHAPE_BITS,
@@ -34,6 +36,7 @@ from bunqueue_trio.doors.frames import (
     WAITED,
     WAITS,
     BrokenFrames,
+    Read,
     Said,
     Unpacker,
     pack_all,
@@ -68,6 +71,7 @@ class Asked:
         "again",
         "answer",
         "at",
+        "body",
         "brings",
         "ends",
         "has_left",
@@ -109,6 +113,9 @@ class Asked:
         self.lasts = False
         """It waits for something to happen; nobody does anything for it meanwhile."""
         self.answer: bytes = b""
+        """The response, or the head of one whose body is large."""
+        self.body: list[bytes] = []
+        """The parts of that body."""
         self.ends = False
         """The connection ends with the answer."""
         self.brings = False
@@ -130,7 +137,7 @@ class Asked:
 
     def end(self, answer: bytes) -> None:
         """Answer it here, and end its connection."""
-        self.answer, self.ends = answer, True
+        self.answer, self.body, self.ends = answer, [], True
         self.over.set()
 
 
@@ -222,7 +229,7 @@ class Asking:
         """Say whether the jobs in an answer were sent, and let go of it. May be called more than once."""
         if asked.brings:
             self.say(asked.number, SENT if is_sent else UNSENT)
-        asked.brings, asked.answer = False, b""
+        asked.brings, asked.answer, asked.body = False, b"", []
         asked.hold.release()
 
     def give_up(self, answer: bytes, since: float = math.inf) -> None:
@@ -300,6 +307,9 @@ class Asking:
             taken += 1
             size += len(message[3])
             some.append(message if asked is None else self._said(asked, some))
+            if asked is not None and asked.has_left:
+                # It has waited for a leader meanwhile, and this one has not heard of it.
+                some.append((asked.number, GONE, 0, b"", ""))
         del self._out[:taken]
         return pack_all(some, self._version)
 
@@ -332,31 +342,37 @@ class Asking:
             # It is lost.
             pass
 
-    def _hear(self, message: Said) -> None:
+    def _hear(self, message: Read) -> None:
         number, kind, extra, data, _ = message
         if kind in (LOOK, STOPS, SHAPE):
             self._hear_of_leader(number, kind, extra, data)
             return
-        if kind not in (ANSWER, SPLICE, WAITS):
+        if kind not in (ANSWER, SPLICE, WAITS, PART):
             raise BrokenFrames(f"a message of kind {kind}")
-        if extra >> SHAPE_BITS:
-            data = self._whole(extra, data)
         asked = self._asked.get(number)
         if asked is None:
             if extra & BRINGS:
                 # Its client has gone meanwhile.
                 self.say(number, UNSENT)
-            return
-        if kind == WAITS:
+        elif kind == PART:
+            self._hear_part(asked, data)
+        elif kind == WAITS:
             self._count(asked, is_busy=False)
             if not asked.lasts:
                 asked.wait_on()
-            return
+        else:
+            self._hear_answer(asked, kind, extra, data)
+
+    def _hear_answer(self, asked: Asked, kind: int, extra: int, data: bytes) -> None:
+        if extra >> SHAPE_BITS:
+            data = self._whole(asked, extra, data)
         self.forget(asked)
-        if asked.again is Again.GUARDED and (not data.startswith(_SUCCESS) or _IGNORED in data):
-            # It may have happened the first time.
-            asked.end(self._refusals.of(errors.NOT_COMMITTED))
-            return
+        if asked.again is Again.GUARDED:
+            ignored = any(_IGNORED in part for part in (data, *asked.body))
+            if ignored or not data.startswith(_SUCCESS):
+                # It may have happened the first time.
+                asked.end(self._refusals.of(errors.NOT_COMMITTED))
+                return
         asked.spliced = kind == SPLICE
         self._answer(asked, extra, data)
 
@@ -371,12 +387,27 @@ class Asking:
                 asked.answer, asked.ends = self._refusals.of(errors.BUFFERS_FULL), True
         asked.over.set()
 
-    def _whole(self, extra: int, body: bytes) -> bytes:
-        """Return the response with this body, whose head is said by its number."""
+    def _hear_part(self, asked: Asked, part: bytes) -> None:
+        try:
+            asked.hold.grow(len(part))
+        except Refused:
+            # What else comes of it is for nobody, and jobs in it go back.
+            self.forget(asked)
+            asked.end(self._refusals.of(errors.BUFFERS_FULL))
+        else:
+            asked.body.append(part)
+
+    def _whole(self, asked: Asked, extra: int, data: bytes) -> bytes:
+        """Return the response with this body, whose head is said by its number; or the head alone, if other parts of the body have come before."""
         shape = self._shapes.get(extra >> SHAPE_BITS)
         if shape is None or self._response_heads is None:
             raise BrokenFrames(f"a response of shape {extra >> SHAPE_BITS}")
-        return self._response_heads.fill(shape, len(body), keep=not extra & ENDS) + body
+        length = sum(map(len, asked.body)) + len(data)
+        head = self._response_heads.fill(shape, length, keep=not extra & ENDS)
+        if not asked.body:
+            return head + data
+        asked.body.append(data)
+        return head
 
     def _hear_of_leader(self, number: int, kind: int, extra: int, data: bytes) -> None:
         if kind == SHAPE:
@@ -402,7 +433,7 @@ class Asking:
                 self.forget(asked)
                 asked.end(self._refusals.of(errors.NOT_COMMITTED))
             else:
-                asked.again, asked.is_sent, asked.at = again, False, trio.current_time()
+                asked.again, asked.is_sent, asked.at, asked.body = again, False, trio.current_time(), []
                 self._send(asked)
 
     def _again(self, asked: Asked) -> Again:

@@ -3,10 +3,10 @@
 A message is the number of a connection, what is said about it, and bytes. What has gathered since the last send goes out together:
 that is all of a frame, there is no timer. Neither side waits for an answer before it says the next thing, about another connection.
 
-Two versions are spoken. In the first one each message has a head of its own, and brings whole requests and responses. In the second one
+Three versions are spoken. In the first one each message has a head of its own, and brings whole requests and responses. In the second one
 all that goes out together is one message, which is read in one go; and the heads of requests and responses, which come again and again, are said
 once, and are a number then. A door says with its first word, in the extra of HERE, how much it understands, and a leader that does, too, says so in
-that of LOOK: who is older looks at neither, and goes on as it always did.
+that of LOOK: who is older looks at neither, and goes on as it always did. In the third one a large answer comes in parts.
 """
 
 from collections.abc import Sequence
@@ -52,8 +52,10 @@ CALL = 14
 """Door: a request, by the number of its head, which is the extra; the rest of it is its body."""
 SHAPE = 15
 """Leader: the head of responses that are answered by this number from now on, without length and date."""
+PART = 16
+"""Leader, from the third version on: of a large answer what comes before the body of the ANSWER: no step of either side is as long as all of it."""
 
-VERSION = 2
+VERSION = 3
 """Which is spoken where both sides can."""
 
 ENDS, BRINGS, WAITED = 1, 2, 4
@@ -86,11 +88,12 @@ class Message(NamedTuple):
     """Of the client, with a CALL."""
 
 
-Said = tuple[int, int, int, bytes, str]
-"""A message, as the second version has it."""
+Said = tuple[int, int, int, bytes | memoryview, str]
+"""A message, as the second version has it; what was read has bytes."""
+Read = tuple[int, int, int, bytes, str]
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(list[Said]).decode
+_decode = msgspec.msgpack.Decoder(list[Read]).decode
 
 
 def pack_all(messages: Sequence[Said], version: int) -> bytes:
@@ -100,7 +103,15 @@ def pack_all(messages: Sequence[Said], version: int) -> bytes:
     return b"".join([pack(number, kind, extra, data) for number, kind, extra, data, _ in messages])
 
 
-def pack(number: int, kind: int, extra: int = 0, *parts: bytes) -> bytes:
+def parts_of(body: bytes, version: int) -> Sequence[bytes | memoryview]:
+    """Return the parts in which the body of an answer is said: the last one with the ANSWER, those before each as a PART."""
+    if version < 3 or len(body) <= RECEIVE_BYTES:
+        return (body,)
+    whole = memoryview(body)
+    return [whole[start : start + RECEIVE_BYTES] for start in range(0, len(body), RECEIVE_BYTES)]
+
+
+def pack(number: int, kind: int, extra: int = 0, *parts: bytes | memoryview) -> bytes:
     """Return the bytes of a message."""
     return b"".join((_HEAD.pack(number, kind, extra, sum(map(len, parts))), *parts))
 
@@ -115,7 +126,7 @@ class Unpacker:
         self._wanted = _HEAD.size
         """Bytes from which on there is something to do."""
 
-    def feed(self, data: bytes) -> Sequence[Said]:
+    def feed(self, data: bytes) -> Sequence[Read]:
         """Return the messages that are whole now.
 
         Raises:
@@ -126,7 +137,7 @@ class Unpacker:
         if self._size < self._wanted:
             return []
         data = b"".join(self._chunks)
-        messages: list[Said] = []
+        messages: list[Read] = []
         at = 0
         self._wanted = _HEAD.size
         while len(data) - at >= _HEAD.size:
@@ -147,7 +158,7 @@ class Unpacker:
         return messages
 
 
-def _read(data: bytes) -> list[Said]:
+def _read(data: bytes) -> list[Read]:
     try:
         return _decode(data)
     except msgspec.MsgspecError as error:

@@ -190,6 +190,8 @@ class FramingDoor(Door):
             if not asked.answer or (has_waited and (asked.has_left or wire.has_ended())):
                 return False
             await _send(wire, asked.answer)
+            for part in asked.body:
+                await _send(wire, part)
             is_sent = True
         finally:
             self.asking.settle(asked, is_sent=is_sent)
@@ -222,4 +224,4 @@ async def _send(wire: Wire, data: bytes) -> None:
     sent = wire.send_nowait(data)
     if sent < len(data):
         with trio.fail_after(WRITE_TIMEOUT_S):
-            await wire.send(data[sent:])
+            await wire.send(memoryview(data)[sent:])

@@ -5,6 +5,7 @@ in one while its door is started anew is served then. At a stop doors learn it f
 their last connection; whatever happens to this process, its end of each link ends with it, and so do the doors.
 """
 
+import math
 import os
 import pickle
 import signal
@@ -19,7 +20,14 @@ from typing import cast
 import structlog
 import trio
 
-from bunqueue_trio.config import DOOR_LOOK_S, DOOR_LOOKS, DOOR_START_LOOKS, DRAIN_S
+from bunqueue_trio.config import (
+    DOOR_LOOK_S,
+    DOOR_LOOKS,
+    DOOR_START_LOOKS,
+    DOOR_STARTS_S,
+    DRAIN_S,
+    MAINTENANCE_TOLD_MS,
+)
 from bunqueue_trio.doors.answering import serve_opened
 from bunqueue_trio.doors.link import LOOK, STOP, receive_connections
 from bunqueue_trio.doors.remote import RemoteDoors, announced, link_certificate, open_link
@@ -28,7 +36,7 @@ from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.runtime.supervisor import Child, supervise
 from bunqueue_trio.storage.awaited import Announcer, AwaitedStore
 from bunqueue_trio.transports.listener import Doors, Http
-from bunqueue_trio.transports.sockets import Opened, close_all, open_listeners
+from bunqueue_trio.transports.sockets import Opened, close_all, listen_no_more, open_listeners
 
 _log = structlog.get_logger()
 
@@ -38,6 +46,8 @@ _CLOSED_WITHIN_S = DRAIN_S + 1
 
 # A process that has died ends its link a moment before it is gone.
 _EXIT_S = 0.5
+# The first failure is mostly a passing one: who waits in the socket of a door is still served by the next try.
+_TRIES_UNSEEN = 1
 
 
 class _Door:
@@ -61,6 +71,8 @@ class _Process:
         """How often it was looked at since it last answered; one that starts may take longer."""
         self.hung: bool = False
         """It did not answer for so long that it was ended."""
+        self.is_open: bool = False
+        """It has accepted connections."""
         self._process: subprocess.Popen[bytes] | None = None
         self._is_wanted = True
 
@@ -72,13 +84,21 @@ class _Process:
 
     def note_here(self) -> None:
         """Note that it answers."""
-        self.looks = 0
+        self.looks, self.is_open = 0, True
 
     def kill(self) -> None:
         """Let it end, whatever it does; also one that is only being started."""
         self._is_wanted = False
         if self._process is not None:
             self._process.kill()
+
+
+class _Failures:
+    """The starts of a door that have failed, one after the other."""
+
+    def __init__(self) -> None:
+        self.times: int = 0
+        self.told_until: float = -math.inf
 
 
 class DoorProcesses:
@@ -99,7 +119,8 @@ class DoorProcesses:
         async with trio.open_nursery() as processes:
             for door in self._doors:
                 live = partial(processes.start, self._live, door, http, connections)
-                child = Child(f"door {door.number}", partial(self._run, door, live), about={"door": door.number})
+                child = Child(f"door {door.number}", trio.sleep_forever, about={"door": door.number})
+                child.run = partial(self._run, door, child, live)
                 self._server.serving.append(child)
                 processes.start_soon(self._keep, door, child)
         self._ended.set()
@@ -122,26 +143,52 @@ class DoorProcesses:
         finally:
             close_all(door.sockets)
 
-    async def _run(self, door: _Door, live: Callable[[], Awaitable[_Process]]) -> None:
+    async def _run(self, door: _Door, child: Child, live: Callable[[], Awaitable[_Process]]) -> None:
         """Keep a process of a door running, and start the next one when it ends by itself, until the server stops.
 
+        One that cannot be started, such as where a certificate is away, is tried again for as long as that lasts: the other doors, and the jobs, go on.
+
         Raises:
-            DoorLost: one has ended otherwise, or could not be started.
+            DoorLost: one has ended otherwise.
         """
-        stop = self._server.stop
+        stop, failures = self._server.stop, _Failures()
         while not stop.is_set():
+            child.state = "running"
             try:
                 process = await live()
-            except OSError as error:
-                raise DoorLost(f"door {door.number}: its process could not be started: {error}") from None
+            except (OSError, RuntimeError) as error:
+                # RuntimeError: there is no thread to be had.
+                await self._wait_to_start(door, child, failures, f"could not be started: {error}")
+                continue
             await process.over.wait()
             if stop.is_set():
                 return
+            if not process.is_open and not process.hung and (process.code is None or process.code >= 0):
+                # Of the end of one that says why there is a line.
+                await self._wait_to_start(door, child, failures, f"ended with {process.code} before it was open")
+                continue
+            failures = _Failures()
             if process.code:
                 ending = "did not answer any more, and was ended" if process.hung else _ending(process.code)
                 self._server.doors.note_end(self._server.clock.now(), str(door.number), ending, hung=process.hung)
                 raise DoorLost(f"door {door.number}: its process {ending}")
             _log.info("a door ends by itself, starting the next", door=door.number)
+
+    async def _wait_to_start(self, door: _Door, child: Child, failures: "_Failures", why: str) -> None:
+        """Take account of a start that has failed, and wait until it is time for the next one, or the server stops."""
+        seconds = DOOR_STARTS_S[min(failures.times, len(DOOR_STARTS_S) - 1)]
+        failures.times += 1
+        child.state, child.restarts, child.last_error = "restarting", child.restarts + 1, f"its process {why}"
+        now = trio.current_time()
+        if now >= failures.told_until:
+            failures.told_until = now + MAINTENANCE_TOLD_MS / 1000
+            _log.error("a door cannot be started, trying again", door=door.number, error=why, times=failures.times)
+        self._server.doors.note_end(self._server.clock.now(), str(door.number), why, hung=False, was_open=False)
+        if failures.times > _TRIES_UNSEEN:
+            # The kernel would go on to deal connections to a door that is not there.
+            listen_no_more(door.sockets)
+        with trio.move_on_after(seconds):
+            await self._server.stop.wait()
 
     async def _live(
         self, door: _Door, http: Http, connections: trio.Nursery, *, task_status: trio.TaskStatus[_Process]
@@ -172,7 +219,7 @@ class DoorProcesses:
             control.close()
 
     async def _be(
-        self, door: _Door, control: socket.socket, told: _Process, *, task_status: trio.TaskStatus[OSError | None]
+        self, door: _Door, control: socket.socket, told: _Process, *, task_status: trio.TaskStatus[Exception | None]
     ) -> None:
         """Start a process of a door, and wait for its end, both in one thread.
 
@@ -183,8 +230,12 @@ class DoorProcesses:
         command = [sys.executable, "-P", "-m", "bunqueue_trio.doors.process", *map(str, numbers)]
         settings = pickle.dumps(self._server.settings)
 
+        is_started = False
+
         def start(process: "subprocess.Popen[bytes]") -> None:
+            nonlocal is_started
             told.note(process)
+            is_started = True
             task_status.started(None)
 
         def be() -> int:
@@ -207,7 +258,9 @@ class DoorProcesses:
 
         try:
             told.code = await trio.to_thread.run_sync(be, limiter=trio.CapacityLimiter(1))  # noqa: TID251 - see above
-        except OSError as error:
+        except (OSError, RuntimeError) as error:
+            if is_started:
+                raise
             task_status.started(error)
         told.ended.set()
 
@@ -231,13 +284,17 @@ class DoorProcesses:
         def start(stream: trio.SocketStream, address: str) -> None:
             connections.start_soon(serve, stream, address, told)
 
+        def close_in_order() -> None:
+            told.is_open = True
+            close()
+
         def close() -> None:
             if not told.over.is_set():
                 doors.connected -= 1
                 told.over.set()
 
         try:
-            await receive_connections(control, start, close, told.note_here)
+            await receive_connections(control, start, close_in_order, told.note_here)
             with trio.move_on_after(_EXIT_S):
                 await told.ended.wait()
         finally:
@@ -269,7 +326,8 @@ def _code_paths() -> str:
 
 def _ending(code: int | None) -> str:
     if code is not None and code < 0:
-        return f"was ended by {signal.Signals(-code).name}"
+        names = {each.value: each.name for each in signal.Signals}
+        return f"was ended by {names.get(-code, f'signal {-code}')}"
     return f"ended with {code}"
 
 

@@ -21,7 +21,8 @@ from bunqueue_trio.doors.link import LocalLink
 from bunqueue_trio.errors import StartupError
 from bunqueue_trio.logs.lines import configure_logging, flush_logs
 from bunqueue_trio.runtime.deadline import LastDeadline
-from bunqueue_trio.transports.sockets import tls_context, wrapped
+from bunqueue_trio.runtime.memory import keep_freed
+from bunqueue_trio.transports.sockets import listen_again, tls_context, wrapped
 from bunqueue_trio.transports.tls import handshake_turns
 
 _log = structlog.get_logger()
@@ -58,10 +59,11 @@ def main() -> None:
 async def _run(settings: Settings, control: int, accepting: list[int], last: LastDeadline) -> None:
     link = LocalLink(trio.socket.from_stdlib_socket(socket.socket(fileno=control)))
     context, turns = tls_context(settings), handshake_turns()
-    listeners = [
-        wrapped(trio.SocketListener(trio.socket.from_stdlib_socket(socket.socket(fileno=descriptor))), context, turns)
-        for descriptor in accepting
-    ]
+    try:
+        sockets = [trio.socket.from_stdlib_socket(listen_again(socket.socket(fileno=number))) for number in accepting]
+    except OSError as error:
+        raise StartupError(f"cannot listen: {error.strerror}") from None
+    listeners = [wrapped(trio.SocketListener(each), context, turns) for each in sockets]
     stop = Stop()
     async with trio.open_nursery() as whole:
 
@@ -79,6 +81,7 @@ async def _run(settings: Settings, control: int, accepting: list[int], last: Las
 
         whole.start_soon(watch)
         whole.start_soon(hear_signals)
+        keep_freed()
         _log.debug("door is open", sockets=len(listeners))
         await accept(listeners, FramingDoor(link, settings), stop, settings.shutdown_grace_ms / 1000, link.say_closed)
         last.set(LAST_S, 1)

@@ -292,7 +292,7 @@ def link_bind(settings: Settings) -> Bind | None:
 
 
 async def open_link(settings: Settings) -> list[trio.SocketListener]:
-    """Return the listeners of the link; none where the link is switched off, or its usual address is taken.
+    """Return the listeners of the link, at another port where its usual one is taken; none where the link is switched off, or has no place.
 
     Raises:
         StartupError: the address that the settings name cannot be listened on.
@@ -306,11 +306,23 @@ async def open_link(settings: Settings) -> list[trio.SocketListener]:
         reason = getattr(error, "strerror", None) or error
         if settings.link_bind:
             raise StartupError(f"LINK_BIND={settings.link_bind}: cannot listen: {reason}") from None
+        return await _open_elsewhere(bind, str(reason))
+
+
+async def _open_elsewhere(bind: Bind, reason: str) -> list[trio.SocketListener]:
+    """Listen at any port: others read in the database where the link is."""
+    try:
+        listeners = await open_tcp(bind._replace(port=0))
+    except (OSError, UnicodeError) as error:
         _log.warning(
-            "no link: servers that wait cannot pass on requests; set LINK_BIND where something else has the port after that of the API",
-            address=str(bind), error=str(reason),
-        )  # fmt: skip
+            "no link: servers that wait cannot pass on requests; set LINK_BIND", address=str(bind), error=str(error)
+        )
         return []
+    _log.warning(
+        "the port after that of the API is taken, so the link has another one; set LINK_BIND where others cannot reach that",
+        address=str(bind), error=reason, port=listeners[0].socket.getsockname()[1],
+    )  # fmt: skip
+    return listeners
 
 
 def link_certificate(settings: Settings) -> Certificate | None:

@@ -22,7 +22,7 @@ _OF_WORKERS = frozenset(spec.command for spec in CATALOG if spec.http and spec.h
 _fields = functools.cache(fields)
 """The fields of a kind of command: to find them costs more than all else that a slice of an act writes down."""
 _NAMED = frozenset({"queue", "id", "job_id", "token", "req_id"})
-_AGAIN = frozenset(spec.tag for spec in CATALOG if spec.sliced) | {"Drain", "PromoteJobs"}
+_AGAIN = frozenset(spec.tag for spec in CATALOG if spec.sliced)
 """What is done in slices, or by sending it again until nothing is left."""
 _BY_CURSOR = frozenset({"ActOnJobs", "Clean"})
 """Whoever goes on with these says where; without that it is done once more."""

@@ -3,6 +3,7 @@
 import re
 
 from bunqueue_trio.engine.engine import Engine
+from bunqueue_trio.engine.find import has_come
 from bunqueue_trio.engine.job import Job, State
 from bunqueue_trio.engine.listing import page
 from bunqueue_trio.protocol import commands as c
@@ -22,6 +23,20 @@ def ended_page(engine: Engine, queue: str, state: State, after: str | None, limi
     place = _place(after, _ENDED_PLACE)
     records = engine.ended(queue, state, place[0] if place else None, limit)
     return records.jobs, None if records.before is None else str(records.before)
+
+
+def oldest_dead(engine: Engine, queue: str, after: str | None, limit: int, now: int) -> tuple[list[Job], str | None]:
+    """Return the same of dead letters, oldest end first, and none that has died since the first page was asked for.
+
+    Raises:
+        Refused: as :func:`ended_page`.
+    """
+    engine.queues.check(queue)
+    place = _place(after, _PLACE)
+    begin, as_of = place or (None, now)
+    records = engine.ended(queue, State.FAILED, begin, limit, oldest=True)
+    jobs = [job for job in records.jobs if not has_come(job, as_of, now)]
+    return jobs, None if records.before is None else f"{records.before},{as_of}"
 
 
 def unfinished_page(

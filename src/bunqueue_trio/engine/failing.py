@@ -3,7 +3,6 @@
 It is part of what is kept of how far a schedule has come, so that it stands over restarts, until one of its runs completes.
 """
 
-from collections.abc import Collection, Mapping
 from typing import Protocol
 
 from msgspec import Struct
@@ -17,6 +16,8 @@ class Died(Struct, frozen=True):
     """When the first of them did."""
     at: int
     runs: int = 1
+    made: int = 0
+    """When this run was made."""
 
 
 class Blocked(Struct, frozen=True):
@@ -29,10 +30,18 @@ class Blocked(Struct, frozen=True):
 class Course(Protocol):
     """How far a schedule has come, as far as it matters here."""
 
-    jobs: list[str]
+    created: int
     paused: int | None
     died: Died | None
     blocked: Blocked | None
+    well: tuple[int, str] | None
+
+
+class Run(Protocol):
+    """A job of a schedule."""
+
+    id: str
+    created_at: int
 
 
 class Failing:
@@ -42,24 +51,19 @@ class Failing:
         self.died: dict[str, Died] = {}
         """Which of them have a newest run that died, whichever died last at the end."""
         self.blocked: dict[str, Blocked] = {}
-        """Which of them leave slots out for a job that has not ended."""
+        """Which of them leave slots out for a job that has not ended; none that has no slots to come."""
 
-    def load(self, courses: Mapping[str, Course]) -> None:
-        """Take up those of a start."""
-        for name, course in sorted(courses.items(), key=lambda each: 0 if each[1].died is None else each[1].died.at):
-            self.note(name, course)
-
-    def note(self, name: str, course: Course) -> None:
+    def note(self, name: str, course: Course, *, has_slots: bool) -> None:
         """Know how far a schedule has come by now."""
-        died, blocked = (None, None) if course.paused is not None else (course.died, course.blocked)
+        died = course.died if course.paused is None else None
         if self.died.get(name) != died:
             self.died.pop(name, None)
             if died is not None:
                 self.died[name] = died
-        if blocked is None:
+        if course.blocked is None or not has_slots:
             self.blocked.pop(name, None)
         else:
-            self.blocked[name] = blocked
+            self.blocked[name] = course.blocked
 
     def forget(self, name: str) -> None:
         """Know of a schedule no more."""
@@ -67,30 +71,47 @@ class Failing:
         self.blocked.pop(name, None)
 
 
-def after_death(course: Course, job_id: str, unfinished_behind: Collection[str], now: int) -> bool:
-    """Note that a run dies, if it is the newest that has ended; return whether anything is to be kept."""
-    if any(each > job_id and each not in unfinished_behind for each in course.jobs):
+def after_death(course: Course, run: Run, now: int) -> bool:
+    """Note that a run dies, if none that was made later has died or completed; return whether anything is to be kept."""
+    before, made = course.died, _made(run)
+    if run.created_at < course.created or _is_older(made, course.well, now):
+        # That of a deleted schedule of this name says nothing of this one.
         return False
-    before = course.died
     if before is None:
-        course.died = Died(job_id, now, now)
+        course.died = Died(run.id, now, now, made=run.created_at)
+    elif _is_older(made, (before.made, before.job), now):
+        return False
     else:
-        course.died = Died(job_id, before.since, now, before.runs + (job_id != before.job))
+        course.died = Died(run.id, before.since, now, before.runs + (run.id != before.job), run.created_at)
     return True
 
 
-def after_end(course: Course, job_id: str, *, completed: bool) -> bool:
-    """Note that a job has ended; return whether anything is to be kept."""
-    is_well = completed and course.died is not None and job_id >= course.died.job
-    is_free = course.blocked is not None and course.blocked.job == job_id
-    if is_well:
+def after_end(course: Course, run: Run, now: int, *, completed: bool, is_last: bool) -> bool:
+    """Note that a run has ended, with no other unfinished if it ``is_last``; return whether anything is to be kept."""
+    before, made = (course.died, course.blocked, course.well), _made(run)
+    if completed and course.died is not None and not _is_older(made, (course.died.made, course.died.job), now):
         course.died = None
-    if is_free:
+    if course.blocked is not None and course.blocked.job == run.id:
         course.blocked = None
-    return is_well or is_free
+    if is_last:
+        # Nothing is left that was made before it and may die.
+        course.well = None
+    elif completed and not _is_older(made, course.well, now):
+        course.well = made
+    return before != (course.died, course.blocked, course.well)
 
 
 def note_blocked(course: Course, job_id: str, slot: int) -> None:
     """Note that ``slot`` is left out, since a job has not ended; it is to be kept."""
     if course.blocked is None or course.blocked.job != job_id:
         course.blocked = Blocked(job_id, slot)
+
+
+def _made(run: Run) -> tuple[int, str]:
+    """Return where a run stands among those of its schedule: those of one moment are in the order of their slots."""
+    return run.created_at, run.id
+
+
+def _is_older(made: tuple[int, str], other: tuple[int, str] | None, now: int) -> bool:
+    """Return whether a run was made before another one; a clock that was set back behind the other does not tell."""
+    return other is not None and made < other and other[0] <= now

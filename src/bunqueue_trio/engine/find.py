@@ -71,18 +71,28 @@ def states_of(wanted: list[str] | str | None, usual: tuple[State, ...] = STATES)
 
 def select(
     engine: Engine, wanted: "c.Filter | c.FindJobs", states: list[State], after: str | None, limit: int, now: int,
-    as_of: int | None = None,
+    as_of: int | None = None, *, oldest: bool = False,
 ) -> Selection:  # fmt: skip
     """Return up to ``limit`` of the jobs in ``states`` that are as ``wanted``, behind the cursor ``after``; none that has come since ``as_of``.
+
+    ``oldest``: of dead letters of a queue those first that died first, and none that dies while their pages are gone through.
 
     Raises:
         Refused: ``after`` is no cursor of these states, or no queue can have such a name.
     """
     search = _Search(engine, wanted, states, limit, now)
+    if oldest:
+        assert states == [State.FAILED]
+        as_of = search.begin_with_oldest(after, now if as_of is None else as_of)
     if as_of is not None:
-        # What is of the future has come before the clock was set back.
-        search.tests.insert(0, ((lambda job: not as_of < _begun(job) <= now), None))
+        since = as_of
+        search.tests.insert(0, ((lambda job: not has_come(job, since, now)), None))
     return search.run(after)
+
+
+def has_come(job: Job, as_of: int, now: int) -> bool:
+    """Return whether a job has come, or ended, since ``as_of``: what is of the future has done so before the clock was set back."""
+    return as_of < _begun(job) <= now
 
 
 def tally(engine: Engine, wanted: "c.FindJobs", states: list[State], after: str | None, now: int) -> Selection:
@@ -116,6 +126,17 @@ class _Search:
         self._scanned = 0
         self._cost = 0
         self._bytes = 0
+        self._as_of: int | None = None
+        """Those that died first come first, none of them after this; None: the newest come first."""
+
+    def begin_with_oldest(self, after: str | None, as_of: int) -> int:
+        """Go through the oldest first, and return up to when: where this goes on, as its cursor says."""
+        self._as_of = as_of
+        if after is not None:
+            place = self._parse(after)[2]
+            assert place is not None
+            self._as_of = place[1]
+        return self._as_of
 
     def run(self, after: str | None) -> Selection:
         """Go through what is behind ``after``."""
@@ -155,7 +176,9 @@ class _Search:
         if found is None or state not in self._states:
             raise c.NOT_A_PLACE.refuse()
         place = tuple(int(number) for number in found.groups()[2:] if number is not None)
-        if place and len(place) != (2 if state in UNFINISHED else 1):
+        if self._as_of is not None and not place:
+            raise c.NOT_A_PLACE.refuse()
+        if place and len(place) != (1 if state not in UNFINISHED and self._as_of is None else 2):
             raise c.NOT_A_PLACE.refuse()
         return state, found[2], place or None
 
@@ -197,7 +220,8 @@ class _Search:
         while more:
             if self._cost >= LOOKS or self._bytes >= REPLAY_BYTES:
                 return self._ended(state, name, place, is_full=False)
-            records = self._engine.ended(name, state, place[0] if place else None, _RECORDS, wanted)
+            begin = place[0] if place else None
+            records = self._engine.ended(name, state, begin, _RECORDS, wanted, oldest=self._as_of is not None)
             self._cost += _RECORD if self._engine.archive.at_once else _FAR
             for job, at in zip(records.jobs, records.places, strict=True):
                 if self._is_alone(job):
@@ -240,6 +264,8 @@ class _Search:
         return True
 
     def _ended(self, state: State, name: str, place: Place | None, *, is_full: bool) -> Selection:
+        if self._as_of is not None:
+            place = (place[0] if place else 0, self._as_of)
         cursor = f"{state.value}|{name}|{','.join(map(str, place or ()))}"
         return Selection(self._jobs, self._scanned, cursor, is_full, self._count)
 

@@ -140,12 +140,13 @@ def act(engine: Engine, command: "c.ActOnJobs", now: int, show: Callable[[Job], 
     """
     action, wanted = ACTIONS[command.action], command.filter
     states = states_of(wanted.state, action.states)
-    selection = select(engine, wanted, states, command.after, command.limit, now, command.as_of)
     retries = command.action == "retry"
+    # Newest end first is for who looks; they queue in the order in which they died.
+    oldest = retries and states == [State.FAILED]
+    selection = select(engine, wanted, states, command.after, command.limit, now, command.as_of, oldest=oldest)
     doing = Doing(engine, command, archived_dependencies(engine, selection.jobs) if retries else {}, now)
     count, ending, refused = 0, 0, dict[str, int]()
-    # Newest end first is for who looks; they queue in the order in which they died.
-    for job in reversed(selection.jobs) if retries else selection.jobs:
+    for job in selection.jobs:
         if _is_so(doing, job):
             # Also a job that has just got this priority, and stands behind the cursor now.
             continue

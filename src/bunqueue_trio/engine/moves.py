@@ -362,7 +362,7 @@ class Moves(Telling):
         if note.rerun is not None:
             self.reruns.note_end(job, state, now)
         if "@" in job.id:
-            self.planner.note_end(job, completed=state is COMPLETED)
+            self.planner.note_end(job, now, completed=state is COMPLETED)
         if self.awaited and job.id in self.awaited:
             self.ends.append(end_of(job, state, self.epoch))
 

@@ -95,6 +95,8 @@ class Progress(Struct, omit_defaults=True):
     """The longest jitter that slots up to ``updated`` may have waited with, before a smaller one was put."""
     died: Died | None = None
     blocked: Blocked | None = None
+    well: tuple[int, str] | None = None
+    """Of the runs that have completed the one made last, by time and id, while others are unfinished."""
 
 
 class Skip(Struct, frozen=True):
@@ -173,8 +175,11 @@ class Planner:
             slot = next_slot(plan.timing, now) if progress.settled > now else None
             if slot is not None and slot <= progress.settled:
                 self.notices.append(Notice(name, BEHIND, now, progress.settled, 0))
-            self.arm(name, next_slot(plan.timing, progress.settled))
-        self.failing.load(self.progress)
+        # Whichever died last is to be the last of those that fail.
+        for name, progress in sorted(
+            self.progress.items(), key=lambda each: 0 if each[1].died is None else each[1].died.at
+        ):
+            self.arm(name, next_slot(self.plans[name].timing, progress.settled))
 
     def names_after(self, name: str, limit: int) -> list[str]:
         """Return the first ``limit`` names behind ``name``."""
@@ -214,7 +219,7 @@ class Planner:
         """Leave out what belongs to the old plan and not to the new one."""
         progress, why = self.progress[name], None
         if (plan.timing, plan.overlap) != (old.timing, old.overlap):
-            why = ANOTHER
+            why, progress.blocked = ANOTHER, None
         elif plan.limit is not None and progress.runs >= plan.limit:
             why = LOWERED
         waiting = progress.waiting if why is None else None
@@ -249,7 +254,7 @@ class Planner:
     def keep(self, name: str) -> None:
         """Note how far a schedule has come."""
         self._facts.set(PROGRESS, name, msgspec.json.encode(self.progress[name]))
-        self.failing.note(name, self.progress[name])
+        self._look_whether_it_fails(name)
 
     def settle(self, name: str, slot: int) -> None:
         """Leave all slots up to ``slot`` behind."""
@@ -290,13 +295,17 @@ class Planner:
         """Let a schedule be due at ``slot``, its next, with its jitter; a paused one and one that is over never are."""
         self.slots[name] = None if self.progress[name].paused is not None or self.is_spent(name) else slot
         self._expect(name, _AT_ONCE if self._may_run_the_waiting(name) else self.run_at(name))
+        self._look_whether_it_fails(name)
+
+    def _look_whether_it_fails(self, name: str) -> None:
+        self.failing.note(name, self.progress[name], has_slots=self.slots.get(name) is not None)
 
     def note_begin(self, job: Job) -> None:
         """Note a job, new or from the store, if its id is that of a schedule's job; one that a client pushed with such an id counts, too."""
         if _OF_A_SCHEDULE.fullmatch(job.id):
             self.unfinished.add(job)
 
-    def note_end(self, job: Job, *, completed: bool) -> None:
+    def note_end(self, job: Job, now: int, *, completed: bool) -> None:
         """Know of the end of a job; a slot that waits for it runs if it was the last."""
         if not _OF_A_SCHEDULE.fullmatch(job.id):
             return
@@ -304,7 +313,7 @@ class Planner:
         name = job.id.partition("@")[0]
         if (progress := self.progress.get(name)) is None:
             return
-        if after_end(progress, job.id, completed=completed):
+        if after_end(progress, job, now, completed=completed, is_last=self.oldest_of(name) is None):
             self.keep(name)
         if self._may_run_the_waiting(name):
             self._expect(name, _AT_ONCE)
@@ -312,10 +321,9 @@ class Planner:
     def note_death(self, job: Job, now: int) -> None:
         """Know that a job, which is about to end, dies."""
         name = job.id.partition("@")[0]
-        if name in self.progress and _OF_A_SCHEDULE.fullmatch(job.id):
-            behind = takewhile(lambda each: each.id.startswith(f"{name}@"), self.unfinished.after(job.id))
-            if after_death(self.progress[name], job.id, {each.id for each in behind}, now):
-                self.keep(name)
+        progress = self.progress.get(name) if _OF_A_SCHEDULE.fullmatch(job.id) else None
+        if progress is not None and after_death(progress, job, now):
+            self.keep(name)
 
     def note_cancelled(self, name: str, job_id: str, slot: int) -> None:
         """Know which slot has cancelled a job of a schedule, as long as the schedule knows the job."""

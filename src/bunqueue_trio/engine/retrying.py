@@ -87,6 +87,9 @@ class Retrying(dict[str, RetryGroup]):
 
     def rank_some(self) -> bool:
         """Take account of some of the dead letters, and of the jobs tried again, that have come or gone; return whether these were the last."""
+        if not (self._unplaced or self._dead.has_changed):
+            # So it is at nearly every commit.
+            return True
         changed = self._dead.take_changed(_RANKED)
         for queue, key in changed:
             self._count(queue, key)

@@ -57,6 +57,12 @@ class Timers:
             job.armed = None
             self._invalidate()
 
+    def may_be_due(self, now: int) -> bool:
+        """Return whether a deadline may have come; where not, none has, and that is known without a look at what is left behind."""
+        heap = self._heap
+        # What is swept is not in order: it has to be looked at.
+        return heap[0][0] <= now if heap and not self._old else bool(self._old)
+
     def next_due(self) -> int | None:
         """Return the time of the earliest deadline, or None."""
         if self._old:

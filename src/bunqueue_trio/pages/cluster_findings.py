@@ -154,11 +154,20 @@ def _doors(told: Statistics) -> Iterator[Fields]:
     lately = [each for each in told.doors.lately if each.at > told.now - DOORS_MS]
     if lately:
         last, hung = lately[-1], sum("did not answer" in each.how for each in lately)
+        cause = (
+            "It hung: the machine had no processor for it, or somebody stopped it."
+            if hung
+            else "It was killed, or ran out of memory."
+        )
+        then = "Another one was started; its clients had to connect again."
+        if not last.was_open:
+            cause = "Something that it needs is away or broken: files of the program, or of the certificate, or the machine has no more processes, files or memory."
+            then = "It is tried again until that is there; meanwhile the other doors get its clients, if there are any."
         yield {
             "code": "doors-fail", "severity": "warning", "alert": "BunqueueDoorsFail", "since": lately[0].at, "until": last.at, "weight": 430 * 10**5,
             "title": f"{count(len(lately), 'door has ended by itself', 'doors have ended by themselves')} within 15 minutes",
-            "cause": "It hung: the machine had no processor for it, or somebody stopped it." if hung else "It was killed, or ran out of memory.",
-            "evidence": f"Door {last.door} {last.how}, {span(told.now - last.at)} ago. Another one was started; its clients had to connect again.",
+            "cause": cause,
+            "evidence": f"Door {last.door} {last.how}, {span(told.now - last.at)} ago. {then}",
             "numbers": {"ended": len(lately), "hung": hung},
         }  # fmt: skip
     fullest = max(told.doors.by_door().items(), key=lambda each: each[1], default=("", 0))

@@ -23,11 +23,10 @@ def schedule_findings(told: Statistics, past: Past) -> Iterator[Fields]:
     yield from _blocked(told.schedules, told.now)
 
 
-def trouble_of(name: str, told: ScheduleFigures) -> str | None:
-    """Return why somebody should look at a schedule, in a few words."""
-    if (died := dict(told.died).get(name)) is not None:
-        return f"{_runs(died)} died"
-    return "its slots are left out" if name in dict(told.blocked) else None
+def troubles(told: ScheduleFigures) -> dict[str, str]:
+    """Return the schedules that somebody should look at, by name, and why, in a few words."""
+    blocked = {name: "its slots are left out" for name, _ in told.blocked}
+    return blocked | {name: f"{_runs(died)} died" for name, died in told.died}
 
 
 def _runs(died: Died) -> str:

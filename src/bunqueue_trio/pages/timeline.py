@@ -15,6 +15,14 @@ _WORDS: Mapping[str, str] = {
 }  # fmt: skip
 """What people say of what they would not guess; the others are said as they are."""
 
+_USUAL = "explicit_fail"
+"""Its worker has said that an attempt failed, and there is another one: it need not be said."""
+
+
+def why_failed(reason: str) -> str:
+    """Return the ``reason`` of a failed attempt as people read it: nothing where it is the usual one."""
+    return "" if reason == _USUAL else reason
+
 
 def line_of(entry: Moment, at: At) -> str:
     """Return what happened, as people read it; ``at`` says a moment in the words of the place where it stands."""
@@ -33,7 +41,7 @@ def line_of(entry: Moment, at: At) -> str:
         said += f" by {entry.by}" if entry.what != "pulled" else f": {entry.by}"
     if entry.until:
         said += f"{', and has' if entry.what == 'cancelling' else ''} until {at(entry.until)}"
-    if entry.reason:
-        said += f" ({entry.reason})"
+    if why := why_failed(entry.reason or ""):
+        said += f" ({why})"
     told = entry.error or entry.message
     return f"{said}: {told}" if told else said

@@ -5,6 +5,7 @@ import re
 from msgspec import UNSET
 
 from bunqueue_trio import errors
+from bunqueue_trio.config.spans import whole
 from bunqueue_trio.errors import ConnectionLost, Fault, Refused, ServerUnavailable
 from bunqueue_trio.protocol.catalog import CATALOG
 from bunqueue_trio.protocol.replies import ErrorReply
@@ -20,8 +21,17 @@ _OURS = frozenset(spec.command for spec in CATALOG if not spec.contract)
 _BEFORE_ANY = frozenset({401, 429})
 """Statuses of refusals that look at no command: the reference shows them for all."""
 
+_SECOND_MS = 1000
+
 _FIELD, _HUMP = re.compile(r"^(?:\w+\[\d+\]: )?[\w.\[\]]+"), re.compile("([A-Z])")
 """The field that a refusal begins with, and what its name in Python has a line before."""
+
+_TIMES = frozenset({
+    "auto_retry_interval", "backoff", "delay", "duration", "every", "grace", "grace_period", "lock_ttl", "max_age",
+    "max_delay", "newer", "older", "repeat_every", "retry_in", "stall_interval", "timeout", "ttl", "window",
+})  # fmt: skip
+"""What the server reads in ms, and a program may have said in seconds."""
+_BOUND = re.compile(r"(?:^|[ .])(\w+) must be at (?:least|most) (\d+)$")
 
 PASSING = frozenset({429, 503})
 """Statuses of refusals that may be gone the next time."""
@@ -47,11 +57,16 @@ def error_of(
 ) -> Refused | ServerUnavailable | ConnectionLost:
     """Return the exception for a refusal of the server; over WebSocket it carries no ``status``.
 
-    A field is called what it is called in Python. It is ``ConnectionLost`` where a change may still be committed: its fate is unknown, as when the connection breaks.
+    A field is called what it is called in Python, and the bound of a time has its unit. It is ``ConnectionLost`` where a change may still be committed: its fate is unknown, as when the connection breaks.
     """
     fault = fault_of(text, code)
     if fault is errors.INVALID_FIELD:
         text = _FIELD.sub(lambda found: _HUMP.sub(r"_\1", found[0]).lower(), text)
+        if (bound := _BOUND.search(text)) and bound[1] in _TIMES:
+            ms = int(bound[2])
+            text += " ms" if ms < _SECOND_MS else f" ms, which is {whole(ms)}"
+        # As it is called where a job is pulled.
+        text = text.replace("lock_ttl ", "lease (lock_ttl) ")
     if fault is errors.NOT_COMMITTED:
         return ConnectionLost(text)
     known = code or ("" if fault is None else fault.code)

@@ -370,13 +370,11 @@ def payload_size(reply: Reply) -> int:
     kind = type(reply)
     if kind is PushReply or (kind is DataReply and reply.data is UNSET):  # type: ignore[attr-defined] # nearly all
         return 0
+    if kind is PullReply:
+        job = reply.job  # type: ignore[attr-defined]
+        return 0 if job is None else len(memoryview(job.data))
     match reply:
-        case (
-            PullReply(job=DeliveredJob(data=data))
-            | JobReply(job=JobView(data=data))
-            | ResultReply(result=data)
-            | WaitReply(result=data)
-        ):
+        case JobReply(job=JobView(data=data)) | ResultReply(result=data) | WaitReply(result=data):
             return len(memoryview(data))
         case PushBatchReply(ids=ids):
             return sum(map(len, ids))

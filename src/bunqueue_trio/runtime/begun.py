@@ -1,11 +1,13 @@
 """A command that has been run and is not answered yet: what its answer waits for."""
 
+import math
 from collections.abc import Callable
 
 import trio
 from msgspec import Struct
 
 from bunqueue_trio import errors
+from bunqueue_trio.config import HALF_CLOSED_S
 from bunqueue_trio.engine.ends import End
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
@@ -67,6 +69,16 @@ class Begun(Struct):
     def is_pull(self) -> bool:
         """Whether it takes jobs, of which none may go to who might be gone."""
         return type(self.command) in TAKES
+
+    @property
+    def patience_s(self) -> float:
+        """For how long it goes on when its client says no more: that one reads on, or has gone, and nobody can tell.
+
+        A pull ends at once. The end of a job may be far, and a place among those who wait for it is one that others want.
+        """
+        if self.is_pull:
+            return 0.0
+        return math.inf if self.awaited is None else HALF_CLOSED_S
 
     @property
     def holds_up_nothing(self) -> bool:

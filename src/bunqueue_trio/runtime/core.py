@@ -104,7 +104,8 @@ class Core:
             epoch, added, now = self._engine.epoch, self._engine.added_bytes, self.clock.epoch_ms(at)
             slice_ = first_slice(command) if kind in SLICED else command
             do = run_allowed if kind in REVIVES else run
-            reply = self._apply(now, do, self._engine, slice_, now, owner, by, command, durable=is_durable(command))
+            durable = kind in FILLS and is_durable(command)
+            reply = self._apply(now, do, self._engine, slice_, now, owner, by, command, durable=durable)
             assert epoch == self._engine.epoch, (
                 "no step commits: what this one did is in the batch that gathered before"
             )
@@ -348,8 +349,7 @@ class Core:
         """Do what is due at ``now``, then run ``do`` and return its answer; ``is_whole``: it does all of its work, or nothing."""
         engine, mark = self._engine, None
         try:
-            due = engine.next_due()
-            if due is not None and due <= now:
+            if engine.is_due(now):
                 engine.advance(now)
                 self.waiting.serve_woken(now)
                 engine.handed = 0

@@ -68,6 +68,11 @@ class Errands:
         """Return one of them."""
         return self._known.get(number)
 
+    @property
+    def go_on(self) -> int:
+        """How many are under way."""
+        return sum(each.ended_at is None for each in self._known.values())
+
     def all(self) -> list[Errand]:
         """Return them, newest first."""
         return [*self._known.values()][::-1]
@@ -78,7 +83,7 @@ class Errands:
         Raises:
             Refused: too many are under way.
         """
-        if sum(each.ended_at is None for each in self._known.values()) >= ERRANDS_MAX:
+        if self.go_on >= ERRANDS_MAX:
             raise TOO_MANY_ACTS.refuse(ERRANDS_MAX, retry_after=1)
         self._send.send_nowait((errand, step))
         self._known[errand.number] = errand

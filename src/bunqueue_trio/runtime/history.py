@@ -16,10 +16,11 @@ from bunqueue_trio.config import FIGURES_QUEUES, MINUTE_MS, QUEUES_A_TURN, QUEUE
 from bunqueue_trio.engine.figures import Figures, bucket_of
 from bunqueue_trio.engine.figures import QueueMinute as QueueMinute
 from bunqueue_trio.engine.figures import part as part
+from bunqueue_trio.protocol.events import Event
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.new_errors import NewError, NewErrors
 from bunqueue_trio.runtime.picture import QueueLook
-from bunqueue_trio.storage.store import Batch
+from bunqueue_trio.storage.rows import FinishedRow
 
 # Of the server: enough to tell how fast a disk fills up.
 MINUTES_KEPT = 24 * 60
@@ -119,10 +120,10 @@ class History:
             for name, minute in minutes.items():
                 self._lines.setdefault(name, deque(maxlen=QUEUE_MINUTES_KEPT)).append(minute)
 
-    def committed(self, batch: Batch, seconds: float) -> None:
-        """Count what a batch did (one of ``Journal.on_commit``)."""
+    def count(self, heard: Sequence[Event], finished: Sequence[FinishedRow]) -> None:
+        """Count what is committed (one of ``Afterwards.on_rows``)."""
         counted = self._counted
-        for event in batch.heard:
+        for event in heard:
             place = _PLACE.get(event.event_type)
             if place is None:
                 continue
@@ -132,11 +133,11 @@ class History:
                     continue
                 counts = counted[event.queue] = [*_NOTHING]
             counts[place] += 1
-        if not batch.finished:
+        if not finished:
             return
         runs = self._runs
-        self.errors.note(batch.finished)
-        for row in batch.finished:
+        self.errors.note(finished)
+        for row in finished:
             if row.started_at is not None and row.state in _ENDED_WELL:
                 buckets = runs.get(row.queue)
                 if buckets is None:

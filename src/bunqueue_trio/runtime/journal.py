@@ -17,7 +17,7 @@ behind it: it would build on what is not in the file (``standing.py``).
 There are two ways to the disk. The flusher takes everything and awaits the store, which lets others run meanwhile when the batch is large or durable, or the
 disk slow; it may be a network away. A lone client's change is committed in its own step (``commit_alone``), which spares two switches of tasks; never while the
 disk fails, which may take long to say so. Both hold ``disk``, as does retention. A bulk push of many jobs takes several steps (``core.py``), and is one batch all
-the same: while it is half in (``half.py``) none is taken. The rows of a large batch are made before it is, some in each step (``making.py``).
+the same: while it is half in (``half.py``) none is taken. A large batch is made (``making.py``), counted and let go of (``afterwards.py``) in many steps.
 
 A read of one job waits only for the batch that holds its last change (``epoch_of``); a list for all of them, but not while the disk ``is_stuck``. New work is
 refused by ``check`` when too much gathers (``pressure.py``); what empties the queues only at twice that. What happens by itself (the dependents of a job that
@@ -26,7 +26,6 @@ has ended, deadlines that pass together) is never refused: it waits in ``wait_ro
 
 from collections.abc import Callable, Collection
 
-import structlog
 import trio
 
 from bunqueue_trio import errors
@@ -49,16 +48,15 @@ from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.facts import Fact
 from bunqueue_trio.engine.job import Job
 from bunqueue_trio.errors import InvariantBroken, StoreBusy, StoreError
+from bunqueue_trio.runtime.afterwards import Afterwards
 from bunqueue_trio.runtime.bell import Bell
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.half import Half
 from bunqueue_trio.runtime.pressure import Pressure
 from bunqueue_trio.runtime.standing import Standing
 from bunqueue_trio.runtime.summons import Summons
-from bunqueue_trio.storage.making import MADE_AT_ONCE, MADE_WHEN_TAKEN, Making, make_batch
+from bunqueue_trio.storage.making import MADE_AT_ONCE, MADE_WHEN_TAKEN, Making
 from bunqueue_trio.storage.store import Batch, Store
-
-_log = structlog.get_logger()
 
 OnCommit = Callable[[Batch, float], None]
 """Called after each commit with the batch and the seconds it took; must not block or raise."""
@@ -72,15 +70,14 @@ class Journal(Standing):
         stamp: Callable[[int], int] | None = None,
     ) -> None:  # fmt: skip
         super().__init__(clock)
-        self._stamp = stamp
-        self._engine = engine
-        self._store = store
+        self._engine, self._stamp, self._store = engine, stamp, store
         self._pressure = Pressure(pending_max, pending_max_bytes)
         self._bytes = self._bytes_taken = 0
         """Of the requests whose changes gather now, and of those whose changes are being written."""
         self._gathered = trio.Event()
         self._making = Making()
         self._writing: tuple[Batch, trio.Event] | None = None
+        self.afterwards: Afterwards = Afterwards(engine)
         self.half: Half = Half()
         self.summons: Summons = Summons()
         """Of the flusher."""
@@ -97,10 +94,11 @@ class Journal(Standing):
         self._not_mine: BaseException | None = None
         self._bells: dict[Bell, None] = {}
         self.on_commit: list[OnCommit] = []
+        self.on_told: list[OnCommit] = [self.afterwards.count]
+        """The same, after all of those: for who only counts, and shall hold up no answer."""
         self.on_give_up: list[Callable[[], None]] = []
         """Called when nobody shall wait any longer for a batch that the disk refuses; must not block or raise."""
-        self.commits: int = 0
-        self.durable_commits: int = 0
+        self.commits, self.durable_commits = 0, 0
 
     @property
     def pending(self) -> int:
@@ -284,7 +282,7 @@ class Journal(Standing):
         if self.half.is_there or len(self._engine.changed) > INLINE_ROWS_MAX or not self._store.at_once:
             return False
         # Nobody could take it before this step ends: to look is to hold it.
-        if self.disk.locked():
+        if self.disk.locked() or self.afterwards.is_busy:
             return False
         try:
             batch, done = self._writing = self._take()
@@ -345,29 +343,30 @@ class Journal(Standing):
                 await trio.lowlevel.checkpoint()
                 return
             self._writing = self._take()
+        while not self._making.is_whole:
+            await trio.lowlevel.checkpoint()
+            self._making.fill_some()
         batch, retry_ms = self._writing[0], COMMIT_RETRY_MIN_MS
         patience = trio.current_time() + GIVE_UP_S
         while (seconds := await self._commit(batch)) is None:
             if self.is_damaged:
-                self._give_up(batch)
+                self.give_up()
                 return
             if trio.current_time() >= patience:
-                self._give_up(batch)
+                self.give_up()
             await trio.sleep(retry_ms / 1000)
             retry_ms = min(retry_ms * 2, COMMIT_RETRY_MAX_MS)
         self._finish(batch, self._writing[1], seconds)
         # To tell of it, to forget it and to take the next one are several steps.
         if len(batch.jobs) > INLINE_ROWS_MAX:
-            while True:
-                await trio.lowlevel.checkpoint()
-                if self._engine.forget_some():
-                    break
+            await self.afterwards.rest()
 
-    def _give_up(self, batch: Batch) -> None:
-        """Let nobody wait any longer: for ``batch``, nor for the one that gathers behind it."""
-        assert self._writing is not None
+    def give_up(self) -> None:
+        """Let nobody wait any longer for the batch that is being written, if one is, nor for the one that gathers behind it."""
+        if self._writing is None:
+            return
+        (batch, done), gathered = self._writing, self._gathered
         self.given_up = self._engine.epoch if self.gathering else batch.epoch
-        done, gathered = self._writing[1], self._gathered
         self._writing, self._gathered = (batch, trio.Event()), trio.Event()
         done.set()
         gathered.set()
@@ -387,11 +386,11 @@ class Journal(Standing):
         self.commits += 1
         self.durable_commits += batch.durable
         try:
-            self._engine.forget(batch.jobs)
+            self.afterwards.begin(batch)
             done.set()
             if self._bells:
                 self._ring_bells()
-            for hear in self.on_commit:
+            for hear in (*self.on_commit, *self.on_told):
                 hear(batch, seconds)
         except Exception as error:
             raise InvariantBroken("a batch is committed, and not everybody has heard of it") from error
@@ -405,11 +404,10 @@ class Journal(Standing):
         if self._halted is not None:
             raise self._halted
         assert self._writing is None, "a batch that is not written yet would be lost"
-        changes, last_event_id = self._engine.take(), self._store.last_event_id
-        at, made = self._clock.now(), self._making.take()
+        changes, last_event_id, at = self._engine.take(), self._store.last_event_id, self._clock.now()
         stamp = at if self._stamp is None else self._stamp(at)
         try:
-            batch = make_batch(changes, at, last_event_id=last_event_id, stamp=stamp, **made)
+            batch = self._making.batch(changes, at, last_event_id=last_event_id, stamp=stamp)
         except Exception as error:
             # The engine has let go of these changes, so there is no going on.
             raise InvariantBroken("the engine holds what no store can") from error

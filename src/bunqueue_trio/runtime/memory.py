@@ -92,7 +92,7 @@ class Memory:
             return before, read()
 
     def committed(self, batch: Batch, seconds: float) -> None:
-        """Let the garbage collector see new blocks of waiting jobs before they are many (one of ``Journal.on_commit``).
+        """Let the garbage collector see new blocks of waiting jobs before they are many (one of ``Journal.on_told``).
 
         Plain pushes leave so few new containers that Python would first look at them when they hold 500,000 jobs: 20 ms. A block that
         is full is a tuple (``engine/line.py``), and is looked at once.

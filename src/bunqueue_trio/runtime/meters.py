@@ -12,6 +12,8 @@ import trio
 from bunqueue_trio.config import LOOP_LAG_MS
 from bunqueue_trio.protocol.catalog import CATALOG
 from bunqueue_trio.protocol.commands import Command
+from bunqueue_trio.protocol.events import Event
+from bunqueue_trio.storage.rows import FinishedRow
 from bunqueue_trio.storage.store import Batch
 
 # An engine step takes 0.01 to 0.1 ms and a commit about 1 ms; beyond 10 s nobody waits for an answer.
@@ -81,10 +83,13 @@ class Meters:
         return {name: value.figures() for name, value in vars(self).items() if isinstance(value, Histogram)}
 
     def committed(self, batch: Batch, seconds: float) -> None:
-        """Count a commit (one of ``Journal.on_commit``)."""
+        """Count a commit (one of ``Journal.on_told``)."""
         self.commit.observe(seconds * 1000)
         self.commit_rows.observe(batch.rows())
-        for row in batch.finished:
+
+    def count(self, heard: Sequence[Event], finished: Sequence[FinishedRow]) -> None:
+        """Count how long jobs ran (one of ``Afterwards.on_rows``)."""
+        for row in finished:
             if row.started_at is not None:
                 self.run.observe(row.finished_at - row.started_at)
 

@@ -37,6 +37,7 @@ from bunqueue_trio.runtime.limiter import RateLimiter
 from bunqueue_trio.runtime.lookups import AwaitingCore, Lookups
 from bunqueue_trio.runtime.memory import Memory
 from bunqueue_trio.runtime.meters import LoopLag
+from bunqueue_trio.runtime.news import News
 from bunqueue_trio.runtime.picture import QUIETED_LOOKED, QueueLook, WorkerLook, look, look_at_workers, weigh
 from bunqueue_trio.runtime.schedules import Schedules
 from bunqueue_trio.runtime.services import (
@@ -101,8 +102,7 @@ class Server:
     ) -> None:  # fmt: skip
         # And the last queue of which was seen whether it is used.
         self.settings, self.sources, self._idle_after = settings, sources, ""
-        self.store = store
-        self.clock = clock
+        self.store, self.clock = store, clock
         self.started_at: int = clock.now()
         self.clock_watch: ClockWatch = ClockWatch(clock)
         # Two of the largest fit, whatever the setting says, or they would never be served.
@@ -133,12 +133,7 @@ class Server:
         self.hub: Hub = Hub(store)
         self.history: History = History()
         self.memory: Memory = Memory()
-        # Events are published before the answers of their commit; and who has waited for a job has its answer first.
-        self.journal.on_commit += [
-            *([answers_at_once(self.engine)] if store.at_once else []),
-            self.hub.publish, self.core.waiting.hand_over, self.core.meters.committed, self.history.committed,
-            self.memory.committed,
-        ]  # fmt: skip
+        self._listen(store)
         self.scrape: Shared[Page] = Shared(PICTURE_MS)
         """The newest page for Prometheus: making it looks at every queue."""
         self.queues_seen: Shared[tuple[QueueLook, ...]] = Shared(PICTURE_MS)
@@ -204,6 +199,21 @@ class Server:
         if settings.audit_jobs_per_second:
             # Whatever fails in it, the server has the work of others to do.
             self.services.append(Child("self-audit", self.audit.run, restarts_max=1000))
+
+    def _listen(self, store: Store) -> None:
+        """Let those hear of commits whom they concern."""
+        # Events are published before the answers of their commit; and who has waited for a job has its answer first.
+        self.journal.on_commit += [
+            *([answers_at_once(self.engine)] if store.at_once else []),
+            self.hub.publish, self.core.waiting.hand_over,
+        ]  # fmt: skip
+        self.journal.on_told += [self.core.meters.committed, self.memory.committed, self.news.committed]
+        self.journal.afterwards.on_rows += [self.core.meters.count, self.history.count]
+
+    @cached_property
+    def news(self) -> News:
+        """Tells pages that are open of commits."""
+        return News()
 
     @cached_property
     def errands(self) -> Errands:
@@ -350,6 +360,11 @@ class Server:
         lives = self.engine.figures.lives
         if self._life in lives.all() and self.journal.failing is None and self.core.is_sure:
             self.core.step(lambda now: lives.note(replace(self._life, ended=now)))
+
+    @property
+    def workers_known(self) -> int:
+        """How many workers there are."""
+        return len(self.engine.workers)
 
     def lives(self) -> list[Life]:
         """Return the servers of these queues, oldest first: this one is the last."""

@@ -218,7 +218,7 @@ class AutoRetrier(_Disk):
         super().__init__(core.journal, store, 0)
         self._core = core
         self._engine = engine
-        core.journal.on_commit.append(self._committed)
+        core.journal.on_told.append(self._committed)
 
     def _committed(self, *_: object) -> None:
         """Mind those whose records are there now."""

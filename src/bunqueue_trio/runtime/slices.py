@@ -98,17 +98,18 @@ def brings(command: c.Command) -> bool:
 
 def first_slice(command: Any) -> c.Command:
     """Return the command that does the first slice of ``command``; itself, if that is all of it, or it names its job."""
-    limit: int = command.limit
+    limit = _limit_of(command)
     size = min(limit, SLICE, _rate_of(command) or SLICE)
     is_one = any(getattr(command, each, None) is not None for each in ("job_id", "id"))
-    return command if is_one or size == limit else replace(command, limit=size)
+    return command if is_one or size == limit else _limited(command, size)
 
 
 def as_of_begin(slice_: c.Command, began: int) -> c.Command:
     """Return the slice that takes what its command would have taken when it ``began``, and nothing that comes meanwhile."""
-    return (
-        replace(slice_, as_of=began) if isinstance(slice_, c.ActOnJobs | c.Clean) and slice_.as_of is None else slice_
-    )
+    # A retry has it in its cursor, and an obliterate is to leave nothing.
+    if isinstance(slice_, c.ActOnJobs | c.Clean | c.Drain | c.PromoteJobs) and slice_.as_of is None:
+        return replace(slice_, as_of=began)
+    return slice_
 
 
 def as_said(command: Any, slice_: Any) -> c.Command:
@@ -119,11 +120,22 @@ def as_said(command: Any, slice_: Any) -> c.Command:
 def rest_of(command: Any, slice_: Any, reply: Any) -> c.Command | None:
     """Return the command that does what is left of ``command`` after a slice of it, and the answer to that; None: it is done."""
     # A search goes on until it has found as many.
-    spent = reply.count + sum(reply.refused.values()) if isinstance(reply, r.ActReply) else slice_.limit
-    left = command.limit - spent
+    spent = reply.count + sum(reply.refused.values()) if isinstance(reply, r.ActReply) else _limit_of(slice_)
+    left = _limit_of(command) - spent
     if hasattr(reply, "next"):
         return None if left <= 0 or reply.next is None else replace(command, after=reply.next, limit=left)
-    return None if left <= 0 or reply.done or not reply.count else replace(command, limit=left)
+    is_done = reply.done if isinstance(reply, r.ObliterateReply) else not reply.left
+    return None if left <= 0 or is_done or not reply.count else _limited(command, left)
+
+
+def _limit_of(command: Any) -> int:
+    """Return to how many jobs a command is done at most."""
+    return int(command.count if isinstance(command, c.PromoteJobs) else command.limit)
+
+
+def _limited(command: Any, limit: int) -> c.Command:
+    limited: c.Command = replace(command, **{"count" if isinstance(command, c.PromoteJobs) else "limit": limit})
+    return limited
 
 
 def joined(one: Any, other: Any) -> r.Reply:

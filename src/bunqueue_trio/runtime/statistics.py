@@ -85,6 +85,8 @@ class DoorEnd(NamedTuple):
     at: int
     door: str
     how: str
+    was_open: bool = True
+    """False: it could not be started."""
 
 
 class Doors(Struct):
@@ -109,11 +111,11 @@ class Doors(Struct):
         """How many requests all of them have asked that are not answered."""
         return sum([queue.requests for queue in self.queues])
 
-    def note_end(self, at: int, door: str, how: str, *, hung: bool) -> None:
-        """Note that one has ended, and was replaced."""
+    def note_end(self, at: int, door: str, how: str, *, hung: bool, was_open: bool = True) -> None:
+        """Note that one has ended, and was or is to be replaced."""
         self.hung += hung
         self.died += not hung
-        self.lately = [*self.lately, DoorEnd(at, door, how)][-DOOR_ENDS_KEPT:]
+        self.lately = [*self.lately, DoorEnd(at, door, how, was_open)][-DOOR_ENDS_KEPT:]
 
     def by_door(self) -> dict[str, int]:
         """Return how many requests each door has asked that are not answered; it may have several streams."""

@@ -13,7 +13,7 @@ _NO_TURN = nullcontext()
 class Turn:
     """Commits what the commands of its block, which is one step, have changed, at its end and together.
 
-    Before, ``settle`` is called. ``commit`` returns whether it could be done in this very step. With ``lingers`` it is not
+    Then ``settle`` is called. ``commit`` returns whether it could be done in this very step. With ``lingers`` it is not
     tried unless somebody has said that he waits (``Journal.hurry``).
     """
 
@@ -34,11 +34,12 @@ class Turn:
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         journal = self._journal
         journal.in_turn = False
-        self._settle()
         if journal.gathering:
             is_awaited = journal.summons.is_awaited or not self._lingers
             if not (is_awaited and self._commit()):
                 journal.note(is_awaited=is_awaited)
+        # The answers have left in the step of the commit: who asks one after the other waits for this no more.
+        self._settle()
 
 
 class Turns:

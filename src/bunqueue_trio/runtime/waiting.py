@@ -154,7 +154,7 @@ class WaitingPulls:
             if left <= 0:
                 self.declined[queue] = None
                 break
-            if not engine.is_full and (due := engine.next_due()) is not None and due <= now:
+            if not engine.is_full and engine.is_due(now):
                 # Jobs of this very step may have expired already; their deadlines are worked off once, however many they are.
                 engine.advance(now)
                 left -= ADVANCE_MAX - engine.left

@@ -66,6 +66,8 @@ class Batch(Struct):
     facts: Sequence[Fact] = ()
     trails: Sequence[TrailChange] = ()
     """In the order in which they happened."""
+    weight: int | None = None
+    """What :meth:`bytes` and :meth:`data_bytes` are together, if that was counted when it was made: it is long to count in one step."""
 
     def rows(self) -> int:
         """Return how many rows it touches."""
@@ -77,7 +79,11 @@ class Batch(Struct):
     def bytes(self) -> int:
         """Return about how many bytes of payloads it writes."""
         # What is pushed is in its event too; what ends is written once more, with its result.
-        size = sum(map(len, self.events))
+        return sum(map(len, self.events)) + self.rare_bytes()
+
+    def rare_bytes(self) -> int:
+        """Return those of them that are not in the events."""
+        size = 0
         # Most have none of these, and a loop over nothing costs as much as all of the above.
         if self.facts:
             size += sum(len(value or b"") for _, _, value in self.facts)
@@ -91,10 +97,7 @@ class Batch(Struct):
 
     def data_bytes(self) -> int:
         """Return how long what its jobs were pushed with is: a row whose length changes is written anew, payload and all."""
-        default = DEFAULT_OPTIONS
-        return sum(
-            [len(job.data) if job.options is default else len(job.data) + named_bytes(job.options) for job in self.jobs]
-        )
+        return weight_of(self.jobs)
 
     def is_small(self) -> bool:
         """Return whether it is written in so short a time, about 1 ms, that the event loop may do so."""
@@ -105,6 +108,12 @@ class Batch(Struct):
     def is_brief(self) -> bool:
         """Return whether its rows are made, and copied, in so short a time that the event loop may do so, whoever writes them then."""
         return self.rows() <= STORE_INLINE_ROWS_MAX and self.bytes() + self.data_bytes() <= INLINE_BYTES_MAX
+
+
+def weight_of(jobs: Iterable[Job]) -> int:
+    """Return how long what these jobs were pushed with is."""
+    default = DEFAULT_OPTIONS
+    return sum([len(job.data) if job.options is default else len(job.data) + named_bytes(job.options) for job in jobs])
 
 
 def event_rows(batch: Batch) -> Iterable[tuple[int, list[bytes]]]:

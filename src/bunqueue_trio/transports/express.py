@@ -20,7 +20,6 @@ from bunqueue_trio.api.session import Session
 from bunqueue_trio.config import (
     BODY_TIMEOUT_S,
     COMMANDS_A_ROUND,
-    HALF_CLOSED_S,
     HEADER_BYTES_MAX,
     HEADER_TIMEOUT_S,
     OWN_REQUESTS,
@@ -312,9 +311,7 @@ class ExpressConnection:
         # Over TLS there is no half of an end.
         if not begun.is_pull and isinstance(self.stream, trio.abc.HalfCloseableStream):
             begun.is_gone = self._wire.is_broken
-            # Who has closed looks as who says no more, and the end of a job may be far: its place is one that others want.
-            patience_s = FOREVER if begun.awaited is None else HALF_CLOSED_S
-            with self._shared.hot.until_broken(self.stream, patience_s):
+            with self._shared.hot.until_broken(self.stream, begun.patience_s):
                 return await finish(begun)
         rest: bytes | None = None
 

@@ -94,6 +94,7 @@ class RequestHeads:
 
     Whole heads are kept, and header fields apart from their request line: ids and names of many queues make lines that do
     not come again, with the same fields below them. Of such a line only its path is read then: the rest is as it was.
+    And heads that differ in the id of a job only, as this server makes them, are one head: each ack has another one.
     """
 
     def __init__(self, server: Server, gateway: Gateway) -> None:
@@ -104,6 +105,8 @@ class RequestHeads:
         self._known_fields: dict[bytes, _Fields] = {}
         self._known_routes: dict[tuple[int, str, str], Plain] = {}
         """By the number of the fields, the method and the path of the route: the first such request."""
+        self._known_of_jobs: dict[bytes, Plain] = {}
+        """By the head without the id of the job: the first such request."""
         self._missed = 0
         """Whole heads that were not kept, since these are as many as may be."""
         self._numbers = count()
@@ -117,10 +120,18 @@ class RequestHeads:
         head_bytes = unread[:end]
         plain: Plain | Upgrade | None = self._known.get(head_bytes)
         if plain is None:
+            job, rest = _JOB.match(head_bytes), b""
+            if job is not None:
+                rest = head_bytes[: job.start(1)] + head_bytes[job.end(1) :]
+                like = self._known_of_jobs.get(rest)
+                if like is not None:
+                    return like.to(Match(like.call.match.methods, {"id": job[1].decode()}))  # type: ignore[union-attr]
             plain = self._parse_line(head_bytes) or self._parse(head_bytes, unread)
             if isinstance(plain, Upgrade):
                 return plain
             match = plain.call.match
+            if rest and isinstance(match, Match) and len(head_bytes) <= KEPT_HEAD_BYTES:
+                _keep(self._known_of_jobs, rest, plain)
             # Ids make heads that do not come again; what leads nowhere may have been made up.
             if len(head_bytes) <= KEPT_HEAD_BYTES and isinstance(match, Match) and "id" not in match.values:
                 self._keep_whole(head_bytes, plain)
@@ -197,6 +208,10 @@ class RequestHeads:
 
 _LINE = re.compile(rb"(GET|POST|PUT|DELETE) (/[\w./?=&%~:+,@-]*) HTTP/1\.1")
 """The request lines that need no parser; all others, and with each header fields that are new, are httptools' to judge."""
+
+
+_JOB = re.compile(rb"(?:GET|POST|PUT|DELETE) /jobs/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})[ /]")
+"""A request about a job with an id of this server's, which no route has as a word of its own. Behind it anything may stand."""
 
 
 def _keep(known: dict[K, T], key: K, value: T) -> None:

@@ -85,7 +85,7 @@ class _Connection:
     def is_idle(self) -> bool:
         """Return whether it can end now without anybody missing anything."""
         if self.passed is not None:
-            return self.requests == 0
+            return self.requests == 0 or self.passed.is_spare
         return self.express is not None and self.express.idle
 
     @property
@@ -298,6 +298,8 @@ class Http:
             _log.warning(
                 "the grace is over, ending connections that still owe something", connections=len(self._connections)
             )
+            # Who waits for a disk that refuses is answered, not cut off.
+            self._server.journal.give_up()
         for connection in self._connections:
             websocket = connection.express.websocket if connection.express else None
             if websocket is not None:

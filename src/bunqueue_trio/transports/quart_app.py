@@ -22,6 +22,7 @@ from bunqueue_trio.api.call import Call, Response, Wait, sender
 from bunqueue_trio.api.downloads import BrokenOff
 from bunqueue_trio.api.event_stream import EventFeed
 from bunqueue_trio.api.gateway import Gateway
+from bunqueue_trio.api.page_news import PageNews
 from bunqueue_trio.api.session import Session
 from bunqueue_trio.config import (
     BODY_TIMEOUT_S,
@@ -48,6 +49,8 @@ AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
 
 # In a scope: is called when the request begins to last, as a waiting pull or a stream of events: who says no more gets nothing more of it.
 LASTS = "bunqueue.lasts"
+# In a scope: is called when nobody misses the rest of the answer if its connection makes room for others, or the server stops.
+SPARES = "bunqueue.spares"
 # In a scope: returns whether what was sent could not leave, of which Hypercorn says nothing.
 IS_BROKEN = "bunqueue.is-broken"
 # In the state of a scope: returns whether the host of the application stops.
@@ -157,8 +160,10 @@ def make_app(server: Server, gateway: Gateway, *, hosted: bool = False) -> Quart
         lasts = scope.get(LASTS, bool)
 
         response = await _respond(gateway, dashboard, call, _waiting(lasts))
-        if isinstance(response.body, EventFeed):
+        if isinstance(response.body, EventFeed | PageNews):
             lasts()
+        if isinstance(response.body, PageNews):
+            scope.get(SPARES, bool)()
         scope[_DELIVERY] = response.delivery
         # Nobody told the client to send a body that was not read: it may come, or the next request.
         waits = "expect" in request.headers and _READ not in request.scope

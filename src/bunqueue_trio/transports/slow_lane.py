@@ -34,7 +34,7 @@ from bunqueue_trio.protocol.catalog import TAKES
 from bunqueue_trio.runtime.budget import Hold
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.transports.http1 import Http1Connection
-from bunqueue_trio.transports.quart_app import IS_BROKEN, LASTS, make_app
+from bunqueue_trio.transports.quart_app import IS_BROKEN, LASTS, SPARES, make_app
 from bunqueue_trio.transports.wire import Wire, make_buffer
 
 _REFUSAL = re.compile(
@@ -81,6 +81,8 @@ class PassedStream(trio.abc.Stream):
         """Of the request under way. Set when it is answered, or lasts: a waiting pull or a stream of events."""
         self.delivers: bool = False
         """The answer brings jobs, which return to their queue if it cannot be sent."""
+        self.is_spare: bool = False
+        """Nobody misses the rest of the answer."""
         self._half_closed = False
         self.is_broken: bool = False
         """Something could not be sent."""
@@ -92,6 +94,10 @@ class PassedStream(trio.abc.Stream):
     def __getattr__(self, name: str) -> Any:
         # Hypercorn asks for the socket, and for TLS methods to find out whether there is TLS.
         return getattr(self._stream, name)
+
+    def spare(self) -> None:
+        """Let the answer under way end as soon as its place is wanted."""
+        self.is_spare = True
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         """Return what is to be read again, then what comes."""
@@ -219,11 +225,12 @@ class SlowLane:
         self, stream: PassedStream, run: Callable[..., Awaitable[None]], scope: dict[str, Any], *channels: Any
     ) -> None:
         answering = stream.answering
-        scope[LASTS], scope[IS_BROKEN] = answering.set, lambda: stream.is_broken
+        scope[LASTS], scope[IS_BROKEN], scope[SPARES] = answering.set, lambda: stream.is_broken, stream.spare
         scope["client"] = (stream.address, 0)
         try:
             await run(self._app, scope, *channels)
         finally:
+            stream.is_spare = False
             answering.set()
 
     def _judge(self, stream: PassedStream, method: str, target: str, headers: Mapping[str, str]) -> tuple[bool, bool]:

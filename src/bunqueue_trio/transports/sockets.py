@@ -184,25 +184,42 @@ def close_all(sockets: list[socket.socket]) -> None:
         sockets.pop().close()
 
 
-def _deal(first: trio.SocketListener, doors: Sequence[list[socket.socket]]) -> None:
-    """Give the first door the socket of ``first``, and each of the others one of its own at the same address.
+def listen_no_more(sockets: Sequence[socket.socket]) -> None:
+    """Let nobody connect to ``sockets`` until :func:`listen_again`, and keep their addresses; where the kernel can, as Linux does."""
+    for sock in sockets:
+        # It is so already, or the kernel cannot.
+        with suppress(OSError):
+            sock.shutdown(socket.SHUT_RD)
 
-    The first was bound alone, so that an address that somebody else has is an error, also where they would share it.
+
+def listen_again(sock: socket.socket) -> socket.socket:
+    """Return ``sock``, which listens, whether it did or not.
+
+    Raises:
+        OSError: it cannot.
     """
-    with first.socket:
-        sock = socket.fromfd(first.socket.fileno(), first.socket.family, socket.SOCK_STREAM)
-    doors[0].append(sock)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    for sockets in doors[1:]:
-        other = socket.socket(sock.family, socket.SOCK_STREAM)
-        sockets.append(other)
-        for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
-            other.setsockopt(socket.SOL_SOCKET, option, 1)
-        if sock.family == socket.AF_INET6:
-            both = sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
-            other.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, both)
-        other.bind(sock.getsockname())
-        other.listen(BACKLOG)
+    sock.listen(BACKLOG)
+    return sock
+
+
+def _deal(first: trio.SocketListener, doors: Sequence[list[socket.socket]]) -> None:
+    """Give each door a socket of its own at the address of ``first``, which is closed.
+
+    That one was bound alone, so that an address that somebody else has is an error, also where they would share it. And it may be at a port that
+    the kernel has chosen: such a one would get another when it listens again.
+    """
+    with first.socket as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        for sockets in doors:
+            other = socket.socket(sock.family, socket.SOCK_STREAM)
+            sockets.append(other)
+            for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
+                other.setsockopt(socket.SOL_SOCKET, option, 1)
+            if sock.family == socket.AF_INET6:
+                both = sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+                other.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, both)
+            other.bind(sock.getsockname())
+            other.listen(BACKLOG)
 
 
 async def _open_soon(bind: Bind) -> list[trio.SocketListener]:

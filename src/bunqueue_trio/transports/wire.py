@@ -105,6 +105,7 @@ class Wire:
             try:
                 sent = os.write(self._socket.fileno(), data)
             except BlockingIOError:
+                # The kernel takes nothing now: all of it is left to be sent below.
                 pass
             except OSError as error:
                 raise NothingSent(f"cannot write: {error}") from error

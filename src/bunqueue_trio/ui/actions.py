@@ -114,7 +114,7 @@ def _queue(form: Form, now: int) -> dict[str, Any]:
 
 
 def _dead(act: str) -> Callable[[Form, int], dict[str, Any]]:
-    """Return what makes the fields of an act on dead letters: all of a queue, or the newest ones with one error."""
+    """Return what makes the fields of an act on dead letters: all of a queue, or some with one error."""
 
     def fields(form: Form, now: int) -> dict[str, Any]:
         which = {name: form[name] for name in ("queue", "fingerprint") if name in form}
@@ -297,9 +297,9 @@ _ROWS = (
     Action(
         "retry-group", "Retry", lambda f: f"Retry dead letters of {f['queue']} with one error", c.ActOnJobs,
         _dead("retry"), lambda f: ("retry", f["queue"], "--group", f["fingerprint"], "--limit", f["number"]),
-        doing.before_group, doing.dead_ones("retried"),
+        doing.before_retry, doing.dead_ones("retried"),
         about=("queue", "fingerprint"), goes_back="group",
-        fields=(Field("number", "How many", "the newest ones; begin with 10 and look how they fare", "number", "10", is_needed=True),),
+        fields=(Field("number", "How many", "those that died first; begin with 10 and look how they fare", "number", "10", is_needed=True),),
         note="They wait again under their ids; attempts start anew. The others stay dead.",
     ),
     Action(

@@ -47,6 +47,8 @@ class Ask(NamedTuple):
     base: str
     """The address of the server as the browser knows it."""
     now: int
+    commits: int
+    """How many commits there had been."""
     found: Callable[[], Awaitable[tuple[Picture, list[Finding]]]]
     """Returns the picture of the server and the findings, as of the last two seconds."""
     beside: Callable[[], Awaitable[Beside]]

@@ -13,15 +13,16 @@ from functools import cache, partial
 from http import HTTPStatus
 from importlib.resources import files
 from typing import Any
-from urllib.parse import parse_qsl, quote
+from urllib.parse import parse_qsl, quote, urlencode
 
 import structlog
 
 from bunqueue_trio import __version__, errors
 from bunqueue_trio.api.call import Call, ReadBody, Response
 from bunqueue_trio.api.downloads import JSON_LINES
-from bunqueue_trio.api.gateway import Gateway
+from bunqueue_trio.api.gateway import STREAM, Gateway
 from bunqueue_trio.api.logins import LOGIN_MS, cookie_of
+from bunqueue_trio.api.page_news import Listener, Listeners, PageNews, Pulse
 from bunqueue_trio.config import PICTURE_MS
 from bunqueue_trio.errors import Refused, StoreDamaged, StoreError
 from bunqueue_trio.pages.findings import Finding, Picture, look
@@ -32,6 +33,7 @@ from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.runtime.shared import Shared
 from bunqueue_trio.ui.ask import Ask, Leads, Saves, Screen, Viewer, Wrong
 from bunqueue_trio.ui.beside import Beside, beside
+from bunqueue_trio.ui.pulse import BUSY_S, OF_THE_MACHINE, PULSE_MS, pulse
 from bunqueue_trio.ui.render import render
 from bunqueue_trio.ui.table import FILES, ROUTES, VIEWS, navigation
 from bunqueue_trio.ui.views import acts, errands
@@ -73,6 +75,8 @@ class Dashboard:
         self._found: Shared[tuple[Picture, list[Finding]]] = Shared(2 * PICTURE_MS)
         """What is wrong, for all who look within two seconds."""
         self._beside: Shared[Beside] = Shared(2 * PICTURE_MS)
+        self._pulse: Shared[Pulse] = Shared(PULSE_MS)
+        self._listeners = Listeners()
         self._said: OrderedDict[str, str] = OrderedDict()
         """What the page after an action has to say, by a number in its address."""
 
@@ -109,6 +113,10 @@ class Dashboard:
         if route.target == "login":
             return await self._sign_in(method, headers, _pairs(query), form, call.client)
         viewer = self._viewer(cookie)
+        if route.target == "news":
+            if call.method == "HEAD":
+                raise errors.METHOD_NOT_ALLOWED.refuse()
+            return self._news(viewer, cookie, _pairs(query))
         if viewer is None:
             return await self._stranger(headers, target, method)
         fresh = None if viewer.cookie == cookie else self._set_cookie(headers, viewer.cookie, None)
@@ -118,7 +126,7 @@ class Dashboard:
             )
         ask = Ask(
             self._server, viewer, target, match.values, _pairs(query), form, _base(headers, self._server),
-            self._server.clock.now(), partial(self._found.get, partial(look, self._server)),
+            self._server.clock.now(), self._server.journal.commits, partial(self._found.get, partial(look, self._server)),
             partial(self._beside.get, partial(beside, self._server)),
         )  # fmt: skip
         return await self._answer(ask, route.target, match, headers, fresh)
@@ -154,11 +162,14 @@ class Dashboard:
 
     async def _page(self, ask: Ask, screen: Screen, headers: Mapping[str, str], fresh: str | None) -> Response:
         is_part = headers.get("x-part") == "main"
+        # As it was when the page was begun, or before: what is committed meanwhile is news.
+        marked = (("X-Mark", str(ask.commits)),) if is_part else ()
         context: dict[str, Any] = {
             "ask": ask, "title": screen.title, "nav": screen.nav, "navigation": navigation(self._server), "now": ask.now,
             "viewer": ask.viewer, "cannot": ask.cannot, "is_sure": self._server.core.is_sure, "live_s": screen.live_s, "version": __version__,
             "layout": "part.html" if is_part else "page.html", "said": self._said.get(ask.query.get("said", "")),
             "css": _mark("app.css"), "js": _mark("app.js"), "data_path": self._server.settings.where,
+            "news": f"/ui/news?{urlencode({'of': screen.nav, 'queue': ask.queue})}", "commits": ask.commits,
         }  # fmt: skip
         _, found = await ask.found()
         context["urgent"] = sum(each.severity != "notice" for each in gathered(found))
@@ -166,8 +177,35 @@ class Dashboard:
         more = () if fresh is None else (("Set-Cookie", fresh),)
         tag = f'"{hashlib.sha256(body).hexdigest()[:24]}"'
         if is_part and headers.get("if-none-match") == tag:
-            return Response(304, (*_SAFE, ("ETag", tag)), b"")
-        return _html(body, screen.status, *more, ("ETag", tag))
+            return Response(304, (*_SAFE, *marked, ("ETag", tag)), b"")
+        return _html(body, screen.status, *more, *marked, ("ETag", tag))
+
+    def _news(self, viewer: Viewer | None, cookie: str, query: Mapping[str, str]) -> Response:
+        """Return the stream that says when an open page should look again."""
+        server = self._server
+        if viewer is None:
+            return _plain(401, b"signed out")
+        if self._listeners.is_full(viewer.csrf):
+            return _plain(429, b"too many open pages listen: this one looks again by itself", ("Retry-After", "60"))
+
+        def stays() -> bool:
+            return not server.stop.is_set() and self._viewer(cookie) is not None
+
+        async def look_over() -> Pulse:
+            try:
+                found = await self._pulse.get(self._look_over)
+            except StoreError:
+                # The page says so when it looks.
+                return Pulse(0, BUSY_S)
+            return found._replace(every_s=BUSY_S) if query.get("of") in OF_THE_MACHINE else found
+
+        is_late = query.get("mark") != str(server.journal.commits)
+        who = Listener(viewer.csrf, query.get("queue") or None, is_late, stays, look_over)
+        kind = ("Content-Type", "text/event-stream; charset=utf-8")
+        return Response(200, (kind, *STREAM, *_SAFE), PageNews(server.news, self._listeners, who))
+
+    async def _look_over(self) -> Pulse:
+        return pulse(self._server, *await self._found.get(partial(look, self._server)))
 
     def _viewer(self, cookie: str) -> Viewer | None:
         """Return who looks; None when they may not."""
@@ -184,7 +222,7 @@ class Dashboard:
     async def _stranger(self, headers: Mapping[str, str], target: str, method: str) -> Response:
         """Answer who has not signed in."""
         if headers.get("x-part") == "main":
-            return Response(401, (*_SAFE, ("Content-Type", "text/plain")), b"signed out")
+            return _plain(401, b"signed out")
         if (
             method == "GET"
             and headers.get("sec-fetch-site") == "cross-site"
@@ -279,6 +317,10 @@ def _saved(made: Saves) -> Response:
     return Response(
         200, (("Content-Type", JSON_LINES), ("Content-Disposition", how), ("Cache-Control", "no-store"), *_SAFE), made.feed
     )  # fmt: skip
+
+
+def _plain(status: int, text: bytes, *more: tuple[str, str]) -> Response:
+    return Response(status, (("Content-Type", "text/plain; charset=utf-8"), *_SAFE, *more), text)
 
 
 def _html(body: bytes, status: int = 200, *more: tuple[str, str]) -> Response:

@@ -185,6 +185,14 @@ def _letters(n: int, more: str) -> str:
     return f"{n:,}{more} dead letters" if more else count(n, "dead letter")
 
 
+async def before_retry(ask: Ask, form: Form) -> Preview:
+    """Say how many have this error, and which are retried first."""
+    preview = await before_group(ask, form)
+    which = c.Filter(queue=form["queue"], fingerprint=form["fingerprint"])
+    first = await _first_of(ask, c.ActOnJobs(filter=which, action="retry", limit=min(number(form), EXAMPLES_MAX)))
+    return preview._replace(examples=first)
+
+
 async def before_rerun(ask: Ask, form: Form) -> Preview:
     """Say how many have this error, and what would forbid it."""
     ids = [letter.job.id for letter in await dead_letters(ask, form["queue"], LOOKED_MAX, form["fingerprint"])]
@@ -356,10 +364,9 @@ def dead_ones(done: str) -> Does:
 
     async def do(ask: Ask, action: Action, form: Form) -> Done:
         fields = action.fields_of(form, ask.now)
-        watch = []
-        if done == "retried" and "fingerprint" in form and fields["limit"] <= WATCHED_MAX:
-            watch = await dead_letters(ask, form["queue"], fields["limit"], form["fingerprint"])
         command: Any = make(action.command, fields)
+        is_few = done == "retried" and "fingerprint" in form and command.limit <= WATCHED_MAX
+        watch = await _first_of(ask, command) if is_few else ()
         large = None if "number" in form else await begin_if_large(ask, command, action.title(form), done)
         if large is not None:
             return large
@@ -367,9 +374,24 @@ def dead_ones(done: str) -> Does:
         total = reply.count + sum(reply.refused.values())
         says = f"{form['queue']}: {reply.count:,} of {count(total, 'dead letter')} {done}"
         more = "" if reply.next is None or "number" in form else " There may be more: do it again."
-        return Done(f"{says}{why_not(reply.refused)}.{more}", tuple(letter.job.id for letter in watch))
+        return Done(f"{says}{why_not(reply.refused)}.{more}", watch)
 
     return do
+
+
+async def _first_of(ask: Ask, command: c.ActOnJobs) -> tuple[str, ...]:
+    """Return the jobs that an act on a few would be done to: a dry run shows some of them at a time."""
+    found: list[str] = []
+    left, after = command.limit, None
+    while left > 0:
+        tried: Any = await ask.server.core.execute(
+            replace(command, dry_run=True, limit=min(EXAMPLES_MAX, left), after=after), by=ask.by
+        )
+        found += [job.id for job in tried.examples]
+        left, after = left - EXAMPLES_MAX, tried.next
+        if after is None:
+            break
+    return tuple(found)
 
 
 _WHY_NOT = {

@@ -47,6 +47,7 @@ ROUTES = (
     Route("POST", "/ui/act/:action", "act"),
     Route("GET", "/ui/acts/:number", "errand"),
     Route("POST", "/ui/acts/:number", "stop"),
+    Route("GET", "/ui/news", "news"),
     Route("GET", "/ui/static/:file", "static"),
 )
 

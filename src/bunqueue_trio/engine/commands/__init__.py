@@ -63,8 +63,7 @@ def apply(engine: Engine, command: c.Command, now: int, owner: Owner = None, by:
     Raises:
         Refused: the command cannot be honoured and has changed nothing.
     """
-    due = engine.next_due()
-    if due is not None and due <= now:
+    if engine.is_due(now):
         engine.advance(now)
     return run(engine, command, now, owner, by)
 

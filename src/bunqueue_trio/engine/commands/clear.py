@@ -6,6 +6,7 @@ from itertools import chain, islice
 from bunqueue_trio.config import ADVANCE_MAX
 from bunqueue_trio.engine.cursors import ended_page, unfinished_page
 from bunqueue_trio.engine.engine import Engine
+from bunqueue_trio.engine.find import LOOKS, has_come
 from bunqueue_trio.engine.handler import Handlers, Owner
 from bunqueue_trio.engine.job import UNFINISHED, Job, State, weight
 from bunqueue_trio.protocol import commands as c
@@ -23,7 +24,7 @@ def _drain(engine: Engine, command: c.Drain, now: int, owner: Owner) -> r.Reply:
     if queue is None:
         return r.DrainReply(count=0, left=0)
     jobs = chain(queue.ready.after(None), queue.delayed if command.delayed else ())
-    count = _remove(engine, list(islice(jobs, command.limit)), now)
+    count = _remove(engine, _of_before(jobs, command.as_of, command.limit, now), now)
     _tell(engine, command.queue, count, now)
     # It may have been empty in between, and made anew by the next run of a series.
     queue = engine.queues.get(command.queue, queue)
@@ -34,10 +35,17 @@ def _drain(engine: Engine, command: c.Drain, now: int, owner: Owner) -> r.Reply:
 def _promote(engine: Engine, command: c.PromoteJobs, now: int, owner: Owner) -> r.Reply:
     engine.queues.check(command.queue)
     queue = engine.queues.get(command.queue)
-    jobs = [] if queue is None else list(islice(queue.delayed, command.count))
+    jobs = [] if queue is None else _of_before(queue.delayed, command.as_of, command.count, now)
     for job in jobs:
         engine.promote(job, now)
     return r.PromoteReply(count=len(jobs), left=0 if queue is None else len(queue.delayed))
+
+
+def _of_before(jobs: Iterable[Job], as_of: int | None, limit: int, now: int) -> list[Job]:
+    """Return the next ``limit`` of ``jobs`` but for what has come since ``as_of``, past some thousand of those at most."""
+    if as_of is None:
+        return list(islice(jobs, limit))
+    return list(islice((job for job in islice(jobs, limit + LOOKS) if not has_come(job, as_of, now)), limit))
 
 
 def _clean(engine: Engine, command: c.Clean, now: int, owner: Owner) -> r.Reply:

@@ -1,7 +1,7 @@
 """Handlers of the commands about dead letters."""
 
 from bunqueue_trio.engine.auto_retrying import outlook
-from bunqueue_trio.engine.cursors import ended_page
+from bunqueue_trio.engine.cursors import ended_page, oldest_dead
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.find import select
 from bunqueue_trio.engine.fingerprint import is_key
@@ -32,12 +32,21 @@ def _list(engine: Engine, command: c.Dlq, now: int, owner: Owner) -> r.Reply:
     return r.DeadReply(entries=entries, total=engine.dead_left(command.queue), next=after)
 
 
-def _page(engine: Engine, command: c.Dlq | c.RetryDlq | c.PurgeDlq, now: int) -> tuple[list[Job], str | None]:
+def _page(engine: Engine, command: c.Dlq | c.PurgeDlq, now: int) -> tuple[list[Job], str | None]:
     """Return a page of the dead letters that a command is about, newest first, and where to go on."""
     if command.fingerprint is None and command.error is None:
         return ended_page(engine, command.queue, State.FAILED, command.after, command.limit)
     wanted = c.Filter(queue=command.queue, fingerprint=command.fingerprint, error=command.error)
     found = select(engine, wanted, [State.FAILED], command.after, command.limit, now)
+    return found.jobs, found.after
+
+
+def _oldest(engine: Engine, command: c.RetryDlq, now: int) -> tuple[list[Job], str | None]:
+    """Return the same, oldest first: they queue in the order in which they died."""
+    if command.fingerprint is None and command.error is None:
+        return oldest_dead(engine, command.queue, command.after, command.limit, now)
+    wanted = c.Filter(queue=command.queue, fingerprint=command.fingerprint, error=command.error)
+    found = select(engine, wanted, [State.FAILED], command.after, command.limit, now, oldest=True)
     return found.jobs, found.after
 
 
@@ -58,12 +67,11 @@ def _retry(engine: Engine, command: c.RetryDlq, now: int, owner: Owner) -> r.Rep
         return _retry_one(engine, command, job_id, now)
     if bytes(command.data):
         raise c.DATA_OF_ONE.refuse()
-    jobs, after = _page(engine, command, now)
-    # Newest end first is for who looks; they queue in the order in which they died.
+    jobs, after = _oldest(engine, command, now)
     outcomes = archived_dependencies(engine, jobs)
     retried = [
         requeue(engine, job, now)
-        for job in reversed(jobs)
+        for job in jobs
         if reason_of(job) != CANCELLED and not (key_is_held(engine, job) or waits_for_a_dead_one(engine, job, outcomes))
     ]
     return r.RetryReply(count=len(retried), left=engine.dead_left(command.queue), next=after)

@@ -8,7 +8,7 @@ from bunqueue_trio import __version__
 from bunqueue_trio.config import WAITING_SAID_S
 from bunqueue_trio.errors import StoreError
 from bunqueue_trio.storage.cluster import DoorFigures
-from bunqueue_trio.storage.postgres.link import DatabaseLink, Query
+from bunqueue_trio.storage.postgres.link import DatabaseLink, Query, Row
 from bunqueue_trio.storage.postgres.place import Place
 from bunqueue_trio.storage.postgres.terms import LOOK, WAIT, WAITS_NO_MORE, own_name
 
@@ -34,9 +34,9 @@ class Announcer:
             self._link.connect()
         told = (None, None, None) if doing is None else (str(doing.reaches).lower(), doing.connections, doing.requests)
         values = (own_name(), __version__, self._link.own_host(), *told)
-        [(where, key)] = self._link.ask(Query(self._place.qualified(WAIT + LOOK), values))
+        found = _found(self._link.ask(Query(self._place.qualified(WAIT + LOOK), values)))
         self._said_at = time.monotonic()
-        return where, bytes(key)
+        return found
 
     def look(self) -> tuple[str | None, bytes]:
         """Return where the leader is reached, if it is, and the key; blocks.
@@ -44,13 +44,11 @@ class Announcer:
         Raises:
             StoreError: nobody can tell now.
         """
-        [(where, key)] = self._link.ask(Query(self._place.qualified(LOOK)))
-        return where, bytes(key)
+        return _found(self._link.ask(Query(self._place.qualified(LOOK))))
 
     async def reached(self) -> tuple[str | None, bytes]:
         """Do as :meth:`look`, without blocking."""
-        [(where, key)] = await self._link.ask_soon(Query(self._place.qualified(LOOK)))
-        return where, bytes(key)
+        return _found(await self._link.ask_soon(Query(self._place.qualified(LOOK))))
 
     async def key(self) -> bytes:
         """Return the key.
@@ -83,3 +81,10 @@ class Announcer:
             pass
         finally:
             self._link.close()
+
+
+def _found(rows: list[Row]) -> tuple[str | None, bytes]:
+    if not rows:
+        raise StoreError("the row of the leader, or the key, is gone")
+    [(where, key)] = rows
+    return where, bytes(key)

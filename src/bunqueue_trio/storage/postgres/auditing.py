@@ -2,6 +2,7 @@
 
 from bunqueue_trio.engine.audit import Stored
 from bunqueue_trio.engine.audit_kept import Kept
+from bunqueue_trio.errors import StoreError
 from bunqueue_trio.storage.postgres.link import DatabaseLink
 from bunqueue_trio.storage.postgres.reads import Read, Reads, T
 from bunqueue_trio.storage.rows import FactRow
@@ -12,6 +13,8 @@ class Audited:
 
     _auditor: DatabaseLink
     _reads: Reads
+    _recounts: bool
+    """Nobody knows how many records there are: they are counted anew by what deletes next."""
 
     def _answer(self, read: Read[T], link: DatabaseLink | None = None) -> T:
         raise NotImplementedError
@@ -26,4 +29,6 @@ class Audited:
 
     def stored_kept(self, queue: str) -> Kept:
         """Return how many records of a queue there are; see :class:`Store`."""
+        if self._recounts:
+            raise StoreError("what has ended is to be counted anew first")
         return self._answer(self._reads.stored_kept(queue), self._auditor)

@@ -31,6 +31,10 @@ def migrations() -> list[tuple[int, str]]:
     )
 
 
+class Incomplete(StartupError):
+    """What is ours in the database is not all there: nobody has made it yet, or somebody makes it anew just now."""
+
+
 def version_of(link: DatabaseLink, place: Place) -> int:
     """Return the version of the schema, 0 where there is none yet.
 
@@ -44,9 +48,12 @@ def version_of(link: DatabaseLink, place: Place) -> int:
         raise StartupError(f"{place}: a database with the encoding UTF8 is needed, this one has {encoding}")
     if not is_ours:
         if tables:
-            raise StartupError(f"{place}: the schema {place.schema} holds something else; name another with ?schema=")
+            raise Incomplete(f"{place}: the schema {place.schema} holds something else; name another with ?schema=")
         return 0
-    [(have,)] = link.ask(Query(place.qualified(_VERSION)))
+    versions = link.ask(Query(place.qualified(_VERSION)))
+    if not versions:
+        raise Incomplete(f"{place}: the version of the schema is gone")
+    [(have,)] = versions
     known = migrations()[-1][0]
     if have > known:
         raise StartupError(f"{place}: was written by a newer version (schema {have}, this one knows {known})")
@@ -62,7 +69,7 @@ def check_schema(link: DatabaseLink, place: Place) -> int:
     have, known = version_of(link, place), migrations()[-1][0]
     if have < known:
         what = f"its schema is of version {have}, this one needs {known}" if have else "has no tables of ours yet"
-        raise StartupError(f"{place}: {what}; run `bunqueue-trio migrate` once")
+        raise Incomplete(f"{place}: {what}; run `bunqueue-trio migrate` once")
     return have
 
 

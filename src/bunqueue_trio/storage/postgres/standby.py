@@ -14,6 +14,7 @@ from bunqueue_trio.storage.awaited import NoteLeader, nobody_asks
 from bunqueue_trio.storage.cluster import DoorFigures
 from bunqueue_trio.storage.postgres.announcer import Announcer
 from bunqueue_trio.storage.postgres.place import parse_place
+from bunqueue_trio.storage.postgres.schema import Incomplete
 from bunqueue_trio.storage.postgres.store import PostgresStore
 from bunqueue_trio.storage.postgres.terms import Seen
 
@@ -115,7 +116,7 @@ async def take_over(url: str, lease_s: float, on_wait: Callable[[], NoteLeader] 
     What that returns learns, again and again, where the leader is reached.
 
     Raises:
-        StartupError: the database cannot be used.
+        StartupError: the database cannot be used; where it could be before, only that it is of a newer version, or can be none.
         StoreError: it cannot be reached, and could not once within STORE_START_S.
     """
     place, hurry = parse_place(url), Hurry()
@@ -132,9 +133,10 @@ async def take_over(url: str, lease_s: float, on_wait: Callable[[], NoteLeader] 
                 holder = await _ask(store, silence, is_gone=doing is not None and doing.is_gone)
                 reached = is_known = True
                 what = "another server leads, waiting"
-            except StoreError as error:
-                if not reached and trio.current_time() >= give_up_at:
-                    raise StoreError(f"STORE: {place}: {error}") from None
+            except (StoreError, Incomplete) as error:
+                if not reached and (isinstance(error, Incomplete) or trio.current_time() >= give_up_at):
+                    raise error if isinstance(error, Incomplete) else StoreError(f"STORE: {place}: {error}") from None
+                # Of tables that were there somebody makes others just now, or will have to.
                 is_known = False
                 holder, what = str(error), "the database cannot be reached, waiting"
                 silence.note_gap()

@@ -40,7 +40,7 @@ from bunqueue_trio.storage.postgres.parameters import COMMIT, Values, values_of
 from bunqueue_trio.storage.postgres.place import Place
 from bunqueue_trio.storage.postgres.reads import SIZE, Left, Read, Reads, T
 from bunqueue_trio.storage.postgres.retention import EVENTS, Pruner
-from bunqueue_trio.storage.postgres.schema import check_schema
+from bunqueue_trio.storage.postgres.schema import Incomplete, check_schema
 from bunqueue_trio.storage.postgres.tail import Tail, size
 from bunqueue_trio.storage.postgres.terms import LEAD, LET_GO, SEEN, STARTED, TAKE, TAKE_AGAIN, TELL, Seen, own_name
 from bunqueue_trio.storage.rows import FactRow
@@ -129,7 +129,7 @@ class PostgresStore(Audited, Unseen):
         check_schema(self._auditor, self._place)
         for row in self._ask(SEEN):
             return Seen(*row)
-        raise StartupError(f"{self._place}: the row of the leader is gone, so nobody can write there")
+        raise Incomplete(f"{self._place}: the row of the leader is gone, so nobody can write there")
 
     @property
     def term(self) -> int:

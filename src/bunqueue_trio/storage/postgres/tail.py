@@ -56,6 +56,8 @@ class Tail:
         """Return what it is to this server that it may not write."""
         if self.is_before(fenced):
             return StoreError("the database has lost that this server leads, which is about to be written again")
+        if not fenced.life:
+            return StoreError("the row of the leader is gone, so nobody can write there")
         if (fenced.term, fenced.life) == self._leader or fenced.term < self._leader[0]:
             return TakenOver(
                 f"{place}: the database has lost what was committed there (it is at batch {fenced.batch} of term "

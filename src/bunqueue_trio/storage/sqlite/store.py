@@ -213,7 +213,8 @@ class SqliteStore(Audited, Looked):
         """Return whether a thread shall write all of ``batch``: it is small, or its rows would make the loop wait for the disk."""
         if batch.rows() <= INLINE_ROWS_MAX or time.monotonic() < self._slow_until:
             return True
-        return batch.bytes() + batch.data_bytes() > _CACHED_BYTES
+        weight = batch.bytes() + batch.data_bytes() if batch.weight is None else batch.weight
+        return weight > _CACHED_BYTES
 
     async def _write_by_and_by(self, batch: Batch) -> None:
         """Commit ``batch``: its rows in slices of the event loop, what waits for the disk in a thread.

@@ -35,12 +35,8 @@ _NONE: FinishedCounts = Counter()
 
 
 def counts(batch: Batch) -> tuple[FinishedCounts, FinishedCounts]:
-    """Return how many records ``batch`` adds, by queue and state, and by queue and group of errors."""
-    if not batch.finished:
-        # Only what is replaced is counted there.
-        return (Counter(), Counter()) if batch.reused_ids else (_NONE, _NONE)
-    ended = Counter((row.queue, row.state) for row in batch.finished)
-    return ended, Counter((row.queue, row.fingerprint) for row in batch.finished if row.fingerprint is not None)
+    """Return where it is counted how many records ``batch`` adds, by queue and state, and by queue and group of errors."""
+    return (Counter(), Counter()) if batch.finished or batch.reused_ids else (_NONE, _NONE)
 
 
 def write_rows(
@@ -48,7 +44,7 @@ def write_rows(
 ) -> Iterator[None]:
     """Write the rows of ``batch``, the records from ``fin`` on; what is written between two yields takes 1 to 2 ms.
 
-    The records that they replace are taken from ``ended`` and ``grouped``.
+    The records are counted in ``ended`` and ``grouped``, less those that they replace.
     """
     write = cursor.executemany
     # All but one of these are empty in most batches.
@@ -68,6 +64,8 @@ def write_rows(
     for finished in _slices(batch.finished) if batch.finished else ():
         write(_FINISH, [(fin, *row) for fin, row in enumerate(finished, fin + 1)])
         fin += len(finished)
+        ended.update([(row.queue, row.state) for row in finished])
+        grouped.update([(row.queue, row.fingerprint) for row in finished if row.fingerprint is not None])
         yield
     for facts in _slices(batch.facts) if batch.facts else ():
         _write_facts(cursor, facts)
@@ -78,6 +76,7 @@ def write_rows(
     for last_id, events in event_rows(batch):
         body = RS.join(events)
         cursor.execute(_EVENTS, (last_id, len(events), batch.at, body, batch.stamp))
+        yield
 
 
 def _write_facts(cursor: apsw.Cursor, facts: Iterable[Fact]) -> None:

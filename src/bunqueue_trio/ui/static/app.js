@@ -1,4 +1,4 @@
-// Live pages and keys. Everything works without this: it only fetches the page again and moves what has changed into place.
+// Live pages and keys. Everything works without this: it only hears that there is something new, fetches the page again and moves what has changed into place.
 "use strict";
 (() => {
   const main = document.getElementById("main");
@@ -51,31 +51,101 @@
 
   const say = (text) => { live.hidden = false; live.lastChild.textContent = text; live.classList.toggle("late", failures > 0); };
 
+  // A page looks again when the server says that there is something new for it, and without that stream every few seconds.
+  const QUIET_S = 40;
+  let stream = null, isHeard = false, isLooking = false, isDue = false, silence = 0, losses = 0, retryAt = 0, lookedAt = 0;
+  let mark = main.dataset.mark;
+
+  const plan = (s) => { clearTimeout(timer); timer = document.hidden ? 0 : setTimeout(look, s * 1000); };
+
   const look = async () => {
-    if (document.hidden) return; // a hidden tab asks nothing
-    let wait = seconds;
-    if (!isBusy()) {
-      try {
-        const headers = { "X-Part": "main" };
-        if (tag) headers["If-None-Match"] = tag;
-        const answer = await fetch(location.href, { headers, redirect: "error", cache: "no-store" });
-        if (answer.status === 401) return location.reload();
-        if (!answer.ok && answer.status !== 304) throw new Error(String(answer.status));
-        if (answer.status === 200) {
-          tag = answer.headers.get("ETag") || "";
-          const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-          const part = document.getElementById("part"), fresh = page.getElementById("part");
-          if (part && fresh) { morph(part, document.adoptNode(fresh)); tell(); }
-        }
-        failures = 0;
-        say("live");
-      } catch {
-        failures += 1;
-        say("The server does not answer");
-        wait = Math.min(30, seconds * 2 ** Math.min(failures, 4));
+    timer = 0;
+    if (document.hidden || isLooking) return; // a hidden tab asks nothing
+    if (isBusy()) return plan(seconds);
+    isLooking = true;
+    isDue = false;
+    lookedAt = performance.now();
+    try {
+      const headers = { "X-Part": "main" };
+      if (tag) headers["If-None-Match"] = tag;
+      const answer = await fetch(location.href, { headers, redirect: "error", cache: "no-store" });
+      if (answer.status === 401) return location.reload();
+      if (!answer.ok && answer.status !== 304) throw new Error(String(answer.status));
+      mark = answer.headers.get("X-Mark") || "";
+      if (answer.status === 200) {
+        tag = answer.headers.get("ETag") || "";
+        const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+        const part = document.getElementById("part"), fresh = page.getElementById("part");
+        if (part && fresh) { morph(part, document.adoptNode(fresh)); tell(); }
       }
+      failures = 0;
+      say("live");
+    } catch {
+      failures += 1;
+      say("The server does not answer");
     }
-    timer = setTimeout(look, wait * 1000);
+    isLooking = false;
+    if (failures) return plan(Math.min(30, seconds * 2 ** Math.min(failures, 4)));
+    if (!stream && performance.now() >= retryAt) listen();
+    if (!isHeard || isDue) plan(seconds);
+  };
+
+  const leave = () => {
+    clearTimeout(silence);
+    if (stream) stream.close();
+    stream = null;
+    isHeard = false;
+  };
+
+  // It has ended, or a proxy keeps it back: the page asks again, and for a stream when some time has passed.
+  const lose = () => {
+    leave();
+    losses += 1;
+    retryAt = performance.now() + Math.min(300, 5 * 2 ** losses) * 1000;
+    if (!isLooking) plan(0);
+  };
+
+  const hear = () => {
+    clearTimeout(silence);
+    silence = setTimeout(lose, QUIET_S * 1000);
+  };
+
+  const listen = () => {
+    if (!window.EventSource || document.hidden) return;
+    stream = new EventSource(`${main.dataset.news}&mark=${encodeURIComponent(mark)}`);
+    hear();
+    stream.onerror = lose;
+    stream.addEventListener("hello", () => {
+      hear();
+      losses = 0;
+      isHeard = true;
+      clearTimeout(timer);
+      timer = 0;
+    });
+    stream.addEventListener("still", hear);
+    stream.addEventListener("news", () => {
+      hear();
+      if (isLooking) isDue = true;
+      else if (!timer) plan(Math.max(0, seconds - (performance.now() - lookedAt) / 1000));
+    });
+  };
+
+  // How long ago something was goes on by itself, by the clock of the server.
+  const ahead = main.dataset.now - Date.now();
+  const UNITS = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
+  const span = (s) => {
+    const at = UNITS.findIndex(([unit]) => s >= unit), [unit, name] = UNITS[at], whole = Math.floor(s / unit), next = UNITS[at + 1];
+    const rest = next && whole < 3 ? Math.floor((s % unit) / next[0]) : 0;
+    return `${whole}\u00a0${name}${rest ? ` ${rest}\u00a0${next[1]}` : ""}`;
+  };
+  const age = () => {
+    if (document.hidden || isBusy()) return;
+    for (const each of main.querySelectorAll("time")) {
+      if (!/^in | ago$|^now$/.test(each.textContent)) continue;
+      const s = Math.floor((Date.now() + ahead - Date.parse(each.dateTime)) / 1000);
+      const said = s >= 1 ? `${span(s)} ago` : s <= -1 ? `in ${span(-s)}` : "now";
+      if (each.textContent !== said) each.textContent = said;
+    }
   };
 
   const tell = () => {
@@ -92,8 +162,15 @@
 
   if (seconds) {
     say("live");
-    timer = setTimeout(look, seconds * 1000);
-    document.addEventListener("visibilitychange", () => { clearTimeout(timer); if (!document.hidden) look(); });
+    plan(seconds);
+    listen();
+    setInterval(age, 1000);
+    document.addEventListener("visibilitychange", () => {
+      clearTimeout(timer);
+      if (document.hidden) return leave();
+      retryAt = 0;
+      look();
+    });
   }
 
   // The moment that a time means, as the clock on the wall has it.

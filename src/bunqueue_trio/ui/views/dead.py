@@ -197,7 +197,7 @@ async def one(ask: Ask) -> Screen:
             "queue": view, "reason": letters[0].reason if letters else "", "shape": said, "letters": letters,
             "number": group.queues.get(view.name, group.count) if group else len(letters),
             "is_cut": group is None and len(letters) >= GROUP_LOOKED,
-            "first": first_at, "version": await _version(ask, view.name, first_at),
+            "first": first_at, "of_workers": await _version(ask, view.name, first_at),
             "common": _common(ask, letters),
             "shown": [(letter, show(letter.job.data, ask.mask, 160)) for letter in letters[:shown]],
             "more": f"/ui/errors/{segment_of(view.name)}?{urlencode({'fingerprint': fingerprint, 'show': 'more'})}" if len(letters) > shown == SHOWN else None,

@@ -5,8 +5,7 @@ from dataclasses import fields
 from heapq import nsmallest
 from typing import Any, NamedTuple
 
-from bunqueue_trio import __version__
-from bunqueue_trio.config import GROUPS, NO_LIMIT, Settings
+from bunqueue_trio.config import GROUPS, NO_LIMIT, SHRINK_SLACK_BYTES, Settings
 from bunqueue_trio.pages.findings import DISK_FREE_MIN, full_in_ms, growth_an_hour, p99
 from bunqueue_trio.pages.storage import heaviest, kinds, shorter
 from bunqueue_trio.pages.words import Given, line, size, whole
@@ -50,10 +49,26 @@ async def storage(ask: Ask) -> Screen:
             "commit_ms": p99(told, "commit", None), "found": [each for each in found if each.code in _OF_STORAGE],
             "file_chart": charts.area([m.file_bytes for m in hour], "size of the file within the last hour"),
             "kept": [(q, ([bind(ask, "clean", queue=q.name, state="completed")] if q.completed else []) + ([bind(ask, "purge-all", queue=q.name)] if q.dead else [])) for q in kept],
-            "rules": _rules(settings, told.jobs), "shorter": shorter(told), "kinds": kinds(told), "weights": weights, "backup": line("backup", Given(settings.data_path), "COPY") if not settings.store else "", "data_path": settings.where,
+            "rules": _rules(settings, told.jobs), "shorter": shorter(told), "kinds": kinds(told), "weights": weights, "by_hand": _by_hand(settings), "data_path": settings.where,
         },
         live_s=5,
     )  # fmt: skip
+
+
+def _by_hand(settings: Settings) -> list[tuple[str, str, list[str]]]:
+    """Return what is done to the store from a shell, how it goes, and the lines: a button could not say where a copy goes, nor stop the server."""
+    checked = "The server checks all jobs, in memory and as they are stored, pass after pass; that takes no button. `doctor` says what it has found, and with `--wait` what one more pass finds."
+    if settings.store:
+        return [
+            ("Check", f"{checked} The last line reads the database beside it.", [line("doctor", "--live", "--wait"), line("doctor", "--store", "URL")]),
+            ("Copy", "Backups are the database's. When one was made last the server does not know.", ["pg_dump -n bunqueue"]),
+        ]  # fmt: skip
+    path = Given(settings.data_path)
+    return [
+        ("Copy", "One moment of the file, whole and checked, made beside the running server, on its machine. When one was made last the server does not know.", [line("backup", path, "COPY")]),
+        ("Check", f"{checked} The last line reads the file beside it, on its machine.", [line("doctor", "--live", "--wait"), line("doctor", path)]),
+        ("Shrink", f"What is free beyond {size(SHRINK_SLACK_BYTES)} goes back to the disk by itself, step by step. A file that an early version made gives nothing back before this was done to it once, with the server stopped.", [line("shrink", path)]),
+    ]  # fmt: skip
 
 
 def _rules(settings: Settings, jobs: Any) -> list[tuple[str, int | None, str, str]]:
@@ -90,7 +105,7 @@ async def server(ask: Ask) -> Screen:
         "server.html", "Server", "server",
         {
             "callers": callers, "others": len(told.connections.addresses) - len(callers),
-            "told": told, "version": __version__, "addresses": ask.server.addresses, "settings": _settings(ask.server.settings, ask.server.sources),
+            "told": told, "addresses": ask.server.addresses, "settings": _settings(ask.server.settings, ask.server.sources),
             "lag_ms": p99(told, "loop_lag", None), "commit_ms": p99(told, "commit", None), "wait_ms": p99(told, "wait", None),
             "run_ms": p99(told, "run", None), "found": [each for each in found if each.code in _OF_SERVER],
         },

@@ -193,7 +193,8 @@ async def _past(ask: Ask, job_id: str) -> Past:
         after, has_gap = told.next, has_gap or told.gap
         if after is None:
             break
-    moments.sort(key=lambda moment: (moment.at, moment.what != "act"))
+    # Those of one ms are in order on each page.
+    moments.sort(key=lambda moment: moment.at)
     is_all = after is None and len(moments) <= PAST_SHOWN
     more = "" if is_all else words.line("job", words.Given(job_id), "--timeline")
     return Past([(each.at, _cut(line_of(each, clock_time))) for each in moments[-PAST_SHOWN:]], more, has_gap)

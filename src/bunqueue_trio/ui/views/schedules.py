@@ -8,7 +8,7 @@ from msgspec import Raw
 
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.pages import words
-from bunqueue_trio.pages.schedule_findings import trouble_of
+from bunqueue_trio.pages.schedule_findings import troubles
 from bunqueue_trio.pages.words import count
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.request import segment_of
@@ -30,11 +30,11 @@ async def index(ask: Ask) -> Screen:
     await trio.lowlevel.checkpoint()
     more = None if told.next is None else f"/ui/schedules?{urlencode({'after': told.next})}"
     picture, _ = await ask.found()
-    figures = picture.told.schedules
+    trouble = troubles(picture.told.schedules)
     return Screen(
         "schedules.html", "Schedules", "schedules",
         {
-            "rows": [(each, when(each), href(each.name), trouble_of(each.name, figures)) for each in told.schedules], "repeats": told.repeats,
+            "rows": [(each, when(each), href(each.name), trouble.get(each.name)) for each in told.schedules], "repeats": told.repeats,
             "more": more, "begins": not after,
         },
         live_s=5,
