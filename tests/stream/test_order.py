@@ -35,6 +35,8 @@ IN_STEPS: list[tuple[str, dict[str, Any]]] = [
     ("ActOnJobs", {"action": "move", "to": "elsewhere", "filter": {"state": "waiting"}}),
     ("RetryDlq", {}),
     ("PurgeDlq", {}),
+    ("Drain", {}),
+    ("PromoteJobs", {}),
 ]
 
 
@@ -55,7 +57,8 @@ def breath(ws: Peer, *commands: dict[str, Any]) -> list[dict[str, Any]]:
 def test_what_is_sent_behind_a_command_in_steps_is_done_when_that_is_whole(
     ws: Peer, client: Client, queue: str, cmd: str, fields: dict[str, Any]
 ) -> None:
-    ws.done("PUSHB", queue=queue, jobs=[{"data": n, "maxAttempts": 1} for n in range(MANY)])
+    put_off = {"delay": 60_000} if cmd == "PromoteJobs" else {}
+    ws.done("PUSHB", queue=queue, jobs=[{"data": n, "maxAttempts": 1, **put_off} for n in range(MANY)])
     if cmd.endswith("Dlq"):
         jobs = ws.done("PULLB", queue=queue, count=MANY)["jobs"]
         ws.done("FAILB", failures=[{"id": job["id"], "error": "no"} for job in jobs])

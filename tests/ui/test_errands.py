@@ -86,6 +86,8 @@ async def test_it_is_stopped_where_it_is(site: Site, bunqueue: Bunqueue) -> None
     await many(bunqueue)
     where = (await begin(site)).headers["location"]
     page = await site.get(where)
+    while waiting(bunqueue) == MANY:
+        await trio.lowlevel.checkpoint()
     stopped = await site.post(where, {"csrf": page.csrf})
     assert stopped.headers["location"] == where
     await trio.sleep(5)
