@@ -98,7 +98,8 @@ class Journal(Standing):
         """The same, after all of those: for who only counts, and shall hold up no answer."""
         self.on_give_up: list[Callable[[], None]] = []
         """Called when nobody shall wait any longer for a batch that the disk refuses; must not block or raise."""
-        self.commits, self.durable_commits = 0, 0
+        self.commits: int = 0
+        self.durable_commits: int = 0
 
     @property
     def pending(self) -> int:

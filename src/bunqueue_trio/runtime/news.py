@@ -11,8 +11,8 @@ class Watch:
     __slots__ = ("is_touched", "queue")
 
     def __init__(self, queue: str | None, *, is_touched: bool) -> None:
-        self.queue = queue
-        self.is_touched = is_touched
+        self.queue: str | None = queue
+        self.is_touched: bool = is_touched
 
     def take(self) -> bool:
         """Return whether anything of it was committed since the last call."""

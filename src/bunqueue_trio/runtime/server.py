@@ -102,7 +102,8 @@ class Server:
     ) -> None:  # fmt: skip
         # And the last queue of which was seen whether it is used.
         self.settings, self.sources, self._idle_after = settings, sources, ""
-        self.store, self.clock = store, clock
+        self.store = store
+        self.clock = clock
         self.started_at: int = clock.now()
         self.clock_watch: ClockWatch = ClockWatch(clock)
         # Two of the largest fit, whatever the setting says, or they would never be served.
