@@ -257,6 +257,8 @@ def check_structure(engine: Engine, in_flight: list[Job]) -> None:
 
 
 def check_timers(timers: Timers, jobs: list[Job]) -> None:
+    # As the alarms of each turn do, which tidies the front.
+    timers.next_due()
     armed = [job for job in jobs if job.armed is not None]
     entries = Counter((when, id(job)) for when, _, job in [*timers._heap, *timers._old])
     for job in jobs:

@@ -3,13 +3,13 @@
 from typing import Any
 
 
-def said(well: tuple[int, str]) -> dict[str, Any]:
-    return {"made": well[0], "job": well[1]}
+def moment(job_id: str) -> int:
+    return int(job_id[job_id.index("@") + 1 :].split("+")[0])
 
 
-def was_made_before(job: Any, other: dict[str, Any], now: int) -> bool:
-    # One of a time to come is of a clock that was set back since, and is before nobody.
-    return other["made"] <= now and (job.created, job.id) < (other["made"], other["job"])
+def comes_before(job_id: str, other: str, now: int) -> bool:
+    # One of a time to come is of a clock that was set back since, or of a client: it is behind nobody.
+    return moment(other) <= now and (moment(job_id), job_id) < (moment(other), other)
 
 
 class Failing:
@@ -33,30 +33,25 @@ class Failing:
         if "blocked" in troubles and troubles["blocked"]["job"] == job.id:
             del troubles["blocked"]
         if state == "completed":
-            if "died" in troubles and not was_made_before(job, troubles["died"], now):
+            if "died" in troubles and not comes_before(job.id, troubles["died"]["job"], now):
                 del troubles["died"]
-            if "well" not in troubles or not was_made_before(job, said(troubles["well"]), now):
-                troubles["well"] = (job.created, job.id)
-        if not self.open_jobs(schedule.said.name):
-            troubles.pop("well", None)
+            if "well" not in troubles or not comes_before(job.id, troubles["well"], now):
+                troubles["well"] = job.id
         schedule.troubles = troubles
 
     def bury_one(self, job: Any, error: str, now: int, *, wanted: bool) -> None:
         died, schedule = self.totals["died"], self.schedule_of(job.id)
         super().bury_one(job, error, now, wanted=wanted)  # type: ignore[misc]
-        if schedule is None or self.totals["died"] == died or job.created < schedule.created:
+        if schedule is None or self.totals["died"] == died or moment(job.id) < schedule.created:
             return
         troubles = schedule.troubles
-        rivals = [troubles["died"]] if "died" in troubles else []
-        # Those that completed as well, as long as others had not ended.
-        rivals += [said(troubles["well"])] if "well" in troubles else []
-        if any(was_made_before(job, rival, now) for rival in rivals):
+        rivals = [troubles["died"]["job"]] if "died" in troubles else []
+        rivals += [troubles["well"]] if "well" in troubles else []
+        if any(comes_before(job.id, rival, now) for rival in rivals):
             return
         before = troubles.get("died", {"job": None, "since": now, "runs": 0})
         runs = before["runs"] + (before["job"] != job.id)
-        schedule.troubles = troubles | {
-            "died": {"job": job.id, "since": before["since"], "at": now, "runs": runs, "made": job.created}
-        }
+        schedule.troubles = troubles | {"died": {"job": job.id, "since": before["since"], "at": now, "runs": runs}}
 
     def keep(self, name: str, slot: int, now: int) -> None:
         schedule, oldest = self.schedules[name], next(iter(self.open_jobs(name)), None)

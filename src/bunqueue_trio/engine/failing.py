@@ -16,8 +16,6 @@ class Died(Struct, frozen=True):
     """When the first of them did."""
     at: int
     runs: int = 1
-    made: int = 0
-    """When this run was made."""
 
 
 class Blocked(Struct, frozen=True):
@@ -34,14 +32,7 @@ class Course(Protocol):
     paused: int | None
     died: Died | None
     blocked: Blocked | None
-    well: tuple[int, str] | None
-
-
-class Run(Protocol):
-    """A job of a schedule."""
-
-    id: str
-    created_at: int
+    well: str | None
 
 
 class Failing:
@@ -71,33 +62,30 @@ class Failing:
         self.blocked.pop(name, None)
 
 
-def after_death(course: Course, run: Run, now: int) -> bool:
-    """Note that a run dies, if none that was made later has died or completed; return whether anything is to be kept."""
-    before, made = course.died, _made(run)
-    if run.created_at < course.created or _is_older(made, course.well, now):
-        # That of a deleted schedule of this name says nothing of this one.
+def after_death(course: Course, job_id: str, now: int) -> bool:
+    """Note that a run dies, if none that came later has died or completed; return whether anything is to be kept."""
+    before = course.died
+    # A run of a deleted schedule of this name says nothing of this one.
+    if _slot(job_id) < course.created or _is_older(job_id, course.well, now):
         return False
     if before is None:
-        course.died = Died(run.id, now, now, made=run.created_at)
-    elif _is_older(made, (before.made, before.job), now):
+        course.died = Died(job_id, now, now)
+    elif _is_older(job_id, before.job, now):
         return False
     else:
-        course.died = Died(run.id, before.since, now, before.runs + (run.id != before.job), run.created_at)
+        course.died = Died(job_id, before.since, now, before.runs + (job_id != before.job))
     return True
 
 
-def after_end(course: Course, run: Run, now: int, *, completed: bool, is_last: bool) -> bool:
-    """Note that a run has ended, with no other unfinished if it ``is_last``; return whether anything is to be kept."""
-    before, made = (course.died, course.blocked, course.well), _made(run)
-    if completed and course.died is not None and not _is_older(made, (course.died.made, course.died.job), now):
+def after_end(course: Course, job_id: str, now: int, *, completed: bool) -> bool:
+    """Note that a run has ended; return whether anything is to be kept."""
+    before = (course.died, course.blocked, course.well)
+    if completed and course.died is not None and not _is_older(job_id, course.died.job, now):
         course.died = None
-    if course.blocked is not None and course.blocked.job == run.id:
+    if course.blocked is not None and course.blocked.job == job_id:
         course.blocked = None
-    if is_last:
-        # Nothing is left that was made before it and may die.
-        course.well = None
-    elif completed and not _is_older(made, course.well, now):
-        course.well = made
+    if completed and not _is_older(job_id, course.well, now):
+        course.well = job_id
     return before != (course.died, course.blocked, course.well)
 
 
@@ -107,11 +95,11 @@ def note_blocked(course: Course, job_id: str, slot: int) -> None:
         course.blocked = Blocked(job_id, slot)
 
 
-def _made(run: Run) -> tuple[int, str]:
-    """Return where a run stands among those of its schedule: those of one moment are in the order of their slots."""
-    return run.created_at, run.id
+def _slot(job_id: str) -> int:
+    """Return the slot of a run, or when somebody let it run: that of a retried one is what it was."""
+    return int(job_id.partition("@")[2].partition("+")[0])
 
 
-def _is_older(made: tuple[int, str], other: tuple[int, str] | None, now: int) -> bool:
-    """Return whether a run was made before another one; a clock that was set back behind the other does not tell."""
-    return other is not None and made < other and other[0] <= now
+def _is_older(job_id: str, other: str | None, now: int) -> bool:
+    """Return whether a run comes before another one; nothing does before one of a time to come: a clock was set back, or a client chose the id."""
+    return other is not None and _slot(other) <= now and (_slot(job_id), job_id) < (_slot(other), other)

@@ -95,8 +95,8 @@ class Progress(Struct, omit_defaults=True):
     """The longest jitter that slots up to ``updated`` may have waited with, before a smaller one was put."""
     died: Died | None = None
     blocked: Blocked | None = None
-    well: tuple[int, str] | None = None
-    """Of the runs that have completed the one made last, by time and id, while others are unfinished."""
+    well: str | None = None
+    """The newest job that has completed."""
 
 
 class Skip(Struct, frozen=True):
@@ -313,7 +313,7 @@ class Planner:
         name = job.id.partition("@")[0]
         if (progress := self.progress.get(name)) is None:
             return
-        if after_end(progress, job, now, completed=completed, is_last=self.oldest_of(name) is None):
+        if after_end(progress, job.id, now, completed=completed):
             self.keep(name)
         if self._may_run_the_waiting(name):
             self._expect(name, _AT_ONCE)
@@ -322,7 +322,7 @@ class Planner:
         """Know that a job, which is about to end, dies."""
         name = job.id.partition("@")[0]
         progress = self.progress.get(name) if _OF_A_SCHEDULE.fullmatch(job.id) else None
-        if progress is not None and after_death(progress, job, now):
+        if progress is not None and after_death(progress, job.id, now):
             self.keep(name)
 
     def note_cancelled(self, name: str, job_id: str, slot: int) -> None:
