@@ -152,6 +152,8 @@ HANDS = [
     Mutant("api/page_news.py", " or not listener.stays()", "", "who has signed out goes on to listen"),
     Mutant("api/page_news.py", "            self._listeners.take(self._listener.who)\n", "", "the place of a page that was closed is never free again"),
     Mutant("api/page_news.py", "        listeners.add(listener.who)\n        self._mark: int | None = None\n", "        self._mark: int | None = None\n", "pages that listen are not counted"),
+    Mutant("ui/dashboard.py", "        made.feed, made.feed,\n", "        made.feed,\n", "who goes before a file is sent takes room for ever"),
+    Mutant("api/gateway.py", "*STREAM), feed, feed)", "*STREAM), feed)", "who goes before a download is sent takes room for ever"),
     Mutant("ui/dashboard.py", "*_SAFE), news, news)", "*_SAFE), news)", "a page that was closed before its stream began has its place for ever"),
     Mutant("api/page_news.py", "            self._news.end(watch)\n", "", "a commit looks at pages that were closed"),
     Mutant("api/page_news.py", " or self._of[who] >= OF_ONE_MAX", "", "pages that listen leave their browser no connection to look again"),

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from html import unescape
 from itertools import pairwise
 from typing import Any
@@ -12,18 +11,16 @@ import trio
 from trio.testing import MockClock
 
 from bunqueue_trio.api import page_news
-from bunqueue_trio.api.gateway import Gateway
 from bunqueue_trio.api.logins import LOGIN_MS
 from bunqueue_trio.api.page_news import HELLO, NEWS, SETTLED_S, STILL, PageNews
-from bunqueue_trio.config import LINGER_S, SSE_COMMENT_S, Settings
+from bunqueue_trio.config import SSE_COMMENT_S, Settings
 from bunqueue_trio.errors import StoreError
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.caller import By
 from bunqueue_trio.testing.server import Bunqueue
-from bunqueue_trio.transports.quart_app import make_app
 from bunqueue_trio.ui.table import NAVIGATION
 from tests.ui.night import push, work
-from tests.ui.site import Site, minutes
+from tests.ui.site import Site, hang_up, minutes
 from tests.ui.test_screens import refuse_commits
 
 IDLE_S = 180
@@ -392,28 +389,8 @@ async def test_pages_that_open_together_are_no_more_than_one_after_the_other(bun
 
 
 async def test_a_page_that_goes_before_its_stream_begins_leaves_its_place(bunqueue: Bunqueue) -> None:
-    """What its request promised to send, and did not, is waited for first."""
-    app = make_app(bunqueue.server, Gateway(bunqueue.server))
-    scope = {
-        "type": "http", "http_version": "1.1", "method": "GET", "scheme": "http", "headers": [(b"content-length", b"5")],
-        "query_string": b"mark=0", "raw_path": b"/ui/news", "extensions": {}, "asgi": {},
-    }  # fmt: skip
-    came = [{"type": "http.request", "body": b"", "more_body": True}]
-    counted: list[int] = []
-
-    async def receive() -> dict[str, Any]:
-        if came:
-            return came.pop()
-        await trio.sleep(LINGER_S / 2)
-        counted.append(len(bunqueue.server.news))
-        return {"type": "http.disconnect"}
-
-    async def send(said: dict[str, Any]) -> None:
-        raise AssertionError(said)
-
-    with suppress(BaseExceptionGroup):
-        await app(scope, receive, send)
-    assert (counted, len(bunqueue.server.news)) == ([1], 0)
+    assert await hang_up(bunqueue, "/ui/news", lambda: len(bunqueue.server.news)) == 1
+    assert len(bunqueue.server.news) == 0
 
 
 async def test_what_ends_leaves_nothing(site: Site, bunqueue: Bunqueue) -> None:

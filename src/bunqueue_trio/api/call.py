@@ -74,7 +74,7 @@ class Call(NamedTuple):
 
 
 class Owed(Protocol):
-    """What goes with a response, and is given back wherever that is not sent: the jobs of a pull, or the place of an open page."""
+    """What goes with a response, and is given back wherever that is not sent: the jobs of a pull, the place of an open page, room for a download."""
 
     def sent(self) -> None:
         """All of the response is sent."""

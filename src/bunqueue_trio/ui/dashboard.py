@@ -316,7 +316,8 @@ def _lead(where: str, cookie: str | None = None) -> Response:
 def _saved(made: Saves) -> Response:
     how = f'attachment; filename="{made.name}"'
     return Response(
-        200, (("Content-Type", JSON_LINES), ("Content-Disposition", how), ("Cache-Control", "no-store"), *_SAFE), made.feed
+        200, (("Content-Type", JSON_LINES), ("Content-Disposition", how), ("Cache-Control", "no-store"), *_SAFE),
+        made.feed, made.feed,
     )  # fmt: skip
 
 
