@@ -95,6 +95,7 @@ CONNECTIONS = [
     Mutant("doors/leading.py", "not process.is_open and not process.hung and", "False and", "a certificate that is away ends the server"),
     Mutant("doors/leading.py", "except (OSError, RuntimeError) as error:\n                # Run", "except ZeroDivisionError as error:\n                # Run", "a machine without descriptors ends the server"),
     Mutant("doors/leading.py", "(process.code is None or process.code >= 0)", "True", "a door that is killed as it starts is started for ever"),
+    Mutant("transports/sockets.py", "            if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):\n", "            if True:\n", "a door whose start has failed three times is deaf for good"),
     Mutant("doors/leading.py", "            listen_no_more(door.sockets)\n", "            pass\n", "connections are dealt to a door that is not there"),
     Mutant("doors/leading.py", "min(failures.times, len(DOOR_STARTS_S) - 1)", "0", "a door that cannot be started takes a processor"),
     Mutant("doors/leading.py", "        with trio.move_on_after(seconds):\n            await self._server.stop.wait()\n", "        await trio.sleep(seconds)\n", "a stop waits for a door that cannot be started"),

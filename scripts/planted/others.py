@@ -380,7 +380,7 @@ OTHERS = [
     Mutant("runtime/history.py", "                if len(counted) >= COUNTED_MAX:", "                if False:", "names that come once fill the memory"),
     Mutant("pages/findings.py", "if space.disk_free >= DISK_FREE_MIN and full_since is None and (", "if full_since is None and (", "a disk that is nearly full is not told"),
     Mutant("pages/queue_findings.py", "age < (NOBODY_ASKS_MS if nobody else WAITS_MS)", "age < WAITS_MS", "a queue without workers is a finding late"),
-    Mutant("engine/commands/clear.py", "_of_before(queue.delayed, ", "_of_before([*queue.delayed][::-1], ", "those are promoted first whose time is last"),
+    Mutant("engine/commands/clear.py", "_of_before(behind(queue, (State.DELAYED,), command.after), ", "_of_before([*behind(queue, (State.DELAYED,), command.after)][::-1], ", "those are promoted first whose time is last"),
     Mutant("engine/commands/manage.py", "        _retry(engine, command.id, now)\n", "        raise errors.JOB_NOT_FOUND.refuse()\n", "a dead letter cannot be moved"),
     Mutant("engine/commands/manage.py", "    if key_is_held(engine, dead):\n        raise c.KEY_IS_HELD.refuse()\n", "", "a moved dead letter shares its key"),
     Mutant("cli/queue.py", "for name, value in said]", "for name, value in ()]", "a dry run of settings does not say what they would be"),

@@ -172,6 +172,24 @@ async def test_nobody_is_dealt_to_a_socket_that_does_not_listen_and_its_address_
     await opened.close()
 
 
+@pytest.mark.parametrize("times", [1, 2, 3])
+async def test_who_listens_again_hears_however_often_it_was_to_listen_no_more(times: int):
+    """A door whose start has failed some times is asked something when it is back."""
+    opened = await open_listeners(Settings(bind=("127.0.0.1:0",)), 1)
+    [[sock]] = opened.dealt
+    for _ in range(times):
+        listen_no_more([sock])
+    listen_again(sock).setblocking(True)
+    with closing(socket.create_connection(sock.getsockname())) as client, closing(sock.accept()[0]) as heard:
+        heard.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            heard.recv(1)
+        client.sendall(b"?")
+        heard.setblocking(True)
+        assert heard.recv(1) == b"?"
+    await opened.close()
+
+
 class Watched(_Process):
     """A process that is only looked at."""
 

@@ -279,6 +279,11 @@ def test_a_door_that_cannot_be_started_is_tried_again_and_the_others_go_on(tmp_p
         resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, limits)
         until(lambda: len(doors(server)) == 2 and not is_refused(server), 60, lambda: server.log)
         until(lambda: told()["doors"]["connected"] == 2, 60, lambda: server.log)
+        for n in range(MANY):
+            with tls.client(server) as client:
+                assert client.post("/queues/q/jobs", json={"data": n}).json()["ok"], (
+                    "of each connection, to either door"
+                )
         assert server.stop() == 0
 
 

@@ -143,7 +143,7 @@ class Model(Jobs):
         chosen = [job for job in delayed if self.was_there(job, command.as_of, now)][: command.count]
         for job in chosen:
             self.promote(c.Promote(id=job.id), now, owner)
-        return {"count": len(chosen), "left": len(delayed) - len(chosen)}
+        return {"count": len(chosen), "left": len(delayed) - len(chosen), "next": None}
 
     def update(self, command: c.Update, now: int, owner: str | None) -> Reply:
         if not bytes(command.data):
@@ -208,7 +208,8 @@ class Model(Jobs):
         jobs = [job for job in jobs if self.was_there(job, command.as_of, now)][: command.limit]
         count = len(self.remove_all(jobs, now))
         self.tell_cleaned(command.queue, count, now)
-        return {"count": count, "left": sum(len(self.standing(command.queue, state)) for state in states)}
+        left = sum(len(self.standing(command.queue, state)) for state in states)
+        return {"count": count, "left": left, "next": None}
 
     def clean(self, command: c.Clean, now: int, owner: str | None) -> Reply:
         """Of unfinished ones: which records a page has is a matter of commits."""

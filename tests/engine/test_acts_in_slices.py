@@ -19,7 +19,9 @@ RETRY, DRAIN = c.ActOnJobs(filter=c.Filter(queue="q"), action="retry"), c.Drain(
 def steps(bench: Bench, act: c.Command, *, of: int, apart_ms: int = 1000, between: c.Command | None = None) -> None:
     """Write down an act that takes some steps, as its slices do."""
     for n in range(of):
-        said = act if n == 0 or "after" not in act.__struct_fields__ else replace(act, after=f"place {n}")
+        # A drain has a place only where very much has come meanwhile.
+        is_placed = n > 0 and "after" in act.__struct_fields__ and not isinstance(act, c.Drain)
+        said = replace(act, after=f"place {n}") if is_placed else act
         note_action(
             bench.engine,
             said,

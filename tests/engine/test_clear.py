@@ -62,6 +62,48 @@ def test_no_step_looks_past_very_many_newcomers(bench: Bench, monkeypatch: pytes
         bench.push(priority=9)
     said = bench.do(c.Drain(queue="q", limit=1, as_of=began))
     assert (said.count, said.left) == (0, 6)
+    said = bench.do(c.Drain(queue="q", limit=1, as_of=began, after=said.next))
+    assert (said.count, said.left, said.next) == (1, 5, None)
+
+
+@pytest.mark.parametrize("how", ["drain", "drain delayed ones", "promote"])
+def test_who_goes_on_gets_to_what_was_there_however_much_has_come_before_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, how: str
+):
+    """And no further than to the end, whatever is left."""
+    monkeypatch.setattr(clear, "LOOKS", 3)
+    for n in range(8):
+        bench.push(delay=0 if how == "drain" else 5000 + n)
+    began = bench.now
+    bench.now += 5
+    for n in range(40):
+        bench.push(priority=n % 3, lifo=n % 2 == 0, delay=0 if n % 4 and how != "promote" else 1000 + n)
+    counts, after = list[int](), None
+    while True:
+        if how == "promote":
+            said = bench.do(c.PromoteJobs(queue="q", count=3, as_of=began, after=after))
+        else:
+            said = bench.do(c.Drain(queue="q", limit=3, as_of=began, after=after, delayed=how != "drain"))
+        counts.append(said.count)
+        assert len(counts) < 20
+        after = said.next
+        if after is None:
+            break
+    assert (sum(counts), said.left, 0 in counts) == (8, 30 if how == "drain" else 40, True)
+
+
+@pytest.mark.parametrize(
+    "after", ["x", "delayed", "delayed,", "delayed,1", "active,1,1", "waiting,1,1,1", "waiting,1,\n1"]
+)
+@pytest.mark.parametrize("queue", ["q", "nobody"])
+def test_what_is_no_place_of_theirs_is_refused(bench: Bench, queue: str, after: str):
+    job = bench.push(delay=1000)
+    with pytest.raises(Refused, match="after"):
+        bench.do(c.Drain(queue=queue, after=after))
+    for place in (after, "waiting,1,1"):
+        with pytest.raises(Refused, match="after"):
+            bench.do(c.PromoteJobs(queue=queue, after=place))
+    assert bench.state(job).state == "delayed"
 
 
 def test_a_queue_that_is_not_there_is_clean(bench: Bench):

@@ -18,6 +18,7 @@ from bunqueue_trio.testing.server import Bunqueue
 from tests.looks import look
 from tests.operations.test_sisters import Shell
 from tests.ui.night import fail, push
+from tests.ui.site import hang_up
 
 
 @pytest.fixture
@@ -333,3 +334,12 @@ async def test_a_download_breaks_off_where_the_disk_cannot_be_read(bunqueue: Bun
     with pytest.raises(BrokenOff, match="no"):
         await anext(feed)
     await feed.aclose()
+
+
+@pytest.mark.parametrize("target", ["/export/jobs", "/ui/export/jobs", "/ui/export/events"])
+async def test_who_goes_before_anything_is_sent_leaves_room_for_others(bunqueue: Bunqueue, target: str):
+    """A client that does so often would fill the server for good."""
+    for _ in range(3):
+        await push(bunqueue, "q", '"' + 100_000 * "x" + '"')
+    assert await hang_up(bunqueue, target, lambda: bunqueue.server.buffers.held) > 100_000
+    assert bunqueue.server.buffers.held == 0

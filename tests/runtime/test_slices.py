@@ -7,6 +7,7 @@ import pytest
 import trio
 from msgspec.structs import asdict
 
+from bunqueue_trio.engine.commands import clear
 from bunqueue_trio.engine.job import State
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
@@ -209,6 +210,22 @@ async def test_what_comes_while_something_is_done_to_many_stays_as_it_is(
     assert sum(job_id in now and now[job_id] is not State.ACTIVE for job_id in there) == (
         N - 1 if fill is delayed else 0
     )
+
+
+@pytest.mark.parametrize("name", ["drain", "promote"])
+async def test_more_newcomers_than_a_step_looks_at_hide_nothing(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, name: str
+):
+    monkeypatch.setattr(slices, "SLICE", 2)
+    monkeypatch.setattr(clear, "LOOKS", 5)
+    fill, command = COMMANDS[name]
+    world = await made(nursery, fill)
+    begun = world.core.begin(command)
+    await trio.sleep(0.01)
+    for n in range(50):
+        await world.push(job_id=f"new-{n}", priority=9, delay=1_000 if fill is delayed else 0)
+    reply: Any = await world.core.finish(begun)
+    assert (reply.count, reply.left, reply.next) == (N, 50, None)
 
 
 async def test_a_clean_up_takes_nothing_that_comes_behind_it(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch):

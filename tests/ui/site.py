@@ -1,15 +1,19 @@
 """The dashboard of a simulated server: pages as a browser would get them, without a socket, in virtual time."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from html import unescape
+from typing import Any
 from urllib.parse import urlencode
 
 import trio
 
 from bunqueue_trio.api.call import Response
 from bunqueue_trio.api.gateway import Gateway
+from bunqueue_trio.config import LINGER_S
 from bunqueue_trio.testing.server import Bunqueue
+from bunqueue_trio.transports.quart_app import make_app
 from bunqueue_trio.ui.dashboard import Dashboard
 from bunqueue_trio.ui.render import templates
 
@@ -91,6 +95,35 @@ class Site:
         if "set-cookie" in page.headers:
             self.cookie = page.headers["set-cookie"].partition(";")[0]
         return page
+
+
+async def hang_up(bunqueue: Bunqueue, target: str, seen: Callable[[], int]) -> int:
+    """Let a client go before anything of its answer is sent; return what was ``seen`` just before.
+
+    What its request promised to send, and did not, is waited for first.
+    """
+    app = make_app(bunqueue.server, Gateway(bunqueue.server))
+    path, _, query = target.partition("?")
+    scope = {
+        "type": "http", "http_version": "1.1", "method": "GET", "scheme": "http", "headers": [(b"content-length", b"5")],
+        "query_string": query.encode(), "raw_path": path.encode(), "extensions": {}, "asgi": {},
+    }  # fmt: skip
+    came = [{"type": "http.request", "body": b"", "more_body": True}]
+    found: list[int] = []
+
+    async def receive() -> dict[str, Any]:
+        if came:
+            return came.pop()
+        await trio.sleep(LINGER_S / 2)
+        found.append(seen())
+        return {"type": "http.disconnect"}
+
+    async def send(said: dict[str, Any]) -> None:
+        raise AssertionError(said)
+
+    with suppress(BaseExceptionGroup):
+        await app(scope, receive, send)
+    return found[0]
 
 
 async def minutes(bunqueue: Bunqueue, n: int = 1) -> None:

@@ -20,7 +20,7 @@ from bunqueue_trio.protocol.caller import By
 from bunqueue_trio.testing.server import Bunqueue
 from bunqueue_trio.ui.table import NAVIGATION
 from tests.ui.night import push, work
-from tests.ui.site import Site, minutes
+from tests.ui.site import Site, hang_up, minutes
 from tests.ui.test_screens import refuse_commits
 
 IDLE_S = 180
@@ -374,6 +374,23 @@ async def test_streams_are_bounded_for_each_browser_and_in_all(
     assert len(bunqueue.server.news) == len(opened) == 10
     # Who has no stream has the page.
     assert (await late.get("/ui")).status == 200
+
+
+async def test_pages_that_open_together_are_no_more_than_one_after_the_other(bunqueue: Bunqueue) -> None:
+    """None of them has been asked for its first part yet."""
+    site = Site(bunqueue)
+    await site.get("/ui")
+    together = [await answer(site, "/ui/news?mark=0") for _ in range(6)]
+    assert [each.status for each in together] == [200] * page_news.OF_ONE_MAX + [429] * 2
+    for each in together[: page_news.OF_ONE_MAX]:
+        each.body.end()
+        await each.body.aclose()
+    assert (await answer(site, "/ui/news?mark=0")).status == 200
+
+
+async def test_a_page_that_goes_before_its_stream_begins_leaves_its_place(bunqueue: Bunqueue) -> None:
+    assert await hang_up(bunqueue, "/ui/news", lambda: len(bunqueue.server.news)) == 1
+    assert len(bunqueue.server.news) == 0
 
 
 async def test_what_ends_leaves_nothing(site: Site, bunqueue: Bunqueue) -> None:

@@ -1,7 +1,7 @@
 """What a request asks for, and the response to it, on their way between a carrier and the gateway."""
 
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from msgspec import Struct
 
@@ -73,6 +73,16 @@ class Call(NamedTuple):
         return None if self.route is None else self.route.target
 
 
+class Owed(Protocol):
+    """What goes with a response, and is given back wherever that is not sent: the jobs of a pull, the place of an open page, room for a download."""
+
+    def sent(self) -> None:
+        """All of the response is sent."""
+
+    def end(self) -> None:
+        """Give back what is not sent; however often it is called."""
+
+
 class Delivery:
     """The jobs in the reply to a pull, on their way to the client: unless they are sent, they return to their queue."""
 
@@ -100,7 +110,7 @@ class Response(Struct, frozen=True):
     status: int
     headers: tuple[tuple[str, str], ...]
     body: bytes | EventFeed | Download | PageNews
-    delivery: Delivery | None = None
+    delivery: Owed | None = None
     is_shared: bool = False
     """The body is the same bytes for everybody: nothing is held for this client."""
 

@@ -44,7 +44,7 @@ class BrokenOff(Exception):
 
 
 class Download(AsyncIterator[bytes]):
-    """What is sent to one client. ``aclose`` it, wherever it was left."""
+    """What is sent to one client. ``aclose`` or ``end`` it, wherever it was left, and if nothing of it was sent."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -109,9 +109,16 @@ class Download(AsyncIterator[bytes]):
                 raise BrokenOff("there is no room for it")
             await trio.sleep(_ROOM_LOOK_S)
 
+    def end(self) -> None:
+        """Hold nothing any more, however often it is called."""
+        self._hold.release()
+
+    sent = end
+    """All of it is sent, and so it is over."""
+
     async def aclose(self) -> None:
         """Hold nothing any more."""
-        self._hold.release()
+        self.end()
         await trio.lowlevel.checkpoint()
 
 

@@ -291,7 +291,7 @@ class Gateway:
             return self._events(match, call)
         if name in DOWNLOADS:
             feed = await DOWNLOADS[name](self._server, call.query).begun()
-            return Response(200, (*self._headers(JSON_LINES, call.origin), *STREAM), feed)
+            return Response(200, (*self._headers(JSON_LINES, call.origin), *STREAM), feed, feed)
         if name == "websocket":
             raise errors.UPGRADE_REQUIRED.refuse()
         if name == "ticket":

@@ -66,31 +66,30 @@ class Listeners:
 
 
 class PageNews(AsyncIterator[bytes]):
-    """The stream of one open page. ``aclose`` it, wherever it was left."""
+    """The stream of one open page, which has its place from the start. ``aclose`` or ``end`` it, wherever it was left, and if it was never begun."""
 
     def __init__(self, news: News, listeners: Listeners, listener: Listener) -> None:
-        """Begin when the first part is asked for."""
+        """Take a place among ``listeners``, where there is one: pages that open together each find those before them there."""
         self._news = news
         self._listeners = listeners
         self._listener = listener
-        self._watch: Watch | None = None
+        self._watch: Watch | None = news.watch(listener.queue, is_touched=listener.is_late)
+        listeners.add(listener.who)
         self._mark: int | None = None
-        self._settles_at = float("inf")
+        """None: it is not begun."""
+        is_settled = trio.current_time() - news.last_at >= SETTLED_S
+        self._settles_at = float("inf") if is_settled else news.last_at + SETTLED_S
         self._heard_at = self._said_at = trio.current_time()
         """When the page was sent anything, and when that there is news."""
 
     async def __anext__(self) -> bytes:
         listener = self._listener
-        if self._watch is None:
-            self._watch = self._news.watch(listener.queue, is_touched=listener.is_late)
-            self._listeners.add(listener.who)
-            if trio.current_time() - self._news.last_at < SETTLED_S:
-                self._settles_at = self._news.last_at + SETTLED_S
+        if self._mark is None:
             self._mark = (await listener.pulse()).mark
             return HELLO
         while True:
             await trio.sleep(_TICK_S)
-            if not listener.stays():
+            if self._watch is None or not listener.stays():
                 raise StopAsyncIteration
             now = trio.current_time()
             if said := await self._say(self._watch, now):
@@ -113,10 +112,17 @@ class PageNews(AsyncIterator[bytes]):
         self._said_at = now
         return NEWS
 
-    async def aclose(self) -> None:
-        """End it."""
+    def end(self) -> None:
+        """Give back its place, however often it is called."""
         watch, self._watch = self._watch, None
         if watch is not None:
             self._news.end(watch)
             self._listeners.take(self._listener.who)
+
+    sent = end
+    """All of it is sent, and so it is over."""
+
+    async def aclose(self) -> None:
+        """End it."""
+        self.end()
         await trio.lowlevel.checkpoint()

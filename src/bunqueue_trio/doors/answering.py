@@ -16,7 +16,7 @@ from typing import TypeAlias
 import structlog
 import trio
 
-from bunqueue_trio.api.call import Call, Delivery, Response
+from bunqueue_trio.api.call import Call, Owed, Response
 from bunqueue_trio.config import (
     ANSWERS_MAX,
     DOOR_LOOK_S,
@@ -76,7 +76,7 @@ _log = structlog.get_logger()
 # Plain tuples, of which there is one for each request: to make one with names takes ten times as long.
 _Uncommitted: TypeAlias = tuple[int, Call, Begun]
 """A request that has been run; its answer waits for its commit. The number is that of its connection."""
-_Unsent: TypeAlias = tuple[Said, Delivery | None, Hold | None]
+_Unsent: TypeAlias = tuple[Said, Owed | None, Hold | None]
 """A message on its way to the door, with what an answer holds until then."""
 _ANSWERS = (ANSWER, SPLICE)
 
@@ -96,7 +96,7 @@ class Answering:
         self._uncommitted: list[_Uncommitted] = []
         self._waiting: dict[int, tuple[trio.CancelScope, float]] = {}
         """The requests that wait for more than a commit, by the connections that they came on, and how long they go on when their client says no more."""
-        self._deliveries: dict[int, Delivery] = {}
+        self._deliveries: dict[int, Owed] = {}
         """The jobs that the door has, and has not told about."""
         self._out: deque[_Unsent] = deque()
         self._left: tuple[bytes, list[_Unsent]] | None = None
@@ -331,7 +331,7 @@ class Answering:
                 hold.release()
 
     def _say(
-        self, number: int, kind: int, extra: int = 0, data: bytes | memoryview = b"", delivery: Delivery | None = None,
+        self, number: int, kind: int, extra: int = 0, data: bytes | memoryview = b"", delivery: Owed | None = None,
         hold: Hold | None = None,
     ) -> None:  # fmt: skip
         if not (self._out or self._is_writing):

@@ -1,16 +1,20 @@
 """Pages of the jobs of a queue, and of trails, by the cursors that clients send back: a place as text, of no meaning to them."""
 
 import re
+from collections.abc import Iterator
+from itertools import chain
 
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.find import has_come
 from bunqueue_trio.engine.job import Job, State
-from bunqueue_trio.engine.listing import page
+from bunqueue_trio.engine.listing import page, place_of, standing
+from bunqueue_trio.engine.queue import Queue
 from bunqueue_trio.protocol import commands as c
 
 # This many digits fit the integers of the store, and no number of ours has more.
 _ENDED_PLACE = re.compile(r"([0-9]{1,18})")
 _PLACE = re.compile(r"(-?[0-9]{1,18}),(-?[0-9]{1,18})")
+_STATED = re.compile(r"([a-z]+),(.*)", re.DOTALL)
 
 
 def ended_page(engine: Engine, queue: str, state: State, after: str | None, limit: int) -> tuple[list[Job], str | None]:
@@ -54,6 +58,30 @@ def unfinished_page(
         return [], None
     found = page(queue, state, (place[0], place[1]) if place else None, limit)
     return found.jobs, None if found.after is None else f"{found.after[0]},{found.after[1]}"
+
+
+def behind(queue: Queue | None, states: tuple[State, ...], after: str | None) -> Iterator[Job]:
+    """Return the unfinished jobs of a queue in ``states``, one after the other, behind the cursor ``after``; nothing may change meanwhile.
+
+    Raises:
+        Refused: it is no cursor of these states.
+    """
+    begun, first = states, None
+    if after is not None:
+        found = _STATED.fullmatch(after)
+        names = [state.value for state in states]
+        if found is None or found[1] not in names:
+            raise c.NOT_A_PLACE.refuse()
+        place, begun = _place(found[2], _PLACE), states[names.index(found[1]) :]
+        first = (place[0], place[1])
+    if queue is None:
+        return iter(())
+    return chain.from_iterable(standing(queue, state, None if i else first, 0) for i, state in enumerate(begun))
+
+
+def cursor_of(job: Job) -> str:
+    """Return the cursor of :func:`behind` whose page begins behind ``job``."""
+    return ",".join((job.state.value, *map(str, place_of(job))))
 
 
 def trail_page(

@@ -225,17 +225,19 @@ class PurgeReply(Reply, kw_only=True):
 
 
 class DrainReply(Reply, kw_only=True):
-    """How many jobs were removed, and how many there still are to remove."""
+    """How many jobs were removed, how many there still are to remove, and behind which place they are, if very much that stays is before that."""
 
     count: int
     left: int
+    next: str | None = None
 
 
 class PromoteReply(Reply, kw_only=True):
-    """How many jobs were made ready, and how many of the queue are still delayed."""
+    """How many jobs were made ready, how many of the queue are still delayed, and ``next`` as of a drain."""
 
     count: int
     left: int
+    next: str | None = None
 
 
 class CleanReply(Reply, kw_only=True):

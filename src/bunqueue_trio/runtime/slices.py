@@ -122,10 +122,14 @@ def rest_of(command: Any, slice_: Any, reply: Any) -> c.Command | None:
     # A search goes on until it has found as many.
     spent = reply.count + sum(reply.refused.values()) if isinstance(reply, r.ActReply) else _limit_of(slice_)
     left = _limit_of(command) - spent
+    if isinstance(reply, r.DrainReply | r.PromoteReply):
+        left = _limit_of(command) - reply.count
+        command = replace(command, after=reply.next)
+        is_done = not reply.left or (reply.next is None and not reply.count)
+        return None if left <= 0 or is_done else _limited(command, left)
     if hasattr(reply, "next"):
         return None if left <= 0 or reply.next is None else replace(command, after=reply.next, limit=left)
-    is_done = reply.done if isinstance(reply, r.ObliterateReply) else not reply.left
-    return None if left <= 0 or is_done or not reply.count else _limited(command, left)
+    return None if left <= 0 or reply.done or not reply.count else _limited(command, left)
 
 
 def _limit_of(command: Any) -> int:

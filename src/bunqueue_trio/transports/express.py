@@ -13,7 +13,7 @@ from itertools import count
 import trio
 
 from bunqueue_trio import errors
-from bunqueue_trio.api.call import Call, Delivery, Response, sender
+from bunqueue_trio.api.call import Call, Delivery, Owed, Response, sender
 from bunqueue_trio.api.costs import makes_page
 from bunqueue_trio.api.gateway import Gateway
 from bunqueue_trio.api.session import Session
@@ -50,7 +50,7 @@ class _Gone(Exception):
 class _Handed(Exception):
     """The job for a waiting pull was sent in the step of its commit, but for ``rest``, which the pull's task sends."""
 
-    def __init__(self, rest: bytes, delivery: Delivery | None) -> None:
+    def __init__(self, rest: bytes, delivery: Owed | None) -> None:
         super().__init__("handed")
         self.rest = rest
         self.delivery = delivery
@@ -173,7 +173,7 @@ class ExpressConnection:
         """Answer a command that the loop has begun and that is committed or given up."""
         return await self.answer(self._shared.gateway.finish_nowait(call, begun))
 
-    async def send_rest(self, data: bytes, delivery: Delivery | None) -> bool:
+    async def send_rest(self, data: bytes, delivery: Owed | None) -> bool:
         """Send what the kernel has not taken of a response, with the jobs of ``delivery`` in it."""
         self.deadline = self._shared.now + WRITE_TIMEOUT_S
         try:

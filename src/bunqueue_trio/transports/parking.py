@@ -4,7 +4,7 @@ from typing import Protocol
 
 import trio
 
-from bunqueue_trio.api.call import Call, Delivery, Response
+from bunqueue_trio.api.call import Call, Owed, Response
 from bunqueue_trio.api.gateway import Gateway
 from bunqueue_trio.runtime.begun import Begun
 from bunqueue_trio.runtime.server import Server
@@ -53,6 +53,6 @@ class Parks(Protocol):
         """Send a response."""
         ...
 
-    async def send_rest(self, data: bytes, delivery: Delivery | None) -> bool:
+    async def send_rest(self, data: bytes, delivery: Owed | None) -> bool:
         """Send what the kernel has not taken of a response, with the jobs of ``delivery`` in it."""
         ...

@@ -187,9 +187,11 @@ def close_all(sockets: list[socket.socket]) -> None:
 def listen_no_more(sockets: Sequence[socket.socket]) -> None:
     """Let nobody connect to ``sockets`` until :func:`listen_again`, and keep their addresses; where the kernel can, as Linux does."""
     for sock in sockets:
-        # It is so already, or the kernel cannot.
+        # The kernel may not be able to.
         with suppress(OSError):
-            sock.shutdown(socket.SHUT_RD)
+            # One that does not listen would be deaf for good: whatever is accepted later is at its end before anything is read.
+            if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                sock.shutdown(socket.SHUT_RD)
 
 
 def listen_again(sock: socket.socket) -> socket.socket:

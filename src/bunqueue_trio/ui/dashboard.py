@@ -202,7 +202,8 @@ class Dashboard:
         is_late = query.get("mark") != str(server.journal.commits)
         who = Listener(viewer.csrf, query.get("queue") or None, is_late, stays, look_over)
         kind = ("Content-Type", "text/event-stream; charset=utf-8")
-        return Response(200, (kind, *STREAM, *_SAFE), PageNews(server.news, self._listeners, who))
+        news = PageNews(server.news, self._listeners, who)
+        return Response(200, (kind, *STREAM, *_SAFE), news, news)
 
     async def _look_over(self) -> Pulse:
         return pulse(self._server, *await self._found.get(partial(look, self._server)))
@@ -315,7 +316,8 @@ def _lead(where: str, cookie: str | None = None) -> Response:
 def _saved(made: Saves) -> Response:
     how = f'attachment; filename="{made.name}"'
     return Response(
-        200, (("Content-Type", JSON_LINES), ("Content-Disposition", how), ("Cache-Control", "no-store"), *_SAFE), made.feed
+        200, (("Content-Type", JSON_LINES), ("Content-Disposition", how), ("Cache-Control", "no-store"), *_SAFE),
+        made.feed, made.feed,
     )  # fmt: skip
 
 

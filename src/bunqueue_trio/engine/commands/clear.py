@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 
 from bunqueue_trio.config import ADVANCE_MAX
-from bunqueue_trio.engine.cursors import ended_page, unfinished_page
+from bunqueue_trio.engine.cursors import behind, cursor_of, ended_page, unfinished_page
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.find import LOOKS, has_come
 from bunqueue_trio.engine.handler import Handlers, Owner
@@ -21,31 +21,42 @@ _ENDED = {state.value: state for state in (State.COMPLETED, State.FAILED)}
 def _drain(engine: Engine, command: c.Drain, now: int, owner: Owner) -> r.Reply:
     engine.queues.check(command.queue)
     queue = engine.queues.get(command.queue)
+    states = (State.WAITING, State.DELAYED) if command.delayed else (State.WAITING,)
+    jobs, after = _of_before(behind(queue, states, command.after), command, command.limit, now)
     if queue is None:
         return r.DrainReply(count=0, left=0)
-    jobs = chain(queue.ready.after(None), queue.delayed if command.delayed else ())
-    count = _remove(engine, _of_before(jobs, command.as_of, command.limit, now), now)
+    count = _remove(engine, jobs, now)
     _tell(engine, command.queue, count, now)
     # It may have been empty in between, and made anew by the next run of a series.
     queue = engine.queues.get(command.queue, queue)
     left = len(queue.ready) + (len(queue.delayed) if command.delayed else 0)
-    return r.DrainReply(count=count, left=left)
+    return r.DrainReply(count=count, left=left, next=after)
 
 
 def _promote(engine: Engine, command: c.PromoteJobs, now: int, owner: Owner) -> r.Reply:
     engine.queues.check(command.queue)
     queue = engine.queues.get(command.queue)
-    jobs = [] if queue is None else _of_before(queue.delayed, command.as_of, command.count, now)
+    jobs, after = _of_before(behind(queue, (State.DELAYED,), command.after), command, command.count, now)
     for job in jobs:
         engine.promote(job, now)
-    return r.PromoteReply(count=len(jobs), left=0 if queue is None else len(queue.delayed))
+    return r.PromoteReply(count=len(jobs), left=0 if queue is None else len(queue.delayed), next=after)
 
 
-def _of_before(jobs: Iterable[Job], as_of: int | None, limit: int, now: int) -> list[Job]:
-    """Return the next ``limit`` of ``jobs`` but for what has come since ``as_of``, past some thousand of those at most."""
-    if as_of is None:
-        return list(islice(jobs, limit))
-    return list(islice((job for job in islice(jobs, limit + LOOKS) if not has_come(job, as_of, now)), limit))
+def _of_before(
+    jobs: Iterable[Job], command: c.Drain | c.PromoteJobs, limit: int, now: int
+) -> tuple[list[Job], str | None]:
+    """Return the next ``limit`` of ``jobs`` but for what has come since a command began, past some thousand of those at most, and where to go on."""
+    as_of, found, last = command.as_of, list[Job](), None
+    for looked, job in enumerate(jobs):
+        if len(found) == limit:
+            # Before that place is nothing else but what has come: the next step need not look at it again.
+            return found, command.after
+        if last is not None and looked == limit + LOOKS:
+            return found, cursor_of(last)
+        if as_of is None or not has_come(job, as_of, now):
+            found.append(job)
+        last = job
+    return found, None
 
 
 def _clean(engine: Engine, command: c.Clean, now: int, owner: Owner) -> r.Reply:

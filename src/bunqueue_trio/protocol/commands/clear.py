@@ -11,24 +11,26 @@ from bunqueue_trio.protocol.commands.spec import EXAMPLE_ID, Does, Example, Path
 class Drain(Command[r.DrainReply], kw_only=True, tag="Drain", forbid_unknown_fields=True):
     """Remove ``limit`` waiting jobs of a queue, the next ones first, and delayed ones if told; go on while some are left.
 
-    What has come since ``asOf``, the moment at which whoever goes on has begun, stays.
+    What has come since ``asOf``, the moment at which whoever goes on has begun, stays. Where very much has, the answer has a ``next``: go on behind it.
     """
 
     queue: str = ""
     delayed: bool = False
     limit: Count = 1000
     as_of: EpochMs | None = None
+    after: Name | None = None
 
 
 class PromoteJobs(Command[r.PromoteReply], kw_only=True, tag="PromoteJobs", forbid_unknown_fields=True):
     """Make ``count`` delayed jobs of a queue ready now, those first whose time is next; go on while some are left.
 
-    They queue behind those that are ready, in this order. What has come since ``asOf`` stays as it is.
+    They queue behind those that are ready, in this order. What has come since ``asOf`` stays as it is; ``next`` as of ``Drain``.
     """
 
     queue: str = ""
     count: Count = 1000
     as_of: EpochMs | None = None
+    after: Name | None = None
 
 
 class Clean(Command[r.CleanReply], kw_only=True, tag="Clean", forbid_unknown_fields=True):
@@ -62,11 +64,13 @@ HAS_ACTIVE = Fault(409, "Queue has active jobs: force takes them from their work
 SPECS: tuple[Spec, ...] = (
     Spec(
         Drain, Does.CHANGES, Path("POST", "/queues/:queue/drain", optional_body=True), role=Role.ADMIN,
-        acts="drain", sliced=True, example=Example({"delayed": True}, {"ok": True, "count": 1000, "left": 234}),
+        refuses=(errors.INVALID_QUEUE, NOT_A_PLACE),
+        acts="drain", sliced=True, example=Example({"delayed": True}, {"ok": True, "count": 1000, "left": 234, "next": None}),
     ),
     Spec(
         PromoteJobs, Does.CHANGES, Path("POST", "/queues/:queue/promote-jobs", optional_body=True), role=Role.ADMIN,
-        acts="promote", sliced=True, example=Example({"count": 10}, {"ok": True, "count": 10, "left": 234}),
+        refuses=(errors.INVALID_QUEUE, NOT_A_PLACE),
+        acts="promote", sliced=True, example=Example({"count": 10}, {"ok": True, "count": 10, "left": 234, "next": None}),
     ),
     Spec(
         Clean, Does.CHANGES, Path("POST", "/queues/:queue/clean"), role=Role.ADMIN,
