@@ -33,6 +33,7 @@ from tests.wire.raw import request_bytes
 
 LARGE = b'{"jobId":"large","data":"%s"}' % (b"x" * 10 * RECEIVE_BYTES)
 GET = request_bytes("GET", "/jobs/large")
+ACKS = request_bytes("POST", "/jobs/ack-batch", b'{"ids":["a"],"tokens":["t"]}')
 
 
 @pytest.fixture
@@ -120,4 +121,22 @@ async def test_a_read_that_is_asked_again_has_the_answer_of_the_next_leader_alon
     assert asked.over.is_set()
     assert b"content-length: 3001\r\n" in asked.answer
     assert b"".join(asked.body) == b"new" * 1000 + b"!"
+    nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("edge", range(1, 14))
+async def test_what_was_done_the_first_time_is_seen_across_the_parts_of_an_answer(
+    nursery: trio.Nursery, autojump_clock: Clocked, edge: int
+):
+    leader = Leader(nursery, 1 << 30)
+    await trio.testing.wait_all_tasks_blocked()
+    asked = leader.asking.ask(1, "a.b", ACKS)
+    await leader.stream.aclose()
+    await trio.sleep(1)
+    said = b'"ignoredIds":["a"]}}'
+    await leader.say(
+        (1, PART, 0, b'{"ok":true,"data":{' + said[:edge], ""), (1, ANSWER, 7 << SHAPE_BITS, said[edge:], "")
+    )
+    assert b'"not-committed"' in asked.answer
+    assert asked.ends
     nursery.cancel_scope.cancel()

@@ -7,8 +7,8 @@ are those that the next leader does not answer either. Requests that were not se
 """
 
 import math
-from collections.abc import Awaitable, Callable
-from itertools import count
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import count, pairwise
 
 import trio
 
@@ -61,6 +61,12 @@ _LOOKED_AT = 100
 # A leader that ends one stream after the other is not to be busy with that.
 _AGAIN_S = 0.1
 _GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
+
+
+def _ignores(parts: Sequence[bytes]) -> bool:
+    """Return whether an answer in parts says that it found some jobs ended, also across an edge."""
+    n = len(_IGNORED)
+    return any(_IGNORED in before[-n:] + part for before, part in pairwise((b"", *parts)))
 
 
 class Asked:
@@ -368,8 +374,7 @@ class Asking:
             data = self._whole(asked, extra, data)
         self.forget(asked)
         if asked.again is Again.GUARDED:
-            ignored = any(_IGNORED in part for part in (data, *asked.body))
-            if ignored or not data.startswith(_SUCCESS):
+            if not data.startswith(_SUCCESS) or _ignores([data, *asked.body]):
                 # It may have happened the first time.
                 asked.end(self._refusals.of(errors.NOT_COMMITTED))
                 return
