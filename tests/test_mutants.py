@@ -50,6 +50,10 @@ def pieces(path: Path) -> tuple[str, list[tuple[str, str]]]:
     return text, found
 
 
+def test_every_fault_fits_the_code(mutants: ModuleType):
+    assert mutants.rot(mutants.MUTANTS) == []
+
+
 def test_every_fault_is_python(mutants: ModuleType):
     """One that cannot be read is noticed by any test, and none has judged it."""
     for mutant in mutants.MUTANTS:

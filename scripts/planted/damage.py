@@ -16,7 +16,7 @@ DAMAGE = [
     Mutant("runtime/damage.py", "                self.look()\n                await", "                await", "damage is logged only when somebody asks"),
     Mutant("runtime/damage.py", "    trio.from_thread.check_cancelled()\n", "", "a look holds a stop"),
     Mutant("runtime/damage.py", "    return time.monotonic() > ends\n", "    return False\n", "a look at a large table holds the log for as long as it takes"),
-    Mutant("runtime/damage.py", '        except StoreError as error:\n            _log.warning("a table', '        except StoreBusy as error:\n            _log.warning("a table', "one table that cannot be read ends the look at all"),
+    Mutant("runtime/damage.py", "        except StoreError as error:\n            if part not in told:", "        except StoreBusy as error:\n            if part not in told:", "one table that cannot be read ends the look at all"),
     Mutant("storage/sqlite/looking.py", "[str(name) for (name,) in rows]", "[str(name) for (name,) in rows if name not in ('job', 'fact')]", "what a start reads is not looked over under a running server"),
     Mutant("runtime/damage.py", "            return isinstance(error, StoreDamaged)\n", "            return True\n", "what could not be looked at waits for the next day"),
     Mutant("runtime/damage.py", "            return isinstance(error, StoreDamaged)\n", "            return False\n", "what is damaged is looked at again and again"),

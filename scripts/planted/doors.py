@@ -156,7 +156,7 @@ DOORS = [
     ),
     Mutant(
         _ANSWERING,
-        "            if begun.epoch > settled:\n",
+        "            if begun.epoch > settled or not left:\n",
         "            if False:\n",
         "an answer leaves before its commit",
     ),
@@ -258,8 +258,8 @@ DOORS = [
     Mutant(_ASKING, "if asked.at <= since]:", "if True]:", "who has just asked gets the answer that nobody leads"),
     Mutant(
         _ASKING,
-        "again, False, trio.current_time()\n",
-        "again, False, asked.at\n",
+        "again, False, trio.current_time(), []\n",
+        "again, False, asked.at, []\n",
         "who has waited for a job is given up at once",
     ),
     Mutant(
@@ -309,9 +309,15 @@ DOORS = [
     ),
     Mutant(
         "doors/asking.py",
-        "if ignored or not",
-        "if not",
+        " or _ignores([data, *asked.body])",
+        "",
         "a batch that the next leader is asked ignores what it has done itself",
+    ),
+    Mutant(
+        "doors/asking.py",
+        "before[-n:] + part",
+        "part",
+        "what the next leader ignores is not seen where the answer is in parts",
     ),
     Mutant("transports/listener.py", "if c.door is door]", "]", "a door makes room among the connections of others"),
     Mutant(
@@ -372,7 +378,7 @@ DOORS = [
     ),
     Mutant(
         _ASKING,
-        "        if asked.again is Again.GUARDED and (not data.startswith(_SUCCESS) or _IGNORED in data):",
+        "        if asked.again is Again.GUARDED and (not data.startswith(_SUCCESS) or _ignores([data, *asked.body])):",
         "        if asked.again is Again.GUARDED:",
         "an ack that the next leader took is answered as unknown",
     ),

@@ -54,7 +54,7 @@ HANDS = [
     Mutant("engine/actions.py", "            open_[key] = each\n", "            open_.setdefault(key, each)\n", "an act that was over takes what was done long before"),
     Mutant("engine/commands/actions.py", "part.is_cut or len", "len", "an act is cut in two where a page wants one"),
     Mutant("engine/commands/clear.py", "min(now, now if command.as_of is None else command.as_of)", "(now if command.as_of is None else command.as_of)", "a moment to come makes young jobs old"),
-    Mutant("runtime/slices.py", "replace(slice_, as_of=began) if", "slice_ if", "a clean-up takes what is pushed meanwhile"),
+    Mutant("runtime/slices.py", "return replace(slice_, as_of=began)\n", "return slice_\n", "a clean-up takes what is pushed meanwhile"),
     Mutant("engine/actions.py", '        sent["name"] = worker\n', "        pass\n", "of a worker that was forgotten only the id is known"),
     Mutant("engine/figures.py", "                self._count(_minutes_of(at, self._facts.of(MINUTE)[str(at)]), -1)\n", "", "the last hour of a queue never ends"),
     Mutant("engine/figures.py", "        for at, minutes in self.minutes():\n            self._count(minutes, 1)\n", "        for at, minutes in self.minutes():\n", "a restart forgets the last hour of a queue"),

@@ -373,11 +373,10 @@ class Asking:
         if extra >> SHAPE_BITS:
             data = self._whole(asked, extra, data)
         self.forget(asked)
-        if asked.again is Again.GUARDED:
-            if not data.startswith(_SUCCESS) or _ignores([data, *asked.body]):
-                # It may have happened the first time.
-                asked.end(self._refusals.of(errors.NOT_COMMITTED))
-                return
+        if asked.again is Again.GUARDED and (not data.startswith(_SUCCESS) or _ignores([data, *asked.body])):
+            # It may have happened the first time.
+            asked.end(self._refusals.of(errors.NOT_COMMITTED))
+            return
         asked.spliced = kind == SPLICE
         self._answer(asked, extra, data)
 
