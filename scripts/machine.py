@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import subprocess
@@ -35,4 +36,7 @@ def install() -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(
+        description="Install the programs that some tests need, where that is possible."
+    ).parse_args()
     install()

@@ -9,6 +9,7 @@ _INSPECT = "storage/postgres/inspect.py"
 BOUNDS = [
     Mutant("doors/frames.py", "    if version < 3 or len(body)", "    if True or len(body)", "a large answer is one frame of a door, and one long step"),
     Mutant("doors/asking.py", "            asked.hold.grow(len(part))\n", "            pass\n", "a door holds any number of large answers"),
+    Mutant("doors/asking.py", "before[-n:] + part", "part", "what the next leader ignores is not seen where the answer is in parts"),
     Mutant("doors/asking.py", "asked.again, asked.is_sent, asked.at, asked.body = again, False, trio.current_time(), []", "asked.again, asked.is_sent, asked.at = again, False, trio.current_time()", "the answer of the next leader stands behind a part of the last one's"),
     Mutant(_RERUNS, "return min(self.rate, self.count - self.retried)", "return self.rate", "more than the first few are retried first"),
     Mutant(_RERUNS, "for rerun_id in ended[: max(0, len(ended) - RERUNS_KEPT)]:", "for rerun_id in ():", "reruns that have ended are kept without end"),

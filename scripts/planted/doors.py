@@ -313,12 +313,6 @@ DOORS = [
         "",
         "a batch that the next leader is asked ignores what it has done itself",
     ),
-    Mutant(
-        "doors/asking.py",
-        "before[-n:] + part",
-        "part",
-        "what the next leader ignores is not seen where the answer is in parts",
-    ),
     Mutant("transports/listener.py", "if c.door is door]", "]", "a door makes room among the connections of others"),
     Mutant(
         "doors/refusals.py",

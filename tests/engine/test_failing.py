@@ -71,6 +71,16 @@ def test_a_dead_run_that_is_retried_is_no_second_one_and_may_complete(bench: Ben
     assert not died(bench)
 
 
+def test_an_older_run_that_dies_after_a_newer_one_is_not_the_newest(bench: Bench):
+    put(bench, every=DAY, options=ONE_ATTEMPT)
+    bench.sleep(1000)
+    older = bench.do(c.RunSchedule(name="s")).id
+    assert bench.pull_id() == older
+    newer = run(bench, dies=True)
+    bench.fail(older)
+    assert (died(bench)["s"].job, died(bench)["s"].runs) == (newer, 1)
+
+
 def test_a_retry_of_an_older_run_is_still_the_older_one(bench: Bench):
     put(bench, every=DAY, options=ONE_ATTEMPT)
     older = run(bench, dies=True)

@@ -107,3 +107,33 @@ def test_a_large_batch_is_filled_in_steps_and_says_how_its_jobs_were_when_it_was
     assert batch.ended == batch.finished == []
     assert list(batch.jobs) == list(same.jobs)
     assert batch.weight == same.bytes() + same.data_bytes()
+
+
+def test_whatever_became_of_a_job_has_its_row_in_a_batch_that_is_filled_in_steps(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(making, "FILLED_AT_ONCE", 2)
+    old = push(engine, 4)
+    engine.forget(engine.take().jobs)
+    apply(engine, c.Pull(queue="q"), NOW)
+    apply(engine, c.Update(id=old[1], data=Raw(b"2")), NOW)
+    apply(engine, c.Cancel(id=old[2]), NOW)
+    apply(engine, c.Discard(id=old[3]), NOW)
+    new = push(engine, 3)
+    apply(engine, c.Discard(id=new[0]), NOW)
+    apply(engine, c.Cancel(id=new[1]), NOW)
+    changes = engine.take()
+    same = make_batch(changes, NOW, durable=False, last_event_id=0)
+    some = Making()
+    batch = some.batch(changes, NOW, last_event_id=0, stamp=0)
+    while not some.is_whole:
+        some.fill_some()
+    assert (len(same.new), len(same.changed), len(same.rewritten), len(same.ended), len(same.finished)) == (
+        1,
+        1,
+        1,
+        2,
+        2,
+    )
+    for name in ("new", "changed", "rewritten", "ended", "finished"):
+        assert sorted(getattr(batch, name), key=str) == sorted(getattr(same, name), key=str), name
