@@ -4,7 +4,7 @@
 help:    ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-check:   ## everything that must be green before a change goes in, about twelve minutes
+check:   ## everything that must be green before a change goes in, about a quarter of an hour
 	python3 scripts/check.py full
 
 fast:    ## the same without slow tests and coverage, about a minute

@@ -124,11 +124,12 @@ class Damaged:
 
 @pytest.mark.parametrize("how", ["behind an event", "of some time"])
 @pytest.mark.parametrize(("begin", "end"), [(1, 3), (4, 7), (9, 12)])
+@pytest.mark.parametrize("together", [1, 500])
 async def test_what_lies_on_a_damaged_page_is_said_to_be_missing_and_the_stream_goes_on(
-    world: World, monkeypatch: pytest.MonkeyPatch, begin: int, end: int, how: str
+    world: World, monkeypatch: pytest.MonkeyPatch, begin: int, end: int, how: str, together: int
 ) -> None:
     """To come back with the last id would bring the reader to the same page, for ever."""
-    monkeypatch.setattr(hub, "REPLAY_EVENTS", 1)
+    monkeypatch.setattr(hub, "REPLAY_EVENTS", together)
     with world.session("other") as pusher:
         for n in range(12):
             await world.ask(pusher, "PUSH", queue="q", data=n)

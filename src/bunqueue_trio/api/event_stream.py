@@ -15,7 +15,7 @@ import structlog
 import trio
 
 from bunqueue_trio import errors
-from bunqueue_trio.config import RECEIVE_BYTES, SSE_COMMENT_S
+from bunqueue_trio.config import RECEIVE_BYTES, REPLAY_EVENTS, SSE_COMMENT_S
 from bunqueue_trio.errors import StoreDamaged, StoreError
 from bunqueue_trio.protocol.codec import encode
 from bunqueue_trio.protocol.events import EVENT_TYPES, chosen
@@ -141,8 +141,21 @@ class EventFeed(AsyncIterator[bytes]):
         try:
             events, self._replayed = await self._replay(self._replayed)
         except StoreDamaged:
-            return self._gap(self._replayed, await self._behind_damage(self._replayed) + 1, damaged=True)
+            sound = await self._before_damage(self._replayed)
+            if sound is None:
+                return self._gap(self._replayed, await self._behind_damage(self._replayed) + 1, damaged=True)
+            events, self._replayed = sound
         return b"".join(map(_message, events))
+
+    async def _before_damage(self, place: int) -> tuple[list[Published], int] | None:
+        """Return some of what is sound right behind ``place``, which is read together with what is damaged; None: nothing is."""
+        most = REPLAY_EVENTS
+        while most > 1:
+            most //= 4
+            await trio.lowlevel.checkpoint()
+            with suppress(StoreDamaged):
+                return await self._replay(place, most)
+        return None
 
     async def _behind_damage(self, place: int) -> int:
         """Return behind which event the past can be read again: as far as it could not be, and up to as much more."""
@@ -155,8 +168,8 @@ class EventFeed(AsyncIterator[bytes]):
             step *= 2
         return self._replay_until
 
-    async def _replay(self, after: int) -> tuple[list[Published], int]:
-        return await self._hub.replay(after, self._replay_until, self._queue, self._types, self._since or 0)
+    async def _replay(self, after: int, most: int | None = None) -> tuple[list[Published], int]:
+        return await self._hub.replay(after, self._replay_until, self._queue, self._types, self._since or 0, most=most)
 
 
 def parse_event_id(text: str | None) -> int | None:

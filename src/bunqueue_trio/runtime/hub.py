@@ -415,17 +415,17 @@ class Hub:
 
     async def replay(
         self, after: int, until: int, queue: str | None, types: frozenset[str] = EVENT_TYPES, since: int = 0,
-        before: int | None = None,
+        before: int | None = None, most: int | None = None,
     ) -> tuple[list[Published], int]:  # fmt: skip
         """Return some kept events of ``types`` with ids in ``after < id <= until``, of ``since`` or later, and ``before`` a moment; and where to go on.
 
         Going on at ``until`` means that there are no more. Reads the store, for about 1 ms; at most as
-        many events and bytes as a reader may hold.
+        many events and bytes as a reader may hold, or ``most`` events.
 
         Raises:
             StoreError: the disk cannot be read.
         """
-        kept = await self._ask(Question("events_after", (after, REPLAY_EVENTS)))
+        kept = await self._ask(Question("events_after", (after, REPLAY_EVENTS if most is None else most)))
         # What is read may be of many megabytes, and is looked at, and sent, in a step of its own.
         await trio.lowlevel.checkpoint()
         found = [e for e in kept if e.id <= until]
