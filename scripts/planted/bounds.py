@@ -14,6 +14,7 @@ BOUNDS = [
     Mutant("doors/asking.py", "if each[1] and self._asked.get(each[1].number) is each[1]]", "if each[1] and not each[1].over.is_set()]", "the next leader is asked for who has gone"),
     Mutant("doors/lane.py", "            self.asking.give_up(self.refusals.of(errors.OVERLOADED))\n            await trio.sleep(_AGAIN_S)\n", "            return\n", "a door that could not reach its leader once answers nobody any more"),
     Mutant("doors/asking.py", "asked.again, asked.is_sent, asked.at, asked.body = again, False, trio.current_time(), []", "asked.again, asked.is_sent, asked.at = again, False, trio.current_time()", "the answer of the next leader stands behind a part of the last one's"),
+    Mutant("doors/link.py", "        else:\n            # Its answer", "        elif message == _HERE:\n            # Its answer", "a door to which thousands come at once is ended"),
     Mutant("doors/start.py", "    _end_with(int(sys.argv[2]))\n    from bunqueue_trio.doors.process import main as be_a_door\n", "    from bunqueue_trio.doors.process import main as be_a_door\n\n    _end_with(int(sys.argv[2]))\n", "a door outlives its leader while it starts, and has the addresses"),
     Mutant(_RERUNS, "return min(self.rate, self.count - self.retried)", "return self.rate", "more than the first few are retried first"),
     Mutant(_RERUNS, "for rerun_id in ended[: max(0, len(ended) - RERUNS_KEPT)]:", "for rerun_id in ():", "reruns that have ended are kept without end"),
