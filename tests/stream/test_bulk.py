@@ -9,6 +9,7 @@ import trio.testing
 
 from bunqueue_trio.api import bulk as reading
 from bunqueue_trio.api import gateway, session
+from bunqueue_trio.errors import StoreDamaged
 from bunqueue_trio.protocol import parts
 from bunqueue_trio.runtime import core, half
 from tests.stream.stream_world import World, message
@@ -166,6 +167,39 @@ async def test_one_that_is_refused_in_a_later_step_is_answered_so(
     assert b'"ok":false' in got
     assert waiting(world) == 0
     assert not world.server.core.journal.half.is_there
+
+
+@pytest.mark.parametrize("carrier", ["websocket", "http"])
+async def test_one_whose_dependencies_cannot_be_read_in_a_later_step_is_answered_so_and_costs_no_connection(
+    world: World, monkeypatch: pytest.MonkeyPatch, carrier: str
+):
+    def damaged(_: object) -> None:
+        raise StoreDamaged("malformed")
+
+    monkeypatch.setattr(half, "LOOKED_AT", 2)
+    bad = bulk(reqId=1)
+    bad["jobs"][-1]["dependsOn"] = ["ended"]
+    if carrier == "websocket":
+        stream, sent = await opened(world), [message(**bad), message(**bulk(reqId=2))]
+    else:
+        stream = await world.connect()
+        bodies = [json.dumps({"jobs": command["jobs"]}).encode() for command in (bad, bulk())]
+        sent = [request_bytes("POST", "/queues/q/jobs/bulk", body) for body in bodies]
+    with monkeypatch.context() as patch:
+        patch.setattr(world.server.store, "outcomes", damaged)
+        assert b'"code":"storage-damaged"' in await answer_to(world, stream, sent[0])
+    assert waiting(world) == 0
+    assert b'"ids":["job-0",' in await answer_to(world, stream, sent[1])
+    assert waiting(world) == 9
+
+
+async def answer_to(world: World, stream: trio.abc.Stream, sent: bytes) -> bytes:
+    world.nursery.start_soon(stream.send_all, sent)
+    got = b""
+    with trio.fail_after(5):
+        while not got.endswith(b"}"):
+            got += await stream.receive_some()
+    return got
 
 
 async def test_a_large_one_over_http_is_read_in_parts_and_in_one_commit(world: World):

@@ -393,21 +393,22 @@ class Session:
 
     async def _add(self, begun: Begun) -> None:
         """Do what is left of a command that is done in steps, and put its reply in line."""
-        if begun.bulk is None:
-            epoch, reply = 0, await self._finish(begun)
-        else:
-            await self._core.add_rest(begun)
-            epoch, reply = begun.epoch, begun.answer()
+        is_bulk = begun.bulk is not None
+        reply = await self._finish(begun)
         self._adding = None
-        self._reply(epoch, reply, begun.command.req_id, begun)
+        self._reply(begun.epoch if is_bulk else 0, reply, begun.command.req_id, begun)
         self._room.set()
         self._ring()
 
     async def _finish(self, begun: Begun) -> r.Reply:
         try:
+            if begun.bulk is not None:
+                await self._core.add_rest(begun)
+                return begun.answer()
             begun.reply = await self._core.finish(begun)
         except Exception as error:
             # Whatever it is, the connection has done nothing wrong, and may hold jobs.
+            begun.epoch = 0
             return failed(error, type(begun.command))
         return begun.reply
 
