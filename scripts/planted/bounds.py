@@ -87,7 +87,7 @@ BOUNDS = [
     Mutant("runtime/half.py", "Bulk(engine, command, LOOKED_AT)", "Bulk(engine, command)", "ten thousand jobs are looked at, and some added, in one step"),
     Mutant("runtime/core.py", "        except Refused as refused:\n            begun.refused = refused\n        finally:", "        finally:", "a bulk push that is refused in a later step ends the task of its client"),
     Mutant("runtime/core.py", "0 if begun.refused else self.journal.last_epoch", "self.journal.last_epoch", "a bulk push that was refused waits for the commit of others"),
-    Mutant("api/session.py", "self._reply(epoch, reply, begun.command.req_id, begun)", "self._reply(begun.epoch, begun.reply, begun.command.req_id, begun)", "a bulk push that was refused in a later step is answered as done"),
+    Mutant("api/session.py", "return begun.answer()", "return begun.reply", "a bulk push that was refused in a later step is answered as done"),
     Mutant("runtime/hub.py", "self._places[some : some + _MADE]", "self._places[some:]", "the events of a batch are made for readers in one step"),
     Mutant("runtime/memory.py", "            gc.collect(0)\n", "            pass\n", "blocks of waiting jobs are looked through when they are many"),
     Mutant("runtime/memory.py", "            self._new_jobs = 0\n            gc", "            gc", "garbage is collected with each push"),

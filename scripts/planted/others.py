@@ -23,7 +23,7 @@ OTHERS = [
     Mutant("storage/sqlite/records.py", "0 if oldest else _NO_END", "_NO_END", "the oldest records are not found"),
     Mutant("runtime/services.py", "                    if core.stopping or not core.is_sure:", "                    if not core.is_sure:", "a server that stops retries by itself"),
     Mutant("runtime/services.py", "                    if core.stopping or not core.is_sure:", "                    if core.stopping:", "a server that may not lead any more retries by itself"),
-    Mutant("runtime/services.py", "                        autos.look_at(name, core.clock.now() + SECOND_MS)\n", "                    pass\n", "what could not be retried at its time is forgotten"),
+    Mutant("runtime/services.py", "                        autos.look_at(name, core.clock.now() + SECOND_MS)\n", "                        pass\n", "what could not be retried at its time is forgotten"),
     Mutant("runtime/services.py", "autos.look_at(name, core.clock.now() + SECOND_MS)", "autos.look_at(name, 0)", "a queue whose records cannot be read keeps the dead letters of all others"),
     Mutant("runtime/services.py", "                self._tell(str(error))\n                return\n", "                raise\n", "a rerun that cannot be read holds up all others"),
     Mutant("runtime/services.py", "            pause = spent * AUTO_RETRY_MS\n", "            pause = 0\n", "any number a second comes back by itself"),
