@@ -134,7 +134,7 @@ OTHERS = [
     Mutant("transports/hot.py", "elif not (self._runs and (parked.is_watched", "elif not (True and (parked.is_watched", "who waits for a commit when the loop fails waits for the loop, too"),
     Mutant("transports/hot.py", "self._is_here(parked) and self._runs and self", "self._is_here(parked) and self", "who was alone parks where no loop runs"),
     Mutant("transports/hot.py", "        finally:\n            self._remove(parked)\n        if parked.error", "        finally:\n            pass\n        if parked.error", "who was alone stays in the loop when it has ended"),
-    Mutant("transports/listener.py", "            self._server.journal.give_up()\n", "            pass\n", "who waits for a full disk is cut off at a stop"),
+    Mutant("transports/listener.py", "            self._server.journal.give_up()\n        for connection", "        for connection", "who waits for a full disk is cut off at a stop"),
     Mutant("transports/hot.py", "self._journal.on_give_up.append(self._release)", "pass", "who asked the hot loop waits for a disk that was given up"),
     Mutant("runtime/turn.py", "            if not (is_awaited and self._commit()):\n                journal.note(is_awaited=is_awaited)\n", "            self._commit()\n", "what a turn could not commit is forgotten"),
     Mutant("transports/quart_app.py", "                    delivery.end()\n", "                    pass\n", "what Quart does not send is lost"),
