@@ -301,7 +301,6 @@ def is_found(plant: Plant, patch: pytest.MonkeyPatch) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("plant", QUICKLY_FOUND, ids=lambda plant: plant.__name__)
 def test_a_planted_bug_is_found_by_the_first_seeds(plant: Plant, monkeypatch: pytest.MonkeyPatch):
     assert is_found(plant, monkeypatch)

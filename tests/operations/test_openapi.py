@@ -109,7 +109,6 @@ def test_an_example_is_what_the_server_takes(kind: type[c.Command]):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)  # hundreds of requests, each made and judged by another process; 6,000 with `coverage`
 @pytest.mark.parametrize(
     ("phases", "examples"),
     [

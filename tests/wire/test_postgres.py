@@ -19,6 +19,7 @@ import pytest
 import trustme
 
 from tests.operations.processes import Running, bunqueue, serving, until
+from tests.patience import PATIENCE_S
 from trials.lib.postgres import Cluster, Cutting, Server, why_not
 
 pytest.importorskip("psycopg", reason="psycopg is not installed")
@@ -51,7 +52,7 @@ def ask(url: str, text: str) -> Any:
         link.close()
 
 
-def call(port: int, method: str, path: str, body: Any = None, within_s: float = 20) -> tuple[int, Any]:
+def call(port: int, method: str, path: str, body: Any = None, within_s: float = PATIENCE_S) -> tuple[int, Any]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=within_s)
     try:
         connection.request(method, path, None if body is None else json.dumps(body))
@@ -98,7 +99,7 @@ class Load:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         for thread in self._threads:
-            thread.join(30)
+            thread.join(PATIENCE_S)
 
     def check(self, url: str) -> None:
         """Whether all that was answered is there, and nothing is there twice."""
@@ -169,7 +170,11 @@ def test_a_standby_goes_on_where_the_leader_was_killed_and_a_stop_lets_it_lead_a
                 through.wait()
                 held = threads.submit(call, standby.port, "GET", "/queues/held/jobs?timeout=60000", None, 100)
                 polls = "bunqueue_pollers 1\n"
-                until(lambda: polls in httpx.get(leader.url + "/prometheus").text, 60, lambda: leader.log)
+                until(
+                    lambda: polls in httpx.get(leader.url + "/prometheus", timeout=PATIENCE_S).text,
+                    PATIENCE_S,
+                    lambda: leader.log,
+                )
                 leader.kill()
                 until(standby.is_ready, 60, lambda: standby.log)
                 waited = call(standby.port, "POST", "/queues/held/jobs", {"data": 1})[1]["id"]
@@ -248,7 +253,7 @@ def test_a_server_that_slept_through_its_lease_gives_nothing_out_and_ends(made: 
             asked = socket.create_connection(first.address)
             asked.sendall(b"GET /queues/q/jobs HTTP/1.1\r\nHost: x\r\n\r\n")
             first.process.send_signal(signal.SIGCONT)
-            assert first.process.wait(30) == 1
+            assert first.process.wait(PATIENCE_S) == 1
             with contextlib.suppress(ConnectionResetError):
                 assert b'"one"' not in asked.recv(65536), "two servers gave the same job out"
             asked.close()
@@ -281,7 +286,7 @@ def test_an_answer_to_a_commit_that_is_cut_off_costs_nothing(postgres: Cluster, 
             for _ in range(10):
                 load.wait(20)
                 cutting.left = 1
-                until(lambda: not cutting.left, 30, lambda: "nothing was written")
+                until(lambda: not cutting.left, PATIENCE_S, lambda: "nothing was written")
             load.wait()
         load.check(made)
         assert cutting.cuts == 10
