@@ -71,9 +71,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
 
 
 def _is_untraced(item: pytest.Item) -> bool:
-    if item.get_closest_marker("untraced") or (
-        item.get_closest_marker("thorough") and item.path.parent.name == "engine"
-    ):
+    if item.get_closest_marker("untraced"):
         return True
     is_traced = item.path.parent.name in ("engine", "storage") or item.path.name in (
         "test_doctor.py",
