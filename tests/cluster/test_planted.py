@@ -130,7 +130,7 @@ def publishes_before_the_commit(patch: pytest.MonkeyPatch) -> None:
 
 def tells_events_twice_after_a_failover(patch: pytest.MonkeyPatch) -> None:
     replay = Hub.replay
-    patch.setattr(Hub, "replay", lambda self, after, *args: replay(self, max(0, after - 1), *args))
+    patch.setattr(Hub, "replay", lambda self, *, after, **wanted: replay(self, after=max(0, after - 1), **wanted))
 
 
 def gives_the_ids_of_lost_events_to_others(patch: pytest.MonkeyPatch) -> None:

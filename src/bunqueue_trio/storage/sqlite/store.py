@@ -321,7 +321,10 @@ class SqliteStore(Audited, Looked):
     ) -> Records:  # fmt: skip
         """Return some of the finished jobs; see :class:`Store`."""
         with self._meaning:
-            return records.page(self._reader, self._rows, queue, state, before, limit, fingerprint, oldest=oldest)
+            return records.page(
+                self._reader, self._rows, queue, state,
+                before=before, limit=limit, fingerprint=fingerprint, oldest=oldest,
+            )  # fmt: skip
 
     @property
     def dead_groups(self) -> DeadGroups:
