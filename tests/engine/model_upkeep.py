@@ -11,7 +11,7 @@ NAMES = {c.BackupStorage: "backup", c.CheckStorage: "check", c.ShrinkStorage: "s
 
 
 def planned(kind: str) -> UpkeepView:
-    """What an engine that is compared with this is told."""
+    """What an engine plans that is compared with this."""
     return UpkeepView(kind=kind, state="planned", bytes=ROOM)
 
 

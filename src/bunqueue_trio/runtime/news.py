@@ -43,7 +43,6 @@ class News:
 
     def touch(self) -> None:
         """Touch those over all queues: something is another without a commit."""
-        self.last_at = trio.current_time()
         for watch in self._watches:
             watch.is_touched |= watch.queue is None
 

@@ -444,8 +444,6 @@ _ROWS = (
     ),
 )  # fmt: skip
 
-ACTIONS: Mapping[str, Action] = {
-    row.name: row
-    for row in (*_ROWS, *filters.ROWS, *upkeep.ROWS, *(row for group in GROUPS for row in _settings(group)))
-}
+_OF_GROUPS = (row for group in GROUPS for row in _settings(group))
+ACTIONS: Mapping[str, Action] = {row.name: row for row in (*_ROWS, *filters.ROWS, *upkeep.ROWS, *_OF_GROUPS)}
 """By their names in addresses."""
