@@ -104,6 +104,8 @@ class Database:
         self.on_take: Callable[[Leader, Leader], None] = lambda before, after: None
         self.before_take: Callable[[], None] = lambda: None
         """Called when somebody wants to take over: what comes in this moment is before it."""
+        self.after_take: Callable[[], None] = lambda: None
+        """Called when somebody just has."""
         with self.disk.transaction(float("-inf")) as tx:
             tx.put("leader", True, Leader())
             tx.put("link", True, (key,))
@@ -181,6 +183,7 @@ class Database:
         with self.disk.transaction(now) as tx:
             tx.put("leader", True, after)
         self.on_take(before, after)
+        self.after_take()
         return [(after.term, life, after.batch, round(now * 1000), before.life)]
 
     def _take_again(
