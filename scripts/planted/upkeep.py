@@ -101,7 +101,7 @@ UPKEEP = [
     ),
     Mutant(
         "runtime/upkeep.py",
-        "        if (damage := self._store.damage) is not None and damage not in work.findings:\n",
+        "        if (damage := self._store.damage) is not None:\n",
         "        if False and (damage := ''):\n",
         "a check finds nothing",
     ),

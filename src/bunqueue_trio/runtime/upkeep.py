@@ -176,10 +176,11 @@ class StoreKeeper:
             rest = Rest()
             try:
                 await trio.to_thread.run_sync(self._store.look_over, part, partial(_goes_on, rest))
-            except StoreDamaged as damaged:
-                work.findings.append(str(damaged))
+            except StoreDamaged:
+                # The store knows of it from then on, as of what is found without an error.
+                pass
             work.done += 1
-        if (damage := self._store.damage) is not None and damage not in work.findings:
+        if (damage := self._store.damage) is not None:
             work.findings.append(damage)
         # All jobs are looked at anyway, pass after pass.
         work.findings += [each.what for each in islice(self._audit.findings.values(), AUDIT_FINDINGS_MAX)]
