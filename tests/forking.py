@@ -44,8 +44,10 @@ class Forked:
     def wait(self, timeout: float | None = None) -> int:
         """Wait for its end; return its exit code."""
         if self.poll() is None:
-            descriptor = os.pidfd_open(self.pid)
-            select.select([descriptor], [], [], timeout)
+            # Not select, which knows no descriptors above 1,023: some tests open thousands.
+            poll, descriptor = select.poll(), os.pidfd_open(self.pid)
+            poll.register(descriptor, select.POLLIN)
+            poll.poll(None if timeout is None else timeout * 1000)
             os.close(descriptor)
         if (code := self.poll()) is None:
             raise subprocess.TimeoutExpired("serve", timeout or 0)

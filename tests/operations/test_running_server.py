@@ -320,4 +320,4 @@ def until_connected(client: object, streams: int) -> None:
     def connected() -> bool:
         return bool(client.get("/health").json()["connections"]["sse"] == streams)  # type: ignore[attr-defined]
 
-    until(connected, 10, lambda: "no stream")
+    until(connected, 60, lambda: "no stream")
