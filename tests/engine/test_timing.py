@@ -89,7 +89,6 @@ def test_slots_of_months_are_those_of_a_walk_over_every_minute(zone: str):
 
 @pytest.mark.long
 @pytest.mark.untraced
-@pytest.mark.timeout(600)  # 10 s on a quiet machine
 @pytest.mark.parametrize("zone", minutes.distinct_zones())
 def test_slots_in_every_zone_are_those_of_a_walk_over_every_minute(zone: str):
     """Around each change of three years, and where there are any, through all of these years."""

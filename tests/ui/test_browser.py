@@ -20,7 +20,6 @@ from tests.wire.server import Server
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(600),  # a browser on a busy machine
     pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: the dashboard is not looked at"),
 ]
 
