@@ -20,13 +20,8 @@ from tests.wire.server import Server
 pytestmark = pytest.mark.slow
 
 
-<<<<<<< HEAD
 def damage_of(server: Server) -> Any:
-    return httpx.get(f"{server.url}/storage").json()["data"]["damage"]
-=======
-def damage_of(server: ServerProcess) -> Any:
     return httpx.get(f"{server.url}/storage", timeout=PATIENCE_S).json()["data"]["damage"]
->>>>>>> main
 
 
 def test_who_reads_a_page_that_goes_bad_under_a_running_server_hears_of_it_and_so_does_the_operator(tmp_path: Path):
@@ -81,13 +76,8 @@ def test_a_page_that_went_bad_before_the_start_is_found_although_nobody_reads_it
     path = tmp_path / "queue.db"
     make(path)
     overwrite(path, table, 0)
-<<<<<<< HEAD
     with Server(path, {"AUDIT_JOBS_PER_SECOND": "0"}) as server:
-        until(lambda: damage_of(server) is not None, 60, server.log_path.read_text)
-=======
-    with ServerProcess(path, {"AUDIT_JOBS_PER_SECOND": "0"}) as server:
         until(lambda: damage_of(server) is not None, PATIENCE_S, server.log_path.read_text)
->>>>>>> main
         told = json.loads(CliRunner().invoke(main, ["storage", "--json", "--url", server.url]).output)
         assert told["since"] is not None
         assert "; the file is damaged since " in CliRunner().invoke(main, ["storage", "--url", server.url]).output
@@ -99,16 +89,11 @@ def refusal(answer: httpx.Response) -> tuple[int, str]:
     return answer.status_code, answer.json().get("code", "")
 
 
-<<<<<<< HEAD
 def titles(server: Server) -> dict[str, str]:
-    return {each["code"]: each["title"] for each in httpx.get(f"{server.url}/findings").json()["findings"]}
-=======
-def titles(server: ServerProcess) -> dict[str, str]:
     return {
         each["code"]: each["title"]
         for each in httpx.get(f"{server.url}/findings", timeout=PATIENCE_S).json()["findings"]
     }
->>>>>>> main
 
 
 STOPPED = (503, "storage-damaged")

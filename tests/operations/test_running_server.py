@@ -321,8 +321,4 @@ def until_connected(client: object, streams: int) -> None:
     def connected() -> bool:
         return bool(client.get("/health").json()["connections"]["sse"] == streams)  # type: ignore[attr-defined]
 
-<<<<<<< HEAD
-    until(connected, 60, lambda: "no stream")
-=======
     until(connected, PATIENCE_S, lambda: "no stream")
->>>>>>> main

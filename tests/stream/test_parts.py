@@ -7,11 +7,8 @@ import pytest
 
 from bunqueue_trio.config import SESSION_SEND_BYTES
 from bunqueue_trio.transports.quart_app import _send_parts
-<<<<<<< HEAD
-from tests.wire.server import Server
-=======
 from tests.patience import PATIENCE_S
->>>>>>> main
+from tests.wire.server import Server
 
 TEXT = "x" * (3 * SESSION_SEND_BYTES)
 
