@@ -38,7 +38,7 @@ ALLOWED = {
     "client/test_idle_pulls.py": "it is less than the 60 s that the idle pulls wait",
     "client/test_every_moment.py": "its story is told in virtual time",
     "fuzz/harness.py": "its story is told in virtual time",
-    "operations/stem.py": "it looks each second whether its parent is there",
+    "stem.py": "it looks each second whether its parent is there",
     "operations/test_process.py": "what is never ready is not waited for",
     "sim/actors.py": "virtual time",
     "test_leftovers.py": "what hangs is not waited for",
