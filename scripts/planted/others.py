@@ -12,7 +12,7 @@ OTHERS = [
     Mutant("storage/making.py", "is_new = job.epoch == self._epoch and job not in self._rewritten", "is_new = job.epoch == self._epoch", "the row of a job whose payload was changed outlives it in a large batch"),
     Mutant("storage/making.py", "        if len(changes.jobs) <= FILLED_AT_ONCE:\n", "        if True:\n", "a batch of any size is filled in one step"),
     Mutant("storage/making.py", "        batch.weight = self._weight + ", "        batch.weight = ", "of a large batch half is weighed"),
-    Mutant("storage/making.py", "raise InvariantBroken(\"a batch cannot be filled\") from error", "raise", "a large batch is committed without the rows that could not be put in"),
+    Mutant("storage/making.py", 'raise InvariantBroken("a batch cannot be filled") from error', "raise", "a large batch is committed without the rows that could not be put in"),
     Mutant("runtime/journal.py", "        # Nothing gathers any more, of which a turn would tell it at its end.\n        self.summons.send()\n", "", "what a look behind a change could not commit waits until somebody else changes something"),
     Mutant("runtime/afterwards.py", "            self._batch, self.is_busy = batch, True\n", "            self._batch = batch\n            while not self.do_some():\n                pass\n", "a large batch is counted and let go of in one step"),
     Mutant("runtime/afterwards.py", "                del rows[-2 * FILLED_AT_ONCE :]\n", "                rows.clear()\n", "the rows of a large batch are let go of in one step"),
