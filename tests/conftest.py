@@ -18,13 +18,13 @@ import pytest
 import structlog
 
 from scripts import leftovers
+from tests.patience import PATIENCE_S
 from tests.postgres import bouncer, empty_url, postgres, url  # noqa: F401 - fixtures for all
 from tests.programs import end_lasting
 
 # The standard library's own, one for each process that uses multiprocessing: it ends with that process.
 EXPECTED = "multiprocessing.resource_tracker"
 NOBODY = 65534
-ENDS_WITHIN_S = 10.0  # what was asked to end may need a moment
 
 # Behind `nohup` or a shell's `&` these are ignored, and so they would be in every program that a test starts. One with a
 # handler of its own is not: a new program begins with the default. Tests also interrupt themselves, as a key does.
@@ -106,7 +106,7 @@ def no_process_left() -> Iterator[None]:
     before = set(leftovers.below(os.getpid()))
     yield
     end_lasting()
-    deadline = time.monotonic() + ENDS_WITHIN_S
+    deadline = time.monotonic() + PATIENCE_S
     while (left := _new(before)) and time.monotonic() < deadline:
         time.sleep(0.05)
     names = [leftovers.name(pid) for pid in left]

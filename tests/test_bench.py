@@ -33,7 +33,6 @@ def test_the_machine_says_how_its_interpreter_was_built() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)  # several processes, and two starts of a server, on a machine that may be busy
 def test_engine_benchmark_measures_operations_memory_and_start(tmp_path: Path) -> None:
     """Every operation has a cost at both backlogs, and so has a waiting job in a real server."""
     sizes = ["--jobs", "2000", "--backlogs", "100", "2000", "--repeats", "2", "--server-jobs", "3000"]
@@ -50,7 +49,6 @@ def test_engine_benchmark_measures_operations_memory_and_start(tmp_path: Path) -
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)  # seconds of load are what it is about
 @pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
 def test_comparison_measures_this_server_when_the_original_is_left_out(tmp_path: Path) -> None:
     """One measurement on one server: every answer is good and agrees with the server's own count, or it would fail."""
@@ -65,7 +63,6 @@ def test_comparison_measures_this_server_when_the_original_is_left_out(tmp_path:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)  # seconds of load are what it is about
 @pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
 def test_ways_in_are_measured_beside_a_plain_push(tmp_path: Path) -> None:
     ways = "over TLS", "pulls that wait", "reads all events", "10 jobs at once"
@@ -79,7 +76,6 @@ def test_ways_in_are_measured_beside_a_plain_push(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)  # two servers and two workers, on a machine that may be busy
 def test_worker_benchmark_measures_both_loops(tmp_path: Path) -> None:
     """Jobs that are done, jobs that fail and single pushes, of our own worker and client."""
     shown, report = bench(tmp_path, "workers")

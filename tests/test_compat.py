@@ -327,7 +327,6 @@ def test_an_npm_that_fails_is_a_reason_and_leaves_nothing(tmp_path: Path, cache:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)  # npm may have to fetch the original; the comparison itself takes a few seconds
 def test_the_page_says_what_both_servers_say_and_everything_is_declared():
     original = servers.original(None)
     if isinstance(original, str):

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from scripts import leftovers
+from tests.patience import PATIENCE_S
 from tests.programs import end_family, run_to_its_end
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
-PATIENCE_S = 60.0
 
 # A child, and a child of a child that has gone and left it alone, in a session of its own.
 PROGRAM = """

@@ -36,7 +36,6 @@ def mutants(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return mutants
 
 
-@pytest.mark.slow
 @cache
 def pieces(path: Path) -> tuple[str, list[tuple[str, str]]]:
     """Return a file's text, and each function, class or other statement of it with what has to stand before it."""
@@ -54,6 +53,7 @@ def test_every_fault_fits_the_code(mutants: ModuleType):
     assert mutants.rot(mutants.MUTANTS) == []
 
 
+@pytest.mark.thorough
 def test_every_fault_is_python(mutants: ModuleType):
     """One that cannot be read is noticed by any test, and none has judged it."""
     for mutant in mutants.MUTANTS:
@@ -93,7 +93,6 @@ def test_the_tests_with_the_words_of_a_fault_come_first(mutants: ModuleType):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_what_only_a_test_elsewhere_notices_is_noticed():
     fault = '"engine/gates.py", "active < self.concurrency", "active <= self.concurrency", ""'
     verdict = said_by(f"verdict = mutants.run(Mutant({fault})); print(verdict.passed, verdict.late)")
@@ -101,14 +100,12 @@ def test_what_only_a_test_elsewhere_notices_is_noticed():
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_what_no_test_notices_survives():
     nothing = '"engine/gates.py", "Fewer entries than that", "So few entries", ""'
     assert said_by(f"print(mutants.run(Mutant({nothing})).passed)") == "True\n"
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_a_test_that_hangs_is_one_that_fails():
     endless = '"engine/timers.py", "when, _, job = heap[0]", "continue", ""'
     then = f"""

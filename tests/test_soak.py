@@ -44,7 +44,6 @@ def test_noise_alone_is_steady():
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)  # a server, ten seconds of load, and its end
 def test_a_short_soak_counts_and_draws(tmp_path: Path):
     table, picture = tmp_path / "soak.csv", tmp_path / "soak.svg"
     command = [sys.executable, str(SCRIPT), "--minutes", "0.15", "--rate", "50"]

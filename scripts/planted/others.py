@@ -8,6 +8,7 @@ OTHERS = [
     Mutant("storage/rows.py", "        and not retries\n", "", "a record without a text forgets how often its queue has retried it"),
     Mutant("engine/engine.py", "        assert now >= self.now, ", "        assert True, ", "a clock that falls back is not noticed"),
     Mutant("runtime/journal.py", "        assert self._writing is None, ", "        assert True, ", "a batch that is not written yet is lost unseen"),
+    Mutant("runtime/journal.py", " <= INLINE_S_MAX and self.failing is None\n", " <= INLINE_S_MAX\n", "a disk that is down stops everybody each time that it is asked"),
     Mutant("runtime/core.py", "            assert epoch == self._engine.epoch, (", "            assert True, (", "a step commits, and its answer waits for the wrong batch unseen"),
     Mutant("storage/making.py", "is_new = job.epoch == self._epoch and job not in self._rewritten", "is_new = job.epoch == self._epoch", "the row of a job whose payload was changed outlives it in a large batch"),
     Mutant("storage/making.py", "        if len(changes.jobs) <= FILLED_AT_ONCE:\n", "        if True:\n", "a batch of any size is filled in one step"),

@@ -15,6 +15,7 @@ from bunqueue_trio import Client, Refused, Worker
 from bunqueue_trio.sync import SyncClient
 from tests.client.loops import on_both
 from tests.operations.processes import environment
+from tests.patience import PATIENCE_S
 from tests.wire.server import Server
 
 
@@ -39,7 +40,7 @@ async def test_client_and_worker(told: Server, queue: str):
     worker.handler(lambda job: job.data + 1)
     async with anyio.create_task_group() as nursery, Client() as client:
         nursery.start_soon(worker.run)
-        assert await client.wait(await client.push(queue, 1), 20) == 2
+        assert await client.wait(await client.push(queue, 1), PATIENCE_S) == 2
         worker.stop()
 
 
@@ -124,7 +125,7 @@ async def output_of(process: "subprocess.Popen[str]") -> str:
 async def test_plain_script_drains_on_a_signal(guarded: Server, tmp_path: Path, number: signal.Signals, loop: str):
     async with at_work(guarded, tmp_path, 1, loop) as (client, job_id, process):
         process.send_signal(number)
-        assert await client.wait(job_id, 20) == "drained"
+        assert await client.wait(job_id, PATIENCE_S) == "drained"
         output = await output_of(process)
     places = [output.index(f"worker {what}") for what in ("started", "connected", "stops", "stopped")]
     assert places == sorted(places)
@@ -136,8 +137,8 @@ async def test_a_signal_that_a_worker_is_to_ignore_does_not_stop_it(guarded: Ser
     """As with the server: by nohup, or what a script of a shell starts with `&`."""
     async with at_work(guarded, tmp_path, 2, loop, ("nohup",)) as (client, job_id, process):
         process.send_signal(signal.SIGHUP)
-        assert await client.wait(job_id, 20) == "drained"
-        assert await client.wait(await client.push("script"), 20) == "drained"
+        assert await client.wait(job_id, PATIENCE_S) == "drained"
+        assert await client.wait(await client.push("script"), PATIENCE_S) == "drained"
         process.send_signal(signal.SIGTERM)
         await output_of(process)
 

@@ -138,7 +138,6 @@ def tasks_alive() -> int:
 
 @pytest.mark.slow
 @pytest.mark.untraced
-@pytest.mark.timeout(600)  # some hundred stories
 # Every second moment, on both loops; in `long` each.
 @pytest.mark.parametrize(("cuts", "every"), [(1, 2), *(pytest.param(n, 1, marks=pytest.mark.long) for n in (1, 3))])
 @on_both

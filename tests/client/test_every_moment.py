@@ -91,7 +91,6 @@ def listen(bunqueue: Bunqueue) -> Counter[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)  # some hundred stories
 @pytest.mark.parametrize(
     ("seed", "cuts", "every"),
     [

@@ -28,6 +28,7 @@ from bunqueue_trio.testing.lives import Pipe
 from tests.client.loops import on_both
 from tests.client.proxy import Proxy
 from tests.operations.processes import environment
+from tests.patience import PATIENCE_S
 from tests.wire.server import NO_TLS, Server
 
 NOTICED_S = PING_S * (PINGS_MISSED_MAX + 1)
@@ -153,7 +154,7 @@ async def test_a_job_that_the_server_gave_to_somebody_else_is_left(bunqueue: Bun
 
 
 async def websockets(server: Server) -> int:
-    async with httpx.AsyncClient(trust_env=False, verify=NO_TLS) as http:
+    async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE_S, verify=NO_TLS) as http:
         return int((await http.get(f"{server.url}/health")).json()["connections"]["ws"])
 
 
@@ -208,7 +209,6 @@ async def test_jobs_go_on_over_another_real_connection(server: Server, queue: st
 
 
 @pytest.mark.long  # as long as a server and a client wait before they give a connection up
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("loop", ["--trio", "--asyncio"])
 def test_a_worker_process_goes_on_while_the_network_swallows_what_it_says(fresh: Server, tmp_path: Path, loop: str):
     """Without FIN or RST, as it is deployed: no job is done twice, none is charged anything."""

@@ -17,6 +17,7 @@ from bunqueue_trio.runtime.core import Core
 from bunqueue_trio.testing import Bunqueue
 from tests.client.loops import on_both
 from tests.client.test_real_server import ws
+from tests.patience import PATIENCE_S
 from tests.wire.server import Server, StartServer
 
 # --- the server stops -----------------------------------------------------------------------------
@@ -51,7 +52,7 @@ async def test_restart_leaves_long_jobs_to_their_workers(start_server: StartServ
             assert [await client.state(job_id) for job_id in ids] == ["active"] * 3
             over.set()
             for job_id in ids:
-                assert await client.wait(job_id, 30) == "done"
+                assert await client.wait(job_id, PATIENCE_S) == "done"
             infos = [await client.look(job_id) for job_id in ids]
             assert [info.stalls for info in infos] == [0] * 3
         worker.stop()
@@ -83,7 +84,7 @@ async def test_several_stops_during_many_jobs_do_none_twice(start_server: StartS
                 assert await anyio.to_thread.run_sync(fresh.terminate) == 0
                 await anyio.to_thread.run_sync(fresh.start)
             for job_id in ids:
-                await client.wait(job_id, 50)
+                await client.wait(job_id, PATIENCE_S)
         for worker in workers:
             worker.stop()
     assert {job_id: n for job_id, n in runs.items() if n != 1} == {}
@@ -346,7 +347,7 @@ async def test_goodbye_follows_a_message_that_has_begun(server: Server, queue: s
                     if leave == "cancel":
                         scope.cancel()
                     nursery.cancel_scope.cancel()
-            with anyio.fail_after(20):
+            with anyio.fail_after(PATIENCE_S):
                 while (state := await other.look(job_id)).state != "waiting":  # noqa: ASYNC110 - nobody tells
                     await anyio.sleep(0.01)
             assert state.stalls == 0

@@ -15,6 +15,7 @@ from bunqueue_trio.client.connection import MESSAGE_MAX
 from tests.client.client_chaos import Chaos
 from tests.client.loops import on_both
 from tests.client.proxy import Between, Proxy
+from tests.patience import PATIENCE_S
 from tests.wire.server import NO_TLS, Server, StartServer
 
 
@@ -30,7 +31,7 @@ async def test_round_trip(server: Server, queue: str):
         assert job is not None
         assert (job.id, job.data) == (job_id, {"to": "ä"})
         await job.ack({"sent": True})
-        assert await client.wait(job_id, 5) == {"sent": True}
+        assert await client.wait(job_id, PATIENCE_S) == {"sent": True}
         assert (await client.get(job_id)).completed_at is not None
         with pytest.raises(Refused, match="Job not found"):
             await client.cancel(job_id)
@@ -158,7 +159,6 @@ async def test_stopped_server_is_waited_for(fresh: Server):
         worker.stop()
 
 
-@pytest.mark.timeout(300)  # real kills of a real process, in real time
 @pytest.mark.slow
 @on_both
 async def test_chaos(start_server: StartServer):
@@ -190,7 +190,7 @@ async def chaos_behind(proxy: Proxy, fresh: Server, chaos: Chaos) -> None:
             worker.stop()
         await anyio.sleep(0.5)
         nursery.cancel_scope.cancel()
-    async with httpx.AsyncClient(trust_env=False, verify=NO_TLS) as http:
+    async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE_S, verify=NO_TLS) as http:
         counts = (await http.get(f"{fresh.url}/health")).json()["queues"]
     assert counts["completed"] == len(chaos.ids)
     assert counts["active"] == counts["waiting"] == counts["dlq"] == 0

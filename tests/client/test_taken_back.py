@@ -13,6 +13,7 @@ from bunqueue_trio.client import Client, Job, JobFailed, Worker
 from bunqueue_trio.client.handlers import Threads
 from tests.client.loops import on_both
 from tests.client.test_real_server import ws
+from tests.patience import PATIENCE_S
 from tests.wire.server import Server
 
 Pull = Callable[[], Awaitable[Job | None]]
@@ -93,10 +94,10 @@ async def outcomes(server: Server, queue: str, handler: Callable[[Job], Awaitabl
         tasks.start_soon(worker.run)
         odd, well = await client.push_many(queue, [{"max_attempts": 1}, {"data": "well"}])
         try:
-            outcome = await client.wait(odd, 30)
+            outcome = await client.wait(odd, PATIENCE_S)
         except JobFailed as failed:
             outcome = str(failed)
-        assert await client.wait(well, 30) == "well"
+        assert await client.wait(well, PATIENCE_S) == "well"
         worker.stop()
     return outcome
 
@@ -254,5 +255,5 @@ async def test_events_and_their_end(server: Server, queue: str):
         job = await client.pull(queue, timeout=20)
         assert job is not None
         await job.ack("done")
-        assert await client.wait(job_id, 20) == "done"
+        assert await client.wait(job_id, PATIENCE_S) == "done"
     assert heard == ["pushed", "completed"]

@@ -22,14 +22,12 @@ def run(*command: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)  # a type checker reads the package and all that it imports
 def test_mypy_agrees():
     """Strict, with unused ignores refused: what is marked as wrong there is found, and nothing else."""
     assert run(sys.executable, "-m", "mypy", "--no-error-summary", str(SAMPLES)) == ""
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_pyright_agrees(tmp_path: Path):
     config = tmp_path / "pyrightconfig.json"
     config.write_bytes(

@@ -20,13 +20,12 @@ from bunqueue_trio.protocol.commands.spec import Spec
 from bunqueue_trio.protocol.faults import FAULTS, fault_of
 from bunqueue_trio.protocol.replies import Reply
 from bunqueue_trio.sync import SyncClient
+from tests.patience import PATIENCE_S
 from tests.stream.ws import peer
 from tests.wire.server import NO_TLS, Server
 
 R = TypeVar("R", bound=Reply)
 Run = Callable[[c.Command[Any]], Awaitable[Any]]
-
-PATIENCE_S = 60.0
 
 
 class Api:

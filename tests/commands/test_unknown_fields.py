@@ -4,6 +4,7 @@ import httpx
 
 from bunqueue_trio import commands as c
 from tests.commands.carriers import Api
+from tests.patience import PATIENCE_S
 from tests.stream.ws import peer
 from tests.wire.server import NO_TLS, Server
 
@@ -14,7 +15,9 @@ async def test_a_slip_deletes_nothing(api: Api, server: Server, slow_lane: Serve
         await api.run(c.Discard(id=job_id))
     where = f"/queues/{queue}/dlq/purge"
     for running in (server, slow_lane):
-        async with httpx.AsyncClient(base_url=running.url, trust_env=False, verify=NO_TLS) as client:
+        async with httpx.AsyncClient(
+            base_url=running.url, trust_env=False, timeout=PATIENCE_S, verify=NO_TLS
+        ) as client:
             said = await client.post(where, json={"jobID": ids[0]})
             assert (said.status_code, said.json()) == (
                 400, {"ok": False, "error": "unknown field: jobID", "code": "unknown-field"},

@@ -1,6 +1,8 @@
 """Bulk commands in several steps: what was found possible in the first stays so, whatever others do before the last."""
 
 from contextlib import suppress
+from types import SimpleNamespace
+from typing import NoReturn
 
 import pytest
 from msgspec import Raw
@@ -9,7 +11,7 @@ from bunqueue_trio.config import BULK_SLICE
 from bunqueue_trio.engine.commands.push import Bulk, pushes_of
 from bunqueue_trio.engine.commands.report import ACK_CHARACTERS, DEATH_ACKS, FAILURE_ACKS, Failures, acks_of
 from bunqueue_trio.engine.job import State
-from bunqueue_trio.errors import Refused
+from bunqueue_trio.errors import Refused, StoreError
 from bunqueue_trio.protocol import commands as c
 from tests.engine.make import Bench
 
@@ -104,6 +106,19 @@ def test_one_that_is_looked_at_in_steps_and_refused_in_a_later_one_leaves_nothin
     with pytest.raises(Refused, match=r"^jobs\[2\]: Dependency job not found: nobody$"):
         bulk.add(10, bench.now)
     assert dict(bench.engine.jobs).keys() == {first}
+    bench.do(c.Push(queue="other", data=Raw(b"1"), job_id="a"))
+
+
+def test_one_whose_names_cannot_be_read_in_a_later_step_leaves_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    bulk = stepped(bench, spec(job_id="a"), spec(), spec(depends_on=["ended"]))
+
+    def unreadable(_: object) -> NoReturn:
+        raise StoreError("the file is damaged")
+
+    monkeypatch.setattr(bench.engine, "archive", SimpleNamespace(outcomes=unreadable, at_once=True))
+    with pytest.raises(StoreError):
+        bulk.add(10, bench.now)
+    assert dict(bench.engine.jobs).keys() == set()
     bench.do(c.Push(queue="other", data=Raw(b"1"), job_id="a"))
 
 

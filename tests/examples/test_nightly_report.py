@@ -14,6 +14,7 @@ from bunqueue_trio import Job, Worker
 from bunqueue_trio.testing import Bunqueue
 from examples import nightly_report
 from tests.examples.conftest import Start, wait_until
+from tests.patience import PATIENCE_S
 from tests.wire.server import Server
 
 EVENING = datetime(2026, 1, 1, 18, tzinfo=UTC)  # when each test begins
@@ -215,7 +216,7 @@ def test_program_waits_for_the_night_until_a_signal(fresh: Server, tmp_path: Pat
     program = ["nightly_report.py", tmp_path / "shop.db", tmp_path / "reports", "--url", f"ws://{url}"]
     process = start(*program)
     wait_until((tmp_path / "reports" / "series.txt").exists)
-    job = httpx.get(f"http://{url}/jobs/{nightly_report.JOB_ID}").json()["job"]
+    job = httpx.get(f"http://{url}/jobs/{nightly_report.JOB_ID}", timeout=PATIENCE_S).json()["job"]
     assert datetime.fromtimestamp(job["runAt"] / 1000, UTC).strftime("%H:%M:%S") == "02:00:00"
     process.terminate()
     _, errors = process.communicate(timeout=90)

@@ -13,6 +13,7 @@ import pytest
 
 from tests.examples.conftest import ROOT
 from tests.examples.markdown import Reader
+from tests.patience import PATIENCE_S
 from tests.wire.server import SETTINGS, free_port
 
 pytestmark = [
@@ -44,7 +45,6 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
         yield somebody
 
 
-@pytest.mark.timeout(600)  # it installs the package, and starts a score of programs: 8 s, but a machine may be busy
 def test_tutorial(reader: Reader):
     """It begins with the installation, and goes on with what that has put there."""
     assert reader.follow((ROOT / "docs" / "tutorial.md").read_text()) > 50
@@ -63,6 +63,6 @@ def test_unit_of_the_tutorial(tmp_path: Path):
     path = tmp_path / "mail-worker.service"
     path.write_text(re.sub("ExecStart=\\S+", "ExecStart=/bin/true", unit[1]))
     done = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", path], capture_output=True, text=True, timeout=30, check=False
+        ["systemd-analyze", "verify", "--man=no", path], capture_output=True, text=True, timeout=PATIENCE_S, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")

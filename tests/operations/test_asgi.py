@@ -11,6 +11,7 @@ from websockets.sync.client import connect
 
 from bunqueue_trio.asgi import App
 from tests.operations.processes import bunqueue, serving
+from tests.patience import PATIENCE_S
 from tests.stream.ws import HANDSHAKE, TEXT, frame
 from tests.wire.raw import connected
 
@@ -49,7 +50,7 @@ def test_a_stop_of_hypercorn_takes_no_job_from_a_websocket(tmp_path: Path):
     hosted = (*HYPERCORN[:-1], "--graceful-timeout", "1", HYPERCORN[-1])
     with serving(tmp_path, module="hypercorn", command=hosted) as running, running.client() as client:
         ids = [client.post("/queues/q/jobs", json={"data": n}).json()["id"] for n in range(2)]
-        with connect(f"ws://127.0.0.1:{running.port}/ws", proxy=None) as holder:
+        with connect(f"ws://127.0.0.1:{running.port}/ws", proxy=None, open_timeout=PATIENCE_S) as holder:
             for n in range(2):
                 holder.send(json.dumps({"cmd": "PULL", "queue": "q", "reqId": n}))
             while "reqId" not in (answer := json.loads(holder.recv(10))) or answer["reqId"] != 1:

@@ -21,6 +21,7 @@ from bunqueue_trio.run import _open
 from bunqueue_trio.storage.store import Store
 from bunqueue_trio.transports.sockets import Opened, open_listeners
 from tests.operations.processes import Running, bunqueue, serving
+from tests.patience import PATIENCE_S
 from tests.wire.server import free_port
 
 
@@ -57,7 +58,9 @@ def test_several_places_serve_the_same_queue(tmp_path: Path, short: Path):
     binds = f"127.0.0.1:{port},unix:{path}"
     with serving(tmp_path, env={"BIND": binds}, ready=is_ready) as running:
         assert stat.S_IMODE(path.stat().st_mode) == 0o660
-        with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), base_url="http://localhost") as client:
+        with httpx.Client(
+            transport=httpx.HTTPTransport(uds=str(path)), base_url="http://localhost", timeout=PATIENCE_S
+        ) as client:
             pushed = client.post("/queues/q/jobs", json={"data": 1}).json()["id"]
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=60) as client:
             assert client.get("/queues/q/jobs").json()["job"]["id"] == pushed
@@ -92,7 +95,7 @@ def test_tls_serves_requests_waiting_pulls_and_events(
         assert one.get("/queues/q/jobs?timeout=100").json()["job"] is None
         with socket.create_connection(("127.0.0.1", running.port)) as plain:
             plain.sendall(b"GET /ready HTTP/1.1\r\nHost: x\r\n\r\n")
-            plain.settimeout(5)
+            plain.settimeout(PATIENCE_S)
             assert not plain.recv(100).startswith(b"HTTP/1.1 200")
         assert one.get("/ready").status_code == 200
         assert running.stop() == 0

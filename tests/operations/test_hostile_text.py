@@ -18,6 +18,7 @@ from bunqueue_trio.client.client import Job
 from bunqueue_trio.protocol.replies import DeliveredJob
 from tests.operations.answering import answering
 from tests.operations.processes import bunqueue, environment
+from tests.patience import PATIENCE_S
 
 HOSTILE = "a\x1b[2J\x1b]0;title\x07\nFAKE LINE\r\x7f\u009b5m\u2028\u202e\u2066z"
 RAW = {character for character in HOSTILE if not character.isprintable()} - {"\n"}
@@ -110,7 +111,7 @@ def test_a_reader_that_has_seen_enough_ends_a_watch_quietly(url: str):
     done = subprocess.run(
         ["bash", "-c", '"$@" | head -1; exit ${PIPESTATUS[0]}', "bash", sys.executable, "-m", "bunqueue_trio", "watch",
          "--url", url],
-        env=environment(), capture_output=True, text=True, timeout=30, check=False,
+        env=environment(), capture_output=True, text=True, timeout=PATIENCE_S, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout.count("\n")) == (1, 1)
     assert [line for line in done.stderr.splitlines() if line != "connection lost, trying again"] == []

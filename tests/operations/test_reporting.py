@@ -19,6 +19,7 @@ from bunqueue_trio.logs.limiter import A_SECOND, KINDS_MAX, Limiter
 from bunqueue_trio.logs.printable import printable, printable_json
 from bunqueue_trio.logs.sink import BYTES_MAX, LINES_MAX, Sink
 from tests.operations.processes import Running, environment, until
+from tests.patience import PATIENCE_S
 
 FULL = Path("/dev/full")
 
@@ -109,9 +110,13 @@ def test_a_worker_goes_on_when_its_log_cannot_be_written(tmp_path: Path):
         try:
             with running.client() as client:
                 job = client.post("/queues/q/jobs", json={"data": 1}).json()["id"]
-                until(lambda: client.get(f"/jobs/{job}/state").json()["state"] == "completed", 20, lambda: "not done")
+                until(
+                    lambda: client.get(f"/jobs/{job}/state").json()["state"] == "completed",
+                    PATIENCE_S,
+                    lambda: "not done",
+                )
             worker.terminate()
-            assert worker.wait(15) == 0
+            assert worker.wait(PATIENCE_S) == 0
         finally:
             worker.kill()
             worker.wait()
@@ -122,7 +127,7 @@ def test_a_worker_goes_on_when_its_log_cannot_be_written(tmp_path: Path):
 def test_output_that_cannot_be_written_is_one_line_at_most(shell: str):
     done = subprocess.run(
         ["bash", "-c", f'set -o pipefail; "$@" {shell}', "bash", sys.executable, "-m", "bunqueue_trio", "serve", "--help"],
-        env=environment(), capture_output=True, text=True, timeout=30, check=False,
+        env=environment(), capture_output=True, text=True, timeout=PATIENCE_S, check=False,
     )  # fmt: skip
     assert done.returncode in {0, 1}
     assert done.stderr in {"", "bunqueue-trio: cannot write the output: No space left on device\n"}
@@ -133,7 +138,11 @@ def test_output_that_cannot_be_written_is_one_line_at_most(shell: str):
 def test_an_error_that_cannot_be_sent_keeps_its_code(shell: str):
     command = [sys.executable, "-m", "bunqueue_trio", "serve", "--no-such-flag"]
     done = subprocess.run(
-        ["sh", "-c", f'"$@" {shell}', "sh", *command], env=environment(), capture_output=True, timeout=30, check=False
+        ["sh", "-c", f'"$@" {shell}', "sh", *command],
+        env=environment(),
+        capture_output=True,
+        timeout=PATIENCE_S,
+        check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (2, b"", b"")
 
@@ -157,7 +166,7 @@ def test_lines_come_out_in_order_and_a_flush_waits_for_them():
     sink = Sink(writer, lost, nothing)
     for n in range(100):
         sink.msg(f"line {n} \udc80")
-    sink.flush(30)
+    sink.flush(PATIENCE_S)
     expected = "".join(f"line {n} \\udc80\n" for n in range(100)).encode()
     assert read_all(reader, len(expected)) == expected
     assert sink.dropped == 0
@@ -205,14 +214,14 @@ def test_lines_that_fail_are_counted_and_reported_once_it_works_again(tmp_path: 
     sink = Sink(target, lost, nothing)
     for _ in range(3):
         sink.msg("nowhere")
-    sink.flush(30)
+    sink.flush(PATIENCE_S)
     assert sink.dropped == 3
     healed = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT)
     os.dup2(healed, target)
     sink.msg("here")
-    until(lambda: (tmp_path / "log").read_text() == "here\n3 lost\n", 30, (tmp_path / "log").read_text)
+    until(lambda: (tmp_path / "log").read_text() == "here\n3 lost\n", PATIENCE_S, (tmp_path / "log").read_text)
     sink.msg("again")
-    sink.flush(30)
+    sink.flush(PATIENCE_S)
     assert (tmp_path / "log").read_text() == "here\n3 lost\nagain\n"
 
 
@@ -299,7 +308,7 @@ structlog.get_logger().info("the end", **lines_dropped())
 def said(program: str, argument: str) -> str:
     """Run ``program``; return what it has written to stderr."""
     command = [sys.executable, "-c", program, argument]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True, timeout=30)
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True, timeout=PATIENCE_S)
     return done.stderr
 
 
@@ -368,7 +377,7 @@ except ValueError:
 def test_control_characters_reach_no_terminal_through_the_log():
     done = subprocess.run(
         [sys.executable, "-c", HOSTILE_LOG, HOSTILE.encode("unicode_escape").decode()],
-        env=environment({"FORCE_COLOR": ""}), capture_output=True, text=True, check=True, timeout=30,
+        env=environment({"FORCE_COLOR": ""}), capture_output=True, text=True, check=True, timeout=PATIENCE_S,
     )  # fmt: skip
     assert [character for character in RAW if character in done.stderr and character != "\n"] == []
     assert "\\x1b[2J" in done.stderr

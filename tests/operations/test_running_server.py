@@ -22,6 +22,7 @@ from bunqueue_trio.cli import main, push
 from bunqueue_trio.protocol.options import PushOptions, push_fields
 from tests.operations.asked import answer_with
 from tests.operations.processes import Done, Running, bunqueue, environment, serving, until
+from tests.patience import PATIENCE_S
 from tests.wire.server import free_port
 
 pytestmark = pytest.mark.slow  # processes
@@ -258,7 +259,7 @@ def test_watch_goes_on_after_a_restart_without_missing_anything(tmp_path: Path):
         with first.client() as client:
             until_connected(client, 1)
             client.post("/queues/q/jobs", json={"data": "first"})
-        until(lambda: "first" in (tmp_path / "watch.out").read_text(), 10, lambda: "nothing seen")
+        until(lambda: "first" in (tmp_path / "watch.out").read_text(), PATIENCE_S, lambda: "nothing seen")
         assert first.stop() == 0
         with serving(tmp_path, env=env, ready=listening) as second, second.client() as client:
             for data in ("second", "third"):
@@ -320,4 +321,4 @@ def until_connected(client: object, streams: int) -> None:
     def connected() -> bool:
         return bool(client.get("/health").json()["connections"]["sse"] == streams)  # type: ignore[attr-defined]
 
-    until(connected, 10, lambda: "no stream")
+    until(connected, PATIENCE_S, lambda: "no stream")

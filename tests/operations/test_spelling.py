@@ -127,6 +127,10 @@ def test_an_address_is_written_in_many_ways(text: str, bind: Bind):
         ({"BUNQUEUE_TOKEN": "x"}, "BUNQUEUE_TOKEN is what clients send; what the server asks for is AUTH_TOKENS"),
         ({"AUTH_TOKENS": '"x"'}, "a token of AUTH_TOKENS begins or ends with a quote, which clients must send too"),
         ({"BODY_MAX_BYTES": "300MB"}, "BODY_MAX_BYTES is more than BUFFERS_MAX_BYTES: the largest bodies never fit"),
+        (
+            {"BODY_MAX_BYTES": "300MB", "BUFFERS_MAX_BYTES": "1GB"},
+            "BODY_MAX_BYTES is more than 256 MB, and clients in Python take no larger message: none of them can get such a job",
+        ),
         ({"AUTH_TOKENS": "a b"}, "a token of AUTH_TOKENS has a blank in it; commas separate tokens"),
     ],
 )

@@ -58,6 +58,32 @@ async def test_one_that_is_refused_in_a_later_step_leaves_nothing_behind(nursery
     assert len(world.stored()) == 11
 
 
+@pytest.mark.parametrize("n", [1, 10], ids=["in its only step", "in a later step"])
+async def test_what_it_names_and_cannot_be_read_refuses_all_of_it(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, n: int
+):
+    """As a page that is damaged: no job is in, and the next ones are taken."""
+    world = World()
+    world.start(nursery)
+    await world.push(job_id="a")
+    outcomes = world.store.outcomes
+
+    def unreadable(job_ids: list[str]) -> dict[str, State]:
+        if "b" in job_ids:
+            raise StoreError("the file is damaged")
+        return outcomes(job_ids)
+
+    monkeypatch.setattr(world.store, "outcomes", unreadable)
+    command = naming("a", n=n)
+    command.jobs[-1] = spec(depends_on=["b"])
+    with pytest.raises(StoreError, match="damaged"):
+        await world.core.execute(command)
+    assert dict(world.engine.jobs).keys() == {"a"}
+    assert (world.journal.half.is_there, world.engine.reserved, world.journal._bytes) == (False, None, 0)
+    await world.core.execute(naming("a"))
+    assert len(world.stored()) == 11
+
+
 async def test_its_refusal_waits_for_no_commit_of_others(world: World):
     """It changes nothing; the disk may refuse what others have changed meanwhile."""
     command = naming(n=10)

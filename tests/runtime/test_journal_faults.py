@@ -16,6 +16,7 @@ from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.runtime import core
 from bunqueue_trio.runtime.supervisor import supervise
+from tests.patience import PATIENCE_S
 from tests.runtime.runtime_world import Answers, VirtualThread, World, settled
 from tests.storage.faulty import Crash, Fault, random_faults
 from tests.storage.ledger import Ledger, make_job
@@ -38,6 +39,19 @@ async def test_a_refused_batch_is_kept_and_answered_when_the_disk_is_back(nurser
     assert answers.at_ms["push"] == COMMIT_RETRY_MIN_MS * (1 + 2 + 4)
     assert world.published == [("pushed", "id-000001")]
     assert world.store.tried == [(1, REFUSED)] * 3 + [(1, Fault.NONE)]
+
+
+async def test_a_batch_that_was_refused_is_tried_again_in_a_thread(nursery: trio.Nursery, thread: VirtualThread):
+    """A disk that is down may take long to say so, each time."""
+    world = World([REFUSED] * 3)
+    world.store.inline = False
+    world.start(nursery, services=False)
+    answers = Answers(world, nursery)
+    await answers.ask("push", world.push)
+    await trio.sleep(10)
+    assert answers["push"] == "id-000001"
+    assert [fault for _, fault in world.store.tried] == [REFUSED] * 3 + [Fault.NONE]
+    assert thread.calls == 3
 
 
 async def test_retries_wait_longer_and_longer_up_to_a_limit(nursery: trio.Nursery):
@@ -230,7 +244,7 @@ async def test_so_it_is_with_a_real_thread(nursery: trio.Nursery):
 
     def slow(batch):
         entered.set()
-        go_on.wait(10)
+        go_on.wait(PATIENCE_S)
         commit(batch)
 
     world.store.commit = slow

@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from bunqueue_trio.errors import StoreError
+from tests.patience import PATIENCE_S
 from tests.storage.copies import ask, copy, of, rows, run, served, taken
 from tests.storage.copies import database as database
 from tests.storage.copies import filled_once as filled_once
@@ -99,7 +100,7 @@ def test_a_copy_is_given_up_when_a_server_has_taken_over(full: Path, database: s
 
     def take(done: int, total: int) -> None:
         ask(database, "UPDATE bq.leader SET term = term + 1, life = gen_random_uuid(), holder = 'other'")
-        until_lost.wait(10)
+        until_lost.wait(PATIENCE_S)
 
     until_lost = threading.Event()
     lost = pytest.MonkeyPatch()
@@ -158,7 +159,7 @@ def test_a_database_that_hiccups_is_still_led(full: Path, database: str, monkeyp
 
     def wait(done: int, total: int) -> None:
         if not waited:
-            waited.extend(beaten.acquire(timeout=20) for _ in range(2))
+            waited.extend(beaten.acquire(timeout=PATIENCE_S) for _ in range(2))
 
     copy(*of(full, database), wait)
     assert waited == [True, True]

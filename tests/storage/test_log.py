@@ -12,6 +12,7 @@ import pytest
 from bunqueue_trio.errors import StoreError
 from bunqueue_trio.storage.sqlite import SqliteStore
 from bunqueue_trio.storage.sqlite import log as log_module
+from tests.patience import PATIENCE_S
 from tests.storage.ledger import Ledger, loaded, make_job
 from tests.storage.storage_disk import registered
 
@@ -154,7 +155,7 @@ def busy(store: SqliteStore, reader: apsw.Connection) -> Iterator[Callable[[], N
 
     def wait(_: int) -> bool:
         held.set()
-        over.wait(10)
+        over.wait(PATIENCE_S)
         return False
 
     def hold() -> None:
@@ -171,7 +172,7 @@ def busy(store: SqliteStore, reader: apsw.Connection) -> Iterator[Callable[[], N
     Ledger(store).write([make_job(2, data=PAYLOAD)])  # the reader is in the way of it
     thread = threading.Thread(target=hold)
     thread.start()
-    assert held.wait(10)
+    assert held.wait(PATIENCE_S)
     yield end
     end()
 

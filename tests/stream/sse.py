@@ -6,9 +6,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from typing import Any, NamedTuple
 
+from tests.patience import PATIENCE_S
 from tests.wire.server import Server
-
-PATIENCE_S = 15.0
 
 
 class Message(NamedTuple):

@@ -12,6 +12,7 @@ from bunqueue_trio.api import gateway, session
 from bunqueue_trio.errors import StoreDamaged
 from bunqueue_trio.protocol import parts
 from bunqueue_trio.runtime import core, half
+from tests.patience import PATIENCE_S
 from tests.stream.stream_world import World, message
 from tests.stream.stream_world import world as world
 from tests.stream.ws import HANDSHAKE, frame
@@ -51,7 +52,7 @@ async def said(world: World, stream: trio.abc.Stream, sent: bytes, n: int) -> li
     """The numbers of the first ``n`` replies to what is sent, in their order."""
     world.nursery.start_soon(stream.send_all, sent)
     got = ""
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE_S):
         while got.count('"reqId":') < n:
             got += (await stream.receive_some()).decode("latin-1")
     return [int(part.partition("}")[0]) for part in got.split('"reqId":')[1:]]
@@ -161,7 +162,7 @@ async def test_one_that_is_refused_in_a_later_step_is_answered_so(
         )
     world.nursery.start_soon(stream.send_all, sent)
     got = b""
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE_S):
         while b"jobs[8]: Dependency job not found: nobody" not in got:
             got += await stream.receive_some()
     assert b'"ok":false' in got
@@ -196,7 +197,7 @@ async def test_one_whose_dependencies_cannot_be_read_in_a_later_step_is_answered
 async def answer_to(world: World, stream: trio.abc.Stream, sent: bytes) -> bytes:
     world.nursery.start_soon(stream.send_all, sent)
     got = b""
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE_S):
         while not got.endswith(b"}"):
             got += await stream.receive_some()
     return got
@@ -209,7 +210,7 @@ async def test_a_large_one_over_http_is_read_in_parts_and_in_one_commit(world: W
         client.send_all, request_bytes("POST", "/queues/q/jobs/bulk", json.dumps({"jobs": jobs}).encode())
     )
     got = b""
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE_S):
         while b'"ids":[' not in got or not got.endswith(b"}"):
             got += await client.receive_some()
     assert json.loads(got[got.index(b"{") :])["ids"] == [job["jobId"] for job in jobs]
@@ -224,7 +225,7 @@ async def test_two_that_are_read_at_once_are_both_in(world: World):
         world.nursery.start_soon(stream.send_all, message(cmd="PUSHB", queue="q", jobs=jobs, reqId=k))
     for k, stream in enumerate(streams):
         got = b""
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE_S):
             while b'"reqId":' not in got:
                 got += await stream.receive_some()
         assert b'"reqId":%d' % k in got
@@ -266,7 +267,7 @@ async def test_jobs_that_take_long_to_read_are_read_in_parts(
     else:
         stream = await world.connect()
         world.nursery.start_soon(stream.send_all, request_bytes("POST", "/queues/q/jobs/bulk", b'{"jobs":[%s]}' % jobs))
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE_S):
             assert (await stream.receive_some()).startswith(b"HTTP/1.1 200")
     assert waiting(world) == 3000
     assert (steps > 10) is (delay != "5")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE_S
 from tests.programs import end_family
 from tests.wire.client import Client, done
 from tests.wire.server import Server
@@ -119,25 +120,25 @@ def open_page(fresh: Server, tmp_path: Path) -> Iterator[Open]:
 
 def test_event_source(open_page: Open, fresh: Server, fresh_client: Client) -> None:
     said = open_page(EVENT_SOURCE)
-    assert said.get(timeout=60)[0] == "Connected with client ID:"
+    assert said.get(timeout=PATIENCE_S)[0] == "Connected with client ID:"
     job_id = fresh_client.push("emails", {"to": "user@test.com"})
     fresh_client.complete("emails", job_id)
-    heard = {str(said.get(timeout=60)[0]) for _ in range(4)}
+    heard = {str(said.get(timeout=PATIENCE_S)[0]) for _ in range(4)}
     assert heard == {f"[{kind}] Job {job_id} in queue emails" for kind in ("pushed", "pulled", "drained", "completed")}
     fresh_client.push("others")
     fresh.kill()
-    assert said.get(timeout=60) == ["SSE connection error, will auto-reconnect"]
+    assert said.get(timeout=PATIENCE_S) == ["SSE connection error, will auto-reconnect"]
     fresh.start()
     with Client(fresh.url) as client:
         missed = client.push("emails")
-        while (line := said.get(timeout=60)[0]) != f"[pushed] Job {missed} in queue emails":
+        while (line := said.get(timeout=PATIENCE_S)[0]) != f"[pushed] Job {missed} in queue emails":
             assert line in {"SSE connection error, will auto-reconnect", "Connected with client ID:"}
         done(client.cancel(missed))
 
 
 def test_websocket(open_page: Open, fresh_client: Client) -> None:
     said = open_page(WEBSOCKET)
-    messages = [said.get(timeout=60), said.get(timeout=10)]
+    messages = [said.get(timeout=PATIENCE_S), said.get(timeout=PATIENCE_S)]
     (response,) = [m for m in messages if m[0] == "Response:"]
     (event,) = [m for m in messages if m[0] == "Event:"]
     reply = response[1]

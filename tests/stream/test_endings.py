@@ -23,6 +23,7 @@ from bunqueue_trio.runtime.server import Server as InProcess
 from bunqueue_trio.runtime.tree import serve
 from bunqueue_trio.storage.memory import MemoryStore
 from bunqueue_trio.transports.listener import Http
+from tests.patience import PATIENCE_S
 from tests.stream.two_lanes import client as client
 from tests.stream.two_lanes import facts
 from tests.stream.two_lanes import lane as lane
@@ -223,7 +224,7 @@ class Near:
         return reply.id
 
     async def until(self, look: Callable[[], bool]) -> None:
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE_S):
             while not look():  # noqa: ASYNC110 - nobody tells
                 await trio.sleep(0.001)
 

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from bunqueue_trio.transports.msgpack import SPEAKS, is_msgpack, refusal_in_msgpack
+from tests.patience import PATIENCE_S
 from tests.wire.server import Server
 
 
@@ -20,7 +21,7 @@ def frame(message: object) -> bytes:
 def test_a_frame_gets_one_frame_and_the_end(fresh: Server, req_id: str | int | None) -> None:
     message = {"cmd": "PUSH", "queue": "q", "data": {"x": 1}} | ({} if req_id is None else {"reqId": req_id})
     for _ in range(3):
-        with closing(socket.create_connection(fresh.address, 30)) as sock:
+        with closing(socket.create_connection(fresh.address, PATIENCE_S)) as sock:
             sock.sendall(frame(message))
             answer = b""
             while data := sock.recv(65536):

@@ -10,6 +10,7 @@ import pytest
 
 from bunqueue_trio.config import HEADER_BYTES_MAX
 from bunqueue_trio.protocol.routes import ROUTES, Route
+from tests.patience import PATIENCE_S
 from tests.wire.server import Server, StartServer
 
 pytestmark = pytest.mark.slow  # three servers of their own
@@ -220,7 +221,7 @@ def lanes(start_server: StartServer) -> tuple[Server, ...]:
 
 def talk(server: Server, pieces: list[bytes], *, responses: int | None) -> Answer:
     """Send ``pieces`` and return this many responses, or all until the server ends the connection."""
-    with closing(socket.create_connection(server.address, 3)) as sock, sock.makefile("rb") as stream:
+    with closing(socket.create_connection(server.address, PATIENCE_S)) as sock, sock.makefile("rb") as stream:
         for piece in pieces:
             sock.sendall(piece)
         methods = re.findall(rb"(?:^|\r\n\r\n|\})([A-Z]+) [^\r\n]+ HTTP/1", b"".join(pieces))

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from bunqueue_trio.protocol.routes import ROUTES, Route
+from tests.patience import PATIENCE_S
 from tests.wire.server import Server, StartServer
 
 pytestmark = pytest.mark.slow  # two servers of their own
@@ -36,7 +37,7 @@ def ask(server: Server, method: str, target: str, headers: bytes = b"", body: by
     request = f"{method} {target} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n".encode() + headers
     if not headers:
         request += b"Connection: close\r\n"
-    with closing(socket.create_connection(server.address, 30)) as sock:
+    with closing(socket.create_connection(server.address, PATIENCE_S)) as sock:
         sock.sendall(request + b"\r\n" + body)
         answer = b""
         while b"\r\n\r\n" not in answer and (data := sock.recv(65536)):
@@ -113,7 +114,7 @@ def test_a_handshake_without_a_key_is_refused_in_the_documented_format(lanes: di
 
 def test_http_2_is_not_spoken(lanes: dict[str, Server]) -> None:
     for server in lanes.values():
-        with closing(socket.create_connection(server.address, 30)) as sock:
+        with closing(socket.create_connection(server.address, PATIENCE_S)) as sock:
             sock.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
             assert sock.recv(65536).startswith(b"HTTP/1.1 400 Bad Request\r\n")
 
@@ -130,7 +131,7 @@ def test_nobody_is_asked_to_send_a_body_that_is_not_read(
     lanes: dict[str, Server], target: str, length: int, status: bytes
 ) -> None:
     for server in lanes.values():
-        with closing(socket.create_connection(server.address, 30)) as sock:
+        with closing(socket.create_connection(server.address, PATIENCE_S)) as sock:
             request = f"POST {target} HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\r\n"
             sock.sendall(request.encode())
             assert sock.recv(65536).startswith(b"HTTP/1.1 " + status)
@@ -176,7 +177,7 @@ def test_whoever_expects_to_be_asked_for_no_body_gets_the_whole_answer(
 def everything(server: Server, request: bytes) -> bytes:
     """Return all that comes until the server closes; it may close while it is still being sent to."""
     answer = b""
-    with closing(socket.create_connection(server.address, 30)) as sock, suppress(ConnectionError):
+    with closing(socket.create_connection(server.address, PATIENCE_S)) as sock, suppress(ConnectionError):
         sock.sendall(request)
         while data := sock.recv(65536):
             answer += data

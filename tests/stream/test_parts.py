@@ -8,6 +8,7 @@ import pytest
 from bunqueue_trio.config import SESSION_SEND_BYTES
 from bunqueue_trio.testing.process import ServerProcess
 from bunqueue_trio.transports.quart_app import _send_parts
+from tests.patience import PATIENCE_S
 
 TEXT = "x" * (3 * SESSION_SEND_BYTES)
 
@@ -34,7 +35,11 @@ def test_a_large_reply_over_a_websocket_is_whole(express: str, tmp_path: Any):
     with (
         ServerProcess(tmp_path / "q.db", {"EXPRESS": express, "LOG_LEVEL": "warning"}) as server,
         websockets.connect(
-            "ws://{}:{}/ws".format(*server.address), max_size=None, compression=None, proxy=None
+            "ws://{}:{}/ws".format(*server.address),
+            max_size=None,
+            compression=None,
+            proxy=None,
+            open_timeout=PATIENCE_S,
         ) as peer,
     ):
         ask(peer, {"cmd": "PUSH", "queue": "q", "jobId": "j", "data": TEXT}, 1)
@@ -45,6 +50,6 @@ def test_a_large_reply_over_a_websocket_is_whole(express: str, tmp_path: Any):
 def ask(peer: Any, command: dict[str, Any], number: int) -> str:
     """Return the reply to a command; events are passed over."""
     peer.send(json.dumps(command | {"reqId": number}))
-    while not (said := str(peer.recv(timeout=30))).endswith(f'"reqId":{number}}}'):
+    while not (said := str(peer.recv(timeout=PATIENCE_S))).endswith(f'"reqId":{number}}}'):
         pass
     return said

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.patience import PATIENCE_S
 from tests.stream.sse import EventReader, Message, events, request
 from tests.wire.client import UUID7, Client, done, eventually, now_ms
 from tests.wire.server import Server, StartServer
@@ -84,7 +85,7 @@ def test_cors_of_a_stream_follows_the_configured_origins(start_server: StartServ
     with events(server, Origin="https://b.example") as reader:
         assert reader.response.headers["access-control-allow-origin"] == "https://b.example"
         assert "Origin" in reader.response.headers["vary"]
-    answer = httpx.get(f"{server.url}/events", headers={"Origin": "https://c.example"})
+    answer = httpx.get(f"{server.url}/events", headers={"Origin": "https://c.example"}, timeout=PATIENCE_S)
     assert (answer.status_code, answer.json()["error"]) == (403, "Origin is not allowed")
     assert "access-control-allow-origin" not in answer.headers
 

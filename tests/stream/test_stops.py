@@ -1,7 +1,7 @@
 """How long a stop takes, in virtual time: what it waits for, and for how long at most."""
 
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 
 import pytest
@@ -10,15 +10,19 @@ import trio.testing
 from msgspec import Raw
 from structlog.testing import capture_logs
 
-from bunqueue_trio.config import CLOSE_S, DRAIN_S, Settings
+from bunqueue_trio.config import CLOSE_S, DRAIN_S, WRITE_TIMEOUT_S, Settings
 from bunqueue_trio.errors import NOT_COMMITTED, Refused
+from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.commands import Push
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.runtime.tree import serve
 from bunqueue_trio.storage.memory import MemoryStore
 from bunqueue_trio.storage.store import Store
-from bunqueue_trio.transports import slow_lane  # noqa: F401 - else a thread reads it, which virtual time does not wait for
+from bunqueue_trio.transports import (
+    listener,
+    slow_lane,  # noqa: F401 - else a thread reads it, which virtual time does not wait for
+)
 from bunqueue_trio.transports.listener import Doors, Http
 from tests.sim.wire import Connection, End, Listener, Pace, Poller
 from tests.storage.faulty import Fault, FaultyStore
@@ -28,6 +32,7 @@ from tests.stream.ws import CLOSE, HANDSHAKE, TEXT, frame
 GRACE_S = 20
 OPEN = HANDSHAKE.format(path="/ws").encode()
 UNSUBSCRIBE = frame(TEXT, b'{"cmd":"Unsubscribe"}')
+ASKS_MUCH = b"GET /jobs/large HTTP/1.1\r\nHost: x\r\n\r\n"
 PHASES = {
     "before a request": b"",
     "during the head": b"GET /live HT",
@@ -37,11 +42,20 @@ PHASES = {
     + b"x" * 100_000,
     "during a chunk": b"POST /queues/q/jobs HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab",
     "in a waiting pull": b"GET /queues/none/jobs?timeout=50000 HTTP/1.1\r\nHost: x\r\n\r\n",
-    "waiting for a job": b"GET /jobs/none/wait?timeout=50000 HTTP/1.1\r\nHost: x\r\n\r\n",
+    "waiting for the end of a job": b'POST /jobs/large/wait HTTP/1.1\r\nHost: x\r\nContent-Length: 17\r\n\r\n{"timeout":50000}',
+    "with answers unread": ASKS_MUCH * 5,
+    "with an answer of the other lane unread": ASKS_MUCH.replace(b" HTTP/1.1", b" HTTP/1.0"),
+    "with a WebSocket unread": OPEN + frame(TEXT, b'{"cmd":"GetJob","id":"large"}') * 20,
     "with events": b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n",
     "during a frame": OPEN + frame(TEXT, b'{"cmd":"Ping"}')[:4],
     "with a WebSocket's pull waiting": OPEN + frame(TEXT, b'{"cmd":"PULL","queue":"none","timeout":50000}'),
 }
+LEAVE: dict[str, Callable[[Connection], None]] = {
+    "silence": lambda _: None,
+    "FIN": lambda connection: connection.ways[0].end(),
+    "RST": Connection.cut,
+}
+"""How a client leaves: it says nothing more, it says that, or it is torn off."""
 
 
 class Stopping:
@@ -58,6 +72,7 @@ class Stopping:
         self.ended = trio.Event()
         self.http: Http | None = None
         self.scope = trio.CancelScope()
+        self.connections: list[Connection] = []
 
     async def start(self) -> None:
         up = trio.Event()
@@ -79,6 +94,7 @@ class Stopping:
 
     async def connect(self, data: bytes = b"") -> End:
         connection = Connection(random.Random(1), Pace(0, 0, 0))
+        self.connections.append(connection)
         self.listener.offer(connection.server)
         put(connection.client, data)
         await trio.testing.wait_all_tasks_blocked()
@@ -99,31 +115,51 @@ class Stopping:
         return {
             "tasks": len(self.nursery.child_tasks), "http": len(self.http._connections),
             "ws": self.server.connections.ws, "sse": self.server.connections.sse,
-            "bytes": self.server.buffers.held, "polls": self.server.core.pulls_waiting,
+            "bytes": self.server.buffers.held, "polls": self.server.core.pulls_waiting, "waits": self.server.core.ends.waiting,
             "parked": len(self.http.shared.hot),
         }  # fmt: skip
 
 
 @pytest.fixture
-async def stopping(nursery: trio.Nursery) -> AsyncIterator[Stopping]:
+async def stopping(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stopping]:
+    # A connection in memory is its own socket, which a server closes below whatever is shielded.
+    monkeypatch.setattr(listener, "socket_of", lambda stream: stream)
     world = Stopping(nursery)
     await world.start()
+    await world.server.core.execute(c.Push(queue="large", job_id="large", data=c.Raw(b'"%s"' % (b"x" * 200_000))))
     yield world
     nursery.cancel_scope.cancel()
 
 
-@pytest.mark.parametrize("at_once", [False, True], ids=["in order", "second signal"])
-async def test_a_stop_ends_within_its_grace_whatever_clients_have_left_and_leaves_nothing(
-    stopping: Stopping, at_once: bool
-) -> None:
+async def leave_all(stopping: Stopping, way: str) -> None:
+    """Leave three connections in each phase."""
     for sent in PHASES.values():
         for _ in range(3):
             await stopping.connect(sent)
     before = stopping.leftovers()
     assert before["http"] == 3 * len(PHASES)
     assert all(before.values()), before
+    for connection in stopping.connections:
+        LEAVE[way](connection)
+
+
+@pytest.mark.parametrize("way", LEAVE)
+@pytest.mark.parametrize("at_once", [False, True], ids=["in order", "second signal"])
+async def test_a_stop_ends_within_its_grace_whatever_clients_have_left_and_leaves_nothing(
+    stopping: Stopping, at_once: bool, way: str
+) -> None:
+    await leave_all(stopping, way)
     assert await stopping.stop(at_once=at_once) <= (1 if at_once else GRACE_S + 1)
     assert not any(stopping.leftovers().values()), stopping.leftovers()
+
+
+@pytest.mark.parametrize("way", ["FIN", "RST"])
+async def test_nothing_is_left_of_clients_that_are_gone(stopping: Stopping, way: str) -> None:
+    empty = stopping.leftovers()
+    await leave_all(stopping, way)
+    # Who says no more may still wait, and who reads nothing is given its time.
+    await trio.sleep(2 * WRITE_TIMEOUT_S)
+    assert stopping.leftovers() == empty
 
 
 async def test_workers_that_hold_jobs_do_not_hold_up_a_stop(stopping: Stopping) -> None:

@@ -11,9 +11,9 @@ from typing import Any
 from websockets.sync.client import ClientConnection, connect
 
 from bunqueue_trio.protocol.faults import FAULTS
+from tests.patience import PATIENCE_S
 from tests.wire.server import Server
 
-PATIENCE_S = 10.0
 HANDSHAKE = (
     "GET {path} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"

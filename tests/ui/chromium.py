@@ -12,10 +12,10 @@ from typing import Any, Self
 
 from websockets.sync.client import connect
 
+from tests.patience import PATIENCE_S
 from tests.programs import end_family
 
 CHROMIUM = shutil.which("chromium")
-PATIENCE_S = 60.0  # of a busy machine
 
 
 class Chromium:
@@ -62,7 +62,9 @@ class Browser:
 
     def __enter__(self) -> Self:
         with ExitStack() as running:
-            self._socket = running.enter_context(connect(self._chromium.address(), max_size=None, proxy=None))
+            self._socket = running.enter_context(
+                connect(self._chromium.address(), max_size=None, proxy=None, open_timeout=PATIENCE_S)
+            )
             # It ends with this connection.
             own = self.call("Target.createBrowserContext", disposeOnDetach=True)["browserContextId"]
             page = self.call("Target.createTarget", url="about:blank", browserContextId=own)["targetId"]

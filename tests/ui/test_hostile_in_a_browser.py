@@ -14,7 +14,6 @@ from tests.wire.server import Server
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(600),  # a browser on a busy machine
     pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: nobody tries to get through to a browser"),
 ]
 

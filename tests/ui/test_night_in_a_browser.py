@@ -11,7 +11,6 @@ from tests.ui.troubled import ask, signed_in, troubled, work
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(600),  # a browser on a busy machine
     pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: nobody goes through the night"),
 ]
 

@@ -11,8 +11,8 @@ from websockets.exceptions import InvalidMessage, InvalidStatus
 from websockets.sync.client import connect
 
 from bunqueue_trio.protocol.routes import ROUTES
+from tests.patience import PATIENCE_S
 from tests.wire import raw
-from tests.wire.client import PATIENCE_S
 from tests.wire.conftest import start_server  # noqa: F401 - a fixture
 from tests.wire.server import Server, StartServer
 
@@ -105,7 +105,7 @@ def test_findings_are_there_for_programs(lane: Server) -> None:
         client.post("/queues/paused-q/pause", json={"reason": "because"})
         client.post("/queues/paused-q/jobs", json={"data": 1})
         found = None
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE_S
         while found is None:  # a look at the queues is for all who ask within a second
             assert time.monotonic() < deadline
             answer = client.get("/findings").json()
@@ -181,7 +181,7 @@ def test_who_has_jobs_to_do_takes_the_place_of_a_page_that_listens(start_server:
         while done < 4:
             assert time.monotonic() < deadline
             with suppress(InvalidStatus, InvalidMessage):
-                workers.enter_context(connect(f"ws://127.0.0.1:{server.port}/ws"))
+                workers.enter_context(connect(f"ws://127.0.0.1:{server.port}/ws", open_timeout=PATIENCE_S))
                 done += 1
         for response in opened:
             response.close()
@@ -198,10 +198,10 @@ def ticket(server: Server) -> str:
 
 def test_a_ticket_opens_one_websocket(locked: Server) -> None:
     url = f"ws://127.0.0.1:{locked.port}/ws?ticket={ticket(locked)}"
-    with connect(url) as socket:
+    with connect(url, open_timeout=PATIENCE_S) as socket:
         socket.send(json.dumps({"cmd": "PUSH", "queue": "q", "data": 1, "reqId": "1"}))
         assert json.loads(socket.recv())["ok"] is True
-    with pytest.raises(InvalidStatus, match="401"), connect(url):
+    with pytest.raises(InvalidStatus, match="401"), connect(url, open_timeout=PATIENCE_S):
         pass
 
 

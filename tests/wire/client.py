@@ -16,13 +16,12 @@ from urllib.parse import quote
 import httpx
 
 from bunqueue_trio.protocol.faults import FAULTS
+from tests.patience import PATIENCE_S
 from tests.wire.server import NO_TLS
 
 Body: TypeAlias = dict[str, Any]
 T = TypeVar("T")
 
-# For what hangs: nothing that is waited for takes a second on a quiet machine.
-PATIENCE_S = 60.0
 # Far more than a busy machine needs, and less than the 60 s that tests ask to wait: what took less has not waited.
 PROMPT_S = 30.0
 

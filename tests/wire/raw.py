@@ -9,9 +9,9 @@ from typing import BinaryIO, TypeAlias
 
 import httpx
 
-Address: TypeAlias = tuple[str, int]
+from tests.patience import PATIENCE_S
 
-PATIENCE_S = 10.0
+Address: TypeAlias = tuple[str, int]
 
 
 @contextmanager
@@ -85,7 +85,7 @@ def what_comes_back(address: Address, sent: bytes, *, half_close: bool) -> bytes
     before a short silence is returned.
     """
     with connected(address) as sock:
-        sock.settimeout(3.0 if half_close else 0.3)
+        sock.settimeout(PATIENCE_S if half_close else 0.3)
         received = b""
         try:
             sock.sendall(sent)

@@ -12,6 +12,7 @@ from bunqueue_trio.protocol.catalog import CATALOG
 from bunqueue_trio.protocol.commands import GetTimeline
 from bunqueue_trio.protocol.commands.spec import Spec
 from bunqueue_trio.protocol.faults import FAULTS
+from tests.patience import PATIENCE_S
 from tests.protocol.inputs import complete
 from tests.wire import raw
 from tests.wire.server import Server
@@ -35,7 +36,7 @@ def test_a_job_that_is_not_there(server: Server, spec: Spec):
     path = re.sub(r":\w+", "nobody", spec.http.path)
     body = b"" if spec.http.method == "GET" else json.dumps(fields).encode()
     judge(spec, raw.request(server.address, spec.http.method, path, body).json())
-    with connect(f"ws{server.url.removeprefix('http')}/ws") as socket:
+    with connect(f"ws{server.url.removeprefix('http')}/ws", open_timeout=PATIENCE_S) as socket:
         socket.send(json.dumps({"cmd": "Subscribe", "events": []}))
         socket.recv(30)
         socket.send(json.dumps({"cmd": spec.tag, "id": "nobody"} | fields))
@@ -89,7 +90,7 @@ def test_what_the_reference_does_not_say_has_a_code(
     ],
 )
 def test_messages_are_refused_with_a_code_too(server: Server, message: str, said: tuple[str, str | None]):
-    with connect(f"ws{server.url.removeprefix('http')}/ws") as socket:
+    with connect(f"ws{server.url.removeprefix('http')}/ws", open_timeout=PATIENCE_S) as socket:
         socket.send(message)
         text, code = said
         assert json.loads(socket.recv(30)) == {"ok": False, "error": text} | ({"code": code} if code else {})

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from tests.patience import PATIENCE_S
 from tests.wire import raw
 from tests.wire.client import Client, done, ok
 from tests.wire.server import Server
@@ -165,7 +166,7 @@ def test_a_client_that_asks_before_it_sends_is_answered_to_go_on(server: Server,
 def test_a_connection_is_closed_for_a_client_that_will_not_reuse_it(server: Server, path: str, version: str) -> None:
     wish = "Host: x\r\nConnection: close\r\n" if version == "1.1" else ""
     with raw.connected(server.address) as sock, sock.makefile("rb") as stream:
-        sock.settimeout(2)
+        sock.settimeout(PATIENCE_S)
         sock.sendall(f"GET {path} HTTP/{version}\r\n{wish}\r\n".encode())
         assert raw.next_response(stream).status_code in {200, 404}
         assert stream.read() == b""

@@ -13,7 +13,6 @@ KILLS = 40
 # httpx leaves the body of a request half read where the server is killed amid it.
 @pytest.mark.filterwarnings("ignore:Exception ignored in. <async_generator object ByteStream.__aiter__")
 @pytest.mark.long
-@pytest.mark.timeout(600)  # 3 s a round; it is found in the first ones
 @pytest.mark.parametrize("kind", FAULTS)
 def test_what_is_answered_before_it_is_committed_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str):
     monkeypatch.setattr(crash, "PROGRAM", ("-m", "tests.wire.crash_faults", kind))

@@ -6,6 +6,7 @@ import json
 import re
 import signal
 import socket
+import ssl
 import threading
 import time
 from collections import Counter
@@ -18,7 +19,9 @@ import httpx
 import pytest
 import trustme
 
+from bunqueue_trio.testing.process import free_port
 from tests.operations.processes import Running, bunqueue, serving, until
+from tests.patience import PATIENCE_S
 from trials.lib.postgres import Cluster, Cutting, Server, why_not
 
 pytest.importorskip("psycopg", reason="psycopg is not installed")
@@ -51,7 +54,7 @@ def ask(url: str, text: str) -> Any:
         link.close()
 
 
-def call(port: int, method: str, path: str, body: Any = None, within_s: float = 20) -> tuple[int, Any]:
+def call(port: int, method: str, path: str, body: Any = None, within_s: float = PATIENCE_S) -> tuple[int, Any]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=within_s)
     try:
         connection.request(method, path, None if body is None else json.dumps(body))
@@ -98,7 +101,7 @@ class Load:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         for thread in self._threads:
-            thread.join(30)
+            thread.join(PATIENCE_S)
 
     def check(self, url: str) -> None:
         """Whether all that was answered is there, and nothing is there twice."""
@@ -169,7 +172,11 @@ def test_a_standby_goes_on_where_the_leader_was_killed_and_a_stop_lets_it_lead_a
                 through.wait()
                 held = threads.submit(call, standby.port, "GET", "/queues/held/jobs?timeout=60000", None, 100)
                 polls = "bunqueue_pollers 1\n"
-                until(lambda: polls in httpx.get(leader.url + "/prometheus").text, 60, lambda: leader.log)
+                until(
+                    lambda: polls in httpx.get(leader.url + "/prometheus", timeout=PATIENCE_S).text,
+                    PATIENCE_S,
+                    lambda: leader.log,
+                )
                 leader.kill()
                 until(standby.is_ready, 60, lambda: standby.log)
                 waited = call(standby.port, "POST", "/queues/held/jobs", {"data": 1})[1]["id"]
@@ -228,6 +235,48 @@ def test_servers_whose_link_is_encrypted_serve_through_each_other(made: str, tmp
     load.check(made)
 
 
+@pytest.mark.parametrize("what", ["the certificate of its link", "the address of its link", "the certificate of its doors"])
+def test_what_breaks_while_a_server_waits_does_not_end_it_when_it_leads(made: str, tmp_path: Path, what: str):
+    authority = trustme.CA()
+    issued, trust = authority.issue_cert("127.0.0.1"), ssl.create_default_context()
+    authority.configure_trust(trust)
+    cert, key, port = tmp_path / "cert.pem", tmp_path / "key.pem", free_port()
+    issued.cert_chain_pems[0].write_to_path(str(cert))
+    issued.private_key_pem.write_to_path(str(key))
+    env = {
+        "the certificate of its link": {"LINK_TLS_CERT_FILE": str(cert), "LINK_TLS_KEY_FILE": str(key)},
+        "the address of its link": {"LINK_BIND": f"127.0.0.1:{port}"},
+        "the certificate of its doors": {"TLS_CERT_FILE": str(cert), "TLS_KEY_FILE": str(key), "DOORS": "1"},
+    }[what]
+    ready = {"ready": lambda running: "serving through the leader" in running.log}
+    with server(tmp_path, made) as leader, server(tmp_path, made, **env, **ready) as standby:
+        url = f"http{'s' * ('doors' in what)}://127.0.0.1:{standby.port}"
+
+        def pushes() -> bool:
+            with httpx.Client(base_url=url, verify=trust, trust_env=False, timeout=60) as client:
+                try:
+                    return client.post("/queues/q/jobs", json={"data": 1}).status_code == 200
+                except httpx.TransportError:
+                    return False
+
+        until(pushes, 60, lambda: standby.log)
+        whole = cert.read_bytes()
+        with contextlib.ExitStack() as stack:
+            if "address" in what:
+                stack.enter_context(socket.create_server(("127.0.0.1", port)))
+            else:
+                cert.write_text("broken")
+            leader.kill()
+            until(lambda: "this server leads now" in standby.log, 60, lambda: standby.log)
+            if "doors" in what:
+                until(lambda: "a door cannot be started" in standby.log, 60, lambda: standby.log)
+                cert.write_bytes(whole)
+            until(pushes, 60, lambda: standby.log)
+        is_tls = ask(made, "SELECT link LIKE 'tls://127.0.0.1:%' FROM bq.leader")
+        assert is_tls == [("link" in what and "certificate" in what,)]
+        assert standby.stop() == 0
+
+
 def test_a_standby_that_is_stopped_while_it_waits_ends_well(made: str, tmp_path: Path):
     with (
         server(tmp_path, made),
@@ -248,7 +297,7 @@ def test_a_server_that_slept_through_its_lease_gives_nothing_out_and_ends(made: 
             asked = socket.create_connection(first.address)
             asked.sendall(b"GET /queues/q/jobs HTTP/1.1\r\nHost: x\r\n\r\n")
             first.process.send_signal(signal.SIGCONT)
-            assert first.process.wait(30) == 1
+            assert first.process.wait(PATIENCE_S) == 1
             with contextlib.suppress(ConnectionResetError):
                 assert b'"one"' not in asked.recv(65536), "two servers gave the same job out"
             asked.close()
@@ -281,7 +330,7 @@ def test_an_answer_to_a_commit_that_is_cut_off_costs_nothing(postgres: Cluster, 
             for _ in range(10):
                 load.wait(20)
                 cutting.left = 1
-                until(lambda: not cutting.left, 30, lambda: "nothing was written")
+                until(lambda: not cutting.left, PATIENCE_S, lambda: "nothing was written")
             load.wait()
         load.check(made)
         assert cutting.cuts == 10

@@ -19,7 +19,6 @@ OLD, NEW = b"o" * SECTOR * 4, b"n" * SECTOR * 4
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)  # 20 s on a quiet machine
 def test_power_cuts_lose_nothing_durable(tmp_path: Path):
     done = crashtest("--power-loss", "--kills", "3", "--seed", "3", "--data", str(tmp_path), within_s=590)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -27,7 +26,6 @@ def test_power_cuts_lose_nothing_durable(tmp_path: Path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)  # it is found in the first rounds
 def test_a_disk_that_lies_about_syncs_is_found_out(tmp_path: Path):
     """The audit can fail: durable pushes that a disk only claims to have are missed."""
     arguments = ["--lying-disk", "--durable", "--kills", "20", "--seed", "4", "--data", str(tmp_path)]
@@ -52,7 +50,6 @@ print(done.verdict.lost, "lost,", len(done.verdict.breaches), "breaches", done.v
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)  # 3 s a round; one in seven shows it, and with this seed the first
 def test_power_lost_while_the_server_restarts_after_a_kill_is_judged_as_a_power_cut(tmp_path: Path):
     """A kill leaves answered changes that are not synced: what the power takes then was not promised."""
     command = [sys.executable, "-c", RESTARTS_WITHOUT_POWER, str(tmp_path)]

@@ -4,14 +4,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 
 import pytest
 
+from tests.patience import PATIENCE_S
 from tests.wire import raw
-from tests.wire.client import PROMPT_S, UUID7, Client, Delivery, done, ok, refused
+from tests.wire.client import PROMPT_S, UUID7, Client, Delivery, done, eventually, ok, refused
 from tests.wire.server import Server
-
-STARTED_S = 0.15  # after this long a poll that was sent is surely waiting
 
 
 class Pollers:
@@ -21,20 +21,23 @@ class Pollers:
         self._server = server
         self._pool = pool
 
-    def start(self, queue: str, timeout: int = 5000) -> "Future[Delivery | None]":
-        """Send one poll and return when it is waiting at the server."""
-        sent = threading.Event()
+    def start(self, queue: str, timeout: int = 60_000) -> "Future[Delivery | None]":
+        """Send one poll and return when it is waiting at the server, or answered."""
 
         def poll() -> Delivery | None:
             with Client(self._server.url) as client:
-                ok(client.get("/ready"))  # the connection stands before the poll
-                sent.set()
                 return client.pull(queue, timeout)
 
-        future = self._pool.submit(poll)
-        assert sent.wait(60)
-        time.sleep(STARTED_S)
+        with Client(self._server.url) as watching:
+            before = waiting_pulls(watching, queue)
+            future = self._pool.submit(poll)
+            eventually(lambda: future.done() or waiting_pulls(watching, queue) > before, wanted=True)
         return future
+
+
+def waiting_pulls(client: Client, queue: str) -> int:
+    count: int = ok(client.get(f"/queues/{queue}"))["queue"]["pullsWaiting"]
+    return count
 
 
 @pytest.fixture
@@ -44,7 +47,7 @@ def pollers(server: Server) -> Iterator[Pollers]:
 
 
 def delivered(poll: "Future[Delivery | None]") -> Delivery:
-    delivery = poll.result(60)
+    delivery = poll.result(PATIENCE_S)
     assert delivery is not None
     return delivery
 
@@ -196,18 +199,19 @@ def test_waiting_pulls_are_served_first_come_first_served(client: Client, queue:
 def test_waiting_pulls_of_one_queue_are_not_woken_by_another(client: Client, queue: str, pollers: Pollers) -> None:
     poll = pollers.start(queue, 600)
     other = client.push("other-" + queue)
-    assert poll.result(60) is None
+    assert poll.result(PATIENCE_S) is None
     assert client.take("other-" + queue).id == other
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("gone", [1, 5])
 def test_a_waiting_pull_that_has_gone_never_gets_a_job(server: Server, client: Client, queue: str, gone: int) -> None:
-    for _ in range(gone):
-        with raw.connected(server.address) as sock:
-            sock.sendall(raw.request_bytes("GET", f"/queues/{queue}/jobs?timeout=30000"))
-            time.sleep(0.1)
-    time.sleep(0.2)
+    with ExitStack() as stack:
+        for _ in range(gone):
+            sock = stack.enter_context(raw.connected(server.address))
+            sock.sendall(raw.request_bytes("GET", f"/queues/{queue}/jobs?timeout=60000"))
+        eventually(lambda: waiting_pulls(client, queue), gone)
+    eventually(lambda: waiting_pulls(client, queue), 0)
     job_id = client.push(queue)
     assert client.state(job_id) == "waiting"
     assert client.take(queue).id == job_id
@@ -218,17 +222,17 @@ def test_a_waiting_pull_that_has_gone_leaves_its_turn_to_the_next(
     server: Server, client: Client, queue: str, pollers: Pollers
 ) -> None:
     with raw.connected(server.address) as sock:
-        sock.sendall(raw.request_bytes("GET", f"/queues/{queue}/jobs?timeout=30000"))
-        time.sleep(STARTED_S)
+        sock.sendall(raw.request_bytes("GET", f"/queues/{queue}/jobs?timeout=60000"))
+        eventually(lambda: waiting_pulls(client, queue), 1)
         staying = pollers.start(queue)
-    time.sleep(0.2)
+    eventually(lambda: waiting_pulls(client, queue), 1)
     job_id = client.push(queue)
     assert delivered(staying).id == job_id
 
 
 @pytest.mark.slow
 def test_a_waiting_pull_that_timed_out_takes_no_later_job(client: Client, queue: str, pollers: Pollers) -> None:
-    assert pollers.start(queue, 50).result(60) is None
+    assert pollers.start(queue, 50).result(PATIENCE_S) is None
     job_id = client.push(queue)
     assert client.state(job_id) == "waiting"
 
@@ -250,7 +254,7 @@ def test_concurrent_pullers_get_each_job_once(server: Server, client: Client, qu
 
     def drain(_: int) -> list[str]:
         with Client(server.url) as mine:
-            gate.wait(60)
+            gate.wait(PATIENCE_S)
             return mine.drain(queue)
 
     with ThreadPoolExecutor(6) as pool:

@@ -12,6 +12,7 @@ from bunqueue_trio.config import ROLES
 from bunqueue_trio.protocol.catalog import CATALOG
 from bunqueue_trio.protocol.commands.spec import Role, Spec
 from bunqueue_trio.protocol.routes import ROUTES, Route
+from tests.patience import PATIENCE_S
 from tests.stream.ws import peer
 from tests.wire.client import Client, refused
 from tests.wire.server import NO_TLS, Server, StartServer
@@ -40,7 +41,7 @@ def clients(guarded: Server) -> Iterator[dict[str, httpx.Client]]:
                     base_url=guarded.url,
                     headers={"Authorization": f"Bearer {token}"},
                     trust_env=False,
-                    timeout=60,
+                    timeout=PATIENCE_S,
                     verify=NO_TLS,
                 )
             )
@@ -137,20 +138,18 @@ def test_the_token_that_a_connection_says_last_counts(guarded: Server, queue: st
 def test_a_worker_lets_wait_again_what_it_has_but_no_dead_letter(guarded: Server, queue: str):
     """To retry one is an act of an operator, whatever the command is called."""
 
-    def ask(token: str, method: str, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    def ask(token: str, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
         headers = {"Authorization": f"Bearer {token}"}
-        response = httpx.request(method, guarded.url + path, headers=headers, json=body, trust_env=False, verify=NO_TLS)
+        response = httpx.request(
+            method, guarded.url + path, headers=headers, json=body, trust_env=False, timeout=PATIENCE_S, verify=NO_TLS
+        )
         return response.status_code, response.json()
 
     job_id = ask("w-1", "POST", f"/queues/{queue}/jobs", {"data": 1, "maxAttempts": 1})[1]["id"]
     move = f"/jobs/{job_id}/move-to-wait"
-    httpx.get(
-        f"{guarded.url}/queues/{queue}/jobs", headers={"Authorization": "Bearer w-1"}, trust_env=False, verify=NO_TLS
-    )
+    ask("w-1", "GET", f"/queues/{queue}/jobs")
     assert ask("w-1", "POST", move, {})[0] == 200
-    httpx.get(
-        f"{guarded.url}/queues/{queue}/jobs", headers={"Authorization": "Bearer w-1"}, trust_env=False, verify=NO_TLS
-    )
+    ask("w-1", "GET", f"/queues/{queue}/jobs")
     assert ask("w-1", "POST", f"/jobs/{job_id}/fail", {"error": "x"})[0] == 200
     status, said = ask("w-1", "POST", move, {})
     assert (status, said["code"]) == (403, "missing-role")

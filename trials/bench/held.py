@@ -28,6 +28,7 @@ from websockets.sync.client import connect
 from bunqueue_trio.protocol.catalog import CATALOG, COMMANDS
 from bunqueue_trio.protocol.routes import ROUTES
 from bunqueue_trio.testing.process import ServerProcess
+from trials.bench.held_limits import RETENTION, limits, retention
 from trials.bench.held_reads import reads
 from trials.bench.held_work import Work, at_limits
 
@@ -38,6 +39,10 @@ _SHOWN_MS = 15.0
 BYTES = 10 * 1024 * 1024 - 100_000
 LOG = "STEPS_LOG"
 """The variable that names the file for what is noted."""
+THEMES: dict[str, Callable[[Work], None]] = {"reads": reads, "limits": limits, "retention": retention}
+"""What is done besides to send everything everywhere, each at a server of its own."""
+OWN = {"door": {"DOORS": "1"}, "retention": RETENTION}
+"""Settings of those servers."""
 # Steps below this are not shown.
 _NOTED_S = 0.004
 
@@ -292,7 +297,9 @@ def serve(path: str) -> None:
 def main() -> int:
     """Go over everything; return how many kinds of requests had too long a step."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("lanes", nargs="*", default=["express", "slow", "ws", "door", "replies", "reads", "work"])
+    parser.add_argument(
+        "lanes", nargs="*", default=["express", "slow", "ws", "door", "replies", "reads", "work", "limits", "retention"]
+    )
     parser.add_argument("--only", default="", help="commands, by a regular expression")
     parser.add_argument("--whole", action="store_true", help="each shape in each field")
     given = parser.parse_args()
@@ -304,7 +311,7 @@ def main() -> int:
         for lane in given.lanes:
             print(lane, flush=True)
             log = Path(directory, f"{lane}.steps")
-            settings = {LOG: str(log), "LOG_LEVEL": "warning"} | ({"DOORS": "1"} if "door" in lane else {})
+            settings = {LOG: str(log), "LOG_LEVEL": "warning"} | OWN.get("door" if "door" in lane else lane, {})
             data = Path(directory, f"{lane}.db")
             command = (sys.executable, "-m", "trials.bench.held", "serve")
             with ServerProcess(data, settings, command=command, within_s=120) as server:
@@ -313,8 +320,8 @@ def main() -> int:
                     over_websocket(told, server.address, given.only, whole=given.whole)
                 elif lane.startswith("work"):
                     at_limits(server.address, told.note, given.only)
-                elif lane == "reads":
-                    reads(Work(server.address, told.note, given.only))
+                elif lane in THEMES:
+                    THEMES[lane](Work(server.address, told.note, given.only))
                 elif lane == "replies":
                     large_replies(told, Http(server.address), data, given.only)
                 else:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import socket
+import ssl
 import struct
 from collections.abc import Callable, Iterator
 
@@ -26,15 +27,29 @@ PHASES: dict[str, bytes] = {
     "during the head": b"GET /live HT",
     "after the headers": b"POST /queues/q/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n",
     "during the body": b"POST /queues/q/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{",
+    "during a large body": b"POST /queues/q/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n"
+    + b"x" * 100_000,
     "during a chunk": b"POST /queues/q/jobs HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab",
     "in a waiting pull": b"GET /queues/none/jobs?timeout=50000 HTTP/1.1\r\nHost: x\r\n\r\n",
+    "waiting for the end of a job": b'POST /jobs/large/wait HTTP/1.1\r\nHost: x\r\nContent-Length: 17\r\n\r\n{"timeout":50000}',
     "with answers unread": HUGE * 5,
+    "with a download unread": b"GET /export/jobs?queue=large HTTP/1.1\r\nHost: x\r\n\r\n" * 5,
     "with an answer of the other lane unread": HUGE.replace(b" HTTP/1.1", b" HTTP/1.0") + HUGE,
     "with events unread": b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n",
     "with a WebSocket unread": HANDSHAKE + _text({"cmd": "GetJob", "id": "large"}) * 20,
     "during a frame": HANDSHAKE + _text({"cmd": "Ping"})[:4],
     "with a WebSocket's pull waiting": HANDSHAKE + _text({"cmd": "PULL", "queue": "none", "timeout": 50_000}),
 }
+
+
+def handshakes() -> dict[str, bytes]:
+    """Return the phases in which a client may leave a server with TLS that has not shown yet that it speaks it."""
+    hello = ssl.MemoryBIO()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with contextlib.suppress(ssl.SSLWantReadError):
+        context.wrap_bio(ssl.MemoryBIO(), hello).do_handshake()
+    return {"in half a handshake of TLS": hello.read(), "in a record of TLS": b"\x16\x03\x01"}
 
 
 def _reset(sock: socket.socket) -> None:

@@ -49,6 +49,7 @@ from trials.overload.work import (
     release,
     replays,
     retention,
+    too_many,
 )
 
 PUSH = request_bytes("POST", "/queues/attack/jobs", b'{"data":1}')
@@ -274,6 +275,7 @@ SCENARIOS: dict[str, Scenario] = {
     "ahead-slowly": Scenario(asked_ahead_slowly, "PAGES_A_ROUND, ACCEPTS_MAX", 300, lanes=("express",)),
     "probes": Scenario(probes, "METRICS_QUEUES_MAX", 200, lanes=("express",)),
     "ack-batches": Scenario(ack_batches, "BATCH_MAX", 300, refuses=True, lanes=("express",)),
+    "too-many": Scenario(too_many, "BATCH_MAX, BODY_MAX_BYTES", 300, refuses=True, lanes=("express",)),
     "push-batches": Scenario(push_batches, "BATCH_MAX, PENDING_MAX", 600, refuses=True, lanes=("express",)),
     "release": Scenario(release, "ADVANCE_MAX", 200, lanes=("express",)),
     "replays": Scenario(replays, "REPLAY_EVENTS", 900, lanes=("express",)),

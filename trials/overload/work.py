@@ -21,6 +21,8 @@ from trials.overload.crowd import (
 
 BATCH = 10_000
 """The most jobs, ids or dependencies of one command."""
+TOO_MANY = 60_000
+"""More than a command may have."""
 PULLED = 1000
 """The most jobs of one pull."""
 
@@ -174,6 +176,23 @@ async def ack_batches(attack: Attack) -> None:
         nursery.start_soon(_repeat, attack, for_nobody, attack.size(6, 3), seconds)
         nursery.start_soon(_together, attack, attack.size(4, 1), seconds, cycle)
     attack.notes.append(f"{acked:,} jobs acked")
+
+
+async def too_many(attack: Attack) -> None:
+    """20 clients send batches of 60,000, and bodies of 10 MiB that name as many as fit: all of it is refused."""
+    ids = [f"i-{n}" for n in range(TOO_MANY)]
+    names = [f"{n:08}" for n in range(attack.size(800_000, 80_000))]
+    bodies: list[tuple[str, dict[str, object]]] = [
+        ("/jobs/ack-batch", {"ids": ids, "tokens": ids}),
+        ("/jobs/fail-batch", {"failures": [{"id": each} for each in ids]}),
+        ("/queues/attack/jobs/bulk", {"jobs": [{"data": 1}] * TOO_MANY}),
+        ("/jobs/ack-batch", {"ids": names}),
+        ("/queues/attack/jobs/bulk", {"jobs": [{"data": 1, "dependsOn": names}]}),
+    ]
+    asked = [request_bytes("POST", path, json.dumps(body).encode()) for path, body in bodies]
+    statuses, _ = await repeat(attack, asked, attack.size(20, 6), attack.size(15, 2))
+    attack.notes.append(told(statuses))
+    attack.check(set(statuses) <= {400, 503}, f"answers: {statuses}")
 
 
 async def push_batches(attack: Attack) -> None:

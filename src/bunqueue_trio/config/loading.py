@@ -26,6 +26,8 @@ _ALIASES = {
     "text": "human", "plain": "human", "console": "human", "pretty": "human",
 }  # fmt: skip
 _QUOTES = ("'", '"')
+# A client takes 256 MiB in one message (`client/connection.py`); the rest is for what is around a payload.
+_RECEIVED_MAX = 256 * 10**6
 # The places of a value, the strongest first, as a warning has it.
 _WIN = ("flags win", "the environment wins over a file")
 _NOWHERE = 3
@@ -123,6 +125,10 @@ def _oddities(settings: Settings) -> list[str]:
     found = []
     if settings.body_max_bytes > settings.buffers_max_bytes:
         found.append("BODY_MAX_BYTES is more than BUFFERS_MAX_BYTES: the largest bodies never fit")
+    elif settings.body_max_bytes > _RECEIVED_MAX:
+        found.append(
+            "BODY_MAX_BYTES is more than 256 MB, and clients in Python take no larger message: none of them can get such a job"
+        )
     if any(token[:1] in _QUOTES or token[-1:] in _QUOTES for token in settings.auth_tokens):
         found.append("a token of AUTH_TOKENS begins or ends with a quote, which clients must send too")
     if any(" " in token for token in settings.auth_tokens):

@@ -19,7 +19,7 @@ from bunqueue_trio.config import (
 from bunqueue_trio.doors.accepting import Stop, accept
 from bunqueue_trio.doors.door import Client
 from bunqueue_trio.doors.lane import FramingDoor
-from bunqueue_trio.doors.remote import RemoteLink
+from bunqueue_trio.doors.remote import Certificate, RemoteLink, link_certificate
 from bunqueue_trio.protocol.again import repeatable
 from bunqueue_trio.runtime.cluster import DoorFigures
 from bunqueue_trio.transports.sockets import Opened, open_listeners
@@ -47,6 +47,8 @@ class Waiting:
         self._keeps = False
         self.kept: Opened | None = None
         """What is listened on already, for the server that this is now: who connects meanwhile waits for that."""
+        self.certificate: Certificate | None = link_certificate(settings)
+        """Of the link: by the time that this server leads, its files may be away or broken."""
 
     @property
     def has_begun(self) -> bool:
@@ -121,7 +123,7 @@ class WaitingRoom(FramingDoor):
             nursery.start_soon(self._remote.watch)
             while True:
                 if await self._remote.wait_up(_GIVE_UP_S):
-                    await super().run()
+                    await self.ask_leader()
                 self.asking.give_up(self.refusals.of(errors.STANDBY), trio.current_time() - self._patience_s)
 
     async def serve_by_leader(self, client: Client, unread: bytes = b"") -> bool:

@@ -14,7 +14,7 @@ from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.commands import Command
 from bunqueue_trio.protocol.commands.spec import Role
 from bunqueue_trio.protocol.request import segment_of
-from bunqueue_trio.ui import doing, editing, filters, restoring
+from bunqueue_trio.ui import doing, editing, filters, restoring, upkeep
 from bunqueue_trio.ui.action import Action, Field, Form
 from bunqueue_trio.ui.ask import Ask, Wrong
 from bunqueue_trio.ui.commands import curl
@@ -53,7 +53,7 @@ def _form_of(action: Action, given: Form, filled: Form) -> dict[str, str]:
     form = defaults(action) | {name: given.get(name, "") for name in action.about} | dict(filled)
     for field in action.fields:
         if field.name in given:
-            text = given[field.name][: JSON_MAX if field.kind == "json" else TEXT_MAX].strip()
+            text = given[field.name][: JSON_MAX if field.kind in ("json", "hidden") else TEXT_MAX].strip()
             form[field.name] = text.replace(",", "") if field.kind == "number" else text
     return form
 
@@ -444,7 +444,6 @@ _ROWS = (
     ),
 )  # fmt: skip
 
-ACTIONS: Mapping[str, Action] = {
-    row.name: row for row in (*_ROWS, *filters.ROWS, *(row for group in GROUPS for row in _settings(group)))
-}
+_OF_GROUPS = (row for group in GROUPS for row in _settings(group))
+ACTIONS: Mapping[str, Action] = {row.name: row for row in (*_ROWS, *filters.ROWS, *upkeep.ROWS, *_OF_GROUPS)}
 """By their names in addresses."""
