@@ -22,7 +22,7 @@ BOUNDS = [
     Mutant(_RERUNS, "        job.noted().rerun = self.id\n", "", "a rerun does not hear what becomes of its jobs"),
     Mutant("engine/rerunning.py", "            one.refused[code] = one.refused.get(code, 0) + 1\n", "", "a rerun does not say what it could not retry"),
     Mutant("engine/rerunning.py", "one.after, one.exhausted = page.after, page.after is None", "one.exhausted = page.after is None", "a rerun begins anew with each second"),
-    Mutant("engine/rerunning.py", "min(one.count, RERUN_SLICE), one.started_at)", "RERUN_SLICE, one.started_at)", "a rerun says of too many that they come first"),
+    Mutant("engine/rerunning.py", "min(one.count, RERUN_SLICE), now=one.started_at)", "RERUN_SLICE, now=one.started_at)", "a rerun says of too many that they come first"),
     Mutant(_GATES, "if former is not None and (former.reason, former.until) == (reason, until):", "if False:", "who says the same pause once more is said to have made it"),
     Mutant(_GATES, "self.unlimit(name), self.clear_rate(name)])", "self.unlimit(name)])", "a queue that is obliterated keeps its rate"),
     Mutant(_GATES, "elif gate.rate is not None and gate.rate.until == time:", "elif False:", "a rate goes on behind its end"),
