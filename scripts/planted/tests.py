@@ -7,7 +7,7 @@ ENGINE = (
 )  # fmt: skip
 
 TESTS = {
-    "engine": [*(f"tests/engine/test_{name}.py" for name in ENGINE), "tests/runtime/test_large_batches.py"],
+    "engine": [f"tests/engine/test_{name}.py" for name in ENGINE],
     "protocol": ["tests/protocol"],
     "runtime": [
         "tests/runtime", "tests/ui/test_of_a_distant_store.py", "tests/ui/test_planted.py", "tests/operations/test_memory_figures.py", "tests/ui/test_new_findings.py", "tests/ui/test_events.py", "tests/ui/test_errands.py", "tests/stream/test_gone.py", "tests/stream/test_reported.py", "tests/ui/test_cluster_findings.py",
