@@ -85,6 +85,7 @@ BOUNDS = [
     Mutant("engine/commands/push.py", "            left -= 1 + len(spec.depends_on)", "            left -= 1", "the dependencies of a bulk push are looked up in one step"),
     Mutant("engine/commands/push.py", "            work += 1 + len(spec.depends_on)", "            work += 1", "as many jobs are added in a step, however many they depend on"),
     Mutant("engine/commands/push.py", "            except Exception:\n                # Refused", "            except errors.Refused:\n                # Refused", "the ids of a bulk push whose names could not be read stay taken"),
+    Mutant("api/session.py", "        except Exception as error:\n            # Whatever it is,", "        except ZeroDivisionError as error:\n            # Whatever it is,", "a bulk push that names what cannot be read costs its connection, and the jobs that are held over it a stall"),
     Mutant("engine/commands/push.py", "                self._let_go()\n                raise", "                raise", "the ids of a bulk push that was refused stay taken"),
     Mutant("engine/commands/push.py", "reserved is not None and reserved[1] is self._ids", "reserved is not None", "a small bulk push frees the ids of a large one that is half in"),
     Mutant("engine/commands/push.py", "dependency not in ids and dependency not in known", "dependency not in ids", "what many jobs of a bulk push depend on is looked up in each step"),
