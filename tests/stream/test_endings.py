@@ -317,7 +317,7 @@ trio.run(worker.run)
 def runs(script: str, *arguments: str) -> int:
     environment = os.environ | {"PYTHONPATH": str(SOURCE)}
     command = [sys.executable, "-c", script, *arguments]
-    return subprocess.run(command, env=environment, timeout=50, check=False).returncode
+    return subprocess.run(command, env=environment, timeout=PATIENCE_S, check=False).returncode
 
 
 @pytest.mark.slow
