@@ -81,6 +81,7 @@ KEPT = [
     Mutant("runtime/server.py", "self._idle_after, gone = forget_idle(self.engine, self._idle_after, now, age)", "gone = list[str]()", "settings that nobody uses stay for ever"),
     Mutant("engine/audit.py", "_same(stored) == _same(job)", "True", "the self-audit compares no field of a job with the disk"),
     Mutant("engine/audit.py", "if stored.note is not job.note and", "if False and", "the self-audit compares no note of a job with the disk"),
+    Mutant("engine/audit.py", " + length_hint(engine._leaving)", "", "the self-audit accuses the ended jobs of a large batch that are about to leave"),
     Mutant("storage/sqlite/inspect.py", "except apsw.ReadOnlyError:", "except apsw.IOError:", "nobody learns how a file is healed whose change was cut short"),
     Mutant("ui/render.py", "since += 1 + len(part) // _PART_CHARS", "since += 1", "a page of long texts is made in one step"),
     Mutant("transports/quart_app.py", "    if len(body) <= SESSION_SEND_BYTES:\n        await send(message)", "    if True:\n        await send(message)", "Hypercorn copies an answer of 10 MiB several times in one step"),

@@ -237,6 +237,7 @@ def test_the_client_in_javascript(fresh: Server, tmp_path: Path):
         client.push("emails", ["of somebody else"])
     code = "\n".join(re.findall(r"```js\n(.*?)```", PAGE, re.DOTALL))
     script = tmp_path / "client.mjs"
+    code += '\nconsole.log(await queue.ask("Ping").catch((error) => error.message));\n'
     script.write_text(code.replace("localhost:6790", f"127.0.0.1:{fresh.port}"))
     done = subprocess.run(
         [node, "--experimental-websocket", script], capture_output=True, text=True, timeout=90, check=False
@@ -244,7 +245,7 @@ def test_the_client_in_javascript(fresh: Server, tmp_path: Path):
     if "bad option" in done.stderr:
         pytest.skip("a Node without WebSocket")
     assert done.returncode == 0, done.stderr
-    assert sorted(done.stdout.splitlines()) == ["completed emails", "{ sent: true }"]
+    assert sorted(done.stdout.splitlines()) == ["completed emails", "the connection is closed", "{ sent: true }"]
 
 
 def test_the_close_codes_of_clients():

@@ -15,6 +15,7 @@ from bunqueue_trio.doors.frames import (
     ANSWER,
     ASK,
     ASK_MAX,
+    BROKEN,
     GONE,
     HERE,
     LAST,
@@ -133,7 +134,7 @@ async def test_what_is_asked_of_a_leader_that_stops_is_for_the_next_one(leaders:
     await leaders.hear()
     await leaders.say(0, STOPS)
     push, gone = leaders.asking.ask(2, "a", PUSH), leaders.asking.ask(3, "a", PUSH)
-    gone.over.set()
+    leaders.asking.forget(gone)
     assert [(message.number, message.kind) for message in await leaders.hear()] == [(0, LAST)]
     await leaders.say(1, ANSWER, OK)
     assert before.answer == OK, "what it was asked before it answers"
@@ -201,6 +202,18 @@ async def test_the_next_leader_hears_of_whoever_has_said_no_more_while_there_was
     leaders.asking.say(1, GONE)
     await leaders.die()
     assert [(message.number, message.kind) for message in await leaders.hear()] == [(1, ASK), (1, GONE), (2, ASK)]
+
+
+async def test_what_nobody_waits_for_any_more_is_asked_of_no_other_leader(leaders: Leaders, autojump_clock: Clocked):
+    """Its client has hung up before it was sent: a pull would take a job for nobody there."""
+    await leaders.say(0, STOPS)
+    gone, stays = leaders.asking.ask(1, "a", POLL), leaders.asking.ask(2, "a", POLL)
+    leaders.asking.forget(gone)
+    leaders.asking.say(1, GONE, BROKEN)
+    await leaders.hear()
+    await leaders.die()
+    assert [(message.number, message.kind) for message in await leaders.hear()] == [(2, ASK)]
+    assert not stays.over.is_set()
 
 
 async def test_a_bounded_number_of_bytes_is_kept_for_that(

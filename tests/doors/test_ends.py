@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,15 @@ def test_doors_that_would_have_nothing_to_do_are_refused(tmp_path: Path):
     assert refused.err.splitlines()[-1] == (
         "bunqueue-trio: DOORS=2: BIND has no TCP address, and a Unix socket stays with the server itself"
     )
+
+
+def test_a_door_ends_with_its_leader_before_it_reads_what_takes_long():
+    """It has the addresses by then: a server that is started anew would find them taken."""
+    door = [sys.executable, "-P", "-X", "importtime", "-m", "bunqueue_trio.doors.start", "1", "-1", "9"]
+    done = subprocess.run(door, capture_output=True, text=True, timeout=60, check=False)
+    read = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert (done.returncode, "ctypes" in read) == (0, True), done.stderr
+    assert read & {"trio", "msgspec", "structlog", "asyncio"} == set()
 
 
 @pytest.mark.slow

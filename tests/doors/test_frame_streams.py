@@ -21,6 +21,7 @@ from bunqueue_trio.doors.frames import (
     ASK,
     ASK_MAX,
     ASKS_MAX,
+    BROKEN,
     GONE,
     HERE,
     LOOK,
@@ -180,11 +181,11 @@ async def test_what_was_not_sent_on_a_lost_stream_goes_out_on_the_next(autojump_
         nursery.cancel_scope.cancel()
 
 
-async def test_without_a_leader_a_door_ends(world: World, autojump_clock: Clocked, nursery: trio.Nursery):
+async def test_a_door_finds_out_that_there_is_no_leader(world: World, autojump_clock: Clocked, nursery: trio.Nursery):
     world.is_cut = True
     door = FramingDoor(world, world.settings)
     with trio.fail_after(10):
-        await door.run()
+        await door.ask_leader()
 
 
 async def test_a_fault_ends_one_connection(world: World, autojump_clock: Clocked, monkeypatch: pytest.MonkeyPatch):
@@ -211,3 +212,31 @@ async def test_a_fault_ends_one_connection(world: World, autojump_clock: Clocked
     assert (await ask(good, PUSH))[0] == 200
     await trio.testing.wait_all_tasks_blocked()
     assert world.server.doors.requests == 0
+
+
+async def test_however_many_short_words_gather_the_leader_takes_them(world: World, autojump_clock: Clocked):
+    """While it read nothing thousands of clients have hung up, or sent the shortest request that there is."""
+    door = await world.door()
+    for number in range(30_000):
+        door.asking.say(number, GONE, BROKEN)
+    for number in range(30_000, 38_000):
+        door.asking.ask(number, "2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff", b"\r\n\r\n")
+    with trio.fail_after(60):
+        assert (await ask(world.connect(door), PUSH))[0] == 200
+    assert [address for address, _ in world.opened] == [FRAMES], "over the stream that there was"
+
+
+async def test_a_door_that_could_not_reach_its_leader_once_tries_again(world: World, autojump_clock: Clocked):
+    """It had no descriptor for that, or the machine no memory."""
+    door = await world.door()
+    client = world.connect(door)
+    world.is_cut = True
+    for _, stream in world.opened:
+        await stream.aclose()
+    await trio.sleep(1)
+    with trio.fail_after(60):
+        status, told = await ask(client, PUSH)
+        assert (status, told["code"]) == (503, "overloaded")
+        world.is_cut = False
+        assert (await ask(world.connect(door), PUSH))[0] == 200
+    assert world.counts() == (1, 0)

@@ -8,7 +8,7 @@ import trio
 from bunqueue_trio.config import AUTO_RETRY_SLICE, Settings
 from bunqueue_trio.engine import auto_retrying
 from bunqueue_trio.engine.job import State
-from bunqueue_trio.errors import Refused, StoreError
+from bunqueue_trio.errors import Refused, StoreDamaged, StoreError
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.runtime import services
@@ -142,6 +142,30 @@ async def test_it_waits_while_the_records_cannot_be_read(running: World, nursery
     assert running.state(job_id) is State.FAILED
     await trio.sleep(2)
     assert running.state(job_id) is State.WAITING
+
+
+async def test_a_queue_whose_records_cannot_be_read_holds_up_no_other(
+    running: World, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+):
+    records = running.store.records
+
+    def read(queue: str, *args: Any, **how: Any) -> Any:
+        if queue == "damaged":
+            raise StoreDamaged("malformed")
+        return records(queue, *args, **how)
+
+    await begin(running, nursery)
+    await running.core.execute(c.SetDlqConfig(queue="damaged", auto_retry=True, auto_retry_interval=1000))
+    first = await running.push("damaged", max_attempts=1)
+    assert await running.pull("damaged") == first
+    await running.fail(first)
+    monkeypatch.setattr(running.store, "records", read)
+    [job_id] = await dead(running)
+    await trio.sleep(4)
+    assert (running.state(job_id), running.state(first)) == (State.WAITING, State.FAILED)
+    monkeypatch.undo()
+    await trio.sleep(2)
+    assert running.state(first) is State.WAITING
 
 
 async def test_it_does_nothing_while_the_server_stops(running: World, nursery: trio.Nursery):

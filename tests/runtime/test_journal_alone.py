@@ -201,3 +201,23 @@ async def test_a_file_that_another_process_writes_to_is_left_to_the_flusher_and_
     await world.push()
     assert tried == [3, 3]
     assert len(world.stored()) == 3
+
+
+@pytest.mark.parametrize("fault", ["refused", "large"])
+async def test_what_a_step_takes_and_cannot_commit_is_left_to_the_flusher_though_nothing_gathers_any_more(
+    world: World, nursery: trio.Nursery, thread: VirtualThread, monkeypatch: pytest.MonkeyPatch, fault: str
+):
+    """A turn tells the flusher of what gathers at its end."""
+    world.start(nursery, services=False)
+    await settled()
+    if fault == "refused":
+        world.store.commits = iter([Fault.REFUSED])
+    else:
+        world.store.inline = False
+        monkeypatch.setattr(Batch, "is_small", lambda _: False)
+    with world.core.turns.many:
+        world.core.begin(c.Push(queue="q", data=c.Raw(b"1")))
+        assert not world.journal.commit_at_once()
+        assert not world.journal.gathering
+    await trio.sleep(1)
+    assert len(world.stored()) == 1

@@ -7,8 +7,11 @@ import pytest
 import trio
 from msgspec import Raw
 
+from bunqueue_trio.engine.audit import AuditFault, Pass
+from bunqueue_trio.errors import InvariantBroken
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.runtime import afterwards
+from bunqueue_trio.runtime.supervisor import supervise
 from bunqueue_trio.storage import making
 from bunqueue_trio.storage.store import Batch
 from tests.runtime.runtime_world import Answers, World, settled
@@ -112,3 +115,61 @@ async def test_what_is_changed_meanwhile_waits_for_the_end_of_that_and_is_answer
     assert world.journal.commits > 1
     assert left == [False] * len(left)
     assert len(world.stored()) == MANY + 3
+
+
+class Audits(trio.abc.Instrument):
+    """Holds everything against everything after each step in which nothing waits for the disk."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.faults: list[AuditFault] = []
+        self.ended: list[int] = []
+        """How many ended jobs were in memory."""
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        engine, journal = self.world.engine, self.world.journal
+        if journal.dirty:
+            return
+        self.ended.append(len(engine.jobs) - sum(engine.counts.values()))
+        audit = Pass(engine, ())
+        audit.rows(self.world.store.stored(0, audit.last_seq, MANY), audit.last_seq, ())
+        for _ in audit.structures(lambda: journal.pending):
+            pass
+        audit.close()
+        self.faults += audit.faults
+
+
+async def test_the_self_audit_accuses_nobody_of_the_jobs_that_leave_memory_in_steps(
+    world: World, answers: Answers, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("bunqueue_trio.engine.engine.FORGET_SLICE", FEW)
+    await gather(world, answers)
+    await world.journal.flush()
+    for n in range(MANY):
+        await answers.ask(f"ack {n}", world.ack, await world.pull())
+    audits = Audits(world)
+    trio.lowlevel.add_instrument(audits)
+    await world.journal.flush()
+    trio.lowlevel.remove_instrument(audits)
+    assert audits.ended[0] > FEW
+    assert audits.ended[-1] == 0
+    assert audits.faults == []
+
+
+async def test_rows_that_cannot_be_put_in_end_the_process_and_nothing_is_written(
+    world: World, answers: Answers, monkeypatch: pytest.MonkeyPatch
+):
+    """A flusher that began anew would go on behind them, and commit all the others."""
+    await gather(world, answers)
+    weigh, calls = making.weight_of, [0]
+
+    def failing(jobs: Any) -> int:
+        calls[0] += 1
+        if calls[0] == 2:
+            raise MemoryError
+        return weigh(jobs)
+
+    monkeypatch.setattr(making, "weight_of", failing)
+    with trio.fail_after(60), pytest.raises(InvariantBroken):
+        await supervise(world.flusher)
+    assert world.stored() == {}

@@ -1,8 +1,13 @@
 """Reruns that go on by themselves, a second at a time, as long as new work is welcome."""
 
+from typing import Any
+
 import pytest
 import trio
 
+from bunqueue_trio import errors
+from bunqueue_trio.engine.job import State
+from bunqueue_trio.errors import StoreDamaged
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import replies as r
 from bunqueue_trio.protocol import rerun_replies as rr
@@ -99,3 +104,30 @@ async def test_it_says_that_the_disk_lets_it_retry_nothing(running: World, nurse
     reply = look(running.core, c.ListReruns())
     assert isinstance(reply, rr.RerunsReply)
     assert (reply.reruns[0].why, reply.reruns[0].retried) == (None, 5)
+
+
+async def test_one_that_cannot_be_read_says_so_and_holds_up_no_other(
+    running: World, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+):
+    records = running.store.records
+
+    def read(queue: str, *args: Any, **how: Any) -> Any:
+        if queue == "damaged":
+            raise StoreDamaged("malformed")
+        return records(queue, *args, **how)
+
+    lost = await running.push("damaged", max_attempts=1)
+    assert await running.pull("damaged") == lost
+    await running.fail(lost)
+    await dead(running, 3)
+    await running.core.execute(c.RerunDlq(filter=c.Filter(queue="damaged"), force=True))
+    monkeypatch.setattr(running.store, "records", read)
+    await begin(running, nursery)
+    await trio.sleep(3)
+    reply = look(running.core, c.ListReruns())
+    assert isinstance(reply, rr.RerunsReply)
+    told = [(one.retried, one.why) for one in reply.reruns]
+    assert sorted(told) == [(0, errors.STORAGE_DAMAGED.message), (3, None)]
+    monkeypatch.undo()
+    await trio.sleep(2)
+    assert running.state(lost) is State.WAITING

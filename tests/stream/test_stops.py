@@ -1,16 +1,18 @@
 """How long a stop takes, in virtual time: what it waits for, and for how long at most."""
 
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 
 import pytest
 import trio
 import trio.testing
+from msgspec import Raw
 from structlog.testing import capture_logs
 
 from bunqueue_trio.config import CLOSE_S, DRAIN_S, WRITE_TIMEOUT_S, Settings
-from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.errors import NOT_COMMITTED, Refused
+from bunqueue_trio.protocol.commands import Push
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.runtime.tree import serve
@@ -20,7 +22,7 @@ from bunqueue_trio.transports import (
     listener,
     slow_lane,  # noqa: F401 - else a thread reads it, which virtual time does not wait for
 )
-from bunqueue_trio.transports.listener import Http
+from bunqueue_trio.transports.listener import Doors, Http
 from tests.sim.wire import Connection, End, Listener, Pace, Poller
 from tests.storage.faulty import Fault, FaultyStore
 from tests.stream.hot_world import START_MS, put
@@ -58,8 +60,11 @@ LEAVE: dict[str, Callable[[Connection], None]] = {
 class Stopping:
     """A server with connections, which is to stop."""
 
-    def __init__(self, nursery: trio.Nursery, store: Store | None = None, grace_s: int = GRACE_S) -> None:
+    def __init__(
+        self, nursery: trio.Nursery, store: Store | None = None, grace_s: int = GRACE_S, doors: Sequence[Doors] = ()
+    ) -> None:
         self.nursery = nursery
+        self.doors = doors
         settings = Settings(shutdown_grace_ms=grace_s * 1000)
         self.server = Server(settings, store or MemoryStore(), Clock(START_MS))
         self.listener = Listener()
@@ -75,7 +80,7 @@ class Stopping:
             async with trio.open_nursery() as connections:
                 self.http = Http(self.server, connections, express=True, make_poller=Poller)
                 up.set()
-                await self.http.run([self.listener], partial(task_status.started, []))
+                await self.http.run([self.listener], partial(task_status.started, []), self.doors)
 
         async def run() -> None:
             with self.scope:
@@ -120,7 +125,7 @@ async def stopping(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> As
     monkeypatch.setattr(listener, "socket_of", lambda stream: stream)
     world = Stopping(nursery)
     await world.start()
-    await world.server.core.execute(c.Push(queue="large", job_id="large", data=c.Raw(b'"%s"' % (b"x" * 200_000))))
+    await world.server.core.execute(Push(queue="large", job_id="large", data=Raw(b'"%s"' % (b"x" * 200_000))))
     yield world
     nursery.cancel_scope.cancel()
 
@@ -203,6 +208,37 @@ async def test_who_waits_for_a_disk_that_refuses_is_answered_before_the_grace_en
     assert answer.startswith(b"HTTP/1.1 503 ")
     assert b'"code":"not-committed"' in answer
     assert len(list(store.inner.load())) == 1, "it may still be written"
+    nursery.cancel_scope.cancel()
+
+
+class Pushing:
+    """A door with a push; it ends with the answer to it."""
+
+    def __init__(self) -> None:
+        self.refused: Refused | None = None
+        self._ended = trio.Event()
+
+    async def run(self, http: Http, connections: trio.Nursery) -> None:
+        try:
+            await http._server.core.execute(Push(queue="q", data=Raw(b"1")))
+        except Refused as refused:
+            self.refused = refused
+        self._ended.set()
+
+    async def wait_closed(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def wait_ended(self) -> None:
+        await self._ended.wait()
+
+
+async def test_who_waits_so_at_a_door_is_answered_before_the_grace_ends_too(nursery: trio.Nursery) -> None:
+    door = Pushing()
+    stopping = Stopping(nursery, FaultyStore(MemoryStore(), [Fault.REFUSED] * 8), 2, [door])
+    await stopping.start()
+    assert await stopping.stop() <= 3
+    assert door.refused is not None
+    assert door.refused.code == NOT_COMMITTED.code
     nursery.cancel_scope.cancel()
 
 

@@ -172,3 +172,15 @@ async def test_others_are_served_between_those_that_take_long(start: Start, monk
         while len(answered(heard)) < 5:
             heard += await answer(client)
         assert answered(heard) == list(range(2, 7))
+
+
+async def test_a_look_that_comes_with_them_waits_for_no_other_change_where_the_disk_refuses_them_at_first(
+    start: Start,
+) -> None:
+    """It commits what was done before it: at the end of the step nothing is left of which the flusher would hear."""
+    world = await start()
+    client = await connect(world)
+    world.store.commits = iter([Fault.REFUSED])
+    put(client, pushes(2, 3) + frame(TEXT, b'{"cmd":"Dlq","queue":"q","reqId":4}') + pushes(5, 5))
+    await trio.sleep(1)
+    assert answered(await answer(client)) == [2, 3, 4, 5]

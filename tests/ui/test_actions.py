@@ -1,6 +1,7 @@
 """Whatever is done from a page: looked at first, agreed to, done, and told; and the lines that do the same in a shell."""
 
 import html
+import re
 import shlex
 
 import pytest
@@ -160,6 +161,18 @@ async def test_a_job_gets_another_payload(site: Site, bunqueue: Bunqueue) -> Non
     for wrong in ("{", "", "\x00"):
         page = await site.post("/ui/act/payload", {"queue": "q", "id": waits, "data": wrong, "csrf": form.csrf})
         assert (page.status, page.said("This payload is no JSON")) == (400, True)
+
+
+async def test_a_copy_has_all_tags_however_many(site: Site, bunqueue: Bunqueue) -> None:
+    tags = [f"{n:03}{'x' * 60}" for n in range(100)]
+    job = await push(bunqueue, "q", tags=tags)
+    page = await site.get(f"/ui/act/copy?queue=q&id={job}")
+    said = re.search(r'name="as" value="([^"]*)"', page.html)
+    assert said, page.html
+    form = {"queue": "q", "id": job, "data": "{}", "as": html.unescape(said[1]), "csrf": page.csrf}
+    assert (await site.post("/ui/act/copy", form)).status == 303
+    waits = look(bunqueue.server.core, c.GetJobs(queue="q", state="waiting")).jobs  # type: ignore[attr-defined]
+    assert [each.tags for each in waits] == [tags, tags]
 
 
 @pytest.mark.parametrize("data", ['{"password": "hunter2"}', f'"{"x" * EDITED_CHARS}"'])

@@ -3,7 +3,7 @@
 import html
 import re
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import msgspec
 import pytest
@@ -206,6 +206,38 @@ async def test_an_address_that_no_page_has_made_is_refused(site: Site, bunqueue:
         assert page.said("It is not said how the schedule was"), said
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        '{"data": "1", "queue": "q", "every": "x"}', '{"data": "1", "queue": "q", "every": 1e999}', f'{{"data": "1", "queue": "q", "every": {10**400}}}',
+        '{"data": "1", "queue": "q", "every": 1000, "options": {"tags": 5}}', '{"data": "1", "queue": "q", "every": 1000, "options": {"backoff": {}}}',
+        '{"data": "\\ud800", "queue": "q", "every": 1000}', '{"data": "1,\\"queue\\":\\"r\\"", "queue": "q", "every": 1000}', '{"data": "1", "queue": "q", "every": 1000, "x": 1}',
+        "[" * 20_000, '{"a":' * 20_000,
+    ],
+)  # fmt: skip
+async def test_an_address_with_what_no_page_says_is_refused(site: Site, bunqueue: Bunqueue, said: str) -> None:
+    form = {"name": "s", "as": said}
+    page = await site.get(f"/ui/act/restore-schedule?{urlencode(form)}")
+    assert (page.status, "schedules put" in page.text) == (400, False)
+    assert (await site.post("/ui/act/restore-schedule", form | {"csrf": page.csrf})).status == 400
+    assert bunqueue.server.engine.planner.plans == {}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "x", "[]", '{"ttl": "x"}', '{"ttl": 1e999}', '{"tags": 5}', '{"tags": [5]}', '{"backoff": "x"}', '{"backoff": {"delay": "x"}}', '{"name": "\\ud800"}',
+        f'{{"timeout": {10**400}}}', '{"jobId": "x"}', '{"queue": "r"}', '{"data": 2}', '{"delay": 1}', "[" * 20_000,
+    ],
+)  # fmt: skip
+async def test_so_is_one_of_a_copy(site: Site, bunqueue: Bunqueue, said: str) -> None:
+    form = {"queue": "q", "id": await push(bunqueue, "q"), "data": "1", "as": said}
+    page = await site.get(f"/ui/act/copy?{urlencode(form)}")
+    assert (page.status, "bunqueue-trio push" in page.text) == (400, False)
+    assert (await site.post("/ui/act/copy", form | {"csrf": page.csrf})).status == 400
+    assert bunqueue.server.counts()["waiting"] == 1
+
+
 async def test_a_job_that_died_of_something_else_was_not_cancelled(bunqueue: Bunqueue, site: Site) -> None:
     """A cancellation that another end has overtaken is nothing to take back."""
     core = bunqueue.server.core
@@ -220,8 +252,6 @@ async def test_a_job_that_died_of_something_else_was_not_cancelled(bunqueue: Bun
 async def test_what_would_come_of_it_is_said_first(site: Site, bunqueue: Bunqueue) -> None:
     await prepared(bunqueue, (NIGHTLY, DAILY))
     _, form = undo_of(await site.get("/ui/actions"))
-    from urllib.parse import urlencode
-
     page = await site.get(f"/ui/act/restore-schedule?{urlencode(form)}")
     assert page.said("It would be changed: its next run would be at")
     assert "bunqueue-trio schedules put nightly q" in page.text
@@ -316,4 +346,14 @@ async def test_each_act_that_takes_jobs_away_says_how_to_save_them(bunqueue: Bun
         if action.is_grave and action.name.partition("-")[0] in ("drain", "clean", "purge")
     }
     # One dead letter has its page.
-    assert gone - {"purge"} == set(saving._GONE)
+    assert gone - {"purge"} == set(saving._GONE) - {"set-dead"}
+
+
+async def test_dead_letters_that_are_not_to_be_kept_any_more_can_be_saved_first(bunqueue: Bunqueue, site: Site) -> None:
+    for _ in range(3):
+        await push(bunqueue, "q", max_attempts=1)
+    await fail(bunqueue, "q", 3, "boom")
+    for asked, leaves in (("maxEntries=1", True), ("maxEntries=3", False), ("maxAge=7d", False)):
+        page = await site.get(f"/ui/act/set-dead?queue=q&{asked}")
+        assert page.said("would be deleted at once and for good") is leaves, page.text
+        assert ("/ui/export/jobs?queue=q&amp;state=failed" in page.html) is leaves, page.text

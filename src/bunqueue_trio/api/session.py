@@ -12,7 +12,8 @@ committed, and a waiting pull, whose reply joins the line when it has a job or i
 Nobody waits in a task of its own for a commit. ``settle`` asks for it and leaves the bell to be rung; the carrier's writer, or its reader in the same
 step, then takes what ``outgoing`` may give. What a disk refuses for too long leaves as an error in the place of its reply.
 
-What a peer makes the server hold is bounded: replies in line by number and bytes (``full``), waiting pulls by number, large replies by the budget.
+What a peer can make the server hold is bounded: replies in line by number and bytes (``full``; the carrier stops reading), waiting pulls by number,
+large replies by the budget of the server.
 
 A job that was pulled and never sent goes back uncharged: the jobs of replies in line at the end, and those that the carrier says did not leave
 (``unsent``). What the peer did receive is held by the session: at its end these jobs return to their queue, and count a stall if the peer just
@@ -392,24 +393,22 @@ class Session:
 
     async def _add(self, begun: Begun) -> None:
         """Do what is left of a command that is done in steps, and put its reply in line."""
-        if begun.bulk is None:
-            epoch, reply = 0, await self._finish(begun)
-        else:
-            try:
-                await self._core.add_rest(begun)
-                epoch, reply = begun.epoch, begun.answer()
-            except StoreError as error:
-                epoch, reply = 0, failed(error, type(begun.command))
+        is_bulk = begun.bulk is not None
+        reply = await self._finish(begun)
         self._adding = None
-        self._reply(epoch, reply, begun.command.req_id, begun)
+        self._reply(begun.epoch if is_bulk else 0, reply, begun.command.req_id, begun)
         self._room.set()
         self._ring()
 
     async def _finish(self, begun: Begun) -> r.Reply:
         try:
+            if begun.bulk is not None:
+                await self._core.add_rest(begun)
+                return begun.answer()
             begun.reply = await self._core.finish(begun)
         except Exception as error:
             # Whatever it is, the connection has done nothing wrong, and may hold jobs.
+            begun.epoch = 0
             return failed(error, type(begun.command))
         return begun.reply
 

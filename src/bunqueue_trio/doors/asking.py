@@ -35,6 +35,7 @@ from bunqueue_trio.doors.frames import (
     VERSION,
     WAITED,
     WAITS,
+    WORD_BYTES,
     BrokenFrames,
     Read,
     Said,
@@ -246,9 +247,9 @@ class Asking:
         self._keep_asks()
 
     def _keep_asks(self) -> None:
-        """Keep the unanswered requests that were not sent yet, for the next stream."""
+        """Keep the requests that were not sent yet and that somebody waits for, for the next stream."""
         later, self._later = self._later or [], None
-        self._out = [each for each in [*self._out, *later] if each[1] is not None and not each[1].over.is_set()]
+        self._out = [each for each in [*self._out, *later] if each[1] and self._asked.get(each[1].number) is each[1]]
 
     def forget(self, asked: Asked) -> None:
         """Wait for an answer no more."""
@@ -311,7 +312,7 @@ class Asking:
             if size >= RECEIVE_BYTES:
                 break
             taken += 1
-            size += len(message[3])
+            size += WORD_BYTES + len(message[3]) + (0 if asked is None else len(asked.address))
             some.append(message if asked is None else self._said(asked, some))
             if asked is not None and asked.has_left:
                 # It has waited for a leader meanwhile, and this one has not heard of it.

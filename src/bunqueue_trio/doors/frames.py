@@ -69,6 +69,8 @@ BROKEN = 1
 
 ASK_MAX = 255 + RECEIVE_BYTES
 """A door asks for nothing that it has not read at once."""
+WORD_BYTES = 32
+"""What a message takes beside its bytes and its address: of thousands of short ones that is all there is."""
 ASKS_MAX = 4 * RECEIVE_BYTES
 """What goes out together: one more as soon as there is room, and what says so."""
 

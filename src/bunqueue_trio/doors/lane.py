@@ -11,6 +11,7 @@ from functools import partial
 
 import trio
 
+from bunqueue_trio import errors
 from bunqueue_trio.config import (
     DRAIN_S,
     HEADER_BYTES_MAX,
@@ -36,6 +37,8 @@ _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*\r\n", re.IGN
 _ODD = re.compile(rb"\r\n(?:transfer-encoding|upgrade|expect)[ \t]*:", re.IGNORECASE)
 # Connections, before others are served: 1 ms.
 _LOOKED_AT = 250
+# For what is missing, such as a descriptor, to be there again.
+_AGAIN_S = 0.1
 
 
 class FramingDoor(Door):
@@ -49,7 +52,14 @@ class FramingDoor(Door):
         self._lengths: dict[bytes, int] = {}
 
     async def run(self) -> None:
-        """Ask the leader, and see to connections that are silent, until it cannot be reached."""
+        """Ask the leader, and see to connections that are silent; where it cannot be reached, say so to who asks, and try again."""
+        while True:
+            await self.ask_leader()
+            self.asking.give_up(self.refusals.of(errors.OVERLOADED))
+            await trio.sleep(_AGAIN_S)
+
+    async def ask_leader(self) -> None:
+        """Do so until it cannot be reached."""
         if not self._frames:
             await trio.sleep_forever()
         async with trio.open_nursery() as nursery:

@@ -227,7 +227,7 @@ class DoorProcesses:
         """
         descriptors = [control.fileno(), *(sock.fileno() for sock in door.sockets)]
         numbers = (door.number, os.getpid(), *descriptors)
-        command = [sys.executable, "-P", "-m", "bunqueue_trio.doors.process", *map(str, numbers)]
+        command = [sys.executable, "-P", "-m", "bunqueue_trio.doors.start", *map(str, numbers)]
         settings = pickle.dumps(self._server.settings)
 
         is_started = False

@@ -1,11 +1,9 @@
-"""The process of a door: ``python -m bunqueue_trio.doors.process NUMBER LEADER LINK SOCKET...``, started by the leader and by nobody else.
+"""The process of a door, behind its first step (``start.py``).
 
-It gets the settings on its standard input, the number of the leader's process, and by their descriptors its end of the link and the sockets that it accepts on.
+It gets the settings on its standard input, and by their descriptors its end of the link and the sockets that it accepts on.
 It ends when the leader says so and its connections have ended, and at once when the leader is gone.
 """
 
-import ctypes
-import os
 import pickle
 import signal
 import socket
@@ -27,19 +25,13 @@ from bunqueue_trio.transports.tls import handshake_turns
 
 _log = structlog.get_logger()
 
-# <linux/prctl.h>
-_PR_SET_PDEATHSIG = 1
 # For the end of a door whose leader is gone: nothing that it still does matters.
 _GONE_S = 2.0
 
 
 def main() -> None:
     """Be a door until the leader ends it, or is gone."""
-    # Ctrl-C in a terminal reaches all of a server's processes: the leader decides when its doors stop.
-    for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
-        signal.signal(ignored, signal.SIG_IGN)
-    number, leader, control, *accepting = map(int, sys.argv[1:])
-    _end_with(leader)
+    number, _, control, *accepting = map(int, sys.argv[1:])
     given = sys.stdin.buffer.read()
     if not given:
         # The leader was gone before it could say anything.
@@ -86,19 +78,3 @@ async def _run(settings: Settings, control: int, accepting: list[int], last: Las
         await accept(listeners, FramingDoor(link, settings), stop, settings.shutdown_grace_ms / 1000, link.say_closed)
         last.set(LAST_S, 1)
         whole.cancel_scope.cancel()
-
-
-def _end_with(leader: int) -> None:
-    """Let the kernel end this process when the one that started it ends, even while it is stopped, where the kernel can."""
-    try:
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    except (OSError, AttributeError):
-        # The end of the link says it, to a process that runs.
-        pass
-    # It was gone before.
-    if os.getppid() != leader:
-        sys.exit(0)
-
-
-if __name__ == "__main__":
-    main()

@@ -121,7 +121,7 @@ class WaitingRoom(FramingDoor):
             nursery.start_soon(self._remote.watch)
             while True:
                 if await self._remote.wait_up(_GIVE_UP_S):
-                    await super().run()
+                    await self.ask_leader()
                 self.asking.give_up(self.refusals.of(errors.STANDBY), trio.current_time() - self._patience_s)
 
     async def serve_by_leader(self, client: Client, unread: bytes = b"") -> bool:

@@ -15,7 +15,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Container, Iterable, Iterator
 from functools import partial
 from itertools import islice
-from operator import attrgetter
+from operator import attrgetter, length_hint
 from typing import Any, NamedTuple
 
 from bunqueue_trio.config import AUDIT_DATA_BYTES, AUDIT_SLICE
@@ -359,7 +359,8 @@ class Pass:
     def _totals(self, pending: int) -> None:
         engine = self._engine
         finished = len(engine.jobs) - sum(engine.counts.values())
-        if not 0 <= finished <= pending:
+        # Those of a batch that was just committed leave in steps.
+        if not 0 <= finished <= pending + length_hint(engine._leaving):
             self.note("index", f"{finished} finished jobs are kept in memory, of which {pending} are not committed")
         if self._told:
             totals = {state: sum(numbers.values()) for state, numbers in self._count.numbers.items()}

@@ -94,8 +94,9 @@ class Asked:
 
 def _held(engine: Engine, one: Rerun, now: int, asked: Asked) -> Held | None:
     since, waits = max(one.moved_at, one.started_at), one.allowance() <= 0
-    if engine.reruns.refused is not None and not waits:
-        return _told(one, "disk", None, engine.reruns.refused, since)
+    refused = engine.reruns.refused.get(one.id)
+    if refused is not None and not waits:
+        return _told(one, "disk", None, refused, since)
     # Those that it waits for; else those that come next.
     names = [*islice(one.open_in, QUEUES_LOOKED)] if waits else [one.paused_at] if one.paused_at is not None else []
     for name in names:

@@ -118,8 +118,8 @@ class Reruns(dict[str, Rerun]):
         """Those that have stopped by themselves since the log told of them."""
         self.ran_at: int = 0
         """When the runtime went on with them last."""
-        self.refused: str | None = None
-        """Why the disk let none of them retry anything then."""
+        self.refused: dict[str, str] = {}
+        """Why the disk let some of them retry nothing then, by their ids."""
         self.due: int | None = None
         """When the next retry is due; None: no rerun has anything to retry now."""
 

@@ -275,7 +275,7 @@ class Journal(Standing):
     def commit_at_once(self) -> bool:
         """Commit what waits now in this very step; return whether that was possible and succeeded.
 
-        A batch that the disk refuses is left to the flusher, which whoever calls has told, or tells then.
+        A batch that the disk refuses, or that is not small, is left to the flusher.
         """
         is_slow = self._pressure.last_s > INLINE_S_MAX
         if is_slow or self._writing is not None or self._making.durable or self.failing is not None:
@@ -288,20 +288,20 @@ class Journal(Standing):
         try:
             batch, done = self._writing = self._take()
             begun = self._clock.time()
-            if not (self._store.inline or batch.is_small()):
-                return False
-            self._store.commit(batch)
-            self._finish(batch, done, self._clock.time() - begun)
+            if self._store.inline or batch.is_small():
+                self._store.commit(batch)
+                self._finish(batch, done, self._clock.time() - begun)
+                return True
         except StoreError as error:
             # Where it only has to be waited for, the flusher does so in a thread.
             if not isinstance(error, StoreBusy):
                 self.note_failure(error)
-            return False
         except BaseException as error:  # noqa: ASYNC103 - nothing is awaited here, so it is no Cancelled
             # This is no trouble of the client whose request it is: the flusher fails because of it.
             self._not_mine = error
-            return False  # noqa: ASYNC104
-        return True
+        # Nothing gathers any more, of which a turn would tell it at its end.
+        self.summons.send()
+        return False
 
     async def run(self) -> None:
         """Commit batch after batch, for ever. This is the persistence flusher."""

@@ -36,7 +36,7 @@ from bunqueue_trio.engine.configs import Configs
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.rerunning import rerun_slice
 from bunqueue_trio.engine.reruns import Rerun
-from bunqueue_trio.errors import Refused, StoreError, StoreGone
+from bunqueue_trio.errors import Refused, StoreError, StoreGone, unread
 from bunqueue_trio.runtime.alarm import Alarm
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.core import Core
@@ -174,7 +174,7 @@ class RerunRunner(_Disk):
 
     async def _work(self) -> None:
         reruns = self._reruns
-        reruns.ran_at, reruns.refused = self._core.clock.now(), None
+        reruns.ran_at, reruns.refused = self._core.clock.now(), {}
         try:
             for one in reruns.under_way():
                 await self._go_on(one)
@@ -190,14 +190,15 @@ class RerunRunner(_Disk):
         while left > 0 and not self._core.stopping:
             try:
                 self._journal.check(fills=True)
-            except Refused as refused:
-                self._reruns.refused = str(refused)
-                return
-            before = one.retried, one.after
-            try:
+                before = one.retried, one.after
                 await self._core.step_knowing(self._slice, one, left)
+            except StoreError as error:
+                # What the others are to retry may lie elsewhere.
+                self._reruns.refused[one.id] = str(unread(error))
+                self._tell(str(error))
+                return
             except Refused as refused:
-                self._reruns.refused = str(refused)
+                self._reruns.refused[one.id] = str(refused)
                 return
             await trio.lowlevel.checkpoint()
             if (one.retried, one.after) == before:
@@ -244,7 +245,8 @@ class AutoRetrier(_Disk):
                     is_done = True
                 finally:
                     if not is_done:
-                        autos.look_at(name, 0)
+                        # Behind all that are due: one whose records cannot be read holds up no other.
+                        autos.look_at(name, core.clock.now() + SECOND_MS)
                 spent += max(1, totals.auto_retried - before)
                 await trio.lowlevel.checkpoint()
             pause = spent * AUTO_RETRY_MS

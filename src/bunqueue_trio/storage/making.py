@@ -14,6 +14,7 @@ import msgspec
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.engine.job import UNFINISHED, Job, State
 from bunqueue_trio.engine.queue import Changes
+from bunqueue_trio.errors import InvariantBroken
 from bunqueue_trio.storage.rows import ChangedRow, FinishedRow, JobRow, changed_row, finished_row, new_row
 from bunqueue_trio.storage.store import Batch, weight_of
 
@@ -82,9 +83,16 @@ class Making:
         return self._filling is None
 
     def fill_some(self) -> None:
-        """Put some more in."""
-        if self._filling is not None and self._filling.fill_some():
-            self._filling = None
+        """Put some more in.
+
+        Raises:
+            InvariantBroken: these rows would be missing: they may be in, or not.
+        """
+        try:
+            if self._filling is not None and self._filling.fill_some():
+                self._filling = None
+        except Exception as error:
+            raise InvariantBroken("a batch cannot be filled") from error
 
     def take(self) -> _Made:
         """Return what :func:`make_batch` is to know, and begin anew: the batch is taken."""

@@ -168,6 +168,7 @@ class Http:
                     )
                 on_listening()
                 await self._server.stop.wait()
+                end = trio.current_time() + self._server.settings.shutdown_grace_ms / 1000 - STOP_MARGIN_S
                 await trio.sleep(DRAIN_S)
                 accepting.cancel_scope.cancel()
             for listener in listeners:
@@ -176,9 +177,8 @@ class Http:
                 await some.wait_closed()
             if self._slow_lane is not None:
                 await self._slow_lane.stop()
-            await self._end_connections()
-            for some in doors:
-                await some.wait_ended()
+            await self._end_connections(end)
+            await self._wait_for(doors, end)
         finally:
             # Hypercorn shields its writes: only a closed socket ends one that the client does not read.
             for connection in self._connections:
@@ -286,9 +286,18 @@ class Http:
         for connection in [c for c in self._connections if c.is_late(now)]:
             await self._end(connection)
 
-    async def _end_connections(self) -> None:
-        """End all connections within the grace: idle ones at once, others when they owe nothing."""
-        end = trio.current_time() + self._server.settings.shutdown_grace_ms / 1000 - STOP_MARGIN_S
+    async def _wait_for(self, doors: "Sequence[Doors]", end: float) -> None:
+        """Wait until all doors have ended; who waits there for a disk that refuses is answered at ``end``, too."""
+        with trio.move_on_at(end) as waiting:
+            for some in doors:
+                await some.wait_ended()
+        if waiting.cancelled_caught:
+            self._server.journal.give_up()
+            for some in doors:
+                await some.wait_ended()
+
+    async def _end_connections(self, end: float) -> None:
+        """End all connections by ``end``, or soon after: idle ones at once, others when they owe nothing."""
         while self._connections and trio.current_time() < end:
             self._end_those_who_owe_nothing()
             self._all_gone = trio.Event()

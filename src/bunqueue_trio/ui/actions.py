@@ -53,7 +53,7 @@ def _form_of(action: Action, given: Form, filled: Form) -> dict[str, str]:
     form = defaults(action) | {name: given.get(name, "") for name in action.about} | dict(filled)
     for field in action.fields:
         if field.name in given:
-            text = given[field.name][: JSON_MAX if field.kind == "json" else TEXT_MAX].strip()
+            text = given[field.name][: JSON_MAX if field.kind in ("json", "hidden") else TEXT_MAX].strip()
             form[field.name] = text.replace(",", "") if field.kind == "number" else text
     return form
 

@@ -4,6 +4,8 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from bunqueue_trio.protocol.codec import decode, encode
 from bunqueue_trio.protocol.commands import Command
 from bunqueue_trio.protocol.request import path_of, target_of
@@ -20,6 +22,15 @@ def make(kind: type[Command], fields: Mapping[str, Any]) -> Command:
     body = dict(fields)
     given = {part[1:]: str(body.pop(part[1:])) for part in path.path.split("/") if part.startswith(":")}
     return decode(kind, encode(body), **given)
+
+
+def json_object(text: str) -> dict[str, Any] | None:
+    """Return the JSON object that an address has; None where it has none: whoever has written it may have written anything."""
+    try:
+        found: dict[str, Any] = msgspec.json.decode(text.encode("utf-8", "replace"), type=dict[str, Any])
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def curl(base: str, kind: type[Command], fields: Mapping[str, Any], *, with_token: bool) -> str:

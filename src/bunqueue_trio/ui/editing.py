@@ -13,7 +13,7 @@ from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.request import segment_of
 from bunqueue_trio.ui.action import Action, Done, Form
 from bunqueue_trio.ui.ask import Ask, Wrong
-from bunqueue_trio.ui.commands import make
+from bunqueue_trio.ui.commands import json_object, make
 from bunqueue_trio.ui.payload import show
 
 # Of a payload that is offered; it also stands in the two lines for a shell.
@@ -61,16 +61,20 @@ async def fill_copy(ask: Ask, form: Form) -> dict[str, str]:
 
 def copy(form: Form, now: int) -> dict[str, Any]:
     """Return the fields of the push of a copy."""
-    return {"queue": form["queue"], "data": payload(form)} | _options(form)
+    return _options(form) | {"queue": form["queue"], "data": payload(form)}
+
+
+_COPIED = frozenset({"name", "priority", "maxAttempts", "backoff", "ttl", "timeout", "tags", "groupId", "lifo"})
 
 
 def _options(form: Form) -> dict[str, Any]:
-    try:
-        options = json.loads(form["as"] or "{}")
-    except ValueError:
-        options = None
-    if not isinstance(options, dict) or options.keys() & {"queue", "data"}:
+    options = json_object(form["as"] or "{}")
+    if options is None or not options.keys() <= _COPIED:
         raise Wrong("It is not said what the copy is like")
+    try:
+        make(c.Push, options | {"queue": str(form["queue"]), "data": Raw(b"null")})
+    except Refused as refused:
+        raise Wrong(f"What the copy is like: {refused}", refused.status) from None
     return options
 
 
@@ -88,7 +92,7 @@ def copy_words(form: Form) -> tuple[object, ...]:
     shape = dict(backoff) if isinstance(backoff, Mapping) else {} if backoff is None else {"delay": backoff}
     said: list[object] = ["push", Given(form["queue"]), Given(text(form))]
     for name, value in (options | shape).items():
-        if name in _FLAGS:
+        if name in _FLAGS and value is not None:
             said += [_FLAGS[name], typed_ms(value) if name in _SPANS else Given(value)]
     for tag in options.get("tags", []):
         said += ["--tag", Given(tag)]

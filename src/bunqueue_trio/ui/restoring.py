@@ -4,13 +4,15 @@ import json
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import msgspec
 from msgspec import Raw
 
+from bunqueue_trio.errors import Refused
 from bunqueue_trio.pages.words import Given, typed_ms
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.ui.action import Form, Preview
 from bunqueue_trio.ui.ask import Ask, Wrong
-from bunqueue_trio.ui.commands import make
+from bunqueue_trio.ui.commands import json_object, make
 from bunqueue_trio.ui.payload import show
 from bunqueue_trio.ui.render import clock_time
 
@@ -54,7 +56,7 @@ def words(form: Form) -> tuple[object, ...]:
     put = _put(form)
     said: list[object] = ["schedules", "put", Given(form["name"]), Given(put["queue"]), Given(put["data"])]
     for name, flag in _FLAGS.items():
-        if name in put:
+        if put.get(name) is not None:
             said += [flag, _text(name, put[name])]
     for name, flag in _OPTIONS.items():
         value = put.get("options", {}).get(name)
@@ -68,14 +70,18 @@ def _text(name: str, value: Any) -> str:
 
 
 def _put(form: Form) -> dict[str, Any]:
+    put = json_object(form["as"])
+    if put is None or not (isinstance(put.get("data"), str) and isinstance(put.get("queue"), str)):
+        raise Wrong("It is not said how the schedule was")
+    if not (isinstance(put.get("options", {}), dict) and can_be_said(put, ())):
+        raise Wrong("It is not said how the schedule was")
+    data = put["data"].encode()
     try:
-        put = json.loads(form["as"])
-    except ValueError:
-        raise Wrong("It is not said how the schedule was") from None
-    if not (isinstance(put, dict) and isinstance(put.get("data"), str) and isinstance(put.get("queue"), str)):
-        raise Wrong("It is not said how the schedule was")
-    if not isinstance(put.get("options", {}), dict):
-        raise Wrong("It is not said how the schedule was")
+        # Else it could say more than a payload.
+        msgspec.json.decode(data, type=Raw)
+        make(c.PutSchedule, put | {"name": str(form["name"]), "data": Raw(data)})
+    except (Refused, msgspec.DecodeError, RecursionError) as error:
+        raise Wrong(f"How the schedule was: {error}") from None
     return put
 
 

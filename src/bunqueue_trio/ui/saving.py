@@ -31,6 +31,8 @@ _GONE: Mapping[str, Callable[[Form], list[dict[str, str]]]] = {
     "purge-all": _of("failed"),
     "purge-group": lambda form: [*({**each, "fingerprint": form["fingerprint"]} for each in _of("failed")(form))],
     "purge-found": lambda form: [filters.said(form)],
+    # Where fewer dead letters would be kept.
+    "set-dead": _of("failed"),
 }
 """Acts after which jobs are gone, and the filters that have these jobs."""
 

@@ -53,6 +53,7 @@ class Bulk:
 
     Raises:
         Refused: one of its jobs is impossible; nothing was changed. :meth:`add` raises it for those that are looked at there.
+        StoreError: the same of what one depends on, which cannot be read.
     """
 
     __slots__ = ("_actual", "_command", "_ended", "_engine", "_ids", "_looking", "reply")
@@ -84,8 +85,7 @@ class Bulk:
         if self._looking is not None:
             try:
                 self._look_on()
-            except Exception:
-                # Refused, or what it names cannot be read: none of it is in.
+            except (errors.Refused, errors.StoreError):
                 self._let_go()
                 raise
             return False

@@ -119,6 +119,7 @@
       hear();
       losses = 0;
       isHeard = true;
+      if (failures) return; // it is to look again
       clearTimeout(timer);
       timer = 0;
     });

@@ -44,7 +44,7 @@ async def ask_first(ask: Ask, wrong: str = "", status: int = 0) -> Screen:
         "act.html", action.title(form), "",
         {
             "action": action, "form": form, "heading": action.title(form), "preview": preview, "wrong": wrong, "cli": cli,
-            "cannot": _why_not(ask, action), "curl": curl, "kept": kept(action.name, form), "instead": instead(action.name, form), "back": back(action, form), "about": [(name, form[name]) for name in action.about],
+            "cannot": _why_not(ask, action), "curl": curl, "kept": kept(action.name, form) if action.is_grave or (preview is not None and preview.is_grave) else (), "instead": instead(action.name, form), "back": back(action, form), "about": [(name, form[name]) for name in action.about],
         },
         status=200 if not wrong else status if status >= 500 else 400,
     )  # fmt: skip
