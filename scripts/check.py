@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ET
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -51,11 +51,11 @@ TRACED = {
 
 # The lots of all else, those first that take longest. What stands in none is one more.
 OTHERS = {
-    "client": ("client",),
-    "wire": ("wire",),
-    "stream": ("stream", "doors"),
-    "operations": ("operations",),
     "ui": ("ui", "commands"),
+    "operations": ("operations",),
+    "client": ("client",),
+    "stream": ("stream", "doors"),
+    "wire": ("wire",),
 }
 
 # Percent of all other code, in `long`. What is left is mostly error paths of sockets and processes; it only ever goes up.
@@ -108,6 +108,8 @@ class Step:
 
     name: str
     command: list[str]
+    after: tuple[str, ...] = ()
+    """Those that have to be over first, of the steps that it is run with."""
 
 
 @dataclass(frozen=True)
@@ -124,35 +126,33 @@ class Outcome:
 
 
 def static_steps(mode: str) -> list[Step]:
-    """List the checks that only read the code."""
-    steps = [
-        Step("ruff check", _module("ruff", "check", "--quiet")),
-        Step("ruff format", _module("ruff", "format", "--check", "--quiet", "--diff")),
-        Step("mypy", _module("mypy", "--no-error-summary")),
-        Step("import-linter", [_program("lint-imports"), "--no-logo"]),
-        Step("codespell", [_program("codespell")]),
-    ]
+    """List the checks that only read the code, those first that take longest."""
+    steps = [Step("mypy", _module("mypy", "--no-error-summary"))]
     if mode != "fast":  # they take a minute of a core; ruff knows most of what flake8-async does
         steps.append(Step("types of the interface", [sys.executable, "scripts/verify_types.py"]))
-        steps.extend(_flake8_async("src", "scripts", "trials", "examples", disable=ASYNC_DISABLED))
         disable = f"{ASYNC_DISABLED},{ASYNC_DISABLED_IN_TESTS}"
         steps.extend(_flake8_async("tests", disable=disable))
+        steps.extend(_flake8_async("src", "scripts", "trials", "examples", disable=ASYNC_DISABLED))
+    steps += [
+        Step("codespell", [_program("codespell")]),
+        Step("import-linter", [_program("lint-imports"), "--no-logo"]),
+        Step("ruff check", _module("ruff", "check", "--quiet")),
+        Step("ruff format", _module("ruff", "format", "--check", "--quiet", "--diff")),
+    ]
     return steps
 
 
-def coverage_steps(mode: str) -> list[Step]:
-    """List the gates on what the tests have covered; the first one gathers the data of all processes."""
+def coverage_steps(mode: str, traced: list[Step]) -> list[Step]:
+    """List the gates on what the ``traced`` tests have covered; the first one gathers the data of all processes."""
     exact = ",".join(f"src/bunqueue_trio/{package}/*" for package in EXACT)
     # Where there is none its tests are skipped.
     omitted = [] if machine.has_postgres() else ["--omit=src/bunqueue_trio/storage/postgres/*"]
     report = _module("coverage", "report", f"--include={exact}", *omitted, "--fail-under=100")
-    steps = [
-        Step("coverage: combine", _module("coverage", "combine", "--quiet")),
-        Step(f"coverage: {' + '.join(EXACT)}", report),
-    ]
+    combine = Step("coverage: combine", _module("coverage", "combine", "--quiet"), tuple(step.name for step in traced))
+    steps = [combine, Step(f"coverage: {' + '.join(EXACT)}", report, (combine.name,))]
     if mode == "long":
         rest = _module("coverage", "report", f"--omit={exact}", f"--fail-under={FLOOR}")
-        steps.append(Step("coverage: the rest", rest))
+        steps.append(Step("coverage: the rest", rest, (combine.name,)))
     return steps
 
 
@@ -186,26 +186,33 @@ def run_captured(step: Step) -> tuple[Outcome, str]:
 
 
 def run_together(steps: list[Step], beside: int = 0) -> list[Outcome]:
-    """Run steps that do not depend on each other, as many at a time as there are cores, and ``beside`` more; say how each ended.
+    """Run steps, as many at a time as there are cores, and ``beside`` more, each when those before it are over; say how it ended.
 
     Many tests wait for a server, a socket or a clock: with more of them than cores no core does.
     """
-    outcomes = []
+    outcomes: list[Outcome] = []
+    left, running = list(steps), set[Future[tuple[Outcome, str]]]()
     with ThreadPoolExecutor((os.cpu_count() or 1) + beside) as pool:
         try:
-            for done in as_completed([pool.submit(run_captured, step) for step in steps]):
-                outcome, text = done.result()
-                print(f"=== {outcome}", flush=True)
-                if outcome.code:
-                    print(text.rstrip(), flush=True)
-                outcomes.append(outcome)
+            while left or running:
+                over = {outcome.name for outcome in outcomes}
+                due = [step for step in left if over.issuperset(step.after)]
+                left = [step for step in left if step not in due]
+                running |= {pool.submit(run_captured, step) for step in due}
+                assert running, f"nothing is run that these could follow: {left}"
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                for outcome, text in (each.result() for each in done):
+                    print(f"=== {outcome}", flush=True)
+                    if outcome.code:
+                        print(text.rstrip(), flush=True)
+                    outcomes.append(outcome)
         except KeyboardInterrupt:
             pool.shutdown(wait=False, cancel_futures=True)
             leftovers.end_below()  # or the end of the block would wait for the steps
             raise
-    if left := leftovers.below(os.getpid()):
-        print("these processes were left behind:", *map(leftovers.name, left), sep="\n", flush=True)
-        leftovers.end(left)
+    if behind := leftovers.below(os.getpid()):
+        print("these processes were left behind:", *map(leftovers.name, behind), sep="\n", flush=True)
+        leftovers.end(behind)
         outcomes.append(Outcome("processes left behind", 1, 0.0))
     return outcomes
 
@@ -219,8 +226,8 @@ def tests_steps(mode: str) -> list[Step]:
         case "full":
             sources = ",".join(f"bunqueue_trio.{package}" for package in EXACT)
             return [
-                *_lots("tests", others, selected),
                 *_lots("quick tests", TRACED, QUICK, f"--source={sources}"),
+                *_lots("tests", others, selected),
                 # By themselves: what they import first, without the tracer, it would never see.
                 *_lots("slow tests", TRACED, f"slow and {selected}"),
             ]
@@ -370,13 +377,16 @@ def main() -> int:
         outcomes = run_together([*(static_steps(mode) if mode == "fast" else []), *tests_steps(mode)], beside=1)
     else:
         programs = Step("programs for the tests", [sys.executable, "scripts/machine.py"])
-        outcomes = run_together(
-            [programs, *static_steps(mode), *(other_pythons("core") if mode == "full" else [])], beside=1
-        )
+        # What takes longest first: what is short fills the cores at the end.
+        others = other_pythons("core") if mode == "full" else []
+        outcomes = run_together([programs, *others, *static_steps(mode)], beside=1)
         # One pool for all the rest: what is short fills the cores that the last long ones leave free.
-        outcomes += run_together([*tests_steps(mode), mutants_step(mode), *simulations(mode)], beside=2)
-        for step in [*coverage_steps(mode), *([*other_pythons("fast"), *other_postgres()] if mode == "long" else [])]:
-            # One needs what the one before it has made.
+        tests = tests_steps(mode)
+        traced = [step for step in tests if "coverage" in step.command]
+        outcomes += run_together(
+            [*tests, mutants_step(mode), *simulations(mode), *coverage_steps(mode, traced)], beside=2
+        )
+        for step in [*other_pythons("fast"), *other_postgres()] if mode == "long" else []:
             outcomes += run_together([step])
 
     passed, failed, skipped = counts()

@@ -31,7 +31,7 @@ from planted.tests import NEAREST, PLAIN, TESTS
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = Path("src") / "bunqueue_trio"
 # A part takes about a minute of two cores.
-PARTS = 80
+PARTS = 110
 HANGS_S = 30  # a fault may be an endless loop, or a wait for what never comes: a test that takes this long has failed; a quick one takes 3 s at most
 PATIENCE_S = 300  # and so have tests that hang outside of one; all of them together take less
 UNHARMED_S = 1200  # those that have noticed something, one after the other

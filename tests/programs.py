@@ -1,6 +1,9 @@
 """Programs that start others: whatever becomes of a test, they and all below them end with it."""
 
 import subprocess
+import sys
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from scripts import leftovers
@@ -27,6 +30,14 @@ def run_to_its_end(command: list[Any], *, within_s: float, **options: Any) -> "s
             end_family(process)
             raise
     return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+
+@cache
+def usage_of(script: Path) -> str:
+    """Return what a program of ours says to `--help`; it costs a second of a core, and several tests look at it."""
+    return subprocess.run(
+        [sys.executable, script, "--help"], capture_output=True, text=True, timeout=60, check=True
+    ).stdout
 
 
 def end_family(process: "subprocess.Popen[Any]") -> None:

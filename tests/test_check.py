@@ -101,3 +101,22 @@ def test_processes_that_a_step_leaves_behind_are_a_failure():
     assert done.returncode == 0, done.stderr
     assert "time.sleep(600)" in done.stdout
     assert "'processes left behind': 1" in done.stdout
+
+
+def test_a_step_follows_those_that_it_names_whatever_the_order_of_the_list():
+    code = (
+        "import sys; sys.path.insert(0, 'scripts'); import check;"
+        "last, first = check.Step('last', ['true'], ('first',)), check.Step('first', ['sleep', '0.05']);"
+        "print([outcome.name for outcome in check.run_together([last, first], beside=2)]);"
+        "check.run_together([last])"
+    )
+    done = run_to_its_end([sys.executable, "-c", code], within_s=60, cwd=ROOT)
+    assert done.stdout.splitlines()[-1] == "['first', 'last']"
+    assert "nothing is run that these could follow" in done.stderr
+
+
+def test_what_is_covered_is_judged_when_all_that_is_traced_is_over(check: ModuleType):
+    traced = [step for step in check.tests_steps("full") if "coverage" in step.command]
+    combine, *reports = check.coverage_steps("full", traced)
+    assert {step.name for step in traced} == {f"quick tests: {lot}" for lot in check.TRACED} == set(combine.after)
+    assert [report.after for report in reports] == [(combine.name,)]

@@ -2,8 +2,6 @@
 
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import click
@@ -11,6 +9,7 @@ import pytest
 
 from bunqueue_trio.cli import main
 from bunqueue_trio.config import Settings
+from tests.programs import usage_of
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / "docs" / "guarantees.md"
@@ -34,9 +33,7 @@ def test_every_guarantee_has_a_proof():
 def test_a_script_is_there_and_knows_its_flags(command: str):
     _, script, *arguments = shlex.split(command)
     known(script, there=(ROOT / script).is_file())
-    shown = subprocess.run(
-        [sys.executable, str(ROOT / script), "--help"], capture_output=True, text=True, timeout=60, check=True
-    ).stdout
+    shown = usage_of(ROOT / script)
     for flag in [argument for argument in arguments if argument.startswith("-")]:
         assert re.search(rf"{flag}\b", shown), command
 

@@ -36,7 +36,6 @@ def mutants(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return mutants
 
 
-@pytest.mark.slow
 @cache
 def pieces(path: Path) -> tuple[str, list[tuple[str, str]]]:
     """Return a file's text, and each function, class or other statement of it with what has to stand before it."""
@@ -54,6 +53,7 @@ def test_every_fault_fits_the_code(mutants: ModuleType):
     assert mutants.rot(mutants.MUTANTS) == []
 
 
+@pytest.mark.thorough
 def test_every_fault_is_python(mutants: ModuleType):
     """One that cannot be read is noticed by any test, and none has judged it."""
     for mutant in mutants.MUTANTS:

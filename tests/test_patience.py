@@ -13,7 +13,7 @@ from tests.stream.conftest import IN_VIRTUAL_TIME
 
 TESTS = Path(__file__).parent
 FILES = sorted(str(path.relative_to(TESTS)) for path in TESTS.rglob("*.py"))
-# Where a function takes its limit: behind so many arguments, and by what name.
+# Where a function takes its limit: as which argument, and by what name.
 FIRST = {"settimeout", "wait", "join", "result", "flush", "fail_after"}
 SECOND = {"create_connection", "until"}
 NAMED = {"timeout", "within_s", "open_timeout"}
@@ -37,7 +37,7 @@ VIRTUAL = ("runtime/", "sim/", "cluster/", *(f"stream/{name}" for name in IN_VIR
 CLOCKS = {"autojump_clock", "bunqueue", "mock_clock"}
 """Whoever asks for one of these runs in virtual time."""
 ALLOWED = {
-    "client/test_every_moment.py: trio.fail_after(40)": "its story is told in virtual time",
+    "client/test_every_moment.py: trio.fail_after(40)": "its story happens in virtual time",
     "client/test_idle_pulls.py: anyio.fail_after(50)": "it is less than the 60 s that the idle pulls wait",
     "examples/test_crawler.py: httpx.AsyncClient()": "nothing is asked by it",
     "operations/stem.py: listening.settimeout(1)": "it looks each second whether its parent is there",
@@ -46,8 +46,8 @@ ALLOWED = {
     "test_leftovers.py: run_to_its_end([sys.executable, '-c', code], within_s=1)": "what hangs is not waited for",
     "ui/test_page_news.py: trio.fail_after(1.1)": "virtual time",
     "wire/test_overload.py: sock.settimeout(3)": "that nothing more is taken is what is looked for",
-    "wire/test_postgres.py: load.wait(20)": "so many answers, not seconds",
-    "wire/test_postgres.py: load.wait(50)": "so many answers, not seconds",
+    "wire/test_postgres.py: load.wait(20)": "a number of answers, not of seconds",
+    "wire/test_postgres.py: load.wait(50)": "a number of answers, not of seconds",
 }
 """What is let off, and why."""
 

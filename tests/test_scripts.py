@@ -1,10 +1,10 @@
 """Whoever asks a program in `scripts/` what it does gets its usage, and nothing is done."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.programs import usage_of
 
 SCRIPTS = sorted(
     path
@@ -17,5 +17,5 @@ SCRIPTS = sorted(
 @pytest.mark.slow
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
 def test_a_script_says_how_it_is_used(script: Path):
-    done = subprocess.run([sys.executable, script, "--help"], capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout.lower().startswith("usage:"), done.stdout + done.stderr
+    usage = usage_of(script)
+    assert usage.lower().startswith("usage:"), usage

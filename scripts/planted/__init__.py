@@ -16,6 +16,7 @@ from planted.postgres import POSTGRES
 from planted.queues import QUEUES
 from planted.row import Mutant
 from planted.schedules import SCHEDULES
+from planted.upkeep import UPKEEP
 from planted.versions import VERSIONS
 
 __all__ = ["MUTANTS", "Mutant"]
@@ -35,6 +36,7 @@ MUTANTS = [
     *POSTGRES,
     *QUEUES,
     *SCHEDULES,
+    *UPKEEP,
     *VERSIONS,
     *BOUNDS,
 ]

@@ -43,7 +43,7 @@ DAMAGE = [
     Mutant("runtime/server.py", '            Child("damage watch", self.damage.run),\n', "", "nobody looks over the file"),
     Mutant("errors.py", "isinstance(error, StoreDamaged) else STORAGE_DOWN", "False else STORAGE_DOWN", "who reads a damaged page hears that changes are refused"),
     Mutant("pages/prometheus.py", "int(storage.damage is not None)", "0", "the alert for a damaged file never fires"),
-    Mutant("pages/findings.py", "(damage_findings, act_findings, cluster_findings)", "(act_findings, cluster_findings)", "a damaged file is no finding"),
+    Mutant("pages/findings.py", "(damage_findings, act_findings, ", "(act_findings, ", "a damaged file is no finding"),
     Mutant("pages/storage.py", "        damage=damage and damage.what,\n", "", "the page of the disk says nothing of damage"),
     Mutant("pages/storage.py", ", damage and damage.since)", ")", "nobody knows since when a file is damaged"),
     Mutant("ui/views/house.py", '{"storage-damaged", ', "{", "the page Storage says nothing of damage"),

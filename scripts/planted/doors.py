@@ -186,8 +186,8 @@ DOORS = [
     ),
     Mutant(
         _ANSWERING,
-        "        self._return(unsent)\n",
-        "",
+        "            unsent.give_back()\n",
+        "            pass\n",
         "a job that never left is lost",
     ),
     Mutant(

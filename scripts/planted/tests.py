@@ -3,7 +3,7 @@
 # Without test_model.py: it finds nothing that the seeds do not, and would shrink what it finds.
 ENGINE = (
     "timers", "ready", "listing", "jobs", "dead", "job", "handlers", "dependencies", "engine", "leases", "series", "facts", "gates", "edits", "clear", "why", "why_after_anything",
-    "line", "bounds", "rate_limits", "actions", "acts_in_slices", "fingerprint", "groups", "attempts", "logs", "find", "many", "bulk", "timing", "schedules", "schedule_limits", "schedule_misfires", "schedule_overlap", "schedule_lists", "cancel", "workers", "reruns", "auto_retries", "figures", "course", "moving", "audit", "configs", "marks", "timeline", "retrying", "audit_kept", "idle", "seeded", "kept",
+    "upkeep", "line", "bounds", "rate_limits", "actions", "acts_in_slices", "fingerprint", "groups", "attempts", "logs", "find", "many", "bulk", "timing", "schedules", "schedule_limits", "schedule_misfires", "schedule_overlap", "schedule_lists", "cancel", "workers", "reruns", "auto_retries", "figures", "course", "moving", "audit", "configs", "marks", "timeline", "retrying", "audit_kept", "idle", "seeded", "kept",
 )  # fmt: skip
 
 TESTS = {
@@ -11,9 +11,10 @@ TESTS = {
     "protocol": ["tests/protocol"],
     "runtime": [
         "tests/runtime", "tests/ui/test_of_a_distant_store.py", "tests/ui/test_planted.py", "tests/operations/test_memory_figures.py", "tests/ui/test_new_findings.py", "tests/ui/test_events.py", "tests/ui/test_errands.py", "tests/stream/test_gone.py", "tests/stream/test_reported.py", "tests/ui/test_cluster_findings.py",
-        "tests/stream/test_order.py", "tests/ui/test_page_news.py",
+        "tests/stream/test_order.py", "tests/ui/test_page_news.py", "tests/operations/test_upkeep.py",
     ],
     "storage": [
+        "tests/storage/test_copied.py",
         "tests/ui/test_cluster.py", "tests/ui/test_cluster_findings.py", "tests/storage/test_memory.py",
         "tests/storage/test_making.py", "tests/storage/test_batch.py", "tests/storage/test_looks.py", "tests/storage/test_sqlite.py", "tests/storage/test_opening.py", "tests/storage/test_opening_twice.py", "tests/storage/test_held.py",
         "tests/storage/test_log.py", "tests/storage/test_damage.py", "tests/storage/test_looking.py", "tests/storage/test_bounded.py", "tests/operations/test_backup.py", "tests/operations/test_restore.py",
@@ -91,7 +92,7 @@ NEAREST = {
     "asking": ("versions", "again", "frames", "frame_ends", "frame_streams", "idle_pulls"),
     "lane": ("frames", "frame_ends", "room"),
     "door": ("room",),
-    "remote": ("remote", "hanging", "leader_gone"),
+    "remote": ("remote", "hanging", "leader_gone", "at_a_takeover"),
     "lookups": ("lookups", "asked_beside", "of_a_distant_store"),
     "moves": ("engine", "leases", "series", "dead", "attempts", "logs", "cancel"),
     "holding": ("engine", "leases", "dead", "handlers", "attempts"),
@@ -187,7 +188,7 @@ NEAREST = {
     "announcer": ("postgres_store", "postgres_leading", "postgres_restored", "postgres_schema"),
     "leading": ("local",),
     "run": ("binds",),
-    "sockets": ("binds", "opened_first", "local"),
+    "sockets": ("binds", "opened_first", "local", "at_a_takeover"),
     "errors": ("failing_for_good",),
     "bulk": ("large_reader", "gone", "bulk"),
     "terms": ("postgres_store", "postgres_leading", "postgres_lost_tail", "postgres_inspect", "postgres_schema"),

@@ -76,7 +76,7 @@ class ClusterLedger(Ledger):
 
 
 class Poll(NamedTuple):
-    """A waiting pull that was answered."""
+    """A waiting pull that is over."""
 
     queue: str
     sent_at: float
@@ -84,28 +84,26 @@ class Poll(NamedTuple):
     undisturbed: int
 
 
-SLACK_S = 12.0
-"""Longer than a request and its answer are on their way, and a commit, where nothing is cut or held."""
-
-
 class Polls:
     """Who came first is served first, at whichever brokers they ask."""
 
-    def __init__(self, fail: Callable[[str], None]) -> None:
+    def __init__(self, fail: Callable[[str], None], slack_s: float) -> None:
         self._fail = fail
+        self._slack_s = slack_s
+        """Longer than a request or its answer is on its way, where nothing is cut or held."""
         self._served: deque[Poll] = deque(maxlen=50)
 
     def served(self, poll: Poll) -> None:
         self._served.append(poll)
 
-    def empty(self, poll: Poll, timeout_s: float) -> None:
-        """A poll has ended without a job: nobody was served who came after it and while it waited."""
+    def over(self, poll: Poll) -> None:
+        """A poll is over, with a job or without: nobody was served long before who came after it."""
         for other in self._served:
             if (
                 other.queue == poll.queue
                 and other.undisturbed == poll.undisturbed
-                and other.sent_at > poll.sent_at + SLACK_S
-                and other.answered_at < poll.sent_at + timeout_s - SLACK_S
+                and other.sent_at > poll.sent_at + self._slack_s
+                and other.answered_at < poll.answered_at - self._slack_s
             ):
                 self._fail(f"{other} is served, and {poll}, which was before it, is not")
 
@@ -119,12 +117,12 @@ class ClusterWorker(Worker):
         sent_at, term = self.stage.now(), self.stage.term()
         answer = await super().ask(peer, cmd, **fields)
         timeout_s = fields.get("timeout", 0) / 1000
-        if cmd in ("PULL", "PULLB") and answer["ok"] and not term[1] and term == self.stage.term():
+        if cmd in ("PULL", "PULLB") and answer["ok"] and not self.calm and not term[1] and term == self.stage.term():
             poll = Poll(fields["queue"], sent_at, self.stage.now(), term[0])
+            if timeout_s and not (self.names_itself and self.stage.may_quiet_workers):
+                self.stage.polls.over(poll)
             if answer.get("job") or answer.get("jobs"):
                 self.stage.polls.served(poll)
-            elif timeout_s and not (self.names_itself and self.stage.may_quiet_workers):
-                self.stage.polls.empty(poll, timeout_s)
         return answer
 
     async def ack(self, peer: Peer, delivery: Delivery, token: str | None) -> bool:
@@ -140,6 +138,22 @@ class ClusterWorker(Worker):
             if answer["ok"] and not is_done_there and not newer and losses == self.stage.truth.losses:
                 self.stage.fail(f"{delivery} is acked, and said to be {answer} afterwards")
         return is_done
+
+
+class PatientWorker(ClusterWorker):
+    """One that waits long for each job of the same queue, at whichever broker, and does it well."""
+
+    def __init__(self, stage: "ClusterWorld", name: str) -> None:
+        super().__init__(stage, name)
+        self.habits, self.weights = [self.work], [1]
+
+    async def pull(self, peer: Peer) -> list[Delivery]:
+        if self.calm:
+            return await super().pull(peer)
+        answer = await self.ask(peer, "PULL", queue=self.stage.queues[0], timeout=60_000)
+        if not answer["ok"]:
+            await self.nap(1)
+        return self.delivered(answer) if answer["ok"] else []
 
 
 class Reader(Actor):

@@ -116,6 +116,22 @@ class Broker:
     def is_alive(self) -> bool:
         return self.reach is not None and not self.reach.dead
 
+    @property
+    def process(self) -> str:
+        """The name by which the present one leads; see ``terms.own_name``."""
+        return f"{self.name} process {self.lives}"
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether it leads, and would say so of anything it knows, by its own clock."""
+        if self.server is None or self.server.ended.is_set() or not self.is_alive:
+            return False
+        token = CURRENT.set(self)
+        try:
+            return self.server.core.is_sure
+        finally:
+            CURRENT.reset(token)
+
     async def run(self) -> None:
         """Live again and again."""
         CURRENT.set(self)
@@ -160,7 +176,7 @@ class Broker:
         server = Server(self._settings, store, DriftingClock(clock_of(store).now(), self.clocks.rate), random=self._rng)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(run._end_when_broken, server, last)
-            serving = await nursery.start(run._serving, server, partial(run.http, opened=waiting.kept))
+            serving = await nursery.start(run._serving, server, partial(run.http, waiting=waiting))
             self.server = server
             self.say(f"leads, with {len(server.engine.jobs)} jobs")
             if waiting.has_begun:

@@ -26,17 +26,23 @@ class Focus(NamedTuple):
     hours: float = 1.0
     quiet: bool = False
     """Nobody works before the calm, so that there is seldom something to write."""
+    patient: bool = False
+    """Many wait long for the jobs of one queue, which come seldom."""
+    hops_s: tuple[float, ...] = ()
+    """How long what is done in a thread takes, one of these: between a look at who leads and what follows from it much may happen."""
 
 
 FOCUSES: dict[str, Focus] = {
     "": Focus({}, 0, hours=0.1),
     "losses": Focus({"go_back": 1}, 60, lag_s=4.0),
-    "sleepers": Focus({"go_back": 1, "kill": 1}, 20, lag_s=4.0, hours=0.2, quiet=True),
+    "sleepers": Focus({"lose_quietly": 1}, 20, lag_s=4.0, hours=0.2, quiet=True),
     "deaths": Focus({"kill_after_commit": 1}, 20, hours=0.2),
     "cuts": Focus({"cut_database": 1}, 20),
     "freezes": Focus({"freeze": 1}, 60),
     "clocks": Focus({"set_back": 1}, 20),
     "overtaken": Focus({"overtake": 1}, 30, hours=0.1),
+    "lines": Focus({"latency": 1}, 60, hours=0.2, patient=True),
+    "races": Focus({"kill": 1}, 20, hours=0.2, hops_s=(0.0, 0.3, 1.0)),
 }
 """By their names; the first one is what the seed alone says."""
 
@@ -104,9 +110,12 @@ class ClusterChaos:
 
     async def kill_after_commit(self) -> None:
         """The same to the leader, between its next commit and the answers to that."""
-        self._world.committed = trio.Event()
-        await self._world.committed.wait()
+        await self._commit()
         self._victim().end("killed after a commit")
+
+    async def _commit(self) -> None:
+        """Wait for the next one."""
+        await self._world.committed.wait()
 
     async def kill_silently(self) -> None:
         """The power of a machine fails: whoever is connected to it hears nothing before it is up again."""
@@ -164,6 +173,8 @@ class ClusterChaos:
         await trio.lowlevel.checkpoint()
         host = self._rng.choice((*self._world.hosts, CLIENT))
         self.say(f"connections of {host} are cut")
+        # A door asks once more, and stands at the end of the line then.
+        self._world.disturbances += 1
         self._world.net.cut(host, self._rng.choice((0.2, 1.0)))
 
     async def part(self) -> None:
@@ -221,6 +232,16 @@ class ClusterChaos:
                     broker.end("killed with the database")
         await self._away(self._rng.choice((0.0, 0.5, 5)), goes_back=True)
 
+    async def lose_quietly(self) -> None:
+        """The database loses what was just committed; the leader has nothing else to write, the time to notice, and dies then."""
+        world = self._world
+        await self._commit()
+        await self._away(0.0, goes_back=True)
+        await self._while_troubled(world.settings.store_lease_ms / 1000 + 3)
+        for broker in world.brokers:
+            if broker.server is not None:
+                broker.end("killed")
+
     async def cut_database(self) -> None:
         """One broker does not reach the database, and hears so or not."""
         await trio.lowlevel.checkpoint()
@@ -249,17 +270,19 @@ class ClusterChaos:
         victim.disturb()
 
     async def overtake(self) -> None:
-        """A commit of the leader is on its way for longer than its lease, and comes as another one takes over."""
+        """A commit of the leader is on its way for longer than its lease, and comes as another one takes over: just before that, or just after."""
         await trio.lowlevel.checkpoint()
-        postgres, victim = self._world.postgres, self._victim()
+        postgres, database, victim = self._world.postgres, self._world.database, self._victim()
         if postgres.is_cut(victim.name):
             return
-        self.say(f"the next commit of {victim.name} comes just before another one takes over")
+        when = self._rng.choice(("before_take", "after_take"))
+        self.say(f"the next commit of {victim.name} comes in the moment of a takeover: {when}")
         victim.disturb()
         postgres.catches = victim.name
-        self._world.database.before_take = partial(postgres.arrive, victim.name)
+        setattr(database, when, partial(postgres.arrive, victim.name))
         await self._while_troubled(20)
-        self._world.database.before_take, postgres.catches = lambda: None, None
+        database.before_take = database.after_take = lambda: None
+        postgres.catches = None
         postgres.let_go(victim.name)
         victim.disturb()
 

@@ -6,6 +6,7 @@ replaced are sockets, threads, clocks, and the connection to PostgreSQL.
 """
 
 import hashlib
+import math
 import random
 import time
 import traceback
@@ -19,7 +20,7 @@ from trio._core import _run
 
 from bunqueue_trio.config import Settings
 from bunqueue_trio.errors import leaves
-from tests.cluster.books import ClusterLedger, ClusterWorker, Polls, Reader
+from tests.cluster.books import ClusterLedger, ClusterWorker, PatientWorker, Polls, Reader
 from tests.cluster.broker import PORT, Broker, RunQueue
 from tests.cluster.cluster_chaos import FOCUSES, ClusterChaos, Focus
 from tests.cluster.cluster_postgres import Postgres
@@ -80,11 +81,12 @@ class ClusterWorld:
         self.postgres = Postgres(self.database, self.rng("postgres"), partial(self.log, "database"))
         self.truth = Truth(lambda: Platter(self.rng("platter"), self.settings), self.fail)
         self.ledger = ClusterLedger(self.truth, self.fail)
-        self.polls = Polls(self.fail)
-        self.net = Net(self.rng("network"), Pace(*rng.choice(((0, 0, 0), (0.1, 0.05, 0.5), (0.3, 0.2, 2.0)))))
+        pace = Pace(*rng.choice(((0, 0, 0), (0.1, 0.05, 0.5), (0.3, 0.2, 2.0))))
+        self.polls = Polls(self.fail, 2 + 5 * pace.delay_s)
+        self.net = Net(self.rng("network"), pace)
         self.network = self
         self.threads = Threads(self.rng("threads"))
-        self.threads.delays_s = rng.choice(DISK_DELAYS_S[:3])
+        self.threads.delays_s = focus.hops_s or rng.choice(DISK_DELAYS_S[:3])
         self.calm, self.closing, self.up = trio.Event(), trio.Event(), trio.Event()
         self.next_nonce = 0
         self.slot_book = ClusterSlotBook(self.fail)
@@ -113,6 +115,7 @@ class ClusterWorld:
             *(Meddler(self, f"meddler-{i}") for i in range(rng.randint(0, 1))),
             *self.readers,
         ]
+        self.actors += [PatientWorker(self, f"patient-{i}") for i in range(5 * focus.patient)]
         self.actors += [] if focus.faults else self._operators()
 
     @property
@@ -173,8 +176,10 @@ class ClusterWorld:
 
     def note_commit(self, batch: Committed, is_new: bool) -> None:
         self.committed.set()
+        self.committed = trio.Event()
         self.log("database", f"batch {batch.number} of term {batch.term}" + ("" if is_new else ", once more"))
         self.truth.committed(batch, is_new)
+        self._check_others(self._leaders[batch.term, batch.life])
 
     def note_take(self, before: Leader, after: Leader) -> None:
         self.log("database", f"term {after.term} is that of {after.holder}, from batch {after.batch} on")
@@ -190,6 +195,15 @@ class ClusterWorld:
             for reader in self.readers:
                 reader.rewind(len(self.truth.told))
         self.ledger.check_start({row[1] for row in self.database.tables["job"].values()})
+
+    def _check_others(self, holder: str) -> None:
+        """Somebody has just written: nobody else may still answer from memory, but for who led a term that the database has lost, until its lease is over."""
+        gone_back_at = -math.inf if self._gone_back_at is None else self._gone_back_at
+        if self.now() <= gone_back_at + self.settings.store_lease_ms / 1000:
+            return
+        for broker in self.brokers:
+            if broker.is_sure and broker.process != holder:
+                self.fail(f"{broker.process} is sure to lead, and {holder} writes")
 
     def note_gone_back(self) -> None:
         self._gone_back_at = self.now()

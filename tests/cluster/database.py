@@ -104,6 +104,8 @@ class Database:
         self.on_take: Callable[[Leader, Leader], None] = lambda before, after: None
         self.before_take: Callable[[], None] = lambda: None
         """Called when somebody wants to take over: what comes in this moment is before it."""
+        self.after_take: Callable[[], None] = lambda: None
+        """Called when somebody just has."""
         with self.disk.transaction(float("-inf")) as tx:
             tx.put("leader", True, Leader())
             tx.put("link", True, (key,))
@@ -140,10 +142,9 @@ class Database:
             Fenced: somebody else leads.
             AssertionError: it breaks a constraint.
         """
-        text = query.text.replace('"bq".', "bq.")
-        if text not in self._statements:
-            raise NotImplementedError(text)
-        return self._statements[text](*query.values)
+        if query.text not in self._statements:
+            raise NotImplementedError(query.text)
+        return self._statements[query.text](*query.values)
 
     # --- the leader -----------------------------------------------------------------------------
 
@@ -181,6 +182,7 @@ class Database:
         with self.disk.transaction(now) as tx:
             tx.put("leader", True, after)
         self.on_take(before, after)
+        self.after_take()
         return [(after.term, life, after.batch, round(now * 1000), before.life)]
 
     def _take_again(

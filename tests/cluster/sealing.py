@@ -69,7 +69,7 @@ class Outside:
         name = current().name
         return Opened([self._world.net.listen(name, PORT)], [f"http://{name}:{PORT}"], [])
 
-    async def open_link(self, settings: Settings) -> list[Any]:
+    async def open_link(self, settings: Settings, *, has_waited: bool) -> list[Any]:
         return [self._world.net.listen(current().name, PORT + 1)]
 
     async def open_tcp_stream(self, host: str, port: int) -> End:

@@ -19,6 +19,7 @@ from tests.engine.model_commands import Model
 from tests.engine.model_configs import return_dead
 from tests.engine.model_reruns import go_on
 from tests.engine.model_timeline import timeline
+from tests.engine.model_upkeep import planned
 
 LEASE_MS = 300_000
 GRACE_MS = 30_000
@@ -44,6 +45,7 @@ class World:
         self.rules = Rules(lease=LEASE_MS, stalls_max=STALLS_MAX, restart_grace=GRACE_MS)
         self._ids = Ids()
         self.engine = Engine(self._ids, self.disk, self.rules)
+        self.engine.upkeep.plan = planned
         self.model = Model(Ids(), lease=LEASE_MS, stalls_max=STALLS_MAX, grace=GRACE_MS)
         self._committed = self.model.snapshot()
         self.model.committed = lambda: self._committed.ended
@@ -166,6 +168,7 @@ class World:
         """Lose what is not committed, and start again from the disk."""
         self._flight, self._heard = None, 0
         self.engine = Engine(self._ids, self.disk, self.rules)
+        self.engine.upkeep.plan = planned
         self.engine.facts.load(self.disk.load_facts())
         self.engine.load(self.disk.load(rng), self.now)
         self.model.restart(self._committed, self.now)

@@ -15,6 +15,7 @@ from tests.engine import (
     model_reruns,
     model_runs,
     model_schedules,
+    model_upkeep,
     model_workers,
 )
 from tests.engine.model import UNFINISHED, No, Record, Reply
@@ -383,4 +384,5 @@ ANSWERS: dict[type[c.Command], Any] = {
     **model_past.ANSWERS,
     **model_runs.ANSWERS,
     **model_reruns.ANSWERS,
+    **model_upkeep.ANSWERS,
 }

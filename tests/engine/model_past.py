@@ -94,6 +94,8 @@ class Past(Crew):
         self.leaving: dict[str, Record] = {}
         """By their ids all that have ended since the last start, whatever was kept of them; of those with one id the last."""
         self.reruns: Mapping[str, Any] = {}
+        self.at_work: str | None = None
+        """What is done to the file."""
         self.heard: list[dict[str, Any]] = []
         """All events that there ever were."""
         self.numbers: Callable[[], Mapping[str, int]] = lambda: {job_id: n for n, job_id in enumerate(self.places())}
@@ -119,6 +121,7 @@ class Past(Crew):
         super().restart(snapshot, now)
         self.marks, self.acts, self.leaving = dict(snapshot.marks), snapshot.acts, {}
         self.reruns, self.heard = snapshot.reruns, self.heard[: snapshot.heard]
+        self.at_work = None
 
     def everything(self) -> tuple[Any, ...]:
         """All that an act may change."""

@@ -100,6 +100,15 @@ class PastSteps:
             if chance < 0.6:
                 self.kill_some(rng.choice(QUEUES), 0)
 
+    def keep(self) -> None:
+        """Let something be done to the file, or let that end."""
+        work = self.world.engine.upkeep.under_way
+        if work is not None and self.rng.random() < 0.4:
+            work.state, self.world.model.at_work = "done", None
+            return
+        kind: Any = self.rng.choice([c.BackupStorage, c.CheckStorage, c.ShrinkStorage])
+        self.world.do(kind(dry_run=self.rng.random() < 0.3))
+
     def obliterate(self) -> None:
         """Remove all of a queue: seldom, since little is left then."""
         if self.rng.random() < 0.2:

@@ -40,7 +40,7 @@ class Life(PastSteps):
             self.push, self.push_batch, self.pull, self.pull_batch, self.ack, self.fail, self.ack_batch, self.fail_batch,
             self.heartbeat, self.heartbeat_batch, self.extend, self.release, self.progress, self.manage, self.cancel, self.read,
             self.gate, self.count, self.edit, self.retry, self.clear, self.staff, self.schedule, self.find, self.act, self.disconnect,
-            self.give_back, self.auto_retry, self.write, self.mark, self.look_back, self.obliterate, self.rerun, self.take, self.commit, self.crash,
+            self.give_back, self.auto_retry, self.write, self.mark, self.look_back, self.obliterate, self.rerun, self.keep, self.take, self.commit, self.crash,
         ]  # fmt: skip
         self.weights = [self.rng.choice((0, 1, 1, 4)) for _ in self.operations]
         self.about_active = self.operations[4:13]

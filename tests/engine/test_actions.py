@@ -17,6 +17,7 @@ from bunqueue_trio.protocol.caller import By
 from bunqueue_trio.protocol.catalog import ACTS, CATALOG, SPECS
 from bunqueue_trio.protocol.commands.spec import Does, Role
 from tests.engine.make import T0, Bench
+from tests.engine.model_upkeep import planned
 
 ANN = By("ann", "10.0.0.7")
 
@@ -32,6 +33,10 @@ HOURLY = c.Cron(name="s", queue="q", data=Raw(b"1"), repeat_every=3_600_000)
 def known(bench: Bench) -> Bench:
     bench.do(c.RegisterWorker(worker_id="w"))
     return bench
+
+
+def with_a_file(bench: Bench) -> None:
+    bench.engine.upkeep.plan = planned
 
 
 def dead(bench: Bench, job_id: str) -> None:
@@ -166,6 +171,9 @@ ACTS_TRIED: dict[type[c.Command], tuple[Callable[[Bench], object], Act]] = {
     ),
     c.UnregisterWorker: (known, (c.UnregisterWorker(id="w"), {}, 1, None)),
     c.RunSchedule: (lambda b: b.do(NIGHTLY), (c.RunSchedule(name="s"), {"name": "s"}, 1, None)),
+    c.BackupStorage: (with_a_file, (c.BackupStorage(), {}, 1, c.BackupStorage(dry_run=True))),
+    c.CheckStorage: (with_a_file, (c.CheckStorage(), {}, 1, c.CheckStorage(dry_run=True))),
+    c.ShrinkStorage: (with_a_file, (c.ShrinkStorage(), {}, 1, c.ShrinkStorage(dry_run=True))),
 }  # fmt: skip
 
 

@@ -5,7 +5,6 @@ Counted are the calls that the engine makes, which no machine makes slower: 10,0
 
 import sys
 from collections.abc import Callable
-from itertools import count
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -93,16 +92,17 @@ class Crowd(Bench):
             self.do(command)
         finally:
             sys.setprofile(None)
-        self.store.close()
+        self.commit()
         return made
 
 
 Act = Callable[[Crowd], c.Command]
+# All are done to one crowd, so each has a job and a schedule of its own.
 ON_ONE: dict[type[c.Command], Act] = {
-    c.Cancel: lambda w: c.Cancel(id="waiting-5", reason="x"), c.Discard: lambda w: c.Discard(id="waiting-5"),
-    c.ChangeDelay: lambda w: c.ChangeDelay(id="waiting-5", delay=5), c.ChangePriority: lambda w: c.ChangePriority(id="waiting-5", priority=5),
-    c.MoveToDelayed: lambda w: c.MoveToDelayed(id="waiting-5", delay=5), c.MoveToWait: lambda w: c.MoveToWait(id="delayed-5"),
-    c.Promote: lambda w: c.Promote(id="delayed-5"), c.Update: lambda w: c.Update(id="waiting-5", data=Raw(b"2")),
+    c.Cancel: lambda w: c.Cancel(id="waiting-5", reason="x"), c.Discard: lambda w: c.Discard(id="waiting-6"),
+    c.ChangeDelay: lambda w: c.ChangeDelay(id="waiting-7", delay=5), c.ChangePriority: lambda w: c.ChangePriority(id="waiting-8", priority=5),
+    c.MoveToDelayed: lambda w: c.MoveToDelayed(id="waiting-9", delay=5), c.MoveToWait: lambda w: c.MoveToWait(id="delayed-5"),
+    c.Promote: lambda w: c.Promote(id="delayed-6"), c.Update: lambda w: c.Update(id="waiting-10", data=Raw(b"2")),
     c.ClearLogs: lambda w: c.ClearLogs(id="waiting-1"), c.Pause: lambda w: c.Pause(queue="q"), c.Resume: lambda w: c.Resume(queue="said"),
     c.SetConcurrency: lambda w: c.SetConcurrency(queue="q", concurrency=5), c.ClearConcurrency: lambda w: c.ClearConcurrency(queue="said"),
     c.RateLimit: lambda w: c.RateLimit(queue="q", limit=5), c.RateLimitClear: lambda w: c.RateLimitClear(queue="said"),
@@ -111,10 +111,10 @@ ON_ONE: dict[type[c.Command], Act] = {
     c.SetStallConfig: lambda w: c.SetStallConfig(queue="q", max_stalls=5), c.ClearStallConfig: lambda w: c.ClearStallConfig(queue="said"),
     c.MarkGroup: lambda w: c.MarkGroup(fingerprint="0123456789ab", mark="muted"), c.QuietWorker: lambda w: c.QuietWorker(id="w"),
     c.UnquietWorker: lambda w: c.UnquietWorker(id="quiet"), c.PutSchedule: lambda w: c.PutSchedule(name="new", queue="q", every=EVERY),
-    c.ChangeSchedule: lambda w: c.ChangeSchedule(name="s", every=EVERY + 1), c.DeleteSchedule: lambda w: c.DeleteSchedule(name="s"),
-    c.PauseSchedule: lambda w: c.PauseSchedule(name="s"), c.ResumeSchedule: lambda w: c.ResumeSchedule(name="paused"),
-    c.RunSchedule: lambda w: c.RunSchedule(name="s"), c.Cron: lambda w: c.Cron(name="new", queue="q", repeat_every=EVERY),
-    c.CronDelete: lambda w: c.CronDelete(name="s"),
+    c.ChangeSchedule: lambda w: c.ChangeSchedule(name="s", every=EVERY + 1), c.DeleteSchedule: lambda w: c.DeleteSchedule(name="other-0"),
+    c.PauseSchedule: lambda w: c.PauseSchedule(name="other-1"), c.ResumeSchedule: lambda w: c.ResumeSchedule(name="paused"),
+    c.RunSchedule: lambda w: c.RunSchedule(name="s"), c.Cron: lambda w: c.Cron(name="newer", queue="q", repeat_every=EVERY),
+    c.CronDelete: lambda w: c.CronDelete(name="other-2"),
     c.StopRerun: lambda w: c.StopRerun(rerun=w.rerun), c.UnregisterWorker: lambda w: c.UnregisterWorker(id="idle"),
 }  # fmt: skip
 ON_MANY: dict[type[c.Command], tuple[Act, int]] = {
@@ -139,9 +139,8 @@ def test_each_act_of_the_catalogue_has_its_bound() -> None:
 @pytest.mark.untraced
 @pytest.mark.slow
 def test_an_act_on_one_thing_costs_the_same_beside_many(tmp_path: Path) -> None:
-    dear, files = {}, count()
+    dear, crowds = {}, [Crowd(tmp_path / f"{n}.db", n) for n in (FEW, MANY)]
     for kind, act in ON_ONE.items():
-        crowds = [Crowd(tmp_path / f"{next(files)}.db", n) for n in (FEW, MANY)]
         few, many = (crowd.calls(act(crowd)) for crowd in crowds)
         if many > few + MORE:
             dear[kind.__name__] = few, many

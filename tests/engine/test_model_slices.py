@@ -41,7 +41,10 @@ def other_command(rng: random.Random, world: World) -> Any:
     ])  # fmt: skip
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize(
+    "seed",
+    [*range(4), *(pytest.param(seed, marks=[pytest.mark.thorough, pytest.mark.untraced]) for seed in range(4, 60))],
+)
 def test_slices_with_others_in_between_agree_with_the_model(monkeypatch: pytest.MonkeyPatch, seed: int):
     monkeypatch.setattr(slices, "SLICE", 2)
     rng, world = random.Random(seed), World()

@@ -192,6 +192,7 @@ def test_many_deliveries_are_remembered_in_hundredths_of_the_window():
 
 
 @pytest.mark.thorough
+@pytest.mark.untraced
 @pytest.mark.parametrize("seed", range(30))
 def test_no_window_ever_has_more_deliveries_than_its_rate_limit(seed: int):
     """Random deliveries, sleeps, crashes, restarts on clocks that were set, against a list of true times."""

@@ -209,7 +209,8 @@ def test_a_large_heap_is_swept_by_and_by_and_fires_in_order_all_the_while(monkey
     assert (timers.next_due(), len(timers)) == (None, 0)
 
 
-def test_what_fires_while_a_heap_is_swept_is_what_is_due_first(monkeypatch: pytest.MonkeyPatch):
+def half_swept(monkeypatch: pytest.MonkeyPatch) -> tuple[Timers, list[Job]]:
+    """Timers of 6000 jobs, of which the first 3001 are disarmed, and whose heap is swept by one entry at a time."""
     monkeypatch.setattr(module, "_SWEPT_AT_ONCE", 100)
     monkeypatch.setattr(module, "_SWEPT", 1)
     timers = Timers(active=False)
@@ -218,6 +219,11 @@ def test_what_fires_while_a_heap_is_swept_is_what_is_due_first(monkeypatch: pyte
         timers.arm(job, 10 * job.seq)
     for job in jobs[:3001]:
         timers.disarm(job)
+    return timers, jobs
+
+
+def test_what_fires_while_a_heap_is_swept_is_what_is_due_first(monkeypatch: pytest.MonkeyPatch):
+    timers, jobs = half_swept(monkeypatch)
     assert timers._old
     assert timers.may_be_due(30_010)
     for job in jobs[3000:2000:-1]:
@@ -228,14 +234,7 @@ def test_what_fires_while_a_heap_is_swept_is_what_is_due_first(monkeypatch: pyte
 
 
 def test_what_is_due_is_seen_while_its_heap_is_swept(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(module, "_SWEPT_AT_ONCE", 100)
-    monkeypatch.setattr(module, "_SWEPT", 1)
-    timers = Timers(active=False)
-    jobs = [make_job(seq) for seq in range(6000)]
-    for job in jobs:
-        timers.arm(job, 10 * job.seq)
-    for job in jobs[:3001]:
-        timers.disarm(job)
+    timers, _ = half_swept(monkeypatch)
     timers.arm(make_job(6000), 60_000)
     assert timers._old
     assert timers.may_be_due(30_010)

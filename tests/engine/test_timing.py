@@ -72,6 +72,7 @@ def check(zone: str, begin: int, end: int, rng: random.Random, expressions: int)
 
 
 @pytest.mark.thorough
+@pytest.mark.untraced
 @pytest.mark.parametrize("zone", ODD)
 def test_slots_are_those_of_a_walk_over_every_minute(zone: str):
     rng = random.Random(zone)
@@ -241,6 +242,7 @@ def test_a_complaint_of_the_parser_that_names_no_field_is_passed_on_in_words():
 
 
 @pytest.mark.thorough
+@pytest.mark.untraced
 @pytest.mark.parametrize("seed", range(300))
 def test_whatever_is_written_is_an_expression_or_refused(seed: int):
     rng = random.Random(seed)

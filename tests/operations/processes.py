@@ -1,12 +1,8 @@
 """The command line as a person or an init system uses it: processes with an environment of their own."""
 
 import contextlib
-import functools
-import json
 import os
 import re
-import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -16,11 +12,10 @@ from typing import Any, NamedTuple
 
 import httpx
 
-from bunqueue_trio.testing.process import ServerProcess, without_settings
-from tests.programs import LASTING, end_family
-from tests.wire.server import HOST, SOURCE
-
-ROOT = Path(__file__).parents[2]
+from bunqueue_trio.testing.process import without_settings
+from tests import forking
+from tests.forking import SOURCE, ServerOfTests
+from tests.programs import end_family
 
 
 class Done(NamedTuple):
@@ -42,25 +37,11 @@ def bunqueue(*arguments: str, env: Mapping[str, str] | None = None, stdin: str =
         files = [Path(name) / stream for stream in ("in", "out", "err")]
         for file, text in zip(files, (stdin, "", ""), strict=True):
             file.write_text(text)
-        asked = {"arguments": arguments, "env": environment(env), "cwd": str(cwd or Path.cwd())}
-        with socket.create_connection((HOST, _stem()), timeout=120) as connection:
-            connection.sendall(json.dumps(asked | {"files": [str(file) for file in files]}).encode() + b"\n")
-            code = int(connection.makefile().readline())
+        code = forking.run(arguments, environment(env), cwd or Path.cwd(), files)
         return Done(code, files[1].read_text(), files[2].read_text())
 
 
-@functools.cache
-def _stem() -> int:
-    """Start the process that forks for commands; return the port at which it listens."""
-    with socket.create_server((HOST, 0), backlog=100) as listening:
-        command = [sys.executable, "-m", "tests.operations.stem"]
-        env = environment({"PYTHONPATH": f"{SOURCE}:{ROOT}"})
-        LASTING.append(subprocess.Popen(command, cwd=ROOT, env=env, stdin=listening.fileno(), start_new_session=True))
-        port: int = listening.getsockname()[1]
-        return port
-
-
-class Running(ServerProcess):
+class Running(ServerOfTests):
     """A server process that was started with some command."""
 
     def client(self, **options: Any) -> httpx.Client:

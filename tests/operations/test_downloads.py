@@ -301,10 +301,10 @@ async def test_what_goes_before_the_first_byte_is_no_part_of_a_download(
         await push(bunqueue, "a", str(n))
     replay = bunqueue.server.hub.replay
 
-    async def after_they_went(*args: Any) -> Any:
+    async def after_they_went(**wanted: Any) -> Any:
         monkeypatch.undo()
         forget_events(bunqueue)
-        return await replay(*args)
+        return await replay(**wanted)
 
     monkeypatch.setattr(bunqueue.server.hub, "replay", after_they_went)
     feed = await event_log(bunqueue.server, "").begun()

@@ -76,6 +76,7 @@ def test_what_refuses_unknown_fields_says_so(described: dict[str, Any]):
     bodies = {kind.__name__ for kind in SPECS}
     assert closed & bodies == {
         "RetryDlq", "PurgeDlq", "Drain", "PromoteJobs", "Clean", "Obliterate", "ActOnJobs", "PutSchedule", "ChangeSchedule", "RerunDlq", "SetDefaults", "SetDlqConfig", "SetStallConfig",
+        "BackupStorage", "CheckStorage", "ShrinkStorage",
     }  # fmt: skip
 
 

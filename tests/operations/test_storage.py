@@ -124,7 +124,7 @@ async def test_what_takes_the_room_is_said_by_kind_and_by_queue(bunqueue: Bunque
 
 TOLD: dict[str, Any] = {
     "diskFull": False, "error": None, "since": None, "file": 31 * MIB, "free": 0, "log": 2048, "diskFree": 5 * GIB,
-    "disk": 20 * GIB, "growth": 60 * MIB, "fullIn": 1_800_000, "pending": 0, "shorter": None, "kinds": None, "queues": None, "damage": None,
+    "disk": 20 * GIB, "growth": 60 * MIB, "fullIn": 1_800_000, "pending": 0, "shorter": None, "kinds": None, "queues": None, "damage": None, "backups": None, "upkeep": [],
     "jobs": {"waiting": 1200, "delayed": 0}, "retention": {
         "completedMax": 1000, "deadMax": None, "age": 86_400_000, "eventsMax": None, "eventsAge": None, "actionsMax": 100_000, "actionsAge": 365 * 86_400_000,
     },
@@ -260,3 +260,81 @@ async def test_the_page_and_the_dashboard_tell_of_a_damaged_file(bunqueue: Bunqu
         page = await Site(bunqueue).get(path)
         assert page.said("The file is damaged")
         assert page.said("table trail: malformed")
+
+
+WORK = {
+    "kind": "backup", "state": "planned", "bytes": 3 * MIB, "done": 0, "total": 0, "file": "/b/q-20261130T020709Z.db", "room": GIB,
+    "drops": ["q-20261101T020709Z.db"], "who": None, "startedAt": None, "endedAt": None, "error": None, "findings": [],
+}  # fmt: skip
+
+
+def upkeep(monkeypatch: pytest.MonkeyPatch, end: dict[str, Any], *words: str) -> tuple[int, str, list[Any]]:
+    """Run a command of a server that has done half of it at the first look, and all at the second."""
+    begun = WORK | {"kind": words[0], "state": "running", "startedAt": 5}
+    looks = iter(({"done": 1, "total": 2}, {"state": "done", **end}))
+    asked: list[Any] = []
+
+    def answer(url: str, token: str | None, method: str, target: str, body: Any = None) -> dict[str, Any]:
+        asked.append((method, target, body))
+        if method == "GET":
+            return {"ok": True, "data": TOLD | {"upkeep": [WORK | {"kind": "x", "startedAt": 5}, begun | next(looks)]}}
+        return {"ok": True, "work": WORK | {"kind": words[0]} if body else begun}
+
+    answer_with(monkeypatch, cli, answer)
+    monkeypatch.setattr(cli, "POLL_S", 0)
+    done = CliRunner().invoke(main, ["storage", *words])
+    return done.exit_code, done.output, asked
+
+
+def test_a_copy_is_waited_for_and_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch):
+    code, out, asked = upkeep(monkeypatch, {"bytes": 2 * MIB}, "backup", "--yes")
+    assert code == 0
+    assert out.splitlines() == [
+        "it begins: 3.0 MiB written.", "50 % of 3.0 MiB written.", "2.0 MiB in /b/q-20261130T020709Z.db.",
+    ]  # fmt: skip
+    posts = [("POST", "/storage/backup", {"dryRun": True}), ("POST", "/storage/backup", None)]
+    assert [(method, target, body or None) for method, target, body in asked[:2]] == posts
+
+
+def test_what_is_only_tried_says_what_would_be_done(monkeypatch: pytest.MonkeyPatch):
+    code, out, asked = upkeep(monkeypatch, {}, "backup", "--dry-run")
+    assert (code, len(asked)) == (0, 1)
+    assert out == (
+        "About 3.0 MiB would be written to /b/q-20261130T020709Z.db. Its disk has 1.0 GiB left. "
+        "When it is whole 1 older copy would be deleted: q-20261101T020709Z.db.\n"
+    )
+    assert upkeep(monkeypatch, {}, "check", "--dry-run")[1] == "All of the file, 3.0 MiB, would be read.\n"
+    assert upkeep(monkeypatch, {}, "shrink", "--dry-run")[1] == "About 3.0 MiB would be given back to the disk.\n"
+    assert upkeep(monkeypatch, {}, "shrink")[0] == 2, "there is nobody to ask"
+
+
+def test_who_does_not_wait_hears_that_it_has_begun(monkeypatch: pytest.MonkeyPatch):
+    code, out, asked = upkeep(monkeypatch, {}, "shrink", "--yes", "--detach")
+    assert (code, out, len(asked)) == (0, "it begins: 3.0 MiB given back to the disk.\n", 2)
+
+
+def test_what_fails_or_is_found_is_exit_code_1(monkeypatch: pytest.MonkeyPatch):
+    code, out, _ = upkeep(monkeypatch, {"state": "failed", "error": "no room"}, "backup", "--yes")
+    assert (code, out.splitlines()[-1]) == (1, "bunqueue-trio: It has failed: no room.")
+    code, out, _ = upkeep(monkeypatch, {"findings": ["table job: torn", "b"]}, "check", "--yes")
+    assert (code, out.splitlines()[-1]) == (1, "table job: torn; b")
+    code, out, _ = upkeep(monkeypatch, {}, "check", "--yes")
+    assert (code, out.splitlines()[-1]) == (0, "Nothing is wrong with 3.0 MiB.")
+    code, out, _ = upkeep(monkeypatch, {"startedAt": 6}, "check", "--yes")
+    assert code == 1
+    assert "was started anew meanwhile" in out
+
+
+def test_the_command_says_when_the_newest_copy_was_made(monkeypatch: pytest.MonkeyPatch):
+    there = {"directory": "/b", "kept": 7, "copies": 2, "lastAt": 0, "lastBytes": 5, "error": None}
+    for backups, said in (
+        (there, f"2 copies in /b, at most 7 are kept. The newest is of {at(0)}."),
+        (there | {"copies": 0, "lastAt": None}, "0 copies in /b, at most 7 are kept."),
+        (there | {"error": "there is no such directory", "lastAt": None}, "BACKUP_DIR /b: there is no such directory."),
+        (there | {"directory": None, "lastAt": None}, "BACKUP_DIR names no directory for copies."),
+    ):  # fmt: skip
+        out = run(monkeypatch, {"ok": True, "data": TOLD | {"backups": backups}}, "storage")[1]
+        assert f"backups    {said}\n" in out
+    work = WORK | {"state": "done", "startedAt": 5, "bytes": 5}
+    out = run(monkeypatch, {"ok": True, "data": TOLD | {"upkeep": [work]}}, "storage")[1]
+    assert "backup     5 B in /b/q-20261130T020709Z.db.\n" in out

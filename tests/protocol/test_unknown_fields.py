@@ -81,6 +81,9 @@ def test_all_other_commands_ignore_it():
         c.SetDefaults,
         c.SetDlqConfig,
         c.SetStallConfig,
+        c.BackupStorage,
+        c.CheckStorage,
+        c.ShrinkStorage,
     }
     assert decode(c.Discard, b'{"reason":1}', id="j").id == "j"
 

@@ -208,8 +208,8 @@ def leaves_a_stopped_poll_in_line(patch: pytest.MonkeyPatch) -> None:
 def skips_an_event_after_a_replay(patch: pytest.MonkeyPatch) -> None:
     replay = Hub.replay
 
-    async def short(self: Hub, *where: Any) -> Any:
-        events, reached = await replay(self, *where)
+    async def short(self: Hub, **wanted: Any) -> Any:
+        events, reached = await replay(self, **wanted)
         return events[:-1] if len(events) > 2 else events, reached
 
     patch.setattr(Hub, "replay", short)
@@ -396,7 +396,7 @@ def audits_what_is_being_written(patch: pytest.MonkeyPatch) -> None:
 
 def replays_the_events_of_all_queues(patch: pytest.MonkeyPatch) -> None:
     replay = Hub.replay
-    patch.setattr(Hub, "replay", lambda self, after, until, _, *types: replay(self, after, until, None, *types))
+    patch.setattr(Hub, "replay", lambda self, **wanted: replay(self, **wanted | {"queue": None}))
 
 
 def renews_the_lease_of_anybody(patch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ reported as failed" for a process that goes on, and the stores need no protectio
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum, auto
+from pathlib import Path
 
 import trio
 
@@ -97,6 +98,18 @@ class FaultyStore:
     def look_over(self, part: str, is_over: Callable[[], bool]) -> bool:
         self._readable()
         return self.inner.look_over(part, is_over)
+
+    @property
+    def file(self) -> Path | None:
+        return self.inner.file
+
+    @property
+    def shrinks(self) -> bool:
+        return self.inner.shrinks
+
+    def copy_to(self, target: Path, on_progress: Callable[[int, int], None]) -> int:
+        self._readable()
+        return self.inner.copy_to(target, on_progress)
 
     def load(self) -> Iterable[Job]:
         self._alive()

@@ -97,7 +97,7 @@ async def answers(store: Store) -> list[Any]:
         )
         do = server.core.execute
         found = [await do(command) for command in _QUESTIONS]
-        events, _ = await server.hub.replay(0, server.hub.last_event_id, None)
+        events, _ = await server.hub.replay(after=0, until=server.hub.last_event_id, queue=None)
         server.stop.set()
     return [msgspec.json.encode(found), *events]
 

@@ -7,8 +7,6 @@ import subprocess
 import tarfile
 from pathlib import Path
 
-import pytest
-
 VERSION = "4.10.3"
 HASH = "Xm7bpRXnDSX2YE2YFfBk2FnF0ep6tmG7xPh8iHee8MIcrgq762Nkce856dYtJYLkuIoYZvGfTs/PbZhideTcEg=="
 """SHA-512 of the package, as npm tells it."""
@@ -19,18 +17,17 @@ RUN = """axe.run(document, {resultTypes: ["violations"]}).then((found) => found.
 """What is run on a page that has the source: a text for each fault."""
 
 
-def source(folder: Path) -> str:
-    """Return the source of axe-core; skip the test where it cannot be had."""
+def source(folder: Path) -> str | None:
+    """Return the source of axe-core, None where it cannot be had."""
     npm = shutil.which("npm")
     if npm is None:
-        pytest.skip("no npm here: axe-core does not look at the dashboard")
+        return None
     got = subprocess.run(
         [npm, "pack", f"axe-core@{VERSION}", "--silent", "--prefer-offline"],
         cwd=folder, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     if got.returncode:
-        why = (got.stderr.strip().splitlines() or ["no reason given"])[0]
-        pytest.skip(f"npm cannot get axe-core here, which does not look at the dashboard: {why}")
+        return None
     package = folder / got.stdout.split()[-1]
     assert base64.b64encode(hashlib.sha512(package.read_bytes()).digest()).decode() == HASH
     with tarfile.open(package) as files:

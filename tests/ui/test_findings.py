@@ -17,6 +17,7 @@ from bunqueue_trio.engine.failing import Blocked, Died
 from bunqueue_trio.engine.figures import bucket_of
 from bunqueue_trio.pages.findings import FINDINGS_MAX, Finding, Picture, find, full_in_ms
 from bunqueue_trio.pages.words import count, rate, size, span
+from bunqueue_trio.protocol.server_replies import BackupsView, UpkeepView
 from bunqueue_trio.runtime.audit import Finding as AuditFinding
 from bunqueue_trio.runtime.damage import Damage
 from bunqueue_trio.runtime.history import Minute, Past
@@ -348,3 +349,17 @@ def test_a_reserve_that_is_larger_than_what_is_little_for_others_is_found_when_i
     assert finding.evidence.startswith(
         "10.0 GiB of 100 GiB are free; the queue's file has 1.0 GiB. What brings jobs or data is refused"
     )
+
+
+def test_a_backup_that_has_failed_is_a_finding_until_one_is_whole():
+    failed = UpkeepView(kind="backup", state="failed", bytes=7, ended_at=NOW - 5000, error="its disk is full")
+    (finding,) = find(Picture(storage(upkeep=(failed,)), [], Past()))
+    assert (finding.code, finding.severity, finding.since) == ("backup-failed", "warning", NOW - 5000)
+    assert (finding.cause, finding.evidence) == ("its disk is full", "There is no other copy in BACKUP_DIR.")
+    assert finding.commands == ("bunqueue-trio storage backup",)
+    there = BackupsView(directory="/b", kept=7, copies=1, last_at=NOW - 3_600_000)
+    (finding,) = find(Picture(storage(upkeep=(failed,), backups=there), [], Past()))
+    assert finding.evidence == "The newest copy that is whole is 1 h old."
+    for kind, error in (("backup", None), ("check", "x")):
+        other = UpkeepView(kind=kind, state="done", bytes=7, ended_at=NOW, error=error)
+        assert found(Picture(storage(upkeep=(other,)), [], Past())) == []

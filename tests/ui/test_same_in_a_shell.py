@@ -21,6 +21,7 @@ from bunqueue_trio.engine.fingerprint import fingerprint
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.testing.server import Bunqueue
 from bunqueue_trio.ui.actions import ACTIONS
+from tests.engine.model_upkeep import planned
 from tests.looks import look
 from tests.ui.night import fail, push
 from tests.ui.site import Site
@@ -37,7 +38,8 @@ WORKER = {"id": "w1"}
 ODD = "--queue=q"
 
 AGREED = dict.fromkeys(("drain", "clean", "purge", "retry", "workers release"), ("--yes",)) | {
-    "rerun": ("--yes", "--detach")
+    "rerun": ("--yes", "--detach"),
+    **dict.fromkeys(("storage backup", "storage check", "storage shrink"), ("--yes", "--detach")),
 }
 """What a person would say to a command that asks first, and one that waits."""
 
@@ -118,6 +120,9 @@ CASES = (
     Case("discard-found", {"queue": "q", "older": "0s", "attempts": "0", "force": "yes"}),
     Case("retry-found", {"queue": "q", "state": "failed", "error": "order", "newer": "9h"}),
     Case("purge-found", {"queue": "q", "state": "failed", "error": "TimeoutError: db"}),
+    Case("backup", {}),
+    Case("check", {}),
+    Case("shrink", {}),
     Case("promote", {"queue": "q", "id": "later-1"}),
     Case("discard", {"queue": "q", "id": "w-1"}),
     Case("priority", {"queue": "q", "id": "w-1", "priority": " -7 "}),
@@ -189,6 +194,9 @@ async def prepare(bunqueue: Bunqueue, case: Case) -> dict[str, str]:
         await push(bunqueue, "q", str(n), job_id=f"w-{n}")
     await push(bunqueue, "q", job_id="later-1", delay=86_400_000)
     await core.execute(c.PutSchedule(name="nightly", queue="q", every=86_400_000))
+    # A server in memory has no file to do anything to.
+    bunqueue.server.engine.upkeep.plan = planned
+    bunqueue.server.engine.upkeep.on_begin = lambda work: None
     for command in case.before:
         await core.execute(command)
     reruns = list(bunqueue.server.engine.reruns)
@@ -230,6 +238,7 @@ def seen(bunqueue: Bunqueue) -> dict[str, Any]:
         "marks": {key: mark.mark for key, mark in bunqueue.server.engine.marks.items()},
         "reruns": [(one.filter, one.count, one.rate, one.stop_at, one.state) for one in bunqueue.server.engine.reruns.values()],
         "schedules": [(each.name, each.state, each.runs) for each in look(core, c.ListSchedules()).schedules],
+        "upkeep": [(each.kind, each.state) for each in bunqueue.server.engine.upkeep.last.values()],
         "workers": [(each.id, each.quiet_since is not None, each.active_jobs) for each in workers],
     }  # fmt: skip
 

@@ -390,15 +390,6 @@ async def test_storage_says_what_a_shorter_retention_would_free(site: Site, bunq
     assert not page.said("6 h 30"), "nothing is that old"
 
 
-async def test_storage_says_how_to_copy_to_check_and_to_shrink(site: Site) -> None:
-    page = await site.get("/ui/storage")
-    path = site.bunqueue.server.settings.data_path
-    for line in (f"backup {path} COPY", "doctor --live --wait", f"doctor {path}", f"shrink {path}"):
-        assert f'<code class="line">bunqueue-trio {line}</code>' in page.html, line
-    assert page.said("The server checks all jobs, in memory and as they are stored, pass after pass")
-    assert page.said("goes back to the disk by itself")
-
-
 async def test_a_worker_without_a_job_is_idle(site: Site, bunqueue: Bunqueue) -> None:
     core = bunqueue.server.core
     await core.execute(c.RegisterWorker(name="mail", worker_id="w1", queues=["q"]))

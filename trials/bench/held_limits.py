@@ -156,7 +156,7 @@ def _push(work: "Work", queue: str, jobs: list[dict[str, Any]]) -> None:
 
 
 def _until(work: "Work", what: str, path: str, state: str, wanted: int) -> None:
-    """Wait until so many jobs of a queue are in a state."""
+    """Wait until this number of jobs of a queue are in a state."""
     for _ in range(600):
         found = work.ask(what, "GET", path)
         if found is not None and found["counts"].get(state, 0) == wanted:

@@ -175,7 +175,14 @@ class EventLog(Download):
             self._end = await hub.end_of(wanted.until)
         if place >= self._end:
             return None
-        kept, reached = await hub.replay(place, self._end, wanted.queue, wanted.types, wanted.since, wanted.until)
+        kept, reached = await hub.replay(
+            after=place,
+            until=self._end,
+            queue=wanted.queue,
+            types=wanted.types,
+            since=wanted.since,
+            before=wanted.until,
+        )
         if await hub.first_kept_id() - 1 > place:
             if self._place is not None:
                 raise BrokenOff("events that were still to be sent are not kept any more")

@@ -169,7 +169,14 @@ class EventFeed(AsyncIterator[bytes]):
         return self._replay_until
 
     async def _replay(self, after: int, most: int | None = None) -> tuple[list[Published], int]:
-        return await self._hub.replay(after, self._replay_until, self._queue, self._types, self._since or 0, most=most)
+        return await self._hub.replay(
+            after=after,
+            until=self._replay_until,
+            queue=self._queue,
+            types=self._types,
+            since=self._since or 0,
+            most=most,
+        )
 
 
 def parse_event_id(text: str | None) -> int | None:

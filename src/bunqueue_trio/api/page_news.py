@@ -39,8 +39,10 @@ class Listener(NamedTuple):
     """All that it is about, if there is one."""
     is_late: bool
     """Something was committed after it was made."""
+    stop: trio.Event
+    """Set when the server stops."""
     stays: Callable[[], bool]
-    """Returns whether it still may, and the server goes on."""
+    """Returns whether it still may."""
     pulse: Callable[[], Awaitable[Pulse]]
 
 
@@ -88,8 +90,9 @@ class PageNews(AsyncIterator[bytes]):
             self._mark = (await listener.pulse()).mark
             return HELLO
         while True:
-            await trio.sleep(_TICK_S)
-            if self._watch is None or not listener.stays():
+            with trio.move_on_after(_TICK_S):
+                await listener.stop.wait()
+            if self._watch is None or listener.stop.is_set() or not listener.stays():
                 raise StopAsyncIteration
             now = trio.current_time()
             if said := await self._say(self._watch, now):

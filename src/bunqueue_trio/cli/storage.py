@@ -2,22 +2,46 @@
 
 import json
 import sys
+import time
+from collections.abc import Callable
 from typing import Any
 
 import click
 
-from bunqueue_trio.cli.remote import CALLED, Refusal, answer, at, json_of, json_option, page_of, with_server
+from bunqueue_trio.cli.many import confirm, dry_option, yes_option
+from bunqueue_trio.cli.remote import (
+    CALLED,
+    Refusal,
+    answer,
+    at,
+    json_of,
+    json_option,
+    of_list_alone,
+    page_of,
+    say,
+    with_server,
+    with_server_of_group,
+)
 from bunqueue_trio.logs.printable import printable
+from bunqueue_trio.pages.upkeep import of_copies, says
 from bunqueue_trio.pages.words import count, in_state, reached, size, span, typed_ms
 from bunqueue_trio.protocol import commands as c
-from bunqueue_trio.protocol.server_replies import StorageView
+from bunqueue_trio.protocol.server_replies import StorageView, UpkeepReply, UpkeepView
+
+# How often a server is asked how far it is.
+POLL_S = 0.5
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @with_server
 @json_option
-def storage(url: str, token: str | None, *, as_json: bool) -> None:
+@click.pass_context
+def storage(ctx: click.Context, url: str, token: str | None, *, as_json: bool) -> None:
     """Show what a running server has on its disk, how fast it grows, how long there is room, and how long things are kept."""
+    ctx.obj = (url, token)
+    of_list_alone(ctx, "as_json")
+    if ctx.invoked_subcommand is not None:
+        return
     told = answer(url, token, c.StorageStatus).data
     if as_json:
         click.echo(json_of(told))
@@ -96,10 +120,89 @@ def _rows(told: StorageView) -> list[tuple[str, str]]:
         )
         for each in told.shorter or ()
     ]
+    if told.backups is not None:
+        newest = "" if told.backups.last_at is None else f" The newest is of {at(told.backups.last_at)}."
+        rows.append(("backups", of_copies(told.backups) + newest))
+    rows += [(each.kind, says(each)) for each in told.upkeep]
     if not told.shorter:
         nothing = "a look at the ages of jobs" if told.shorter is None else "an ended job older than 1 h"
         rows.append(("shorter", f"what a shorter RETENTION_AGE_MS would free is shown once there is {nothing}"))
     return rows
+
+
+def _does(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what those commands take that let the server do something to its file."""
+    detach = click.option("--detach", is_flag=True, help="Do not wait until it ends; Ctrl-C stops the waiting later.")
+    return with_server_of_group(detach(dry_option(yes_option(json_option(command)))))
+
+
+@storage.command()
+@_does
+def backup(server: tuple[str, str | None], *, detach: bool, dry_run: bool, yes: bool, as_json: bool) -> None:
+    """Let the running server copy its file into its BACKUP_DIR: one moment of it, whole and checked.
+
+    `bunqueue-trio backup` copies to any other place, from a shell on the machine of the server. `restore` puts a copy back.
+    """
+    _do(server, c.BackupStorage, "copy the file", detach=detach, dry_run=dry_run, yes=yes, as_json=as_json)
+
+
+@storage.command()
+@_does
+def check(server: tuple[str, str | None], *, detach: bool, dry_run: bool, yes: bool, as_json: bool) -> None:
+    """Let the running server read all of its file: exit code 1 if it is damaged."""
+    _do(server, c.CheckStorage, "read all of the file", detach=detach, dry_run=dry_run, yes=yes, as_json=as_json)
+
+
+@storage.command()
+@_does
+def shrink(server: tuple[str, str | None], *, detach: bool, dry_run: bool, yes: bool, as_json: bool) -> None:
+    """Let the running server give all that is free in its file back to the disk; what is more than 16 MiB it gives back by itself."""
+    _do(server, c.ShrinkStorage, "shrink the file", detach=detach, dry_run=dry_run, yes=yes, as_json=as_json)
+
+
+def _do(
+    server: tuple[str, str | None], kind: type[c.Command[UpkeepReply]], what: str, *, detach: bool, dry_run: bool, yes: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Say what would be done, let it be done, and say how far it is until it ends.
+
+    Raises:
+        ClickException: it has failed, or found something.
+    """
+    url, token = server
+    planned = answer(url, token, kind, dryRun=True).work
+    if dry_run:
+        say(says(planned), planned, as_json=as_json)
+        return
+    if not yes:
+        click.echo(printable(says(planned)), err=True)
+    confirm(what, yes=yes)
+    work, said = answer(url, token, kind).work, ""
+    if detach:
+        say(says(work), work, as_json=as_json)
+        return
+    while work.state == "running":
+        if said != says(work):
+            said = says(work)
+            click.echo(printable(said), err=True)
+        time.sleep(POLL_S)
+        work = _again(url, token, work)
+    if work.error is not None:
+        raise click.ClickException(printable(says(work)))
+    say(says(work), work, as_json=as_json)
+    if work.findings:
+        sys.exit(1)
+
+
+def _again(url: str, token: str | None, work: UpkeepView) -> UpkeepView:
+    """Return how far a work is now.
+
+    Raises:
+        ClickException: the server has been started anew, and knows nothing of it.
+    """
+    for each in answer(url, token, c.StorageStatus).data.upkeep:
+        if (each.kind, each.started_at) == (work.kind, work.started_at):
+            return each
+    raise click.ClickException("the server was started anew meanwhile: it has ended, and nothing is known of it")
 
 
 @click.command()

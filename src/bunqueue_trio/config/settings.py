@@ -83,6 +83,13 @@ class Settings:
         low=0, high=1000, breaks="no machine has the cores for more",
     )  # fmt: skip
     data_path: str = _setting("bunqueue.db", "DATA_PATH", OPERATION, "SQLite file that holds the queue.")
+    backup_dir: str | None = _setting(
+        None, "BACKUP_DIR", OPERATION, "Directory for the copies of DATA_PATH that are made by `storage backup` and on the dashboard; none: they make none.",
+    )  # fmt: skip
+    backups_kept: int = _setting(
+        7, "BACKUPS_KEPT", OPERATION, "Copies kept in BACKUP_DIR: the oldest goes when the next one is whole.",
+        low=1, high=10_000, breaks="0 would keep not even the newest",
+    )  # fmt: skip
     store: str = _setting(
         "", "STORE", OPERATION, "postgres:// URL of a database that holds the queue, instead of DATA_PATH; ?schema= names a schema in it.",
         secret=True, each=parse_store,

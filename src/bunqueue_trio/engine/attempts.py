@@ -14,7 +14,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def note_attempt(
-    trails: Trails, workers: Workers, job: Job, now: int, reason: str | None, error: str, stack: str | None = None
+    trails: Trails, workers: Workers, job: Job, now: int, *, reason: str | None, error: str, stack: str | None = None
 ) -> None:  # fmt: skip
     """Write down how the attempt of ``job``, which is active still, has ended; without a reason its holder said so."""
     assert job.lease is not None

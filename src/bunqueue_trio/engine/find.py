@@ -70,8 +70,8 @@ def states_of(wanted: list[str] | str | None, usual: tuple[State, ...] = STATES)
 
 
 def select(
-    engine: Engine, wanted: "c.Filter | c.FindJobs", states: list[State], after: str | None, limit: int, now: int,
-    as_of: int | None = None, *, oldest: bool = False,
+    engine: Engine, wanted: "c.Filter | c.FindJobs", states: list[State], *, after: str | None, limit: int, now: int,
+    as_of: int | None = None, oldest: bool = False,
 ) -> Selection:  # fmt: skip
     """Return up to ``limit`` of the jobs in ``states`` that are as ``wanted``, behind the cursor ``after``; none that has come since ``as_of``.
 

@@ -116,7 +116,7 @@ class Holding(Moves):
     ) -> None:  # fmt: skip
         """Charge an attempt: retry an active job after its backoff, or ``retry_in`` ms; or bury it, for ``reason``."""
         self._charge(job)
-        note_attempt(self.trails, self.workers, job, now, reason, error, stack)
+        note_attempt(self.trails, self.workers, job, now, reason=reason, error=error, stack=stack)
         if self._is_called_off(job, now, error):
             return
         if job.attempts >= job.options.max_attempts:
@@ -134,7 +134,7 @@ class Holding(Moves):
     def give_up(self, job: Job, error: str, now: int, *, stack: str | None = None) -> None:
         """Charge an attempt and bury an active job, whatever attempts are left."""
         self._charge(job)
-        note_attempt(self.trails, self.workers, job, now, UNRECOVERABLE, error, stack)
+        note_attempt(self.trails, self.workers, job, now, reason=UNRECOVERABLE, error=error, stack=stack)
         if not self._is_called_off(job, now, error):
             self._bury(job, error, now, UNRECOVERABLE)
 
@@ -181,7 +181,7 @@ class Holding(Moves):
             return
         job.stalls += 1
         said = f"Job stalled {job.stalls} time{'' if job.stalls == 1 else 's'}"
-        note_attempt(self.trails, self.workers, job, now, STALLED, said)
+        note_attempt(self.trails, self.workers, job, now, reason=STALLED, error=said)
         self.totals.stalled += 1
         self.emit("stalled", job, now)
         if self.configs.is_too_many(job.queue, job.stalls, self.rules.stalls_max):

@@ -143,7 +143,9 @@ def act(engine: Engine, command: "c.ActOnJobs", now: int, show: Callable[[Job], 
     retries = command.action == "retry"
     # Newest end first is for who looks; they queue in the order in which they died.
     oldest = retries and states == [State.FAILED]
-    selection = select(engine, wanted, states, command.after, command.limit, now, command.as_of, oldest=oldest)
+    selection = select(
+        engine, wanted, states, after=command.after, limit=command.limit, now=now, as_of=command.as_of, oldest=oldest
+    )
     doing = Doing(engine, command, archived_dependencies(engine, selection.jobs) if retries else {}, now)
     count, ending, refused = 0, 0, dict[str, int]()
     for job in selection.jobs:

@@ -45,6 +45,7 @@ from bunqueue_trio.engine.retrying import Retrying
 from bunqueue_trio.engine.telling import Telling
 from bunqueue_trio.engine.timers import Timers
 from bunqueue_trio.engine.trails import Trails
+from bunqueue_trio.engine.upkeep import Upkeep
 from bunqueue_trio.engine.workers import Owned, Workers
 
 WAITING, DELAYED, WAITING_CHILDREN, ACTIVE = UNFINISHED
@@ -98,6 +99,7 @@ class Moves(Telling):
         "shared_options",
         "totals",
         "trails",
+        "upkeep",
         "woken",
         "workers",
     )
@@ -105,6 +107,7 @@ class Moves(Telling):
     left: int
     reruns: Reruns
     auto_retries: AutoRetries
+    upkeep: Upkeep
     retrying: Retrying
     added_bytes: int
     """Of the payloads of all new jobs since the start, those of series and retries too."""
@@ -140,7 +143,11 @@ class Moves(Telling):
         self.planner: Planner = Planner(self.facts)
         self.figures: Figures = Figures(self.facts)
         self.marks: Marks = Marks(self.facts)
-        self.reruns, self.auto_retries = Reruns(self.facts), AutoRetries(self.facts, self.configs)
+        self.reruns, self.auto_retries, self.upkeep = (
+            Reruns(self.facts),
+            AutoRetries(self.facts, self.configs),
+            Upkeep(),
+        )
         self.workers: Workers = Workers(self.facts, self._tell_of_worker)
         self.repeating: Line[Job] = Line(attrgetter("id"))
         """The unfinished runs of all series."""

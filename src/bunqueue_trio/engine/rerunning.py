@@ -25,7 +25,7 @@ WORKERS_LOOKED = 5000
 
 def first_of(engine: Engine, one: Rerun) -> tuple[list[Job], bool]:
     """Return some of the dead letters that a rerun would begin with, and whether there may be more."""
-    page = select(engine, one.filter, [State.FAILED], None, min(one.count, RERUN_SLICE), one.started_at)
+    page = select(engine, one.filter, [State.FAILED], after=None, limit=min(one.count, RERUN_SLICE), now=one.started_at)
     return page.jobs, page.after is not None
 
 
@@ -33,7 +33,7 @@ def rerun_slice(engine: Engine, one: Rerun, most: int, now: int) -> None:
     """Retry up to ``most`` of the next dead letters of a rerun, and none of a paused queue."""
     # What has died since it began is not to be retried for ever, and takes no place in a slice.
     wanted = one.filter if one.filter.older is not None else replace(one.filter, older=0)
-    page = select(engine, wanted, [State.FAILED], one.after, min(most, RERUN_SLICE), one.started_at)
+    page = select(engine, wanted, [State.FAILED], after=one.after, limit=min(most, RERUN_SLICE), now=one.started_at)
     jobs, before = page.jobs, one.paused_at
     one.paused_at = next((job.queue for job in jobs if _is_paused(engine, job.queue)), None)
     if one.paused_at is not None:

@@ -19,6 +19,7 @@ from bunqueue_trio.pages.damage_findings import damage_findings
 from bunqueue_trio.pages.new_findings import OVER_MS, held_by, hung_workers
 from bunqueue_trio.pages.queue_findings import Candidates, gone
 from bunqueue_trio.pages.schedule_findings import schedule_findings
+from bunqueue_trio.pages.upkeep import upkeep_findings
 from bunqueue_trio.pages.words import Given, count, in_state, line, size, span
 from bunqueue_trio.protocol.codec import encode
 from bunqueue_trio.runtime.history import Minute, Past
@@ -425,7 +426,7 @@ def _at_home(addresses: Sequence[str]) -> str:
 
 
 def _beside(picture: Picture) -> Iterator[Finding]:
-    rules = (damage_findings, act_findings, cluster_findings)
+    rules = (damage_findings, act_findings, cluster_findings, upkeep_findings)
     return (Finding(**fields) for rule in rules for fields in rule(picture.told))
 
 

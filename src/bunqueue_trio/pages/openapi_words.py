@@ -130,6 +130,8 @@ _JSON, _TEXT = "application/json", "text/plain"
 _COUNT: _Schema = {"type": "integer", "minimum": 0}
 _COUNT_OR_NULL: _Schema = {"type": ["integer", "null"], "minimum": 0}
 _STRING: _Schema = {"type": "string"}
+_STRING_OR_NULL: _Schema = {"type": ["string", "null"]}
+_STRINGS: _Schema = {"type": "array", "items": _STRING}
 _BOOL: _Schema = {"type": "boolean"}
 
 
@@ -153,6 +155,15 @@ _TOTALS = ("totalPushed", "totalPulled", "totalCompleted", "totalFailed")
 _COLLECTIONS = _counts("jobIndex", "completedJobs", "processingTotal", "queuedTotal", "temporalIndexTotal")
 _READY = _of(ok=_BOOL, ready=_BOOL)
 _UPGRADE = (ERRORS[426].description, _JSON, {"$ref": "#/components/schemas/ErrorReply"})
+
+_UPKEEP = _of(
+    kind={"enum": ["backup", "check", "shrink"]}, state={"enum": ["planned", "running", "done", "failed"]}, bytes=_COUNT, done=_COUNT, total=_COUNT,
+    file=_STRING_OR_NULL, room=_COUNT_OR_NULL, drops=_STRINGS, who=_STRING_OR_NULL, startedAt=_COUNT_OR_NULL, endedAt=_COUNT_OR_NULL,
+    error=_STRING_OR_NULL, findings=_STRINGS,
+)  # fmt: skip
+_BACKUPS = _of(
+    directory=_STRING_OR_NULL, kept=_COUNT, copies=_COUNT, lastAt=_COUNT_OR_NULL, lastBytes=_COUNT_OR_NULL, error=_STRING_OR_NULL,
+)  # fmt: skip
 
 PAGE_ANSWERS: dict[str | type[c.Command], dict[int, tuple[str, str, _Schema]]] = {
     "live": {200: ("It is.", _TEXT, {"type": "string", "const": "OK"})},
@@ -227,6 +238,8 @@ PAGE_ANSWERS: dict[str | type[c.Command], dict[int, tuple[str, str, _Schema]]] =
                     kinds={"type": ["array", "null"], "items": _of(kind=_STRING, jobs=_COUNT_OR_NULL, bytes=_COUNT)},
                     queues={"type": ["array", "null"], "items": _of(queue=_STRING, unfinished=_COUNT, ended=_COUNT)},
                     damage={"type": ["string", "null"]},
+                    backups=_BACKUPS | {"type": ["object", "null"]},
+                    upkeep={"type": "array", "items": _UPKEEP},
                 ),
             ),
         )

@@ -94,5 +94,7 @@ def storage(server: Reporter) -> Page:
         shorter=shorter(told),
         kinds=kinds(told),
         queues=heaviest(told),
+        backups=figures.backups,
+        upkeep=list(figures.upkeep),
     )
     return "application/json", encode(StorageReply(data=view)), 200

@@ -23,6 +23,7 @@ from bunqueue_trio.protocol.commands import (
     reruns,
     schedules,
     session,
+    upkeep,
     workers,
 )
 from bunqueue_trio.protocol.commands.spec import Does, Role, Spec
@@ -45,6 +46,7 @@ CATALOG: tuple[Spec, ...] = (
     *find.SPECS,
     *workers.SPECS,
     *crons.SPECS,
+    *upkeep.SPECS,
     *session.SPECS,
 )
 """Every row, by theme."""

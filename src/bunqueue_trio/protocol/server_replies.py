@@ -41,6 +41,45 @@ class HeapView(Struct, kw_only=True):
     ended: int
 
 
+class UpkeepView(Struct, kw_only=True, rename="camel"):
+    """What is done to the file: a ``backup``, a ``check`` or a ``shrink``; bytes, and times in epoch ms."""
+
+    kind: str
+    state: str
+    """``planned`` in a dry run, then ``running``, and ``done`` or ``failed``."""
+    bytes: int
+    """About how many are written, read or given back; when it is done, how many were."""
+    done: int = 0
+    """Of ``total`` steps, however large one is; 0 of 0: it has not begun to count."""
+    total: int = 0
+    file: str | None = None
+    """Where the copy is written."""
+    room: int | None = None
+    """What the disk of the copy has left."""
+    drops: list[str] = []
+    """The older copies that are deleted when this one is whole."""
+    who: str | None = None
+    started_at: int | None = None
+    ended_at: int | None = None
+    error: str | None = None
+    """Why it has failed."""
+    findings: list[str] = []
+    """What a check has found."""
+
+
+class BackupsView(Struct, kw_only=True, rename="camel"):
+    """The copies that the server makes: where, how many are there and are kept, and the newest; times in epoch ms."""
+
+    directory: str | None
+    """Null: no ``BACKUP_DIR`` is set, and it makes none."""
+    kept: int
+    copies: int = 0
+    last_at: int | None = None
+    last_bytes: int | None = None
+    error: str | None = None
+    """What is wrong with the directory."""
+
+
 class StorageView(Struct, kw_only=True, rename="camel"):
     """What the disk holds: bytes, and times in ms."""
 
@@ -73,9 +112,19 @@ class StorageView(Struct, kw_only=True, rename="camel"):
     """Those that take most; null: not known yet."""
     damage: str | None = None
     """What says that the file is damaged; it stays until the next start."""
+    backups: BackupsView | None = None
+    """Null: the queue is in a database, whose copies are its own."""
+    upkeep: list[UpkeepView] = []
+    """The last of each kind since the start."""
 
 
 class StorageReply(Reply, kw_only=True):
     """What the disk holds, and how it does."""
 
     data: StorageView
+
+
+class UpkeepReply(Reply, kw_only=True):
+    """What has begun, or would be done."""
+
+    work: UpkeepView

@@ -414,7 +414,7 @@ class Hub:
         return _where(found[0].body).timestamp if found else otherwise
 
     async def replay(
-        self, after: int, until: int, queue: str | None, types: frozenset[str] = EVENT_TYPES, since: int = 0,
+        self, *, after: int, until: int, queue: str | None, types: frozenset[str] = EVENT_TYPES, since: int = 0,
         before: int | None = None, most: int | None = None,
     ) -> tuple[list[Published], int]:  # fmt: skip
         """Return some kept events of ``types`` with ids in ``after < id <= until``, of ``since`` or later, and ``before`` a moment; and where to go on.

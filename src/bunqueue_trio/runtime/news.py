@@ -41,6 +41,11 @@ class News:
         """End a watch; ending it twice is fine."""
         self._watches.pop(watch, None)
 
+    def touch(self) -> None:
+        """Touch those over all queues: something is another without a commit."""
+        for watch in self._watches:
+            watch.is_touched |= watch.queue is None
+
     def committed(self, batch: Batch, seconds: float) -> None:
         """Touch those that a batch may concern (one of ``Journal.on_commit``)."""
         self.last_at = trio.current_time()

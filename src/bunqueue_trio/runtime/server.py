@@ -72,6 +72,7 @@ from bunqueue_trio.runtime.statistics import (
     look_at_schedules,
 )
 from bunqueue_trio.runtime.supervisor import Child
+from bunqueue_trio.runtime.upkeep import StoreKeeper
 from bunqueue_trio.storage.awaited import AwaitedStore, Leading
 from bunqueue_trio.storage.store import Store
 
@@ -181,6 +182,7 @@ class Server:
             Child("age sampler", looped(self.sampler)),
             Child("shrinker", looped(self.shrinker)),
             Child("damage watch", self.damage.run),
+            Child("upkeep", self.keeper.run, restarts_max=1000),
             Child("clock watch", looped(self.clock_watch)),
             Child("rates", looped(self.rates)),
             Child("loop lag", looped(LoopLag(core.meters.loop_lag))),
@@ -225,6 +227,14 @@ class Server:
     def damage(self) -> DamageWatch:
         """Knows whether the store is damaged, and looks."""
         return DamageWatch(self.store, self.clock, self.settings.where)
+
+    @cached_property
+    def keeper(self) -> StoreKeeper:
+        """Copies, checks and shrinks the file of the store when somebody wants that."""
+        return StoreKeeper(
+            self.engine.upkeep, self.journal, self.store, self.clock, self.audit, self.settings,
+            lambda: self.shrinker.space, self.news.touch,
+        )  # fmt: skip
 
     @cached_property
     def look_back(self) -> LookBack:
@@ -292,6 +302,7 @@ class Server:
                 self.store.log_bytes(), self.shrinker.space, self._retention(), journal.failing, journal.failing_since,
                 journal.nearly_full_since, self.settings.store_kind, self.sampler.sampled,
                 self.sampler.heaps, self.sampler.events, self.damage.look(), journal.is_damaged,
+                self.keeper.works(), self.keeper.backups(),
             ),
             events_published=self.hub.last_event_id - self.hub.began_at,
             events_dropped=self.hub.dropped,

@@ -20,6 +20,7 @@ from bunqueue_trio.engine.planner import Planner
 from bunqueue_trio.engine.queue import Totals
 from bunqueue_trio.engine.rerunning import Held as Held
 from bunqueue_trio.engine.workers import Lost as Lost
+from bunqueue_trio.protocol.server_replies import BackupsView, UpkeepView
 from bunqueue_trio.runtime.audit import Finding
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.cluster import ClusterFigures
@@ -249,6 +250,10 @@ class StorageFigures(NamedTuple):
     """What says that the file is damaged; it stays until the next start."""
     is_stopped: bool = False
     """A commit has met that damage: no change is taken before the next start."""
+    upkeep: tuple[UpkeepView, ...] = ()
+    """What was done to the file since the start because somebody wanted it."""
+    backups: BackupsView | None = None
+    """None: the queue is in no file."""
 
 
 class Statistics(Struct, frozen=True, kw_only=True):

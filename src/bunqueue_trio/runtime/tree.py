@@ -7,7 +7,7 @@
         ├ scheduler              delays, backoffs, TTLs
         ├ stall detector         leases and processing timeouts
         ├ invariants             ends the process when a command has met a broken one
-        ├ rate-limit cleaner, checkpointer, retention, shrinker, damage watch, clock watch, rates, loop lag, history, reruns, auto-retries, errands, self-audit
+        ├ rate-limit cleaner, checkpointer, retention, shrinker, damage watch, upkeep, clock watch, rates, loop lag, history, reruns, auto-retries, errands, self-audit
         └ transports nursery     first to stop, with a deadline
 
 Leaving a nursery inside out is the shutdown plan; cancellation is the only way to stop.

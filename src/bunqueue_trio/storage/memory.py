@@ -19,10 +19,10 @@ from bunqueue_trio.storage.store import (
     Sampled,
     Space,
     StoredEvent,
-    Unseen,
     event_rows,
     stored_events,
 )
+from bunqueue_trio.storage.unseen import Unseen
 
 
 class _Trail:

@@ -6,6 +6,7 @@ and writing it again after a failure writes the same.
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
@@ -226,6 +227,16 @@ class Store(Protocol):
         ...
 
     @property
+    def file(self) -> Path | None:
+        """The file that it is; None: it is none, which could be copied and shrunk from here."""
+        ...
+
+    @property
+    def shrinks(self) -> bool:
+        """Whether that file can give pages back."""
+        ...
+
+    @property
     def damage(self) -> str | None:
         """What has said first that the file is damaged; None: nothing has. Read beside everything else."""
         ...
@@ -416,20 +427,16 @@ class Store(Protocol):
         """
         ...
 
+    def copy_to(self, target: Path, on_progress: Callable[[int, int], None]) -> int:
+        """Copy the file as it is now to ``target``, which gets its name when it is whole; return its bytes. May be called beside everything else.
+
+        What ``on_progress``, which gets the steps done and all, raises ends it.
+
+        Raises:
+            StoreError: saying what stands in the way.
+        """
+        ...
+
     def close(self) -> None:
         """Release the file; nothing is written any more."""
         ...
-
-
-class Unseen:
-    """The part of a store whose pages are not ours to look at: in memory there are none, and a database looks after its own."""
-
-    damage = None
-
-    def parts(self) -> Sequence[str]:
-        """Return nothing."""
-        return ()
-
-    def look_over(self, part: str, is_over: Callable[[], bool]) -> bool:
-        """Look at nothing."""
-        return True

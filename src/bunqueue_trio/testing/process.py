@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 from bunqueue_trio.config import Settings
 
@@ -104,11 +104,7 @@ class ServerProcess:
         if self._process is not None and self._process.poll() is None:
             raise RuntimeError("this server runs already")
         with self.log_path.open("ab") as log:
-            # A process group of its own: Ctrl-C in the terminal ends the test, and the test ends the server.
-            self._process = subprocess.Popen(  # noqa: S603 - the caller's own program
-                self._command, cwd=self._cwd, env=self._whole_environment(), stdin=subprocess.DEVNULL, stdout=log,
-                stderr=subprocess.STDOUT, process_group=0,
-            )  # fmt: skip
+            self._process = self._spawn(log)
         try:
             self._wait_ready(self._process)
         except BaseException:
@@ -154,6 +150,13 @@ class ServerProcess:
         except OSError:
             return False
         return True
+
+    def _spawn(self, log: BinaryIO) -> "subprocess.Popen[bytes]":
+        # A process group of its own: Ctrl-C in the terminal ends the test, and the test ends the server.
+        return subprocess.Popen(  # noqa: S603 - the caller's own program
+            self._command, cwd=self._cwd, env=self._whole_environment(), stdin=subprocess.DEVNULL, stdout=log,
+            stderr=subprocess.STDOUT, process_group=0,
+        )  # fmt: skip
 
     def _whole_environment(self) -> dict[str, str]:
         own = {"HOST": HOST, "HTTP_PORT": str(self.port), "DATA_PATH": str(self.data_path)}

@@ -14,7 +14,7 @@ from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.commands import Command
 from bunqueue_trio.protocol.commands.spec import Role
 from bunqueue_trio.protocol.request import segment_of
-from bunqueue_trio.ui import doing, editing, filters, restoring
+from bunqueue_trio.ui import doing, editing, filters, restoring, upkeep
 from bunqueue_trio.ui.action import Action, Field, Form
 from bunqueue_trio.ui.ask import Ask, Wrong
 from bunqueue_trio.ui.commands import curl
@@ -444,7 +444,6 @@ _ROWS = (
     ),
 )  # fmt: skip
 
-ACTIONS: Mapping[str, Action] = {
-    row.name: row for row in (*_ROWS, *filters.ROWS, *(row for group in GROUPS for row in _settings(group)))
-}
+_OF_GROUPS = (row for group in GROUPS for row in _settings(group))
+ACTIONS: Mapping[str, Action] = {row.name: row for row in (*_ROWS, *filters.ROWS, *upkeep.ROWS, *_OF_GROUPS)}
 """By their names in addresses."""

@@ -189,7 +189,7 @@ class Dashboard:
             return _plain(429, b"too many open pages listen: this one looks again by itself", ("Retry-After", "60"))
 
         def stays() -> bool:
-            return not server.stop.is_set() and self._viewer(cookie) is not None
+            return self._viewer(cookie) is not None
 
         async def look_over() -> Pulse:
             try:
@@ -200,7 +200,7 @@ class Dashboard:
             return found._replace(every_s=BUSY_S) if query.get("of") in OF_THE_MACHINE else found
 
         is_late = query.get("mark") != str(server.journal.commits)
-        who = Listener(viewer.csrf, query.get("queue") or None, is_late, stays, look_over)
+        who = Listener(viewer.csrf, query.get("queue") or None, is_late, server.stop, stays, look_over)
         kind = ("Content-Type", "text/event-stream; charset=utf-8")
         news = PageNews(server.news, self._listeners, who)
         return Response(200, (kind, *STREAM, *_SAFE), news, news)

@@ -20,6 +20,7 @@ from bunqueue_trio.engine.commands import (
     report,
     reruns,
     schedules,
+    upkeep,
     workers,
 )
 from bunqueue_trio.engine.engine import Engine
@@ -47,6 +48,7 @@ HANDLERS: Handlers = {
     **find.HANDLERS,
     **workers.HANDLERS,
     **crons.HANDLERS,
+    **upkeep.HANDLERS,
 }
 """What this server can do with jobs."""
 

@@ -37,7 +37,7 @@ def _page(engine: Engine, command: c.Dlq | c.PurgeDlq, now: int) -> tuple[list[J
     if command.fingerprint is None and command.error is None:
         return ended_page(engine, command.queue, State.FAILED, command.after, command.limit)
     wanted = c.Filter(queue=command.queue, fingerprint=command.fingerprint, error=command.error)
-    found = select(engine, wanted, [State.FAILED], command.after, command.limit, now)
+    found = select(engine, wanted, [State.FAILED], after=command.after, limit=command.limit, now=now)
     return found.jobs, found.after
 
 
@@ -46,7 +46,7 @@ def _oldest(engine: Engine, command: c.RetryDlq, now: int) -> tuple[list[Job], s
     if command.fingerprint is None and command.error is None:
         return oldest_dead(engine, command.queue, command.after, command.limit, now)
     wanted = c.Filter(queue=command.queue, fingerprint=command.fingerprint, error=command.error)
-    found = select(engine, wanted, [State.FAILED], command.after, command.limit, now, oldest=True)
+    found = select(engine, wanted, [State.FAILED], after=command.after, limit=command.limit, now=now, oldest=True)
     return found.jobs, found.after
 
 

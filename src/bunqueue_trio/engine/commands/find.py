@@ -17,7 +17,7 @@ def _find(engine: Engine, command: c.FindJobs, now: int, owner: Owner) -> r.Repl
     if command.count:
         told = tally(engine, command, states, command.after, now)
         return r.FoundReply(jobs=[], count=told.number, scanned=told.scanned, complete=told.is_full, next=told.after)
-    found = select(engine, command, states, command.after, command.limit, now)
+    found = select(engine, command, states, after=command.after, limit=command.limit, now=now)
     return r.FoundReply(
         jobs=[listed(job) for job in found.jobs], scanned=found.scanned, complete=found.is_full, next=found.after
     )

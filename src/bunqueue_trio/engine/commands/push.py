@@ -85,7 +85,8 @@ class Bulk:
         if self._looking is not None:
             try:
                 self._look_on()
-            except (errors.Refused, errors.StoreError):
+            except Exception:
+                # Refused, or what it names cannot be read: none of it is in.
                 self._let_go()
                 raise
             return False

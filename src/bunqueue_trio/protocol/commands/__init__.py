@@ -20,6 +20,7 @@ from bunqueue_trio.protocol.commands.report import *
 from bunqueue_trio.protocol.commands.reruns import *
 from bunqueue_trio.protocol.commands.schedules import *
 from bunqueue_trio.protocol.commands.session import *
+from bunqueue_trio.protocol.commands.upkeep import *
 from bunqueue_trio.protocol.commands.workers import *
 
 del SPECS  # noqa: F821 - rows of the theme that came last; all of them are in catalog.py

@@ -44,8 +44,9 @@ from bunqueue_trio.storage.postgres.schema import Incomplete, check_schema
 from bunqueue_trio.storage.postgres.tail import Tail, size
 from bunqueue_trio.storage.postgres.terms import LEAD, LET_GO, SEEN, STARTED, TAKE, TAKE_AGAIN, TELL, Seen, own_name
 from bunqueue_trio.storage.rows import FactRow
-from bunqueue_trio.storage.store import Batch, FinishedCounts, Retention, Space, StoredEvent, Unseen
+from bunqueue_trio.storage.store import Batch, FinishedCounts, Retention, Space, StoredEvent
 from bunqueue_trio.storage.tally import Tally
+from bunqueue_trio.storage.unseen import Unseen
 
 _log = structlog.get_logger()
 

@@ -14,8 +14,9 @@ import apsw
 import msgspec
 from msgspec import Raw
 
-from bunqueue_trio.errors import StoreError
+from bunqueue_trio.errors import StoreDamaged, StoreError
 from bunqueue_trio.protocol.surrogates import marked
+from bunqueue_trio.storage.copies import UNFINISHED
 from bunqueue_trio.storage.readable import unreadable_facts, unreadable_lines
 from bunqueue_trio.storage.rows import FinishedRow, JobRow, Reader
 from bunqueue_trio.storage.sqlite.meaning import one_line
@@ -180,27 +181,38 @@ def copy(path: Path, target: Path, on_progress: Callable[[int, int], None], *, o
         raise StoreError(f"{target}: exists already; --force replaces it")
     if beside(target):
         raise StoreError(f"{target}: is in use, or was not closed: {beside(target)[0]} lies beside it")
-    unfinished = target.with_name(f"{target.name}.partial")
     with snapshot(path) as source:
         if not int(source.pragma("user_version")):
             raise StoreError(f"{path}: holds nothing, not even the tables of a store")
         if target.exists() and target.samefile(path):
             raise StoreError(f"{target}: is the file itself")
-        try:
-            # What an interrupted copy left.
-            unfinished.unlink(missing_ok=True)
-            make_private(unfinished)
-            write = _write_compact if _is_loose(source) else _copy_pages
-            write(source, path, unfinished, on_progress)
-            _check_copy(path, unfinished)
-            _finish(unfinished, path.stat().st_mode & 0o7777)
-            unfinished.replace(target)
-            sync_directory(target.parent)
-        except OSError as error:
-            raise StoreError(f"{target}: cannot be written: {error.strerror}") from None
-        finally:
-            drop_unfinished(unfinished)
+        return write_copy(source, path, target, path.stat().st_mode & 0o7777, on_progress)
+
+
+def write_copy(
+    source: apsw.Connection, path: Path, target: Path, mode: int, on_progress: Callable[[int, int], None]
+) -> int:
+    """Copy the state of ``path`` that ``source`` sees to ``target``, checked and fsynced, and return its bytes; whatever ends it, no half of it is left.
+
+    Raises:
+        StoreError: saying what stands in the way.
+    """
+    unfinished = target.with_name(f"{target.name}{UNFINISHED}")
+    try:
+        # What an interrupted copy left.
+        unfinished.unlink(missing_ok=True)
+        make_private(unfinished)
+        write = _write_compact if _is_loose(source) else _copy_pages
+        write(source, path, unfinished, on_progress)
+        _check_copy(path, unfinished, on_progress)
+        _finish(unfinished, mode)
+        unfinished.replace(target)
+        sync_directory(target.parent)
         return target.stat().st_size
+    except OSError as error:
+        raise StoreError(f"{target}: cannot be written: {error.strerror}") from None
+    finally:
+        drop_unfinished(unfinished)
 
 
 def _copy_pages(source: apsw.Connection, path: Path, target: Path, on_progress: Callable[[int, int], None]) -> None:
@@ -243,9 +255,15 @@ def _write_compact(source: apsw.Connection, path: Path, target: Path, on_progres
         source.set_progress_handler(None)
 
 
-def _check_copy(path: Path, target: Path) -> None:
+def _check_copy(path: Path, target: Path, on_progress: Callable[[int, int], None]) -> None:
+    def tell() -> bool:
+        on_progress(1, 1)
+        return False
+
     try:
         with closing(apsw.Connection(str(target.absolute()))) as copied:
+            # Whoever wants it to end need not wait for the end of this.
+            copied.set_progress_handler(tell, _PROGRESS_STEPS)
             # No log beside it, so that the file alone is the whole; a server that opens it makes its own.
             copied.execute("PRAGMA journal_mode=DELETE").fetchall()
             for (line,) in copied.execute("PRAGMA quick_check(1)"):
@@ -258,7 +276,7 @@ def _check_copy(path: Path, target: Path) -> None:
 def _uncopied(path: Path, target: Path, error: apsw.Error) -> StoreError:
     """Return why ``path`` cannot be copied to ``target``: whoever asked for it has named the first."""
     if isinstance(error, apsw.CorruptError | apsw.NotADBError):
-        return StoreError(f"{path}: is damaged: {one_line(error)}")
+        return StoreDamaged(f"{path}: is damaged: {one_line(error)}")
     return StoreError(f"{target}: cannot be written: {error}")
 
 

@@ -18,8 +18,8 @@ _NO_END = 2**63 - 1
 
 
 def page(
-    connection: apsw.Connection, rows: Reader, queue: str, state: State, before: int | None, limit: int,
-    fingerprint: str | None, *, oldest: bool,
+    connection: apsw.Connection, rows: Reader, queue: str, state: State, *, before: int | None, limit: int,
+    fingerprint: str | None, oldest: bool,
 ) -> Records:  # fmt: skip
     """Return some of the finished jobs of a queue; see :class:`Store`."""
     found: list[Job] = []

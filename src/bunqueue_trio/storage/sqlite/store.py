@@ -31,9 +31,9 @@ from bunqueue_trio.errors import StartupError, StoreBusy, StoreError, StoreGone
 from bunqueue_trio.storage.rows import FactRow, JobRow, Reader, outcome, record_columns, trace
 from bunqueue_trio.storage.sqlite import records, trails
 from bunqueue_trio.storage.sqlite.auditing import Audited
+from bunqueue_trio.storage.sqlite.copied import Copied
 from bunqueue_trio.storage.sqlite.held import Held
 from bunqueue_trio.storage.sqlite.log import Log
-from bunqueue_trio.storage.sqlite.looking import Looked
 from bunqueue_trio.storage.sqlite.meaning import Meaning, is_full, one_line
 from bunqueue_trio.storage.sqlite.opening import (
     Transaction,
@@ -77,7 +77,7 @@ _TRACES = (
 _LOAD = f"SELECT {_JOB} FROM job ORDER BY seq"  # noqa: S608
 
 
-class SqliteStore(Audited, Looked):
+class SqliteStore(Audited, Copied):
     """A store in the file ``path``, which no other process may have open as a store."""
 
     inline = False
@@ -150,7 +150,7 @@ class SqliteStore(Audited, Looked):
         self._pruner = Pruner(writer, self._tally)
         self.last_event_id: int = self._one("SELECT coalesce(max(last_id), 0) FROM event_batch")
         self._last_fin = self._one("SELECT coalesce(max(fin), 0) FROM finished")
-        self._shrinks = self._one("PRAGMA auto_vacuum") == _INCREMENTAL
+        self.shrinks: bool = self._one("PRAGMA auto_vacuum") == _INCREMENTAL
         sync_directory(self.path.parent)
         self._held = Held(self.path, self._lock)
 
@@ -321,7 +321,10 @@ class SqliteStore(Audited, Looked):
     ) -> Records:  # fmt: skip
         """Return some of the finished jobs; see :class:`Store`."""
         with self._meaning:
-            return records.page(self._reader, self._rows, queue, state, before, limit, fingerprint, oldest=oldest)
+            return records.page(
+                self._reader, self._rows, queue, state,
+                before=before, limit=limit, fingerprint=fingerprint, oldest=oldest,
+            )  # fmt: skip
 
     @property
     def dead_groups(self) -> DeadGroups:
@@ -390,7 +393,7 @@ class SqliteStore(Audited, Looked):
 
     def shrink(self, size: int) -> int:
         """Give free pages back; see :class:`Store`."""
-        if not self._shrinks:
+        if not self.shrinks:
             return 0
         with self._meaning:
             before = self._one("PRAGMA page_count")

@@ -162,7 +162,9 @@ async def _page(ask: Ask, look: Look, place: int | None) -> _Page:
         if high <= begin:
             break
         low = max(begin, hub.before(high, step))
-        kept, reached = await hub.replay(low, high, look.queue or None, types, window.since, window.end)
+        kept, reached = await hub.replay(
+            after=low, until=high, queue=look.queue or None, types=types, since=window.since, before=window.end
+        )
         await trio.lowlevel.checkpoint()
         if reached < high:
             # They are large: fewer of them are read at once.

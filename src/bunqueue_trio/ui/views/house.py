@@ -8,14 +8,15 @@ from typing import Any, NamedTuple
 from bunqueue_trio.config import GROUPS, NO_LIMIT, SHRINK_SLACK_BYTES, Settings
 from bunqueue_trio.pages.findings import DISK_FREE_MIN, full_in_ms, growth_an_hour, p99
 from bunqueue_trio.pages.storage import heaviest, kinds, shorter
+from bunqueue_trio.pages.upkeep import of_copies, says
 from bunqueue_trio.pages.words import Given, line, size, whole
 from bunqueue_trio.ui import charts
-from bunqueue_trio.ui.actions import bind
+from bunqueue_trio.ui.actions import Bound, bind
 from bunqueue_trio.ui.ask import Ask, Screen
 from bunqueue_trio.ui.first import first
 
 TOP, CALLERS = 12, 10
-_OF_STORAGE = {"storage-damaged", "storage-failing", "disk-fills", "log-grows", "commits-slow"}
+_OF_STORAGE = {"storage-damaged", "storage-failing", "disk-fills", "log-grows", "commits-slow", "backup-failed"}
 _OF_SERVER = {
     "not-sure",
     "not-ready",
@@ -49,25 +50,63 @@ async def storage(ask: Ask) -> Screen:
             "commit_ms": p99(told, "commit", None), "found": [each for each in found if each.code in _OF_STORAGE],
             "file_chart": charts.area([m.file_bytes for m in hour], "size of the file within the last hour"),
             "kept": [(q, ([bind(ask, "clean", queue=q.name, state="completed")] if q.completed else []) + ([bind(ask, "purge-all", queue=q.name)] if q.dead else [])) for q in kept],
-            "rules": _rules(settings, told.jobs), "shorter": shorter(told), "kinds": kinds(told), "weights": weights, "by_hand": _by_hand(settings), "data_path": settings.where,
+            "rules": _rules(settings, told.jobs), "shorter": shorter(told), "kinds": kinds(told), "weights": weights, "upkeep": _upkeep(ask), "data_path": settings.where,
         },
         live_s=5,
     )  # fmt: skip
 
 
-def _by_hand(settings: Settings) -> list[tuple[str, str, list[str]]]:
-    """Return what is done to the store from a shell, how it goes, and the lines: a button could not say where a copy goes, nor stop the server."""
-    checked = "The server checks all jobs, in memory and as they are stored, pass after pass; that takes no button. `doctor` says what it has found, and with `--wait` what one more pass finds."
+class Upkeep(NamedTuple):
+    """Something that is done to the store: how it goes, what came of it last, and what does it."""
+
+    what: str
+    how: str
+    last: str = ""
+    at: int | None = None
+    """When that was."""
+    trouble: str = ""
+    """What kind of end that was, if it was no good one."""
+    acts: tuple[Bound, ...] = ()
+    lines: tuple[str, ...] = ()
+    """For a shell on the machine of the server, beside the button or in its place."""
+
+
+_CHECKED = (
+    "The server checks all jobs, in memory and as they are stored, pass after pass; `doctor` says what it has found."
+)
+
+
+def _upkeep(ask: Ask) -> list[Upkeep]:
+    """Return how the file is copied, checked and shrunk; what a database does for itself is said, too."""
+    settings, backups = ask.server.settings, ask.server.keeper.backups()
     if settings.store:
+        live = line("doctor", "--live", "--wait"), line("doctor", "--store", "URL")
         return [
-            ("Check", f"{checked} The last line reads the database beside it.", [line("doctor", "--live", "--wait"), line("doctor", "--store", "URL")]),
-            ("Copy", "Backups are the database's. When one was made last the server does not know.", ["pg_dump -n bunqueue"]),
+            Upkeep("Back up", "Backups are the database's. When one was made last the server does not know.", lines=("pg_dump -n bunqueue",)),
+            Upkeep("Check", f"{_CHECKED} The last line reads the database beside it.", lines=live),
+            Upkeep("Shrink", "PostgreSQL gives room back by itself (autovacuum)."),
         ]  # fmt: skip
-    path = Given(settings.data_path)
+    if backups is None:
+        return [
+            Upkeep(
+                "Back up", "The queue is in memory: there is no file, and nothing is left of it when the process ends."
+            )
+        ]
+    works, path = {each.kind: each for each in ask.server.keeper.works()}, Given(settings.data_path)
+
+    def row(name: str, what: str, how: str, *lines: str) -> Upkeep:
+        acts, work = (bind(ask, name),), works.get(name)
+        if work is not None:
+            trouble = "failed" if work.error is not None else "found" if work.findings else ""
+            return Upkeep(what, how, says(work), work.ended_at, trouble, acts, lines)
+        if name == "backup" and backups.last_at is not None:
+            return Upkeep(what, how, "The newest copy is of", backups.last_at, acts=acts, lines=lines)
+        return Upkeep(what, how, acts=acts, lines=lines)
+
     return [
-        ("Copy", "One moment of the file, whole and checked, made beside the running server, on its machine. When one was made last the server does not know.", [line("backup", path, "COPY")]),
-        ("Check", f"{checked} The last line reads the file beside it, on its machine.", [line("doctor", "--live", "--wait"), line("doctor", path)]),
-        ("Shrink", f"What is free beyond {size(SHRINK_SLACK_BYTES)} goes back to the disk by itself, step by step. A file that an early version made gives nothing back before this was done to it once, with the server stopped.", [line("shrink", path)]),
+        row("backup", "Back up", f"One moment of the file, whole and checked, beside the running server. {of_copies(backups)}", line("backup", path, "COPY")),
+        row("check", "Check", f"All of the file is read, as after a start and every day. {_CHECKED}", line("doctor", "--live", "--wait"), line("doctor", path)),
+        row("shrink", "Shrink", f"What is free beyond {size(SHRINK_SLACK_BYTES)} goes back to the disk by itself, step by step; this gives back the rest, too."),
     ]  # fmt: skip
 
 

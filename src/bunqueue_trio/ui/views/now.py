@@ -54,7 +54,7 @@ _PAGES = {
     "audit-faults": PageLink("/ui/server", "Server"), "task-failing": PageLink("/ui/server", "Server"),
     "loop-lags": PageLink("/ui/server", "Server"), "clock-off": PageLink("/ui/server", "Server"),
     "no-tokens": PageLink("/ui/server", "Server"), "events-missed": PageLink("/ui/server", "Server"),
-    "dead-letters": PageLink("/ui/errors", "Look at the errors"),
+    "dead-letters": PageLink("/ui/errors", "Look at the errors"), "backup-failed": PageLink("/ui/storage", "Storage"),
     **dict.fromkeys(OF_CLUSTER, PageLink("/ui/cluster", "Cluster")),
 }  # fmt: skip
 """Finding → the page that has the evidence; those of a queue lead to the queue."""
@@ -67,6 +67,7 @@ _BUTTONS = {
     "reruns": ("stop-rerun",),
     "workers": ("release",),
     "clean": ("clean",),
+    "storage": ("backup",),
 }
 """The first word of a line → actions that may have this line, and so a button."""
 

@@ -1,0 +1,207 @@
+"""Copies, checks and shrinks that a running server makes of its file, and what a stop and a kill leave of them."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trio.lowlevel
+
+from bunqueue_trio.config import MIB
+from bunqueue_trio.errors import Refused
+from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.runtime import upkeep
+from bunqueue_trio.runtime.server import Server
+from bunqueue_trio.storage.memory import MemoryStore
+from bunqueue_trio.storage.sqlite.inspect import examine
+from bunqueue_trio.storage.store import Retention
+from tests.operations.upkeep_world import ANA, do, held, names, push, running, until
+from tests.storage.damaged import overwrite
+
+NOTHING_KEPT = Retention(completed_max=0, dead_max=0, finished_since=0, events_max=0, events_since=0)
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    made = tmp_path / "copies"
+    made.mkdir()
+    return made
+
+
+async def refused(server: Server, command: c.Command[Any]) -> str:
+    with pytest.raises(Refused) as caught:
+        await server.core.execute(command, by=ANA)
+    assert (caught.value.status, caught.value.code) == (409, "no-upkeep")
+    return str(caught.value)
+
+
+async def test_a_copy_is_whole_private_and_an_act_of_who_wanted_it(tmp_path: Path, directory: Path):
+    async with running(tmp_path / "queue.db", directory) as server:
+        await push(server, 20)
+        planned: Any = await server.core.execute(c.BackupStorage(dry_run=True), by=ANA)
+        assert planned.work.state == "planned"
+        assert planned.work.bytes > 0
+        assert planned.work.room > planned.work.bytes
+        assert names(directory) == []
+        work = await do(server, c.BackupStorage())
+        await push(server, 1)
+        assert (work.state, work.error, work.who) == ("done", None, "ana")
+        (copy,) = (directory / name for name in names(directory))
+        assert work.file == str(copy)
+        assert copy.stat().st_mode & 0o777 == 0o600
+        assert work.bytes == copy.stat().st_size
+        report = examine(copy, lambda _: None)
+        assert report.findings == []
+        assert report.unfinished == {"waiting": 20}
+        told = server.statistics().storage
+        assert told.upkeep == (work,)
+        assert told.backups is not None
+        assert (told.backups.copies, told.backups.last_bytes) == (1, work.bytes)
+        acts: Any = await server.core.execute(c.Actions())
+        assert [(act.command, act.who) for act in acts.actions] == [("BackupStorage", "ana")]
+
+
+async def test_as_many_copies_are_kept_as_are_wanted_and_what_is_not_ours_stays(tmp_path: Path, directory: Path):
+    old = [f"queue-2025110{n}T020000Z.db" for n in range(1, 5)]
+    for name in (*old, "other-20251101T020000Z.db", "queue-20251101T020000Z.db.partial"):
+        (directory / name).write_bytes(b"old")
+    async with running(tmp_path / "queue.db", directory, backups_kept=3) as server:
+        planned: Any = await server.core.execute(c.BackupStorage(dry_run=True))
+        assert planned.work.drops == old[:2]
+        work = await do(server, c.BackupStorage())
+        assert work.file is not None
+        assert names(directory) == sorted([*old[2:], "other-20251101T020000Z.db", Path(work.file).name])
+
+
+async def test_where_no_copy_can_be_made_the_answer_says_what_is_missing(tmp_path: Path, directory: Path):
+    async with running(tmp_path / "a.db", None) as server:
+        assert "BACKUP_DIR names no directory" in await refused(server, c.BackupStorage())
+        assert "BACKUP_DIR names no directory" in await refused(server, c.BackupStorage(dry_run=True))
+    async with running(tmp_path / "b.db", tmp_path / "none") as server:
+        assert "there is no such directory" in await refused(server, c.BackupStorage())
+    async with running(tmp_path / "c.db", directory, disk_reserve_bytes=1024 * 1024 * MIB) as server:
+        assert "its disk has" in await refused(server, c.BackupStorage())
+    async with running(tmp_path / "d.db", directory, MemoryStore()) as server:
+        for kind in (c.BackupStorage, c.CheckStorage, c.ShrinkStorage):
+            assert "in memory only" in await refused(server, kind())
+        assert server.statistics().storage.backups is None
+    assert names(directory) == []
+
+
+async def test_a_copy_whose_disk_fills_meanwhile_ends_before_the_room_for_acks_is_gone(
+    tmp_path: Path, directory: Path, monkeypatch: pytest.MonkeyPatch
+):
+    async with running(tmp_path / "queue.db", directory) as server:
+        monkeypatch.setattr(upkeep, "room_of", lambda _: 1)
+        work = await do(server, c.BackupStorage())
+        assert work.state == "failed"
+        assert "no room left but what is kept for acks" in (work.error or "")
+        assert names(directory) == []
+        monkeypatch.undo()
+        assert (await do(server, c.BackupStorage())).state == "done"
+
+
+async def test_the_server_works_on_beside_a_copy_and_begins_no_other(
+    tmp_path: Path, directory: Path, monkeypatch: pytest.MonkeyPatch
+):
+    async with running(tmp_path / "queue.db", directory) as server:
+        await push(server, 200, 50_000)
+        let_go = await held(monkeypatch, server, c.BackupStorage())
+        assert [name for name in names(directory) if name.endswith(".db")] == []
+        (work,) = server.statistics().storage.upkeep
+        assert work.state == "running"
+        assert 0 < work.done <= work.total
+        await push(server, 1)
+        with pytest.raises(Refused, match="A backup is under way"):
+            await server.core.execute(c.CheckStorage())
+        let_go()
+        await until(lambda: work.state == "done")
+
+
+async def test_a_stop_ends_a_copy_and_leaves_no_part_of_it(
+    tmp_path: Path, directory: Path, monkeypatch: pytest.MonkeyPatch
+):
+    async with running(tmp_path / "queue.db", directory) as server:
+        await push(server, 200, 50_000)
+        let_go = await held(monkeypatch, server, c.BackupStorage())
+        server.stop.set()
+        await trio.lowlevel.checkpoint()
+        let_go()
+        work = server.engine.upkeep.last["backup"]
+        await until(lambda: work.state == "failed")
+    assert work.error == "the server has stopped"
+    assert names(directory) == []
+
+
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from bunqueue_trio.storage.sqlite import SqliteStore
+def die(done, total):
+    os.kill(os.getpid(), signal.SIGKILL)
+SqliteStore(Path(sys.argv[1])).copy_to(Path(sys.argv[2]), die)
+"""
+
+
+async def test_a_process_that_is_killed_in_the_midst_leaves_no_half_of_a_copy_under_its_name(
+    tmp_path: Path, directory: Path
+):
+    file = tmp_path / "queue.db"
+    async with running(file, directory) as server:
+        await push(server, 10)
+    ended = await trio.run_process(
+        [sys.executable, "-c", _KILLED, str(file), str(directory / "queue-20251101T020000Z.db")],
+        check=False, env=os.environ, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert ended.returncode == -signal.SIGKILL
+    assert "queue-20251101T020000Z.db.partial" in names(directory)
+    assert "queue-20251101T020000Z.db" not in names(directory)
+    async with running(file, directory) as server:
+        work = await do(server, c.BackupStorage())
+        assert [str(directory / name) for name in names(directory)] == [work.file]
+
+
+async def test_a_check_reads_all_of_the_file_and_says_what_is_damaged(tmp_path: Path):
+    async with running(tmp_path / "queue.db", None) as server:
+        await push(server, 200, 500)
+        work = await do(server, c.CheckStorage())
+        assert (work.state, work.findings) == ("done", [])
+        assert work.done == work.total == len(server.store.parts()) > 0
+        server.store.checkpoint(restart=True)
+        overwrite(tmp_path / "queue.db", "event_batch")
+        work = await do(server, c.CheckStorage())
+        assert work.state == "done", "it was looked at to its end"
+        assert "event_batch" in work.findings[0]
+
+
+async def test_a_stop_ends_a_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    async with running(tmp_path / "queue.db", None) as server:
+        await push(server, 3000, 100)
+        let_go = await held(monkeypatch, server, c.CheckStorage())
+        server.stop.set()
+        let_go()
+        work = server.engine.upkeep.last["check"]
+        await until(lambda: work.state == "failed")
+    assert work.error == "the server has stopped"
+
+
+async def test_a_shrink_gives_all_back_that_is_free(tmp_path: Path):
+    file = tmp_path / "queue.db"
+    async with running(file, None, retention_events_max=0) as server:
+        for job_id in await push(server, 40, 100_000):
+            await server.core.execute(c.Cancel(id=job_id))
+        await until(lambda: server.store.prune(NOTHING_KEPT) == 0)
+        await until(lambda: server.shrinker.space.free > MIB)
+        server.store.checkpoint(restart=False)
+        before = file.stat().st_size
+        planned: Any = await server.core.execute(c.ShrinkStorage(dry_run=True))
+        assert planned.work.bytes > MIB
+        work = await do(server, c.ShrinkStorage())
+        assert (work.state, work.error) == ("done", None)
+        assert work.bytes >= planned.work.bytes
+        await until(lambda: before - file.stat().st_size >= MIB)
+        assert (await do(server, c.ShrinkStorage())).state == "done"
