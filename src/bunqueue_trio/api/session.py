@@ -12,8 +12,7 @@ committed, and a waiting pull, whose reply joins the line when it has a job or i
 Nobody waits in a task of its own for a commit. ``settle`` asks for it and leaves the bell to be rung; the carrier's writer, or its reader in the same
 step, then takes what ``outgoing`` may give. What a disk refuses for too long leaves as an error in the place of its reply.
 
-What a peer can make the server hold is bounded: replies in line by number and bytes (``full``; the carrier stops reading), waiting pulls by number,
-large replies by the budget of the server.
+What a peer makes the server hold is bounded: replies in line by number and bytes (``full``), waiting pulls by number, large replies by the budget.
 
 A job that was pulled and never sent goes back uncharged: the jobs of replies in line at the end, and those that the carrier says did not leave
 (``unsent``). What the peer did receive is held by the session: at its end these jobs return to their queue, and count a stall if the peer just

@@ -175,7 +175,7 @@ class Answering:
 
     def _hear(self, message: Read, nursery: trio.Nursery) -> None:
         number, kind, extra, data, address = message
-        if kind == CALL or kind == ASK:
+        if kind == CALL or kind == ASK:  # noqa: PLR1714 - each request comes by here: two numbers are compared more quickly
             self._queue.requests += 1
             try:
                 if kind == CALL:
