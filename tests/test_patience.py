@@ -40,7 +40,7 @@ ALLOWED = {
     "client/test_every_moment.py: trio.fail_after(40)": "its story happens in virtual time",
     "client/test_idle_pulls.py: anyio.fail_after(50)": "it is less than the 60 s that the idle pulls wait",
     "examples/test_crawler.py: httpx.AsyncClient()": "nothing is asked by it",
-    "operations/stem.py: listening.settimeout(1)": "it looks each second whether its parent is there",
+    "stem.py: listening.settimeout(1)": "it looks each second whether its parent is there",
     "operations/test_process.py: ServerProcess(tmp_path / 'q.db', command=STANDS, within_s=0.1)": "what is never ready is not waited for",
     "stream/test_websocket_events.py: rude.sock.settimeout(2.0)": "that nothing more is taken is what is looked for",
     "test_leftovers.py: run_to_its_end([sys.executable, '-c', code], within_s=1)": "what hangs is not waited for",
