@@ -122,8 +122,8 @@ async def weigh(engine: Engine, queues: Sequence[QueueLook]) -> tuple[Heap, ...]
     """Return about what the fullest queues hold; lets others run in between."""
     found: list[Heap] = []
     fullest: list[QueueLook] = []
-    for some in _chunks([*queues]):
-        fullest = nlargest(HEAPS, [*fullest, *some], key=lambda each: each.jobs - each.dead)
+    for looks in _chunks([*queues]):
+        fullest = nlargest(HEAPS, [*fullest, *looks], key=lambda each: each.jobs - each.dead)
         await trio.lowlevel.checkpoint()
     for look in fullest:
         queue, jobs = engine.queues.get(look.name), look.jobs - look.dead
