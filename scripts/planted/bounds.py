@@ -84,6 +84,7 @@ BOUNDS = [
     Mutant("engine/commands/push.py", "len(command.jobs) + _named_by(command)", "len(command.jobs)", "ten jobs with a thousand dependencies each are one step"),
     Mutant("engine/commands/push.py", "            left -= 1 + len(spec.depends_on)", "            left -= 1", "the dependencies of a bulk push are looked up in one step"),
     Mutant("engine/commands/push.py", "            work += 1 + len(spec.depends_on)", "            work += 1", "as many jobs are added in a step, however many they depend on"),
+    Mutant("engine/moves.py", "(partial(hear, job_id), deque(waiting))", "(lambda job, now, kept=waiting: hear(job_id, job, now), deque(waiting))", "a hundred thousand jobs that have waited for one are let go of in one step"),
     Mutant("engine/commands/push.py", "            except Exception:\n                # Refused", "            except errors.Refused:\n                # Refused", "the ids of a bulk push whose names could not be read stay taken"),
     Mutant("api/session.py", "        except Exception as error:\n            # Whatever it is,", "        except ZeroDivisionError as error:\n            # Whatever it is,", "a bulk push that names what cannot be read costs its connection, and the jobs that are held over it a stall"),
     Mutant("engine/commands/push.py", "                self._let_go()\n                raise", "                raise", "the ids of a bulk push that was refused stay taken"),
