@@ -86,7 +86,7 @@ class ClusterWorld:
         self.net = Net(self.rng("network"), pace)
         self.network = self
         self.threads = Threads(self.rng("threads"))
-        self.threads.delays_s = rng.choice(DISK_DELAYS_S[:3])
+        self.threads.delays_s = focus.hops_s or rng.choice(DISK_DELAYS_S[:3])
         self.calm, self.closing, self.up = trio.Event(), trio.Event(), trio.Event()
         self.next_nonce = 0
         self.slot_book = ClusterSlotBook(self.fail)

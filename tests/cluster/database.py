@@ -142,10 +142,9 @@ class Database:
             Fenced: somebody else leads.
             AssertionError: it breaks a constraint.
         """
-        text = query.text.replace('"bq".', "bq.")
-        if text not in self._statements:
-            raise NotImplementedError(text)
-        return self._statements[text](*query.values)
+        if query.text not in self._statements:
+            raise NotImplementedError(query.text)
+        return self._statements[query.text](*query.values)
 
     # --- the leader -----------------------------------------------------------------------------
 

@@ -15,6 +15,11 @@ from tests.cluster.cluster_tables import Row
 from tests.cluster.database import Database
 
 
+def as_written(query: Query) -> Query:
+    """Return a statement as the program has it: the schema has that name, and is not quoted."""
+    return query._replace(text=query.text.replace('"bq".', "bq."))
+
+
 class Way(Protocol):
     """How a connection reaches the database."""
 
@@ -78,7 +83,7 @@ class SimLink:
             self.connect()
         assert self._session is not None
         try:
-            return self._way.at_once(self._session, query)
+            return self._way.at_once(self._session, as_written(query))
         except (StoreError, AssertionError):
             self._session = None
             raise
@@ -90,7 +95,7 @@ class SimLink:
         session, is_over = self._session, False
         try:
             with trio.move_on_after(wait_s):
-                rows = await self._way.soon(session, query)
+                rows = await self._way.soon(session, as_written(query))
                 is_over = True
                 return rows
             raise StoreError(f"the database did not answer within {wait_s:g} s")
