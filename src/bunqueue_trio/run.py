@@ -74,7 +74,7 @@ async def _live(
     server = Server(settings, store, clock_of(store), sources=sources)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_end_when_broken, server, last)
-        serving = await nursery.start(_serving, server, partial(http, opened=waiting.kept))
+        serving = await nursery.start(_serving, server, partial(http, waiting=waiting))
         # The backlog that was loaded lives long and holds no cycles: looking through it again and
         # again would stop the server for tens of ms each time.
         gc.freeze()

@@ -6,6 +6,7 @@ import json
 import re
 import signal
 import socket
+import ssl
 import threading
 import time
 from collections import Counter
@@ -18,6 +19,7 @@ import httpx
 import pytest
 import trustme
 
+from bunqueue_trio.testing.process import free_port
 from tests.operations.processes import Running, bunqueue, serving, until
 from trials.lib.postgres import Cluster, Cutting, Server, why_not
 
@@ -226,6 +228,48 @@ def test_servers_whose_link_is_encrypted_serve_through_each_other(made: str, tmp
         load.wait()
     assert set(load.told) == {"200"}, load.told
     load.check(made)
+
+
+@pytest.mark.parametrize("what", ["the certificate of its link", "the address of its link", "the certificate of its doors"])
+def test_what_breaks_while_a_server_waits_does_not_end_it_when_it_leads(made: str, tmp_path: Path, what: str):
+    authority = trustme.CA()
+    issued, trust = authority.issue_cert("127.0.0.1"), ssl.create_default_context()
+    authority.configure_trust(trust)
+    cert, key, port = tmp_path / "cert.pem", tmp_path / "key.pem", free_port()
+    issued.cert_chain_pems[0].write_to_path(str(cert))
+    issued.private_key_pem.write_to_path(str(key))
+    env = {
+        "the certificate of its link": {"LINK_TLS_CERT_FILE": str(cert), "LINK_TLS_KEY_FILE": str(key)},
+        "the address of its link": {"LINK_BIND": f"127.0.0.1:{port}"},
+        "the certificate of its doors": {"TLS_CERT_FILE": str(cert), "TLS_KEY_FILE": str(key), "DOORS": "1"},
+    }[what]
+    ready = {"ready": lambda running: "serving through the leader" in running.log}
+    with server(tmp_path, made) as leader, server(tmp_path, made, **env, **ready) as standby:
+        url = f"http{'s' * ('doors' in what)}://127.0.0.1:{standby.port}"
+
+        def pushes() -> bool:
+            with httpx.Client(base_url=url, verify=trust, trust_env=False, timeout=60) as client:
+                try:
+                    return client.post("/queues/q/jobs", json={"data": 1}).status_code == 200
+                except httpx.TransportError:
+                    return False
+
+        until(pushes, 60, lambda: standby.log)
+        whole = cert.read_bytes()
+        with contextlib.ExitStack() as stack:
+            if "address" in what:
+                stack.enter_context(socket.create_server(("127.0.0.1", port)))
+            else:
+                cert.write_text("broken")
+            leader.kill()
+            until(lambda: "this server leads now" in standby.log, 60, lambda: standby.log)
+            if "doors" in what:
+                until(lambda: "a door cannot be started" in standby.log, 60, lambda: standby.log)
+                cert.write_bytes(whole)
+            until(pushes, 60, lambda: standby.log)
+        is_tls = ask(made, "SELECT link LIKE 'tls://127.0.0.1:%' FROM bq.leader")
+        assert is_tls == [("link" in what and "certificate" in what,)]
+        assert standby.stop() == 0
 
 
 def test_a_standby_that_is_stopped_while_it_waits_ends_well(made: str, tmp_path: Path):

@@ -30,13 +30,14 @@ from bunqueue_trio.config import (
 )
 from bunqueue_trio.doors.answering import serve_opened
 from bunqueue_trio.doors.link import LOOK, STOP, receive_connections
-from bunqueue_trio.doors.remote import RemoteDoors, announced, link_certificate, open_link
+from bunqueue_trio.doors.remote import RemoteDoors, announced, newest_certificate, open_link
+from bunqueue_trio.doors.waiting_room import Waiting
 from bunqueue_trio.errors import DoorLost
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.runtime.supervisor import Child, supervise
 from bunqueue_trio.storage.awaited import Announcer, AwaitedStore
 from bunqueue_trio.transports.listener import Doors, Http
-from bunqueue_trio.transports.sockets import Opened, close_all, listen_no_more, open_listeners
+from bunqueue_trio.transports.sockets import close_all, listen_no_more, open_listeners
 
 _log = structlog.get_logger()
 
@@ -332,34 +333,34 @@ def _ending(code: int | None) -> str:
 
 
 async def http(  # noqa: ASYNC128 - `run` calls started, when the listeners are accepting
-    server: Server, opened: Opened | None = None, *, task_status: trio.TaskStatus[list[str]]
+    server: Server, waiting: Waiting | None = None, *, task_status: trio.TaskStatus[list[str]]
 ) -> None:
     """Serve HTTP on the addresses of the settings until the server stops, by doors if they want some.
 
-    ``opened``: the listeners, where there are some already.
+    ``waiting``: what this server was until it leads, with what it has had since its start: listeners, and a certificate.
 
     Raises:
         StartupError: an address cannot be listened on, or TLS is not set up right.
         DoorLost: a door has ended too often.
         StoreError: it could not be written where this server is reached.
     """
-    opened = opened or await open_listeners(server.settings, server.settings.doors)
+    opened = (waiting and waiting.kept) or await open_listeners(server.settings, server.settings.doors)
     doors: list[Doors] = [DoorProcesses(server, opened.dealt)] if opened.dealt else []
     if not server.store.at_once:
-        doors += await _open_to_others(server, cast("AwaitedStore", server.store).announcer())
+        doors += await _open_to_others(server, cast("AwaitedStore", server.store).announcer(), waiting)
     async with trio.open_nursery() as connections:
         transport = Http(server, connections, express=server.settings.express)
         await transport.run(opened.listeners, partial(task_status.started, opened.addresses), doors)
 
 
-async def _open_to_others(server: Server, announcer: Announcer) -> list[Doors]:
+async def _open_to_others(server: Server, announcer: Announcer, waiting: Waiting | None) -> list[Doors]:
     """Listen for servers that wait to lead, and tell them where."""
     try:
-        listeners = await open_link(server.settings)
+        listeners = await open_link(server.settings, has_waited=waiting is not None and waiting.has_begun)
         if not listeners:
             return []
         key = await announcer.key()
-        certificate = link_certificate(server.settings)
+        certificate = newest_certificate(server.settings, waiting and waiting.certificate)
         server.link = announced(listeners, announcer.own_host(), is_tls=certificate is not None)
         await announcer.tell(server.link)
         return [RemoteDoors(server, listeners, key, certificate)]

@@ -291,11 +291,11 @@ def link_bind(settings: Settings) -> Bind | None:
     return Bind(api.host, api.port + 1 if 0 < api.port < 65535 else 0)
 
 
-async def open_link(settings: Settings) -> list[trio.SocketListener]:
+async def open_link(settings: Settings, *, has_waited: bool = False) -> list[trio.SocketListener]:
     """Return the listeners of the link, at another port where its usual one is taken; none where the link is switched off, or has no place.
 
     Raises:
-        StartupError: the address that the settings name cannot be listened on.
+        StartupError: the address that the settings name cannot be listened on; for who ``has_waited`` to lead, and goes on all the same, it is as usual.
     """
     bind = link_bind(settings)
     if bind is None:
@@ -304,7 +304,7 @@ async def open_link(settings: Settings) -> list[trio.SocketListener]:
         return await open_tcp(bind)
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
-        if settings.link_bind:
+        if settings.link_bind and not has_waited:
             raise StartupError(f"LINK_BIND={settings.link_bind}: cannot listen: {reason}") from None
         return await _open_elsewhere(bind, str(reason))
 
@@ -319,7 +319,7 @@ async def _open_elsewhere(bind: Bind, reason: str) -> list[trio.SocketListener]:
         )
         return []
     _log.warning(
-        "the port after that of the API is taken, so the link has another one; set LINK_BIND where others cannot reach that",
+        "the address of the link is taken, so it has another port; set LINK_BIND where others cannot reach that",
         address=str(bind), error=reason, port=listeners[0].socket.getsockname()[1],
     )  # fmt: skip
     return listeners
@@ -337,6 +337,21 @@ def link_certificate(settings: Settings) -> Certificate | None:
     # Behind it are those that have signed it.
     first, end, _ = rest.partition(ssl.PEM_FOOTER)
     return Certificate(context, fingerprint(ssl.PEM_cert_to_DER_cert(begin + first + end)))
+
+
+def newest_certificate(settings: Settings, known: Certificate | None) -> Certificate | None:
+    """Return what a leader shows that has ``known`` one since its start, by the files as they are now; that one where they are away or broken by now.
+
+    Raises:
+        StartupError: they are, and it has none.
+    """
+    try:
+        return link_certificate(settings)
+    except StartupError as error:
+        if known is None:
+            raise
+        _log.error("the certificate of the link cannot be read, going on with that of the start", error=str(error))
+        return known
 
 
 def fingerprint(certificate: bytes) -> bytes:

@@ -19,7 +19,7 @@ from bunqueue_trio.config import (
 from bunqueue_trio.doors.accepting import Stop, accept
 from bunqueue_trio.doors.door import Client
 from bunqueue_trio.doors.lane import FramingDoor
-from bunqueue_trio.doors.remote import RemoteLink
+from bunqueue_trio.doors.remote import Certificate, RemoteLink, link_certificate
 from bunqueue_trio.protocol.again import repeatable
 from bunqueue_trio.runtime.cluster import DoorFigures
 from bunqueue_trio.transports.sockets import Opened, open_listeners
@@ -47,6 +47,8 @@ class Waiting:
         self._keeps = False
         self.kept: Opened | None = None
         """What is listened on already, for the server that this is now: who connects meanwhile waits for that."""
+        self.certificate: Certificate | None = link_certificate(settings)
+        """Of the link: by the time that this server leads, its files may be away or broken."""
 
     @property
     def has_begun(self) -> bool:

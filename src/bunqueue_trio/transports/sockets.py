@@ -139,9 +139,11 @@ async def open_listeners(settings: Settings, doors: int = 0) -> Opened:
     """Return the listeners for the settings, or for each of the ``doors`` a socket at every TCP address instead: the kernel deals connections out to them.
 
     Raises:
-        StartupError: naming the address that cannot be listened on, or the file that is no certificate or key.
+        StartupError: naming the address that cannot be listened on, or the file that is no certificate or key; of doors they say so themselves.
     """
-    context = tls_context(settings)
+    # A door reads it for itself, again and again where it is away or broken by now.
+    context = None if doors else tls_context(settings)
+    scheme = "http" if settings.tls_cert_file is None else "https"
     turns = handshake_turns()
     listeners: list[Listener] = []
     opened = Opened(listeners, [], [[] for _ in range(doors)])
@@ -153,7 +155,7 @@ async def open_listeners(settings: Settings, doors: int = 0) -> Opened:
                 continue
             for tcp in await (_open_soon(bind) if doors else open_tcp(bind)):
                 host, port = tcp.socket.getsockname()[:2]
-                opened.addresses.append(f"{'http' if context is None else 'https'}://{Bind(host, port)}")
+                opened.addresses.append(f"{scheme}://{Bind(host, port)}")
                 if doors:
                     _deal(tcp, opened.dealt)
                 else:
