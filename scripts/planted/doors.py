@@ -180,8 +180,8 @@ DOORS = [
     ),
     Mutant(
         _ANSWERING,
-        "        self._return(unsent)\n",
-        "",
+        "            unsent.give_back()\n",
+        "            pass\n",
         "a job that never left is lost",
     ),
     Mutant(

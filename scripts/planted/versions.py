@@ -34,7 +34,7 @@ VERSIONS = [
         "            if False:\n",
         "a door has numbers without end",
     ),
-    Mutant("doors/answering.py", "known.length == len(body)", "True", "a body is not as long as its head says"),
+    Mutant("doors/answering.py", "known.length != len(data):", "False:", "a body is not as long as its head says"),
     Mutant(
         "doors/answering.py",
         "            if self._version > 1:\n                shape",
@@ -154,14 +154,14 @@ VERSIONS = [
     ),
     Mutant(
         "doors/answering.py",
-        "data[sent:], [(message, None, hold) for message, _, hold in some] if sent else some",
-        "data[sent:], some",
+        "                    some.hand_over()\n",
+        "                    pass\n",
         "a job of whose answer a part was handed over is given to somebody else",
     ),
     Mutant(
         "doors/answering.py",
-        "self._left = data[sent:], [",
-        "self._left = data, [",
+        "self._left = data[sent:], some",
+        "self._left = data, some",
         "what was handed over in part is said twice",
     ),
     Mutant(
@@ -178,8 +178,8 @@ VERSIONS = [
     ),
     Mutant(
         "doors/answering.py",
-        'unsent = [*(self._left or (b"", []))[1], *self._out]',
-        "unsent = [*self._out]",
+        "for unsent in (*left, *self._out):",
+        "for unsent in self._out:",
         "a job for which the kernel had no room is lost with its door",
     ),
     Mutant("doors/answering.py", "        self._send_nowait()\n", "", "each commit wakes the writer of each door"),

@@ -10,7 +10,6 @@ it says so, nobody knows, and the job stays with whoever has it, until its lease
 """
 
 from collections import deque
-from collections.abc import Iterable
 from typing import TypeAlias
 
 import structlog
@@ -52,13 +51,12 @@ from bunqueue_trio.doors.frames import (
     WAITS,
     BrokenFrames,
     Read,
-    Said,
     Unpacker,
-    pack_all,
     parts_of,
 )
 from bunqueue_trio.doors.known import RequestsByNumber, ShapesByNumber
 from bunqueue_trio.doors.link import FRAMES, ROOM, ROOM_MADE
+from bunqueue_trio.doors.outgoing import Outgoing
 from bunqueue_trio.errors import InvariantBroken, leaves
 from bunqueue_trio.protocol.replies import Reply
 from bunqueue_trio.runtime.begun import Begun
@@ -76,9 +74,6 @@ _log = structlog.get_logger()
 # Plain tuples, of which there is one for each request: to make one with names takes ten times as long.
 _Uncommitted: TypeAlias = tuple[int, Call, Begun]
 """A request that has been run; its answer waits for its commit. The number is that of its connection."""
-_Unsent: TypeAlias = tuple[Said, Owed | None, Hold | None]
-"""A message on its way to the door, with what an answer holds until then."""
-_ANSWERS = (ANSWER, SPLICE)
 
 
 class Answering:
@@ -98,8 +93,8 @@ class Answering:
         """The requests that wait for more than a commit, by the connections that they came on, and how long they go on when their client says no more."""
         self._deliveries: dict[int, Owed] = {}
         """The jobs that the door has, and has not told about."""
-        self._out: deque[_Unsent] = deque()
-        self._left: tuple[bytes, list[_Unsent]] | None = None
+        self._out: deque[Outgoing] = deque()
+        self._left: tuple[bytes, Outgoing] | None = None
         """What is on its way, or is next because the kernel had no room for it."""
         self._out_bytes = 0
         self._bell, self._is_writing = Bell(), False
@@ -180,11 +175,15 @@ class Answering:
 
     def _hear(self, message: Read, nursery: trio.Nursery) -> None:
         number, kind, extra, data, address = message
-        if kind in (CALL, ASK):
+        if kind == CALL or kind == ASK:  # noqa: PLR1714 - each request comes by here: two numbers are compared more quickly
             self._queue.requests += 1
             try:
                 if kind == CALL:
-                    self._call(number, extra, data, address, nursery)
+                    known = self._requests[extra]
+                    if known is None or known.length != len(data):
+                        self._say(number, SPLICE)
+                    else:
+                        self._go_on(number, known.call, known.begin(known.call, data, address), nursery)
                 else:
                     self._ask(number, data[:extra].decode("utf-8", "replace"), data[extra:], nursery)
             except BrokenFrames:
@@ -218,13 +217,6 @@ class Answering:
             self._asks_on = False
         else:
             raise BrokenFrames(f"a message of kind {kind}")
-
-    def _call(self, number: int, head: int, body: bytes, address: str, nursery: trio.Nursery) -> None:
-        known = self._requests.find(head)
-        if known is not None and known.length == len(body):
-            self._go_on(number, known.call, known.begin(known.call, body, address), nursery)
-        else:
-            self._say(number, SPLICE)
 
     def _ask(self, number: int, address: str, data: bytes, nursery: trio.Nursery) -> None:
         end = data.find(b"\r\n\r\n") + 4
@@ -301,42 +293,47 @@ class Answering:
         hold: Hold | None = None
         body, delivery = response.body, response.delivery
         assert isinstance(body, bytes)
-        if len(body) > RECEIVE_BYTES:
+        if is_large := len(body) > RECEIVE_BYTES:
             hold = self._server.buffers.hold()
             response = self._gateway.count(response, hold)
             body, delivery = response.body, response.delivery
             assert isinstance(body, bytes)
         if ends := self._stops or self._server.stop.is_set():
             extra |= ENDS
+        data: bytes | memoryview = body
         try:
             if self._version > 1:
-                shape, told = self._shapes.number_of(response)
-                if told:
+                shape = self._shapes.number_of(response)
+                if not shape:
+                    shape, told = self._shapes.learn(response)
                     self._say(shape, SHAPE, 0, told)
                 extra |= shape << SHAPE_BITS
-                *parts, data = parts_of(body, self._version)
-                for part in parts:
-                    self._say(number, PART, 0, part)
+                if is_large:
+                    *parts, data = parts_of(body, self._version)
+                    for part in parts:
+                        self._say(number, PART, 0, part)
             else:
                 data = self._shared.heads.render(response, len(body), keep=not ends) + body
             if delivery is not None:
                 extra |= BRINGS
                 self._deliveries[number] = delivery
-            self._say(number, ANSWER, extra, data, delivery, hold)
-            delivery = hold = None
+            self._say(number, ANSWER, extra, data)
+            if delivery is not None or hold is not None:
+                self._out[-1].owe(delivery, hold)
+                delivery = hold = None
         finally:
             if delivery is not None:
                 delivery.end()
             if hold is not None:
                 hold.release()
 
-    def _say(
-        self, number: int, kind: int, extra: int = 0, data: bytes | memoryview = b"", delivery: Owed | None = None,
-        hold: Hold | None = None,
-    ) -> None:  # fmt: skip
-        if not (self._out or self._is_writing):
-            self._bell.ring()
-        self._out.append(((number, kind, extra, data, ""), delivery, hold))
+    def _say(self, number: int, kind: int, extra: int = 0, data: bytes | memoryview = b"") -> None:
+        out = self._out
+        if not out or out[-1].is_full:
+            if not (out or self._is_writing):
+                self._bell.ring()
+            out.append(Outgoing())
+        out[-1].say(number, kind, extra, data)
         self._out_bytes += len(data)
 
     async def _write(self, whole: trio.CancelScope) -> None:
@@ -356,7 +353,7 @@ class Answering:
             with trio.fail_after(WRITE_TIMEOUT_S):
                 await self._wire.send(data)
         except NothingSent:
-            self._return(some)
+            some.give_back()
             raise
         finally:
             self._left = None
@@ -370,44 +367,31 @@ class Answering:
             if sent == len(data):
                 self._let_go(some)
             else:
-                # What was handed over in part is the door's.
-                self._left = data[sent:], [(message, None, hold) for message, _, hold in some] if sent else some
+                if sent:
+                    # What was handed over in part is the door's.
+                    some.hand_over()
+                self._left = data[sent:], some
 
-    def _take_some(self) -> tuple[bytes, list[_Unsent]]:
+    def _take_some(self) -> tuple[bytes, Outgoing]:
         """Return the bytes of what is to be sent next, and what that is."""
-        some: list[_Unsent] = []
-        out, size = self._out, 0
-        while out and size < RECEIVE_BYTES:
-            unsent = out.popleft()
-            some.append(unsent)
-            size += len(unsent[0][3])
-        return pack_all([message for message, _, _ in some], self._version), some
+        some = self._out.popleft()
+        return some.pack(self._version), some
 
-    def _return(self, some: Iterable[_Unsent]) -> None:
-        """Let the jobs return that were never handed over."""
-        for _, delivery, _ in some:
-            if delivery is not None:
-                delivery.end()
-
-    def _let_go(self, some: Iterable[_Unsent]) -> None:
+    def _let_go(self, some: Outgoing) -> None:
         """Hold nothing any more for what was sent, or never will be."""
-        size = answers = 0
-        for message, _, hold in some:
-            size += len(message[3])
-            answers += message[1] in _ANSWERS
-            if hold is not None:
-                hold.release()
-        self._out_bytes -= size
-        self._queue.requests -= answers
+        some.let_go()
+        self._out_bytes -= some.size
+        self._queue.requests -= some.answers
         self._room.set()
 
     def _end(self) -> None:
         """Let go of everything: jobs that were not sent return, and of those that the door had nobody can say."""
         for _, _, begun in self._uncommitted:
             self._core.give_back(begun.reply)
-        unsent = [*(self._left or (b"", []))[1], *self._out]
-        self._return(unsent)
-        self._let_go(unsent)
+        left = [] if self._left is None else [self._left[1]]
+        for unsent in (*left, *self._out):
+            unsent.give_back()
+            self._let_go(unsent)
 
 
 class _Gone(Exception):

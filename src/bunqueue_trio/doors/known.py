@@ -1,5 +1,7 @@
 """The heads that a door and the leader call by numbers, at the leader's end: those of requests, as the door says them, and those of responses."""
 
+from typing import NoReturn
+
 from bunqueue_trio.api.call import Response
 from bunqueue_trio.config import HEADS_KEPT
 from bunqueue_trio.doors.frames import BrokenFrames
@@ -8,29 +10,22 @@ from bunqueue_trio.transports.heads import Handover, Plain
 from bunqueue_trio.transports.response_heads import Headers
 
 
-class RequestsByNumber:
-    """The heads of requests."""
+class RequestsByNumber(dict[int, Plain | None]):
+    """The heads of requests: what is asked by each number, None if that cannot be answered here."""
 
     def __init__(self, shared: ExpressShared) -> None:
+        super().__init__()
         self._shared = shared
-        self._known: dict[int, Plain | None] = {}
+
+    def __missing__(self, number: int) -> NoReturn:
+        """Say that nobody has said it."""
+        raise BrokenFrames(f"a request of head {number}")
 
     def hear(self, number: int, head: bytes) -> None:
         """Note what is asked by this number from now on."""
         if number >= HEADS_KEPT:
             raise BrokenFrames(f"a head of number {number}")
-        self._known[number] = self.parse(head, len(head))
-
-    def find(self, number: int) -> Plain | None:
-        """Return what is asked by this number, if that can be answered here.
-
-        Raises:
-            BrokenFrames: nobody has said it.
-        """
-        try:
-            return self._known[number]
-        except KeyError:
-            raise BrokenFrames(f"a request of head {number}") from None
+        self[number] = self.parse(head, len(head))
 
     def parse(self, data: bytes, end: int) -> Plain | None:
         """Return the request whose head is ``data[:end]`` if it is one that can be answered here, but for the length of its body."""
@@ -49,20 +44,24 @@ class ShapesByNumber:
         self._known: dict[tuple[int, Headers], int] = {}
         self._last: tuple[int, Headers, int] = (0, (), 0)
 
-    def number_of(self, response: Response) -> tuple[int, bytes]:
-        """Return the number of its head, and what the door has to hear of it before, if it does not know it."""
+    def number_of(self, response: Response) -> int:
+        """Return the number of its head; 0: the door does not know it."""
         status, headers = response.status, response.headers
         last_status, last_headers, last = self._last
         # Nearly all have the very same: to look them up by what they say takes longer.
         if headers is last_headers and status == last_status:
-            return last, b""
-        told, number = b"", self._known.get((status, headers))
-        if number is None:
-            if len(self._known) >= HEADS_KEPT:
-                # They are said anew, by the same numbers.
-                self._known.clear()
-            number = self._known[status, headers] = len(self._known) + 1
-            shape = self._heads.shape(response)
-            told = shape.start + shape.fields
-        self._last = status, headers, number
-        return number, told
+            return last
+        number = self._known.get((status, headers), 0)
+        if number:
+            self._last = status, headers, number
+        return number
+
+    def learn(self, response: Response) -> tuple[int, bytes]:
+        """Return another number for its head, and what the door has to hear of it before."""
+        if len(self._known) >= HEADS_KEPT:
+            # They are said anew, by the same numbers.
+            self._known.clear()
+        number = self._known[response.status, response.headers] = len(self._known) + 1
+        self._last = response.status, response.headers, number
+        shape = self._heads.shape(response)
+        return number, shape.start + shape.fields
