@@ -81,9 +81,8 @@ class ClusterWorld:
         self.postgres = Postgres(self.database, self.rng("postgres"), partial(self.log, "database"))
         self.truth = Truth(lambda: Platter(self.rng("platter"), self.settings), self.fail)
         self.ledger = ClusterLedger(self.truth, self.fail)
-        pace = Pace(*rng.choice(((0, 0, 0), (0.1, 0.05, 0.5), (0.3, 0.2, 2.0))))
-        self.polls = Polls(self.fail, 2 + 5 * pace.delay_s)
-        self.net = Net(self.rng("network"), pace)
+        self.net = Net(self.rng("network"), Pace(*rng.choice(((0, 0, 0), (0.1, 0.05, 0.5), (0.3, 0.2, 2.0)))))
+        self.polls = Polls(self.fail, 2 + 5 * self.net.pace.delay_s)
         self.network = self
         self.threads = Threads(self.rng("threads"))
         self.threads.delays_s = focus.hops_s or rng.choice(DISK_DELAYS_S[:3])

@@ -74,6 +74,7 @@ _log = structlog.get_logger()
 # Plain tuples, of which there is one for each request: to make one with names takes ten times as long.
 _Uncommitted: TypeAlias = tuple[int, Call, Begun]
 """A request that has been run; its answer waits for its commit. The number is that of its connection."""
+_REQUESTS = frozenset({CALL, ASK})
 
 
 class Answering:
@@ -87,7 +88,7 @@ class Answering:
         self._version = 1
         """Which the door understands, too."""
         self._requests = RequestsByNumber(shared)
-        self._shapes = ShapesByNumber(shared)
+        self._shapes = ShapesByNumber(shared, lambda number, head: self._say(number, SHAPE, 0, head))
         self._uncommitted: list[_Uncommitted] = []
         self._waiting: dict[int, tuple[trio.CancelScope, float]] = {}
         """The requests that wait for more than a commit, by the connections that they came on, and how long they go on when their client says no more."""
@@ -175,7 +176,7 @@ class Answering:
 
     def _hear(self, message: Read, nursery: trio.Nursery) -> None:
         number, kind, extra, data, address = message
-        if kind == CALL or kind == ASK:  # noqa: PLR1714 - each request comes by here: two numbers are compared more quickly
+        if kind in _REQUESTS:
             self._queue.requests += 1
             try:
                 if kind == CALL:
@@ -190,7 +191,11 @@ class Answering:
                 raise
             except Exception:
                 self._fail(number)
-        elif kind == GONE:
+        else:
+            self._hear_else(number, kind, extra, data)
+
+    def _hear_else(self, number: int, kind: int, extra: int, data: bytes) -> None:
+        if kind == GONE:
             if number in self._waiting:
                 scope, patience_s = self._waiting[number]
                 scope.deadline = trio.current_time() + (0 if extra & BROKEN else patience_s)
@@ -303,11 +308,7 @@ class Answering:
         data: bytes | memoryview = body
         try:
             if self._version > 1:
-                shape = self._shapes.number_of(response)
-                if not shape:
-                    shape, told = self._shapes.learn(response)
-                    self._say(shape, SHAPE, 0, told)
-                extra |= shape << SHAPE_BITS
+                extra |= self._shapes.number_of(response) << SHAPE_BITS
                 if is_large:
                     *parts, data = parts_of(body, self._version)
                     for part in parts:
