@@ -47,7 +47,7 @@ class ShapesByNumber:
         self._last: tuple[int, Headers, int] = (0, (), 0)
 
     def number_of(self, response: Response) -> int:
-        """Return the number of its head; one that the door does not know it is told before."""
+        """Return the number of its head; one that the door does not know yet is said to it before."""
         status, headers = response.status, response.headers
         last_status, last_headers, last = self._last
         # Nearly all have the very same: to look them up by what they say takes longer.
