@@ -142,8 +142,8 @@ def test_it_leads_for_sure_as_long_as_nobody_else_can(open_: Open):
     led = store.leading()
     assert (led.term, 0 < led.lease_left_s <= 10, led.remembered, led.batches) == (1, True, 0, 0)
     assert (led.lease_s, led.remembers_s) == (10, None)
-    store._beat_at -= 10.1
-    assert not store.leads(), "somebody may lead"
+    store._beat_at -= 9.95
+    assert not store.leads(), "by a clock that goes faster somebody may lead"
     assert store.leading().lease_left_s == 0
     Ledger(store).write([make_job(1)])
     assert store.leads()
