@@ -90,7 +90,8 @@ class DamageWatch:
             )
         except StoreError as error:
             if part not in told:
-                _log.warning("a table cannot be looked at", table=part, error=str(error))
+                what = "is damaged" if isinstance(error, StoreDamaged) else "cannot be looked at"
+                _log.warning(f"a table {what}", table=part, error=str(error))
                 told.add(part)
             return isinstance(error, StoreDamaged)
         if not is_whole:

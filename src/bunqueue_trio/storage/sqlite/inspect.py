@@ -222,7 +222,12 @@ def _copy_pages(source: apsw.Connection, path: Path, target: Path, on_progress: 
             copied.backup("main", source, "main") as backup,
         ):
             while not backup.done:
-                backup.step(_STEP_PAGES)
+                try:
+                    backup.step(_STEP_PAGES)
+                except apsw.Error:
+                    # What a step raises says "not an error"; what has gone wrong its end says.
+                    backup.finish()
+                    raise
                 on_progress(backup.page_count - backup.remaining, backup.page_count)
     except apsw.Error as error:
         raise _uncopied(path, target, error) from None
