@@ -134,9 +134,27 @@ UPKEEP = [
     ),
     Mutant(
         "runtime/upkeep.py",
-        "        if (damage := self._store.damage) is not None and damage not in work.findings:\n",
-        "        if False and (damage := ''):\n",
+        "                work.findings.append(str(damaged))\n",
+        "                pass\n",
         "a check finds nothing",
+    ),
+    Mutant(
+        "runtime/upkeep.py",
+        "            work.findings.append(damage)\n",
+        "            pass\n",
+        "a check says that nothing is wrong with a file in which damage was met",
+    ),
+    Mutant(
+        "runtime/upkeep.py",
+        " and not any(damage in each for each in work.findings)",
+        "",
+        "a check says the same damage twice",
+    ),
+    Mutant(
+        "runtime/upkeep.py",
+        "(space.free if is_loose(space.free, space.file) else 0)",
+        "0",
+        "a copy is refused the room that it does not need",
     ),
     Mutant("runtime/upkeep.py", "            self._on_end()\n", "", "an open page does not hear that it is done"),
     Mutant(

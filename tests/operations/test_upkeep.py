@@ -223,10 +223,25 @@ async def test_a_check_reads_all_of_the_file_and_says_what_is_damaged(tmp_path: 
         work = await do(server, c.CheckStorage())
         assert work.state == "done", "it was looked at to its end"
         assert "event_batch" in work.findings[0]
+        assert len(work.findings) == 1
         overwrite(tmp_path / "queue.db", "finished")
         work = await do(server, c.CheckStorage())
         for table in ("event_batch", "finished"):
             assert any(f"table {table}: " in each for each in work.findings)
+
+
+async def test_a_check_says_what_others_have_met_before(tmp_path: Path):
+    async with running(tmp_path / "queue.db", None) as server:
+        server.store._meaning.note("page 7")  # type: ignore[attr-defined]
+        assert (await do(server, c.CheckStorage())).findings == ["page 7"]
+
+
+async def test_a_copy_needs_no_room_for_what_it_leaves_out(tmp_path: Path, directory: Path):
+    async with running(tmp_path / "queue.db", directory) as server:
+        for free, size in ((99 * MIB, 1000 * MIB), (100 * MIB, 900 * MIB)):
+            server.shrinker.space = server.shrinker.space._replace(file=1000 * MIB, free=free)
+            planned: Any = await server.core.execute(c.BackupStorage(dry_run=True))
+            assert planned.work.bytes == size + server.store.log_bytes()
 
 
 async def test_a_stop_ends_a_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

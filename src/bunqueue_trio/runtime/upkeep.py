@@ -24,7 +24,7 @@ from bunqueue_trio.protocol.server_replies import BackupsView, UpkeepView
 from bunqueue_trio.runtime.audit import Auditor
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.journal import Journal
-from bunqueue_trio.storage.copies import Place, clear, look_at, name_of, room_of
+from bunqueue_trio.storage.copies import Place, clear, is_loose, look_at, name_of, room_of
 from bunqueue_trio.storage.store import Space, Store
 
 _log = structlog.get_logger()
@@ -111,7 +111,7 @@ class StoreKeeper:
             raise NO_UPKEEP.refuse(f"BACKUP_DIR {self._directory}: {why}")
         space, file = self._space(), self._store.file
         assert file is not None
-        size = space.file + self._store.log_bytes()
+        size = space.file - (space.free if is_loose(space.free, space.file) else 0) + self._store.log_bytes()
         needed = size + (self._settings.disk_reserve_bytes if place.is_shared else 0)
         if place.room < needed:
             raise NO_UPKEEP.refuse(
@@ -200,7 +200,8 @@ class StoreKeeper:
             except StoreDamaged as damaged:
                 work.findings.append(str(damaged))
             work.done += 1
-        if (damage := self._store.damage) is not None and damage not in work.findings:
+        # What was met before, by whatever has read it.
+        if (damage := self._store.damage) is not None and not any(damage in each for each in work.findings):
             work.findings.append(damage)
         # All jobs are looked at anyway, pass after pass.
         work.findings += [each.what for each in islice(self._audit.findings.values(), AUDIT_FINDINGS_MAX)]

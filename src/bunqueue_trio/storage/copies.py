@@ -11,6 +11,8 @@ UNFINISHED = ".partial"
 """What the name of a copy ends with until it is whole."""
 _MOMENT = "%Y%m%dT%H%M%SZ.db"
 _SECOND_MS = 1000
+# One part in so many that is free makes a copy without it worth the time.
+_LOOSE_PART = 10
 # Of a directory that is full of what is not ours.
 _LEFT_MAX = 1000
 
@@ -68,6 +70,11 @@ def room_of(directory: Path) -> int:
     """Return the bytes that the disk of a directory has left."""
     disk = os.statvfs(directory)
     return disk.f_bavail * disk.f_frsize
+
+
+def is_loose(free: int, whole: int) -> bool:
+    """Return whether so much of a file is free that a copy leaves it out."""
+    return free * _LOOSE_PART >= whole
 
 
 def clear(directory: Path, file: Path) -> None:
