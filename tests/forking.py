@@ -18,12 +18,12 @@ from typing import Any, BinaryIO
 
 import bunqueue_trio
 from bunqueue_trio.testing.process import HOST, SERVE, SETTINGS, ServerProcess, without_settings
+from tests.patience import PATIENCE_S
 from tests.programs import LASTING
 
 SOURCE = Path(bunqueue_trio.__file__).parents[1]
 """Of the code under test, which may be a copy with a fault planted in it."""
 ROOT = Path(__file__).parents[1]
-HANDED_OVER_WITHIN_S = 60.0
 
 
 class Forked:
@@ -44,8 +44,10 @@ class Forked:
     def wait(self, timeout: float | None = None) -> int:
         """Wait for its end; return its exit code."""
         if self.poll() is None:
-            descriptor = os.pidfd_open(self.pid)
-            select.select([descriptor], [], [], timeout)
+            # Not select, which knows no descriptors above 1,023: some tests open thousands.
+            poll, descriptor = select.poll(), os.pidfd_open(self.pid)
+            poll.register(descriptor, select.POLLIN)
+            poll.poll(None if timeout is None else timeout * 1000)
             os.close(descriptor)
         if (code := self.poll()) is None:
             raise subprocess.TimeoutExpired("serve", timeout or 0)
@@ -84,7 +86,7 @@ def start(arguments: Sequence[str], env: Mapping[str, str], cwd: Path, log: Path
     """Start a command that stays, and writes to the end of ``log``."""
     pid = _ask(arguments, env, cwd, [Path(os.devnull), log, log], stays=True)
     # Who forked it ends, and this process adopts orphans.
-    deadline = time.monotonic() + HANDED_OVER_WITHIN_S
+    deadline = time.monotonic() + PATIENCE_S
     while _parent_of(pid) != os.getpid():
         assert time.monotonic() < deadline, f"process {pid} does not become ours"
         time.sleep(0.001)
@@ -97,7 +99,7 @@ def _parent_of(pid: int) -> int:
 
 def _ask(arguments: Sequence[str], env: Mapping[str, str], cwd: Path, files: list[Path], *, stays: bool) -> int:
     asked = {"arguments": [*arguments], "env": {**env}, "cwd": str(cwd), "files": [*map(str, files)], "stays": stays}
-    with socket.create_connection((HOST, _stem()), timeout=120) as connection:
+    with socket.create_connection((HOST, _stem()), timeout=PATIENCE_S) as connection:
         connection.sendall(json.dumps(asked).encode() + b"\n")
         return int(connection.makefile().readline())
 

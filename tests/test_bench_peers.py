@@ -170,7 +170,7 @@ def test_page_of_the_repository_has_the_place() -> None:
     assert docs._peers_section() in docs.DOCS.read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_our_own_part_runs_without_a_network_and_loses_nothing(tmp_path: Path) -> None:
     """Enqueued, drained by the real worker program, killed and counted: the same code as for the libraries."""
     report = tmp_path / "report.json"

@@ -28,6 +28,7 @@ DAMAGE = [
     Mutant("runtime/standing.py", "STORAGE_DAMAGED.refuse() if self.is_damaged else errors.NOT_COMMITTED", "NOT_COMMITTED.refuse() if self.is_damaged else errors.NOT_COMMITTED", "what met damage is said to be committed later, perhaps"),
     Mutant("runtime/journal.py", "        if self.is_damaged:\n            await trio.lowlevel.checkpoint()\n            return None\n", "", "a batch that met damage is tried again"),
     Mutant("runtime/journal.py", "            if self.is_damaged:\n                self.give_up()\n                return\n", "            if self.is_damaged:\n                return\n", "who waits for a batch that met damage waits on"),
+    Mutant("transports/listener.py", "            self._server.journal.give_up()\n            for some in doors:\n", "            for some in doors:\n", "who waits at a door for a full disk is cut off at a stop"),
     Mutant("runtime/tree.py", "while journal.dirty and not journal.is_damaged:", "while journal.dirty:", "a stop waits its grace for a damaged file"),
     Mutant("runtime/core.py", "raise self.journal.down()", "raise errors.STORAGE_DOWN.refuse(retry_after=2)", "a look at what met damage is said to pass"),
     Mutant("runtime/server.py", "self.damage.look(), journal.is_damaged,", "self.damage.look(),", "the finding says that all else goes on when nothing does"),

@@ -10,12 +10,6 @@ _ANSWERING, _ASKING, _LANE, _DOOR = (f"doors/{name}.py" for name in ("answering"
 
 DOORS = [
     Mutant(
-        "transports/listener.py",
-        "            self._server.journal.give_up()\n            for some in doors:\n",
-        "            for some in doors:\n",
-        "who waits at a door for a full disk is cut off at a stop",
-    ),
-    Mutant(
         _SPLICE,
         "            # Without a goodbye: the leader is to see the same.\n            both.cancel()",
         "            pass",

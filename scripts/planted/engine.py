@@ -343,7 +343,7 @@ ENGINE = [
     Mutant("engine/many.py", "        if not command.dry_run:\n            action.act", "        if True:\n            action.act", "a dry run does it"),
     Mutant("engine/many.py", "        show(job)\n", "", "no examples"),
     Mutant("engine/many.py", "return job.priority == doing.command.priority", "return False", "what has its priority is written again"),
-    Mutant("engine/many.py", "as_of=command.as_of, oldest=oldest", "as_of=command.as_of", "the last to die is retried first"),
+    Mutant("engine/many.py", ", oldest=oldest\n", "\n", "the last to die is retried first"),
     Mutant("engine/find.py", "            self._as_of = place[1]\n", "            pass\n", "a retry of a filter goes on for ever where jobs die again"),
     Mutant("engine/find.py", "        if self._as_of is not None and not place:\n", "        if False:\n", "a retry that goes on behind the place of a list breaks the server"),
     Mutant("engine/jobs.py", "SHARDS = 1024", "SHARDS = 1", "one dictionary for all jobs stops everybody when it grows"),

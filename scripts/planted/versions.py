@@ -37,8 +37,8 @@ VERSIONS = [
     Mutant("doors/answering.py", "known.length != len(data):", "False:", "a body is not as long as its head says"),
     Mutant(
         "doors/answering.py",
-        "            if self._version > 1:\n                shape",
-        "            if True:\n                shape",
+        "not is_last and self._version > 1:",
+        "not is_last:",
         "a door gets heads by numbers that it does not understand",
     ),
     Mutant(

@@ -28,6 +28,8 @@ class Focus(NamedTuple):
     """Nobody works before the calm, so that there is seldom something to write."""
     patient: bool = False
     """Many wait long for the jobs of one queue, which come seldom."""
+    operators: tuple[str, ...] = ()
+    """Who makes schedules, and acts on many jobs."""
     hops_s: tuple[float, ...] = ()
     """How long what is done in a thread takes, one of these: between a look at who leads and what follows from it much may happen."""
 
@@ -43,6 +45,7 @@ FOCUSES: dict[str, Focus] = {
     "overtaken": Focus({"overtake": 1}, 30, hours=0.1),
     "lines": Focus({"latency": 1}, 60, hours=0.2, patient=True),
     "races": Focus({"kill": 1}, 20, hours=0.2, hops_s=(0.0, 0.3, 1.0)),
+    "schedules": Focus({"kill_after_commit": 1}, 10, hours=0.1, operators=("planner",)),
 }
 """By their names; the first one is what the seed alone says."""
 

@@ -44,7 +44,7 @@ CALM_S_MAX = 3600
 URL = "postgres://sim/queue?schema=bq"
 
 OPERATORS: dict[str, type[Actor]] = {"planner": Planner, "clerk": Clerk, "operator": Operator, "sweeper": Sweeper}
-"""Who makes schedules, and who acts on many jobs; a focus is about one fault, and has none of them."""
+"""Who makes schedules, and who acts on many jobs; a focus is about one fault, and has none of them unless it says so."""
 
 
 class ClusterWorld:
@@ -81,9 +81,8 @@ class ClusterWorld:
         self.postgres = Postgres(self.database, self.rng("postgres"), partial(self.log, "database"))
         self.truth = Truth(lambda: Platter(self.rng("platter"), self.settings), self.fail)
         self.ledger = ClusterLedger(self.truth, self.fail)
-        pace = Pace(*rng.choice(((0, 0, 0), (0.1, 0.05, 0.5), (0.3, 0.2, 2.0))))
-        self.polls = Polls(self.fail, 2 + 5 * pace.delay_s)
-        self.net = Net(self.rng("network"), pace)
+        self.net = Net(self.rng("network"), Pace(*rng.choice(((0, 0, 0), (0.1, 0.05, 0.5), (0.3, 0.2, 2.0)))))
+        self.polls = Polls(self.fail, 2 + 5 * self.net.pace.delay_s)
         self.network = self
         self.threads = Threads(self.rng("threads"))
         self.threads.delays_s = focus.hops_s or rng.choice(DISK_DELAYS_S[:3])
@@ -116,7 +115,7 @@ class ClusterWorld:
             *self.readers,
         ]
         self.actors += [PatientWorker(self, f"patient-{i}") for i in range(5 * focus.patient)]
-        self.actors += [] if focus.faults else self._operators()
+        self.actors += self._operators()
 
     @property
     def may_quiet_workers(self) -> bool:
@@ -124,9 +123,10 @@ class ClusterWorld:
         return any(isinstance(actor, Operator) for actor in self.actors)
 
     def _operators(self) -> list[Actor]:
-        """Return some of them: half of the seeds have each."""
-        rng = self.rng("operators")
-        return [kind(self, f"{name}-0") for name, kind in OPERATORS.items() if rng.random() < 0.5]
+        """Return some of them: half of the seeds have each, but for worlds with a focus, which says who is there."""
+        rng, focus = self.rng("operators"), self.focus
+        names = focus.operators if focus.faults else [name for name in OPERATORS if rng.random() < 0.5]
+        return [OPERATORS[name](self, f"{name}-0") for name in names]
 
     def _settings_of(self, name: str) -> Settings:
         return replace(self.settings, bind=(f"{name}:{PORT}",))

@@ -31,7 +31,7 @@ from tests.cluster.cluster_postgres import Postgres
 from tests.cluster.cluster_world import simulate_cluster
 from tests.cluster.database import Committed, Database, parse
 
-SEEDS = 200
+SEEDS = 40
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 
@@ -274,7 +274,7 @@ PLANTED: list[Plant] = [
 FOCUSED: dict[str, str] = {
     "gives_the_ids_of_lost_events_to_others": "losses", "takes_over_before_the_leader_can_write_again": "losses",
     "lets_an_idle_leader_sleep_over_a_loss": "sleepers", "serves_the_last_poll_first": "lines", "accepts_a_term_that_is_over": "overtaken",
-    "looks_at_the_fence_before_the_transaction": "overtaken", "takes_a_lease_that_is_not_over": "races", "answers_from_memory_without_its_lease": "cuts",
+    "looks_at_the_fence_before_the_transaction": "overtaken", "takes_a_lease_that_is_not_over": "races", "begins_schedules_anew_with_each_leader": "schedules", "answers_from_memory_without_its_lease": "cuts",
     "leads_by_the_wall_clock": "clocks", "takes_over_without_the_lock_of_the_row": "overtaken",
     "writes_again_into_another_history": "cuts", "sends_again_what_may_have_happened": "deaths", "holds_on_to_the_leader_before": "freezes",
 }  # fmt: skip
@@ -282,7 +282,7 @@ FOCUSED: dict[str, str] = {
 
 FOUND: dict[str, int] = {
     "fences_nobody": 4, "forgets_the_tail": 20, "leaves_out_the_first_of_a_lost_tail": 12,
-    "sends_again_what_may_have_happened": 1, "begins_schedules_anew_with_each_leader": 10,
+    "sends_again_what_may_have_happened": 1,
 }  # fmt: skip
 """The seeds that lately found those for which the first one does not; they are tried first."""
 

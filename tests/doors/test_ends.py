@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from scripts import leftovers
@@ -59,3 +60,18 @@ def test_the_log_says_of_doors_what_there_is_and_none_is_left_over(tmp_path: Pat
         os.kill(kept, signal.SIGSTOP)
         server.kill()
         until(lambda: not any(Path(f"/proc/{pid}/exe").exists() for pid in before), 60, lambda: server.log)
+
+
+@pytest.mark.slow
+def test_a_door_starts_anew_whatever_has_become_of_the_tokens_file(tmp_path: Path):
+    tokens = tmp_path / "tokens"
+    tokens.write_text("ana admin secret\n")
+    tokens.chmod(0o600)
+    with serving(tmp_path, "--doors", "1", env={"AUTH_TOKENS_FILE": str(tokens)}) as server:
+        until(lambda: len(leftovers.below(server.process.pid)) == 1, 60, lambda: server.log)
+        tokens.write_bytes(b"\xff\x00 neither one nor two words\n")
+        [door] = leftovers.below(server.process.pid)
+        os.kill(door, signal.SIGKILL)
+        for token, status in (("secret", 200), ("nobody", 401)):
+            with httpx.Client(base_url=server.url, timeout=60, headers={"Authorization": f"Bearer {token}"}) as client:
+                assert client.post("/queues/q/jobs", json={"data": 1}).status_code == status

@@ -243,6 +243,24 @@ async def test_a_door_that_answers_is_left_alone_and_one_that_hangs_is_ended(
     nursery.cancel_scope.cancel()
 
 
+async def test_a_door_that_hands_over_connections_does_not_hang(
+    both: Both, nursery: trio.Nursery, clock: trio.testing.MockClock
+):
+    """Its answers to looks stand behind them: when thousands of clients come at once that takes a while."""
+    process = Watched()
+    nursery.start_soon(
+        receive_connections, both.leader, lambda stream, _: stream.socket.close(), nothing, process.note_here
+    )
+    nursery.start_soon(watch, 7, process, both.leader)
+    for n in range(1, DOOR_START_LOOKS + 3 * DOOR_LOOKS):
+        (await both.door.open("127.0.0.1")).socket.close()
+        await until(lambda n=n: process.heard == n)  # type: ignore[misc]
+        clock.jump(DOOR_LOOK_S)
+        await trio.testing.wait_all_tasks_blocked()
+    assert not process.killed.is_set()
+    nursery.cancel_scope.cancel()
+
+
 async def hear(door: LocalLink, until: trio.CancelScope) -> None:
     """Be a door, until it hangs."""
     with until:

@@ -1,5 +1,6 @@
 """No step of the engine does more than so much, whatever a client asks for; what is left comes in the next steps."""
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -67,6 +68,24 @@ def test_the_end_of_a_job_with_many_dependents_is_passed_on_in_steps(bench: Benc
     assert not bench.engine.has_chores
     assert {bench.state(job_id).state for job_id in dependents} == {state}
     check_structure(bench.engine, [])
+
+
+def test_those_that_have_heard_of_an_end_are_let_go_of_before_the_others_have(bench: Bench):
+    """Not all of them in the last step: it would have 100,000 to free."""
+    first = bench.push()
+    jobs = [bench.engine.jobs[bench.push(depends_on=[first])] for _ in range(MANY)]
+    bench.commit()
+    bench.do(c.Cancel(id=first))
+    bench.commit()
+    assert bench.engine.has_chores
+    some = sum(job.state is State.FAILED for job in jobs)
+    assert 0 < some < MANY
+    held = sys.getrefcount(jobs[0])
+    while bench.engine.has_chores:
+        bench.sleep(0)
+        bench.commit()
+    at_last = sys.getrefcount(jobs[0])
+    assert held == at_last
 
 
 def test_an_avalanche_waits_while_the_batch_is_full_until_somebody_has_waited_for_room(

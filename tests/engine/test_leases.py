@@ -1,5 +1,6 @@
 """Leases, timeouts, connections and deadlines of the engine, in time that is an argument."""
 
+from collections import deque
 from contextlib import suppress
 from functools import partial
 
@@ -355,9 +356,7 @@ def test_a_job_comes_over_while_its_connection_is_being_given_up(bench: Bench):
     taken = bench.do(c.PullBatch(queue="q", count=3), "old")
     bench.do(c.RegisterWorker(worker_id="w"), "new")
     bench.engine.left = 1
-    bench.engine._losses.append(
-        (partial(bench.engine._lose_owner, "old", True), iter(list(bench.engine._owned["old"])))
-    )
+    bench.engine._losses.append((partial(bench.engine._lose_owner, "old", True), deque(bench.engine._owned["old"])))
     bench.engine._work_off(bench.now)
     bench.engine.left = 0
     last = taken.jobs[-1].id

@@ -1,10 +1,14 @@
 """What is done to the file: one thing at a time, and what is only tried begins nothing."""
 
+from typing import Any
+
 import pytest
 from msgspec.structs import replace
 
+from bunqueue_trio.engine.commands import apply
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
+from bunqueue_trio.protocol.caller import By
 from bunqueue_trio.protocol.server_replies import UpkeepView
 from tests.engine.make import Bench, refused
 
@@ -30,8 +34,8 @@ def test_an_engine_whose_file_nobody_knows_refuses(bench: Bench):
 
 def test_what_begins_is_what_was_planned_with_who_wanted_it_and_when(bench: Bench, begun: list[UpkeepView]):
     for name, kind in KINDS.items():
-        reply = bench.do(kind())
-        assert reply.work == replace(planned(name), state="running", started_at=bench.now)
+        reply: Any = apply(bench.engine, kind(), bench.now, by=By("ann", "10.0.0.7"))
+        assert reply.work == replace(planned(name), state="running", who="ann", started_at=bench.now)
         assert begun == [reply.work]
         begun.pop().state = "done"
         assert reply.work.state == "running", "an answer is of the moment of its command"

@@ -11,23 +11,23 @@ import pytest
 from click.testing import CliRunner
 
 from bunqueue_trio.cli import main
-from bunqueue_trio.testing.process import ServerProcess
 from tests.operations.processes import until
 from tests.patience import PATIENCE_S
 from tests.storage.damaged import overwrite
 from tests.storage.test_looking import LATER, make
+from tests.wire.server import Server
 
 pytestmark = pytest.mark.slow
 
 
-def damage_of(server: ServerProcess) -> Any:
+def damage_of(server: Server) -> Any:
     return httpx.get(f"{server.url}/storage", timeout=PATIENCE_S).json()["data"]["damage"]
 
 
 def test_who_reads_a_page_that_goes_bad_under_a_running_server_hears_of_it_and_so_does_the_operator(tmp_path: Path):
     path = tmp_path / "queue.db"
     make(path)
-    with ServerProcess(path, {"AUDIT_JOBS_PER_SECOND": "0"}) as server:
+    with Server(path, {"AUDIT_JOBS_PER_SECOND": "0"}) as server:
         overwrite(path, "finished")
         read = httpx.get(f"{server.url}/queues/q/dlq", timeout=PATIENCE_S)
         assert (read.status_code, read.json()["code"]) == (503, "storage-damaged")
@@ -53,7 +53,7 @@ def test_who_reads_a_page_that_goes_bad_under_a_running_server_hears_of_it_and_s
 def test_who_watches_events_of_a_damaged_page_hears_that_they_are_missing_and_then_the_others(tmp_path: Path):
     path = tmp_path / "queue.db"
     make(path)
-    with ServerProcess(path, {"AUDIT_JOBS_PER_SECOND": "0"}) as server:
+    with Server(path, {"AUDIT_JOBS_PER_SECOND": "0"}) as server:
         overwrite(path, "event_batch")
         with httpx.stream("GET", f"{server.url}/events", headers={"Last-Event-ID": "0"}, timeout=PATIENCE_S) as stream:
             messages = (json.loads(line[6:]) for line in stream.iter_lines() if line.startswith("data: "))
@@ -76,7 +76,7 @@ def test_a_page_that_went_bad_before_the_start_is_found_although_nobody_reads_it
     path = tmp_path / "queue.db"
     make(path)
     overwrite(path, table, 0)
-    with ServerProcess(path, {"AUDIT_JOBS_PER_SECOND": "0"}) as server:
+    with Server(path, {"AUDIT_JOBS_PER_SECOND": "0"}) as server:
         until(lambda: damage_of(server) is not None, PATIENCE_S, server.log_path.read_text)
         told = json.loads(CliRunner().invoke(main, ["storage", "--json", "--url", server.url]).output)
         assert told["since"] is not None
@@ -89,7 +89,7 @@ def refusal(answer: httpx.Response) -> tuple[int, str]:
     return answer.status_code, answer.json().get("code", "")
 
 
-def titles(server: ServerProcess) -> dict[str, str]:
+def titles(server: Server) -> dict[str, str]:
     return {
         each["code"]: each["title"]
         for each in httpx.get(f"{server.url}/findings", timeout=PATIENCE_S).json()["findings"]
@@ -103,7 +103,7 @@ def test_a_commit_that_meets_damage_refuses_changes_says_so_and_lets_reads_and_a
     """And no start takes the file, which is as it was but for the damage."""
     path = tmp_path / "queue.db"
     make(path)
-    with ServerProcess(path, {"AUDIT_JOBS_PER_SECOND": "0", "SHUTDOWN_GRACE_MS": "120000"}) as server:
+    with Server(path, {"AUDIT_JOBS_PER_SECOND": "0", "SHUTDOWN_GRACE_MS": "120000"}) as server:
         overwrite(path, "job")
         for queue in ("q", "other"):
             pushed = httpx.post(f"{server.url}/queues/{queue}/jobs", json={"data": 1}, timeout=PATIENCE_S)
@@ -132,7 +132,7 @@ def test_a_commit_that_meets_damage_refuses_changes_says_so_and_lets_reads_and_a
 def test_a_start_after_a_commit_that_met_damage_of_ended_jobs_goes_on_from_what_was_answered(tmp_path: Path):
     path = tmp_path / "queue.db"
     make(path)
-    with ServerProcess(path, {"AUDIT_JOBS_PER_SECOND": "0"}) as server:
+    with Server(path, {"AUDIT_JOBS_PER_SECOND": "0"}) as server:
         overwrite(path, "sqlite_autoindex_finished_1")
         job = httpx.get(f"{server.url}/queues/q/jobs", timeout=PATIENCE_S).json()["job"]["id"]
         assert refusal(httpx.post(f"{server.url}/jobs/{job}/ack", json={}, timeout=PATIENCE_S)) == STOPPED

@@ -292,7 +292,7 @@ def test_a_copy_is_waited_for_and_says_how_far_it_is(monkeypatch: pytest.MonkeyP
     assert out.splitlines() == [
         "it begins: 3.0 MiB written.", "50 % of 3.0 MiB written.", "2.0 MiB in /b/q-20261130T020709Z.db.",
     ]  # fmt: skip
-    posts = [("POST", "/storage/backup", {"dryRun": True}), ("POST", "/storage/backup", None)]
+    posts = [("POST", "/storage/backup", b'{"dryRun":true}'), ("POST", "/storage/backup", None)]
     assert [(method, target, body or None) for method, target, body in asked[:2]] == posts
 
 

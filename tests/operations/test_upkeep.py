@@ -124,6 +124,19 @@ async def test_the_server_works_on_beside_a_copy_and_begins_no_other(
         await until(lambda: work.state == "done")
 
 
+async def test_pages_over_all_queues_hear_when_it_is_done(
+    tmp_path: Path, directory: Path, monkeypatch: pytest.MonkeyPatch
+):
+    async with running(tmp_path / "queue.db", directory) as server:
+        await push(server, 200, 50_000)
+        let_go = await held(monkeypatch, server, c.BackupStorage())
+        watch, of_a_queue = (server.news.watch(queue, is_touched=False) for queue in (None, "q"))
+        let_go()
+        await until(watch.take)
+        assert server.engine.upkeep.under_way is None
+        assert not of_a_queue.take()
+
+
 async def test_a_stop_ends_a_copy_and_leaves_no_part_of_it(
     tmp_path: Path, directory: Path, monkeypatch: pytest.MonkeyPatch
 ):

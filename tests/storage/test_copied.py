@@ -15,6 +15,8 @@ from bunqueue_trio.storage import copies
 from bunqueue_trio.storage.copies import Copy, Place, clear, look_at, name_of
 from bunqueue_trio.storage.memory import MemoryStore
 from bunqueue_trio.storage.sqlite import SqliteStore
+from tests.operations.stores import spoil
+from tests.storage.damaged import overwrite
 from tests.storage.ledger import Ledger, loaded, make_job
 
 AT = int(datetime(2026, 11, 30, 2, 7, 9, tzinfo=UTC).timestamp() * 1000)
@@ -89,11 +91,16 @@ def test_what_hears_how_far_a_copy_is_may_end_it(store: SqliteStore, directory: 
     Ledger(store).write([make_job(1000, "later")])
 
 
-def test_damage_that_a_copy_meets_is_known_from_then_on(store: SqliteStore, directory: Path):
+@pytest.mark.parametrize("loose", [False, True], ids=["page by page", "without what is free"])
+def test_damage_that_a_copy_meets_is_known_from_then_on(store: SqliteStore, directory: Path, *, loose: bool):
+    if loose:
+        spoil(store.path, "CREATE TABLE peak (x)", "INSERT INTO peak VALUES (zeroblob(1000000))", "DROP TABLE peak")
     store.checkpoint(restart=True)
-    with Path(store.path).open("r+b") as file:
-        file.seek(0)
-        file.write(b"\xff" * 4096)
+    if loose:
+        overwrite(store.path, "job")
+    else:
+        with store.path.open("r+b") as file:
+            file.write(b"\xff" * 4096)
     assert store.damage is None
     with pytest.raises(StoreDamaged):
         store.copy_to(directory / "copy.db", ignore)
@@ -149,12 +156,15 @@ def test_a_directory_has_the_copies_of_one_file_oldest_first(directory: Path, tm
     (directory / "queue-20221130T020709Z.db").touch()
     (directory / "queue-20221130T020709Z.db.lock").touch()
     (directory / "queue.sqlite-20261130T020709Z.db").touch()
+    others = [f"queue-2025{month:02}{day:02}T000000Z.db" for month in range(1, 11) for day in (28, 3, 15)]
+    for name in others:
+        (directory / name).write_bytes(b"four")
     (directory / "queue-20241130T020709Z.db").mkdir()
     (directory / "queue-20231130T020709Z.db").symlink_to(directory / NAME)
     place = look_at(directory, file)
     assert place.error is None
     assert place.copies[-1] == Copy(NAME, AT, 4)
-    assert [each.name for each in place.copies] == ["queue-20251130T020709Z.db", NAME]
+    assert [each.name for each in place.copies] == [*sorted(others), "queue-20251130T020709Z.db", NAME]
     assert place.room > 0
     assert place.is_shared
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from bunqueue_trio.config import SESSION_SEND_BYTES
-from bunqueue_trio.testing.process import ServerProcess
 from bunqueue_trio.transports.quart_app import _send_parts
 from tests.patience import PATIENCE_S
+from tests.wire.server import Server
 
 TEXT = "x" * (3 * SESSION_SEND_BYTES)
 
@@ -33,7 +33,7 @@ def test_a_large_reply_over_a_websocket_is_whole(express: str, tmp_path: Any):
     """On the slow lane it comes in several frames, between which pings may be."""
     websockets = pytest.importorskip("websockets.sync.client")
     with (
-        ServerProcess(tmp_path / "q.db", {"EXPRESS": express, "LOG_LEVEL": "warning"}) as server,
+        Server(tmp_path / "q.db", {"EXPRESS": express, "LOG_LEVEL": "warning"}) as server,
         websockets.connect(
             "ws://{}:{}/ws".format(*server.address),
             max_size=None,

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from bunqueue_trio.config import SESSION_POLLS_MAX
 from tests.stream.two_lanes import client as client
 from tests.stream.two_lanes import facts
 from tests.stream.two_lanes import lane as lane
@@ -92,9 +93,10 @@ def test_another_sockets_pull_is_not_taken_back(lane: Server, ws: Peer, client: 
 
 
 @pytest.mark.slow
-def test_three_thousand_pulls_that_are_taken_back_leave_none_waiting(lane: Server, ws: Peer, client: Client) -> None:
-    """More than a socket may have waiting at once."""
-    for n in range(3000):
+def test_more_pulls_than_may_wait_at_once_leave_none_waiting_when_each_is_taken_back(
+    lane: Server, ws: Peer, client: Client
+) -> None:
+    for n in range(SESSION_POLLS_MAX + 10):
         ws.send("PULL", queue="nobody-pushes", timeout=60_000, reqId=n)
         ws.send("StopPull", reqId=n)
         assert both(ws)[0]["stopped"] is True

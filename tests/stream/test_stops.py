@@ -12,7 +12,6 @@ from structlog.testing import capture_logs
 
 from bunqueue_trio.config import CLOSE_S, DRAIN_S, WRITE_TIMEOUT_S, Settings
 from bunqueue_trio.errors import NOT_COMMITTED, Refused
-from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.commands import Push
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.server import Server
@@ -126,7 +125,7 @@ async def stopping(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> As
     monkeypatch.setattr(listener, "socket_of", lambda stream: stream)
     world = Stopping(nursery)
     await world.start()
-    await world.server.core.execute(c.Push(queue="large", job_id="large", data=c.Raw(b'"%s"' % (b"x" * 200_000))))
+    await world.server.core.execute(Push(queue="large", job_id="large", data=Raw(b'"%s"' % (b"x" * 200_000))))
     yield world
     nursery.cancel_scope.cancel()
 

@@ -235,7 +235,9 @@ def test_servers_whose_link_is_encrypted_serve_through_each_other(made: str, tmp
     load.check(made)
 
 
-@pytest.mark.parametrize("what", ["the certificate of its link", "the address of its link", "the certificate of its doors"])
+@pytest.mark.parametrize(
+    "what", ["the certificate of its link", "the address of its link", "the certificate of its doors"]
+)
 def test_what_breaks_while_a_server_waits_does_not_end_it_when_it_leads(made: str, tmp_path: Path, what: str):
     authority = trustme.CA()
     issued, trust = authority.issue_cert("127.0.0.1"), ssl.create_default_context()

@@ -106,7 +106,7 @@ class Steps(trio.abc.Instrument):
             frame = getattr(frame, "cr_await", None)
         with Path(self._path).open("a") as log:
             garbage = f", {self._collected * 1000:.1f} ms of it for garbage" if self._collected >= _NOTED_S / 2 else ""
-            log.write(f"{took * 1000:.1f} {' > '.join(names[-5:])}{garbage}\n")
+            log.write(f"{took * 1000:.1f} {' > '.join(names[-8:])}{garbage}\n")
 
 
 class Told:

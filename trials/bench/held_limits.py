@@ -47,8 +47,8 @@ def limits(work: "Work") -> None:
 
 
 def dependents(work: "Work") -> None:
-    """End jobs that 100,000 wait for: well, badly, and by a cancel of all that wait."""
-    for name in ("good", "bad", "open"):
+    """End jobs that 100,000 wait for, well and badly."""
+    for name in ("good", "bad"):
         delay = 0 if name == "good" else 3_600_000
         _push(work, "first", [{"data": 1, "jobId": name, "delay": delay}])
         for _ in range(DEPENDENTS // BULK):
@@ -58,8 +58,6 @@ def dependents(work: "Work") -> None:
     _until(work, "dependents: 100,000 are released", "/queues/after-good/counts", "waiting", DEPENDENTS)
     work.ask("dependents: cancel of the first", "DELETE", "/jobs/bad")
     _until(work, "dependents: 100,000 fail", "/queues/after-bad/counts", "failed", DEPENDENTS)
-    work.ask("dependents: all are obliterated", "POST", "/queues/after-open/obliterate", {"force": True})
-    _until(work, "dependents: all are obliterated", "/queues/after-open/counts", "waiting-children", 0)
 
 
 def priorities(work: "Work") -> None:
@@ -158,7 +156,7 @@ def _push(work: "Work", queue: str, jobs: list[dict[str, Any]]) -> None:
 
 
 def _until(work: "Work", what: str, path: str, state: str, wanted: int) -> None:
-    """Wait until so many jobs of a queue are in a state."""
+    """Wait until this number of jobs of a queue are in a state."""
     for _ in range(600):
         found = work.ask(what, "GET", path)
         if found is not None and found["counts"].get(state, 0) == wanted:

@@ -238,8 +238,10 @@ class Gateway:
     def say(self, call: Call, reply: Reply, delivery: Delivery | None) -> Response:
         """Return the response that says ``reply``, and leave ``reply`` as it is; raise ``Refused`` where there is no room for it."""
         # Before it is copied: that is what costs.
-        self._server.buffers.check(payload_size(reply))
-        return Response(200, self._headers(JSON, call.origin), encode(reply), delivery)
+        if (size := payload_size(reply)) > RECEIVE_BYTES:
+            self._server.buffers.check(size)
+        headers = self._json_headers.get(call.origin) or self._headers(JSON, call.origin)
+        return Response(200, headers, encode(reply), delivery)
 
     def count(self, response: Response, hold: Hold) -> Response:
         """Let ``hold`` count the body of ``response`` until it is sent; return a refusal instead if there is no room."""

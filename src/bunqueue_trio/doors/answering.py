@@ -74,6 +74,8 @@ _log = structlog.get_logger()
 # Plain tuples, of which there is one for each request: to make one with names takes ten times as long.
 _Uncommitted: TypeAlias = tuple[int, Call, Begun]
 """A request that has been run; its answer waits for its commit. The number is that of its connection."""
+_REQUESTS = frozenset({CALL, ASK})
+_ANSWERS = frozenset({ANSWER, SPLICE})
 
 
 class Answering:
@@ -87,7 +89,7 @@ class Answering:
         self._version = 1
         """Which the door understands, too."""
         self._requests = RequestsByNumber(shared)
-        self._shapes = ShapesByNumber(shared)
+        self._shapes = ShapesByNumber(shared, lambda number, head: self._say(number, SHAPE, 0, head))
         self._uncommitted: list[_Uncommitted] = []
         self._waiting: dict[int, tuple[trio.CancelScope, float]] = {}
         """The requests that wait for more than a commit, by the connections that they came on, and how long they go on when their client says no more."""
@@ -175,7 +177,7 @@ class Answering:
 
     def _hear(self, message: Read, nursery: trio.Nursery) -> None:
         number, kind, extra, data, address = message
-        if kind == CALL or kind == ASK:  # noqa: PLR1714 - each request comes by here: two numbers are compared more quickly
+        if kind in _REQUESTS:
             self._queue.requests += 1
             try:
                 if kind == CALL:
@@ -190,7 +192,11 @@ class Answering:
                 raise
             except Exception:
                 self._fail(number)
-        elif kind == GONE:
+        else:
+            self._hear_else(number, kind, extra, data)
+
+    def _hear_else(self, number: int, kind: int, extra: int, data: bytes) -> None:
+        if kind == GONE:
             if number in self._waiting:
                 scope, patience_s = self._waiting[number]
                 scope.deadline = trio.current_time() + (0 if extra & BROKEN else patience_s)
@@ -238,7 +244,8 @@ class Answering:
                 self._say(number, WAITS)
             nursery.start_soon(self._finish, number, call, begun, scope)
         elif begun.epoch:
-            self._journal.hurry()
+            if not self._journal.summons.is_awaited:
+                self._journal.hurry()
             self._uncommitted.append((number, call, begun))
         else:
             self._answer(number, self._gateway.finish_nowait(call, begun))
@@ -290,28 +297,32 @@ class Answering:
         self._say(number, ANSWER, ENDS)
 
     def _answer(self, number: int, response: Response, extra: int = 0) -> None:
+        body = response.body
+        is_last = self._stops or self._server.stop.is_set()
+        if response.delivery is None and len(body) <= RECEIVE_BYTES and not is_last and self._version > 1:  # type: ignore[arg-type]  # no stream
+            # Nearly all.
+            self._say(number, ANSWER, extra | self._shapes.number_of(response) << SHAPE_BITS, body)  # type: ignore[arg-type]
+        else:
+            self._answer_with_all(number, response, extra, ends=is_last)
+
+    def _answer_with_all(self, number: int, response: Response, extra: int, *, ends: bool) -> None:
+        """Do so whatever the response brings and holds, and the door understands."""
         hold: Hold | None = None
         body, delivery = response.body, response.delivery
         assert isinstance(body, bytes)
-        if is_large := len(body) > RECEIVE_BYTES:
+        if len(body) > RECEIVE_BYTES:
             hold = self._server.buffers.hold()
             response = self._gateway.count(response, hold)
             body, delivery = response.body, response.delivery
             assert isinstance(body, bytes)
-        if ends := self._stops or self._server.stop.is_set():
-            extra |= ENDS
+        extra |= ENDS * ends
         data: bytes | memoryview = body
         try:
             if self._version > 1:
-                shape = self._shapes.number_of(response)
-                if not shape:
-                    shape, told = self._shapes.learn(response)
-                    self._say(shape, SHAPE, 0, told)
-                extra |= shape << SHAPE_BITS
-                if is_large:
-                    *parts, data = parts_of(body, self._version)
-                    for part in parts:
-                        self._say(number, PART, 0, part)
+                extra |= self._shapes.number_of(response) << SHAPE_BITS
+                *parts, data = parts_of(body, self._version)
+                for part in parts:
+                    self._say(number, PART, 0, part)
             else:
                 data = self._shared.heads.render(response, len(body), keep=not ends) + body
             if delivery is not None:
@@ -329,12 +340,17 @@ class Answering:
 
     def _say(self, number: int, kind: int, extra: int = 0, data: bytes | memoryview = b"") -> None:
         out = self._out
-        if not out or out[-1].is_full:
+        if not out or out[-1].size >= RECEIVE_BYTES:
             if not (out or self._is_writing):
                 self._bell.ring()
             out.append(Outgoing())
-        out[-1].say(number, kind, extra, data)
-        self._out_bytes += len(data)
+        # Each answer comes by here: no call for what some lines do.
+        last, size = out[-1], len(data)
+        last.messages.append((number, kind, extra, data, ""))
+        last.size += size
+        self._out_bytes += size
+        if kind in _ANSWERS:
+            last.answers += 1
 
     async def _write(self, whole: trio.CancelScope) -> None:
         try:

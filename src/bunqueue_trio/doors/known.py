@@ -1,5 +1,6 @@
 """The heads that a door and the leader call by numbers, at the leader's end: those of requests, as the door says them, and those of responses."""
 
+from collections.abc import Callable
 from typing import NoReturn
 
 from bunqueue_trio.api.call import Response
@@ -39,29 +40,26 @@ class RequestsByNumber(dict[int, Plain | None]):
 class ShapesByNumber:
     """The heads of responses."""
 
-    def __init__(self, shared: ExpressShared) -> None:
+    def __init__(self, shared: ExpressShared, tell: Callable[[int, bytes], None]) -> None:
         self._heads = shared.heads
+        self._tell = tell
         self._known: dict[tuple[int, Headers], int] = {}
         self._last: tuple[int, Headers, int] = (0, (), 0)
 
     def number_of(self, response: Response) -> int:
-        """Return the number of its head; 0: the door does not know it."""
+        """Return the number of its head; one that the door does not know yet is said to it before."""
         status, headers = response.status, response.headers
         last_status, last_headers, last = self._last
         # Nearly all have the very same: to look them up by what they say takes longer.
         if headers is last_headers and status == last_status:
             return last
-        number = self._known.get((status, headers), 0)
-        if number:
-            self._last = status, headers, number
+        number = self._known.get((status, headers))
+        if number is None:
+            if len(self._known) >= HEADS_KEPT:
+                # They are said anew, by the same numbers.
+                self._known.clear()
+            number = self._known[status, headers] = len(self._known) + 1
+            shape = self._heads.shape(response)
+            self._tell(number, shape.start + shape.fields)
+        self._last = status, headers, number
         return number
-
-    def learn(self, response: Response) -> tuple[int, bytes]:
-        """Return another number for its head, and what the door has to hear of it before."""
-        if len(self._known) >= HEADS_KEPT:
-            # They are said anew, by the same numbers.
-            self._known.clear()
-        number = self._known[response.status, response.headers] = len(self._known) + 1
-        self._last = response.status, response.headers, number
-        shape = self._heads.shape(response)
-        return number, shape.start + shape.fields

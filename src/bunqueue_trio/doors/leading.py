@@ -360,7 +360,7 @@ async def _open_to_others(server: Server, announcer: Announcer, waiting: Waiting
         if not listeners:
             return []
         key = await announcer.key()
-        certificate = newest_certificate(server.settings, waiting.certificate if waiting is not None else None)
+        certificate = newest_certificate(server.settings, None if waiting is None else waiting.certificate)
         server.link = announced(listeners, announcer.own_host(), is_tls=certificate is not None)
         await announcer.tell(server.link)
         return [RemoteDoors(server, listeners, key, certificate)]

@@ -113,7 +113,7 @@ async def receive_connections(
 ) -> None:
     """Give each connection that a door hands over, and the address of its client, to ``serve``; return when the door is gone.
 
-    ``on_closed`` is called when it says that it accepts no more, ``on_here`` when it answers a look.
+    ``on_closed`` is called when it says that it accepts no more, ``on_here`` when it says anything else.
     """
     room = socket.CMSG_SPACE(array.array("i").itemsize)
     while True:
@@ -125,7 +125,8 @@ async def receive_connections(
             return
         if message == _CLOSED:
             on_closed()
-        elif message == _HERE:
+        else:
+            # Its answer to a look stands behind the connections that it hands over: thousands, where all clients come at once.
             on_here()
         for _, _, data in carried:
             for descriptor in array.array("i", data):

@@ -1,37 +1,23 @@
 """What goes out together to a door, and what its answers hold until then."""
 
 from bunqueue_trio.api.call import Owed
-from bunqueue_trio.config import RECEIVE_BYTES
-from bunqueue_trio.doors.frames import ANSWER, SPLICE, Said, pack_all
+from bunqueue_trio.doors.frames import Said, pack_all
 from bunqueue_trio.runtime.budget import Hold
-
-_ANSWERS = (ANSWER, SPLICE)
 
 
 class Outgoing:
     """Messages, in their order; all in one, so that for a usual answer nothing is made but its message."""
 
-    __slots__ = ("_deliveries", "_holds", "_messages", "answers", "size")
+    __slots__ = ("_deliveries", "_holds", "answers", "messages", "size")
 
     def __init__(self) -> None:
-        self._messages: list[Said] = []
+        self.messages: list[Said] = []
         self._deliveries: list[Owed] = []
         self._holds: list[Hold] = []
         self.size: int = 0
         """Bytes of what is said, heads not counted."""
         self.answers: int = 0
         """How many requests are over with it."""
-
-    @property
-    def is_full(self) -> bool:
-        """Whether what is said now goes out with the next ones."""
-        return self.size >= RECEIVE_BYTES
-
-    def say(self, number: int, kind: int, extra: int, data: bytes | memoryview) -> None:
-        """Put a message behind the others."""
-        self._messages.append((number, kind, extra, data, ""))
-        self.size += len(data)
-        self.answers += kind in _ANSWERS
 
     def owe(self, delivery: Owed | None, hold: Hold | None) -> None:
         """Note what the last message brings, and holds."""
@@ -42,7 +28,7 @@ class Outgoing:
 
     def pack(self, version: int) -> bytes:
         """Return the bytes of all."""
-        return pack_all(self._messages, version)
+        return pack_all(self.messages, version)
 
     def hand_over(self) -> None:
         """Owe no job any more: whether it arrives, the door says."""

@@ -5,13 +5,13 @@ has its lease.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from bunqueue_trio.config import ADVANCE_MAX
 from bunqueue_trio.engine.job import Job
 
-Chore = tuple[Callable[[Job, int], None], Iterator[Job]]
-"""What is still to be done, to each of many jobs."""
+Chore = tuple[Callable[[Job, int], None], deque[Job]]
+"""What is still to be done, to each of many jobs. Who has had its turn is let go of: 100,000 that have ended meanwhile would be a step of 30 ms."""
 
 
 class Chores:
@@ -41,10 +41,9 @@ class Chores:
         self._is_working = True
         while self.left > 0 and (chores := self._chores or self._losses):
             do, jobs = chores[0]
-            job = next(jobs, None)
-            if job is None:
-                chores.popleft()
-            else:
+            if jobs:
                 self.left -= 1
-                do(job, now)
+                do(jobs.popleft(), now)
+            else:
+                chores.popleft()
         self._is_working = False

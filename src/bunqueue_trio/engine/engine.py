@@ -6,6 +6,7 @@ What a command means is in ``commands/``, what can happen to a job in ``moves.py
 one in ``holding.py``, what an operator may change of one in ``edits.py``.
 """
 
+from collections import deque
 from collections.abc import Iterable, Mapping, Sized
 from functools import partial
 from itertools import islice
@@ -258,7 +259,7 @@ class Engine(Edits):
         One that ``dropped``, instead of closing in order, has stalled them: a job that kills its workers must end.
         """
         self.advance(now)
-        self._losses.append((partial(self._lose_owner, owner, dropped), iter(list(self._owned.get(owner, ())))))
+        self._losses.append((partial(self._lose_owner, owner, dropped), deque(self._owned.get(owner, ()))))
         self._work_off(now)
         self.workers.end(owner, now, dropped=dropped)
 
@@ -274,7 +275,7 @@ class Engine(Edits):
 
     def release_jobs_of(self, worker: Worker, now: int) -> None:
         """Return every job of a worker to its previous position, at no attempt."""
-        self._losses.append((partial(self._lose_worker, worker), iter(list(worker.jobs))))
+        self._losses.append((partial(self._lose_worker, worker), deque(worker.jobs)))
         self._work_off(now)
 
     def _lose_worker(self, worker: Worker, job: Job, now: int) -> None:

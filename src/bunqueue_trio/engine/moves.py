@@ -6,6 +6,7 @@ A move does all of its work in one step, but for what the end of a job means for
 connection for its many jobs: see ``chores.py``.
 """
 
+from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sized
 from functools import partial
 from operator import attrgetter
@@ -419,7 +420,7 @@ class Moves(Telling):
         waiting = self._dependents.detach(job_id)
         if waiting:
             hear = self._hear_completed if completed else partial(self._hear_failed, wanted)
-            self._chores.append((partial(hear, job_id), iter(waiting)))
+            self._chores.append((partial(hear, job_id), deque(waiting)))
 
     def _hear_completed(self, dependency: str, job: Job, now: int) -> None:
         if self._dependents.settle(job, dependency):

@@ -90,9 +90,11 @@ class DamageWatch:
             )
         except StoreError as error:
             if part not in told:
-                what = "is damaged" if isinstance(error, StoreDamaged) else "cannot be looked at"
-                _log.warning(f"a table {what}", table=part, error=str(error))
                 told.add(part)
+                if isinstance(error, StoreDamaged):
+                    _log.warning("a table is damaged", table=part, error=str(error))
+                else:
+                    _log.warning("a table cannot be looked at", table=part, error=str(error))
             return isinstance(error, StoreDamaged)
         if not is_whole:
             _log.info("a table was not looked at to its end: that would take too long", table=part)

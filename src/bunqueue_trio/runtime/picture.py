@@ -118,10 +118,14 @@ class Heap(NamedTuple):
     bytes: int
 
 
-def weigh(engine: Engine, queues: Sequence[QueueLook]) -> tuple[Heap, ...]:
-    """Return about what the fullest queues hold; 1 ms."""
-    found = []
-    for look in nlargest(HEAPS, queues, key=lambda each: each.jobs - each.dead):
+async def weigh(engine: Engine, queues: Sequence[QueueLook]) -> tuple[Heap, ...]:
+    """Return about what the fullest queues hold; lets others run in between."""
+    found: list[Heap] = []
+    fullest: list[QueueLook] = []
+    for looks in _chunks([*queues]):
+        fullest = nlargest(HEAPS, [*fullest, *looks], key=lambda each: each.jobs - each.dead)
+        await trio.lowlevel.checkpoint()
+    for look in fullest:
         queue, jobs = engine.queues.get(look.name), look.jobs - look.dead
         if queue is None or not jobs:
             continue

@@ -335,6 +335,7 @@ class Server:
         queues = await self.look_at_queues()
         # 180 bytes for each; they would stay until the next minute.
         self.queues_seen.forget()
+        self.sampler.heaps = await weigh(self.engine, queues)
         told, figures = self.statistics(), self.engine.figures
         # A few ms late it would be a part of the next minute, too.
         at = figures.end_of_minute(told.now)
@@ -346,7 +347,7 @@ class Server:
             sum(told.audit.faults.values()), sum(task.restarts for task in told.tasks),
             histograms["commit"].counts, histograms["loop_lag"].counts, told.schedules.late,
         )  # fmt: skip
-        self.sampler.heaps, self.sampler.events = weigh(self.engine, queues), await self.hub.weigh()
+        self.sampler.events = await self.hub.weigh()
         died, failed = figures.take_bad()
         whole = self.history.whole(failed)
         minutes = await self.history.note(minute, queues, died, failed)
