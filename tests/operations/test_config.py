@@ -109,7 +109,7 @@ def test_a_bad_file_is_named(tmp_path: Path, content: str, complaint: str):
 
 def test_a_directory_that_no_answer_could_name_is_refused():
     assert load({"BACKUP_DIR": "/bäckup"}).settings.backup_dir == "/bäckup"
-    with pytest.raises(StartupError, match="BACKUP_DIR=.* has bytes that are no UTF-8"):
+    with pytest.raises(StartupError, match="has bytes that are no UTF-8"):
         load({"BACKUP_DIR": "/b\udcff"})
 
 
