@@ -52,7 +52,7 @@ OTHERS = [
     Mutant("transports/websocket.py", "        return session.owes or self._takes_in\n", "        return False\n", "replies to what came before a goodbye are dropped"),
     Mutant("transports/websocket.py", "trio.current_time() >= self._goodbye_at:", "False:", "a goodbye waits for a disk for ever"),
     Mutant("transports/quart_app.py", "        if said and not session.owes:\n", "        if said:\n", "the slow lane drops replies to what came before a goodbye"),
-    Mutant("transports/quart_app.py", "            with trio.move_on_after(GOODBYE_S):\n", "            with trio.move_on_after(60 * GOODBYE_S):\n", "the slow lane lets a goodbye wait for a disk for ever"),
+    Mutant("transports/hypercorn_websocket.py", "            with trio.move_on_after(GOODBYE_S):\n", "            with trio.move_on_after(60 * GOODBYE_S):\n", "the slow lane lets a goodbye wait for a disk for ever"),
     Mutant("transports/websocket.py", "        await session.wait_added()\n", "", "a bulk command before a goodbye is one step"),
     Mutant("transports/websocket.py", "            and self._fragments is None\n", "", "a text between two fragments is one"),
     Mutant("transports/hot.py", "waiting.cancel, self._poller.watch_break)", "waiting.cancel, self._poller.watch_end)", "who says no more behind a request is not answered"),

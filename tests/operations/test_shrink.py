@@ -52,7 +52,7 @@ def test_what_is_in_it_stays_and_what_nothing_uses_goes(file: Path, monkeypatch:
     assert sorted(path.name for path in file.parent.iterdir()) == ["q.db", "q.db.lock"]
     writer = Writer(file)
     assert writer.push() != ""
-    assert writer.store._shrinks  # from now on by itself
+    assert writer.store.shrinks  # from now on by itself
     writer.store.close()
     assert shrink(file, ignore)[1] <= after.size + 8192  # once more is no harm
 

@@ -15,7 +15,7 @@ from bunqueue_trio.config import (
     SESSION_REPLIES_MAX,
 )
 from bunqueue_trio.protocol.commands import Push
-from bunqueue_trio.transports import quart_app as quart_app_module
+from bunqueue_trio.transports import hypercorn_websocket
 from bunqueue_trio.transports import websocket as websocket_module
 from bunqueue_trio.transports.listener import Http
 from tests.stream.stream_world import END, START_MS, World, message, pushed, received
@@ -53,7 +53,7 @@ async def test_a_reply_waits_for_its_commit_and_keeps_its_place(world: World) ->
 async def test_a_goodbye_waits_for_replies_to_what_came_before_it_and_not_for_ever(
     world: World, monkeypatch: pytest.MonkeyPatch, express: bool, is_back: bool
 ) -> None:
-    for module in (websocket_module, quart_app_module):
+    for module in (websocket_module, hypercorn_websocket):
         monkeypatch.setattr(module, "GOODBYE_S", 3)
     world.http = Http(world.server, world.nursery, express=express)
     world.nursery.start_soon(world.http._keep)

@@ -160,6 +160,7 @@ class History:
         counted, self._counted = self._counted, {}
         all_runs, self._runs = self._runs, {}
         told: dict[str, QueueMinute] = {}
+        await trio.lowlevel.checkpoint()
         looks = {each.name: each for each in queues}
         lines = self._lines
 
@@ -169,6 +170,7 @@ class History:
         known = [name for name in lines if name in looks or name in counted or name in died or name in failed]
         await trio.lowlevel.checkpoint()
         names, kept = [*dict.fromkeys([*known, *looks, *counted, *died, *failed])], list[str]()
+        await trio.lowlevel.checkpoint()
         for begin in range(0, len(names), QUEUES_RANKED):
             kept = nlargest(QUEUES_KEPT, [*kept, *names[begin : begin + QUEUES_RANKED]], key=activity)
             await trio.lowlevel.checkpoint()

@@ -1,21 +1,16 @@
 """The Quart-Trio application: it carries requests to the gateway, sockets to sessions, answers back."""
 
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import h11
 import structlog
 import trio
-from hypercorn.protocol import ws_stream
-from hypercorn.protocol.events import Data
-from hypercorn.protocol.ws_stream import WSStream
 from quart import Response as QuartResponse
 from quart import request, websocket
 from quart.wrappers.base import BaseRequestWebsocket
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, NotFound, RequestEntityTooLarge
-from wsproto.connection import Connection, ConnectionState
-from wsproto.events import CloseConnection, Event, TextMessage
 
 from bunqueue_trio import errors
 from bunqueue_trio.api.call import Call, Response, Wait, sender
@@ -27,7 +22,6 @@ from bunqueue_trio.api.session import Session
 from bunqueue_trio.config import (
     BODY_TIMEOUT_S,
     FINAL_SEND_S,
-    GOODBYE_S,
     LINGER_S,
     RECEIVE_BYTES,
     SESSION_SEND_BYTES,
@@ -39,7 +33,8 @@ from bunqueue_trio.protocol.request import MESSAGE_MAX_HEADER
 from bunqueue_trio.runtime.begun import Begun
 from bunqueue_trio.runtime.budget import Budget
 from bunqueue_trio.runtime.server import Server
-from bunqueue_trio.transports.frames import is_goodbye, text_frames
+from bunqueue_trio.transports.frames import is_goodbye
+from bunqueue_trio.transports.hypercorn_websocket import CLOSE_CODE, GONE, GOODBYE, Goodbye
 from bunqueue_trio.transports.upgrade import check_handshake, wants_upgrade
 from bunqueue_trio.ui.dashboard import Dashboard
 
@@ -56,11 +51,6 @@ IS_BROKEN = "bunqueue.is-broken"
 # In the state of a scope: returns whether the host of the application stops.
 HOST_STOPS = "bunqueue.host-stops"
 _GOING_AWAY = 1001
-_GONE = 1006
-# In a scope: what its WebSocket's client said when it closed it.
-_CLOSE_CODE = "bunqueue.close-code"
-# In the scope of a WebSocket that still answers earlier commands: how its client has ended it, if it has.
-_GOODBYE = "bunqueue.goodbye"
 # In a scope: of the bodies of its request and response.
 _HOLD = "bunqueue.hold"
 # The last one under a host that speaks it.
@@ -70,70 +60,6 @@ _DELIVERY = "bunqueue.delivery"
 # In a scope: somebody has begun to read the body.
 _READ = "bunqueue.read"
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS"})
-
-# Hypercorn has no setting for it, and unpacks a whole frame before it looks at its size: 64 KiB become 64 MiB.
-ws_stream.server_extensions_handshake = lambda *_: None  # type: ignore[attr-defined]
-_send_event = WSStream._send_wsproto_event  # noqa: SLF001 - nothing else tells the code
-
-
-class _Goodbye(bytes):
-    """Comes to the application behind the last message of a client that has closed; it is answered when that is ``over``."""
-
-    over: trio.Event
-
-    @classmethod
-    def make(cls) -> "_Goodbye":
-        # Quart takes an empty body for a missing one.
-        goodbye = cls(b"goodbye")
-        goodbye.over = trio.Event()
-        return goodbye
-
-
-class _Connection(Connection):
-    """Says by a close frame which rule of the protocol a client has broken; Hypercorn would just hang up."""
-
-    broken = False
-
-    def events(self) -> Generator[Event, None, None]:
-        for event in super().events():
-            if isinstance(event, CloseConnection) and self.state is ConnectionState.OPEN:
-                self.broken = True
-                # Of a close frame, which Hypercorn answers with its code.
-                self._state = ConnectionState.REMOTE_CLOSING
-            yield event
-
-
-async def _send_in_order(stream: WSStream, event: Event) -> None:
-    """Answer the close frame of a client when it has the replies to what it asked before, and keep its code.
-
-    Hypercorn would drop these, and says 1006 of every end to the application.
-    """
-    scope: Any = stream.scope
-    connection: Any = stream.connection
-    if connection.state is ConnectionState.REMOTE_CLOSING and isinstance(event, CloseConnection):
-        scope[_CLOSE_CODE] = event.code
-        if _GOODBYE in scope and not connection.broken:
-            assert stream.app_put is not None
-            scope[_GOODBYE] = goodbye = _Goodbye.make()
-            with trio.move_on_after(GOODBYE_S):
-                await stream.app_put({"type": "websocket.receive", "bytes": goodbye, "text": None})
-                await goodbye.over.wait()
-    elif isinstance(event, TextMessage) and _takes_text(connection, len(event.data)):
-        for frame in text_frames(event.data.encode(), SESSION_SEND_BYTES):
-            await stream.send(Data(stream_id=stream.stream_id, data=frame))
-        return
-    await _send_event(stream, event)
-
-
-def _takes_text(connection: _Connection, size: int) -> bool:
-    """Return whether a text goes past the library: one that it would drop, or would copy several times in one step."""
-    if connection.state is ConnectionState.REMOTE_CLOSING:
-        return not connection.broken
-    return connection.state is ConnectionState.OPEN and size > RECEIVE_BYTES
-
-
-ws_stream.Connection = _Connection  # type: ignore[attr-defined]
-WSStream._send_wsproto_event = _send_in_order  # type: ignore[assignment, method-assign]  # noqa: SLF001 - see above
 
 
 def make_app(server: Server, gateway: Gateway, *, hosted: bool = False) -> QuartTrio:
@@ -189,7 +115,7 @@ def make_app(server: Server, gateway: Gateway, *, hosted: bool = False) -> Quart
             return None
         address = sender(call, _peer(websocket.scope)).address
         scope: Any = websocket.scope
-        scope[_GOODBYE] = None
+        scope[GOODBYE] = None
         with Session(server, gateway, queue, vouched=False, grant=grant, address=address) as session:
             try:
                 await _carry(server, session)
@@ -408,20 +334,20 @@ async def _skip_body(limit: int) -> bool:
 
 def _note_end(session: Session, scope: Any) -> None:
     """Say how the connection of a session has ended."""
-    if (goodbye := scope.pop(_GOODBYE)) is not None:
+    if (goodbye := scope.pop(GOODBYE)) is not None:
         goodbye.over.set()
-    session.dropped = not is_goodbye(scope.get(_CLOSE_CODE, _GONE))
+    session.dropped = not is_goodbye(scope.get(CLOSE_CODE, GONE))
     stops = scope.get("state", {}).get(HOST_STOPS)
     session.stopping = stops is not None and stops()
 
 
 async def _carry(server: Server, session: Session) -> None:
-    said: list[_Goodbye] = []
+    said: list[Goodbye] = []
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_send_outgoing, server, session, said)
         while True:
             received = await websocket.receive()
-            if isinstance(received, _Goodbye):
+            if isinstance(received, Goodbye):
                 said.append(received)
                 session.bell.ring()
                 continue
@@ -435,7 +361,7 @@ async def _carry(server: Server, session: Session) -> None:
             await session.wait_room()
 
 
-async def _send_outgoing(server: Server, session: Session, said: list[_Goodbye]) -> None:
+async def _send_outgoing(server: Server, session: Session, said: list[Goodbye]) -> None:
     while not (server.hub.closed and session.idle):
         # The peer may be gone: a send that failed does not say so.
         await trio.lowlevel.checkpoint_if_cancelled()
