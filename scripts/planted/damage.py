@@ -6,7 +6,7 @@ DAMAGE = [
     Mutant("storage/sqlite/meaning.py", "        if self.damage is None:\n            self.damage = what\n", "        self.damage = what\n", "what was met first is forgotten"),
     Mutant("storage/sqlite/meaning.py", "isinstance(error, apsw.CorruptError | apsw.NotADBError):\n            said", "isinstance(error, apsw.NotADBError):\n            said", "a damaged page is a disk that refuses"),
     Mutant("storage/sqlite/meaning.py", "            self.note(said)\n", "", "damage that a read meets is not noted"),
-    Mutant("storage/sqlite/looking.py", '            self._meaning.note(f"table {part}: {found}")\n', "            pass\n", "what a look finds is not noted"),
+    Mutant("storage/sqlite/looking.py", "            self._meaning.note(said)\n", "            pass\n", "what a look finds is not noted"),
     Mutant("storage/sqlite/looking.py", "        except apsw.InterruptError:\n            return False\n", "        except apsw.InterruptError:\n            return True\n", "half a look is taken for a whole one"),
     Mutant("storage/sqlite/looking.py", "            # Of another file that has come in its place meanwhile it says nothing.\n            self._look()\n", "", "another file in its place is damage of this one"),
     Mutant("storage/sqlite/looking.py", "[str(name) for (name,) in rows]", "[str(name) for (name,) in rows][:1]", "one table is looked over, and no other"),

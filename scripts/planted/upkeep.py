@@ -39,8 +39,8 @@ UPKEEP = [
     ),
     Mutant(
         "storage/copies.py",
-        "if (at := _at(entry.name, file)) is not None and entry.is_file(follow_symlinks=False)",
-        "if (at := _at(entry.name, file)) is not None",
+        "            and entry.is_file(follow_symlinks=False)\n",
+        "",
         "a link is a copy",
     ),
     Mutant("storage/copies.py", "sorted(found, key=lambda each: each.at)", "found", "any copy is the oldest"),
@@ -65,8 +65,8 @@ UPKEEP = [
     ),
     Mutant(
         "runtime/upkeep.py",
-        "            trio.from_thread.check_cancelled()\n            work.done",
-        "            work.done",
+        "            if is_over.is_set():\n",
+        "            if False:\n",
         "a stop waits for the end of a copy",
     ),
     Mutant(
@@ -83,9 +83,9 @@ UPKEEP = [
     ),
     Mutant(
         "runtime/upkeep.py",
-        "        clear(target.parent, self._store.file)\n",
-        "",
-        "what killed servers have left stays for ever",
+        "                clear(directory, file)\n",
+        "                pass\n",
+        "what killed servers have left takes the room of copies",
     ),
     Mutant(
         "runtime/upkeep.py", "        for name in work.drops:\n", "        for name in ():\n", "copies fill the disk"
@@ -97,13 +97,64 @@ UPKEEP = [
         "one copy more is kept than is wanted",
     ),
     Mutant(
-        "runtime/upkeep.py", '        work.error = "the server has stopped"\n', "", "a copy that was cut off is done"
+        "runtime/upkeep.py",
+        "        error: str | None = STOPPED\n",
+        "        error: str | None = None\n",
+        "a copy that was cut off is done",
     ),
     Mutant(
         "runtime/upkeep.py",
-        "        if (damage := self._store.damage) is not None:\n",
-        "        if False and (damage := ''):\n",
+        "            self._writing.deadline = trio.current_time() + STOP_S\n",
+        "",
+        "a stop waits for a disk that hangs",
+    ),
+    Mutant(
+        "runtime/upkeep.py",
+        "self._clock.now(), taken)",
+        "self._clock.now())",
+        "of two copies in a second one fails",
+    ),
+    Mutant(
+        "storage/copies.py",
+        "            and not _is_queue(entry.path)\n",
+        "",
+        "a queue that was made of a copy is deleted as one",
+    ),
+    Mutant(
+        "storage/sqlite/looking.py",
+        "            raise StoreDamaged(said)\n",
+        "",
+        "of two damaged tables a check names one",
+    ),
+    Mutant(
+        "storage/sqlite/inspect.py",
+        "                    backup.finish()\n",
+        "",
+        "a full disk is no error",
+    ),
+    Mutant(
+        "runtime/upkeep.py",
+        "                work.findings.append(str(damaged))\n",
+        "                pass\n",
         "a check finds nothing",
+    ),
+    Mutant(
+        "runtime/upkeep.py",
+        "            work.findings.append(damage)\n",
+        "            pass\n",
+        "a check says that nothing is wrong with a file in which damage was met",
+    ),
+    Mutant(
+        "runtime/upkeep.py",
+        " and not any(damage in each for each in work.findings)",
+        "",
+        "a check says the same damage twice",
+    ),
+    Mutant(
+        "runtime/upkeep.py",
+        "(space.free if is_loose(space.free, space.file) else 0)",
+        "0",
+        "a copy is refused the room that it does not need",
     ),
     Mutant("runtime/upkeep.py", "            self._on_end()\n", "", "an open page does not hear that it is done"),
     Mutant(

@@ -107,6 +107,12 @@ def test_a_bad_file_is_named(tmp_path: Path, content: str, complaint: str):
     assert str(file) in str(refused.value)
 
 
+def test_a_directory_that_no_answer_could_name_is_refused():
+    assert load({"BACKUP_DIR": "/bäckup"}).settings.backup_dir == "/bäckup"
+    with pytest.raises(StartupError, match="has bytes that are no UTF-8"):
+        load({"BACKUP_DIR": "/b\udcff"})
+
+
 def test_a_flag_that_names_a_file_wins_over_a_database_of_the_environment():
     loaded = load({"STORE": "postgres://bq@host/queue"}, flags={"data_path": "queue.db"})
     assert (loaded.settings.store, loaded.settings.data_path) == ("", "queue.db")

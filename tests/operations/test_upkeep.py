@@ -13,13 +13,14 @@ import trio.lowlevel
 
 from bunqueue_trio.config import MIB
 from bunqueue_trio.errors import Refused
+from bunqueue_trio.pages.upkeep import upkeep_findings
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.runtime import upkeep
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.storage.memory import MemoryStore
 from bunqueue_trio.storage.sqlite.inspect import examine
 from bunqueue_trio.storage.store import Retention
-from tests.operations.upkeep_world import ANA, do, held, names, push, running, until
+from tests.operations.upkeep_world import ANA, PATIENCE_S, do, held, names, push, running, until
 from tests.storage.damaged import overwrite
 
 NOTHING_KEPT = Retention(completed_max=0, dead_max=0, finished_since=0, events_max=0, events_since=0)
@@ -113,8 +114,9 @@ async def test_the_server_works_on_beside_a_copy_and_begins_no_other(
         let_go = await held(monkeypatch, server, c.BackupStorage())
         assert [name for name in names(directory) if name.endswith(".db")] == []
         (work,) = server.statistics().storage.upkeep
-        assert work.state == "running"
+        assert (work.state, work.error) == ("running", None)
         assert 0 < work.done <= work.total
+        assert list(upkeep_findings(server.statistics())) == []
         await push(server, 1)
         with pytest.raises(Refused, match="A backup is under way"):
             await server.core.execute(c.CheckStorage())
@@ -150,6 +152,49 @@ async def test_a_stop_ends_a_copy_and_leaves_no_part_of_it(
     assert names(directory) == []
 
 
+async def test_a_stop_waits_for_no_disk_of_copies_that_hangs(
+    tmp_path: Path, directory: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(upkeep, "STOP_S", 0.1)
+    with trio.fail_after(PATIENCE_S):
+        async with running(tmp_path / "queue.db", directory) as server:
+            await push(server, 200, 50_000)
+            let_go = await held(monkeypatch, server, c.BackupStorage())
+    assert server.engine.upkeep.last["backup"].error == "the server has stopped"
+    let_go()
+    # The thread comes to its end all the same.
+    await until(lambda: names(directory) == [])
+
+
+async def test_copies_of_one_second_are_called_after_the_next_ones(
+    tmp_path: Path, directory: Path, monkeypatch: pytest.MonkeyPatch
+):
+    async with running(tmp_path / "queue.db", directory) as server:
+        now = server.clock.now()
+        monkeypatch.setattr(server.keeper._clock, "now", lambda: now)
+        assert [(await do(server, c.BackupStorage())).error for _ in range(3)] == [None] * 3
+        assert len(names(directory)) == 3
+
+
+async def test_a_copy_that_cannot_take_the_place_of_another_says_that_it_is_whole(
+    tmp_path: Path, directory: Path, monkeypatch: pytest.MonkeyPatch
+):
+    old = directory / "queue-20251101T020000Z.db"
+    old.touch()
+    async with running(tmp_path / "queue.db", directory, backups_kept=1) as server:
+        unlink = Path.unlink
+
+        def refuse(path: Path, *, missing_ok: bool = False) -> None:
+            if path == old:
+                raise PermissionError(1, "Operation not permitted")
+            unlink(path, missing_ok=missing_ok)
+
+        monkeypatch.setattr(Path, "unlink", refuse)
+        work = await do(server, c.BackupStorage())
+        assert work.error == f"the copy is whole, but {old.name} cannot be deleted: Operation not permitted"
+        assert len(names(directory)) == 2
+
+
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -174,6 +219,8 @@ async def test_a_process_that_is_killed_in_the_midst_leaves_no_half_of_a_copy_un
     assert "queue-20251101T020000Z.db.partial" in names(directory)
     assert "queue-20251101T020000Z.db" not in names(directory)
     async with running(file, directory) as server:
+        # It would take the room of the next one.
+        assert names(directory) == []
         work = await do(server, c.BackupStorage())
         assert [str(directory / name) for name in names(directory)] == [work.file]
 
@@ -189,6 +236,25 @@ async def test_a_check_reads_all_of_the_file_and_says_what_is_damaged(tmp_path: 
         work = await do(server, c.CheckStorage())
         assert work.state == "done", "it was looked at to its end"
         assert "event_batch" in work.findings[0]
+        assert len(work.findings) == 1
+        overwrite(tmp_path / "queue.db", "finished")
+        work = await do(server, c.CheckStorage())
+        for table in ("event_batch", "finished"):
+            assert any(f"table {table}: " in each for each in work.findings)
+
+
+async def test_a_check_says_what_others_have_met_before(tmp_path: Path):
+    async with running(tmp_path / "queue.db", None) as server:
+        server.store._meaning.note("page 7")  # type: ignore[attr-defined]
+        assert (await do(server, c.CheckStorage())).findings == ["page 7"]
+
+
+async def test_a_copy_needs_no_room_for_what_it_leaves_out(tmp_path: Path, directory: Path):
+    async with running(tmp_path / "queue.db", directory) as server:
+        for free, size in ((99 * MIB, 1000 * MIB), (100 * MIB, 900 * MIB)):
+            server.shrinker.space = server.shrinker.space._replace(file=1000 * MIB, free=free)
+            planned: Any = await server.core.execute(c.BackupStorage(dry_run=True))
+            assert planned.work.bytes == size + server.store.log_bytes()
 
 
 async def test_a_stop_ends_a_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -1,5 +1,6 @@
 """Copies that a running store makes of itself, and the directory that they are in."""
 
+import resource
 import shutil
 import subprocess
 import sys
@@ -69,6 +70,17 @@ def test_a_copy_lets_go_of_no_lock_of_the_server(store: SqliteStore, directory: 
     assert "later" in loaded(store)
 
 
+def test_a_disk_that_takes_no_more_is_called_what_it_is(store: SqliteStore, directory: Path):
+    target, limits = directory / "copy.db", resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with pytest.raises(StoreError, match="cannot be written: disk I/O error"):
+            store.copy_to(target, ignore)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(directory.iterdir()) == []
+
+
 def test_what_hears_how_far_a_copy_is_may_end_it(store: SqliteStore, directory: Path):
     def enough(done: int, total: int) -> None:
         raise StoreError("enough")
@@ -126,7 +138,11 @@ def test_only_a_file_that_can_give_pages_back_says_so(tmp_path: Path):
 
 def test_a_copy_is_called_as_its_file_and_its_moment(tmp_path: Path):
     assert name_of(tmp_path / "queue.db", AT + 999) == NAME
-    assert name_of(tmp_path / "100%.sqlite", AT) == "100%-20261130T020709Z.db"
+    assert name_of(tmp_path / "100%.sqlite", AT) == "100%.sqlite-20261130T020709Z.db"
+    assert name_of(Path("\udcff.db"), AT) == "\udcff-20261130T020709Z.db", "bytes that are no UTF-8"
+    later = "queue-20261130T020710Z.db"
+    assert name_of(tmp_path / "queue.db", AT, {NAME}) == later
+    assert name_of(tmp_path / "queue.db", AT, {NAME, later}) == "queue-20261130T020711Z.db"
 
 
 def test_a_directory_has_the_copies_of_one_file_oldest_first(directory: Path, tmp_path: Path):
@@ -137,6 +153,9 @@ def test_a_directory_has_the_copies_of_one_file_oldest_first(directory: Path, tm
         "other-20261130T020709Z.db", "queue.db", "queue-20261130T020709Z.db.gz",
     ):  # fmt: skip
         (directory / name).write_bytes(b"four")
+    (directory / "queue-20221130T020709Z.db").touch()
+    (directory / "queue-20221130T020709Z.db.lock").touch()
+    (directory / "queue.sqlite-20261130T020709Z.db").touch()
     others = [f"queue-2025{month:02}{day:02}T000000Z.db" for month in range(1, 11) for day in (28, 3, 15)]
     for name in others:
         (directory / name).write_bytes(b"four")

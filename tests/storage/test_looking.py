@@ -227,5 +227,8 @@ def test_a_look_that_finds_rows_that_do_not_fit_says_so(
 ):
     monkeypatch.setattr(looking, "_damage", lambda *_: "row 3 missing from index")
     store = opened()
-    assert store.look_over("finished", never)
-    assert store.damage == "table finished: row 3 missing from index"
+    with pytest.raises(StoreDamaged, match="table finished: row 3 missing from index"):
+        store.look_over("finished", never)
+    with pytest.raises(StoreDamaged, match="table job: row 3 missing from index"):
+        store.look_over("job", never)
+    assert store.damage == "table finished: row 3 missing from index", "what was met first"

@@ -15,6 +15,7 @@ from bunqueue_trio.config.spelling import (
     NO_LIMIT,
     Bind,
     parse_bind,
+    parse_directory,
     parse_host,
     parse_link,
     parse_origin,
@@ -85,6 +86,7 @@ class Settings:
     data_path: str = _setting("bunqueue.db", "DATA_PATH", OPERATION, "SQLite file that holds the queue.")
     backup_dir: str | None = _setting(
         None, "BACKUP_DIR", OPERATION, "Directory for the copies of DATA_PATH that are made by `storage backup` and on the dashboard; none: they make none.",
+        each=parse_directory,
     )  # fmt: skip
     backups_kept: int = _setting(
         7, "BACKUPS_KEPT", OPERATION, "Copies kept in BACKUP_DIR: the oldest goes when the next one is whole.",

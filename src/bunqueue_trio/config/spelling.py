@@ -211,6 +211,15 @@ def parse_token(text: str) -> str:
     return text
 
 
+def parse_directory(text: str) -> str:
+    """Return the path of a directory that answers name."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("has bytes that are no UTF-8, and answers name it") from None
+    return text
+
+
 def parse_store(text: str) -> str:
     """Return the URL of a database that holds a queue."""
     if not text.startswith(("postgres://", "postgresql://")):

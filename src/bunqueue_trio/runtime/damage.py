@@ -90,8 +90,11 @@ class DamageWatch:
             )
         except StoreError as error:
             if part not in told:
-                _log.warning("a table cannot be looked at", table=part, error=str(error))
                 told.add(part)
+                if isinstance(error, StoreDamaged):
+                    _log.warning("a table is damaged", table=part, error=str(error))
+                else:
+                    _log.warning("a table cannot be looked at", table=part, error=str(error))
             return isinstance(error, StoreDamaged)
         if not is_whole:
             _log.info("a table was not looked at to its end: that would take too long", table=part)

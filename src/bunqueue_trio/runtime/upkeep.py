@@ -1,11 +1,13 @@
 """What somebody wants done to the file of the store: a copy, a look at all of it, room given back. One at a time, beside the work of others.
 
 It begins with the command that asks for it. A stop of the server ends it where it is, and leaves no half of a copy; nor does the end
-of the process at any moment, but under a name that the next copy clears away.
+of the process at any moment, but under a name that the next start clears away.
 """
 
+import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -22,7 +24,7 @@ from bunqueue_trio.protocol.server_replies import BackupsView, UpkeepView
 from bunqueue_trio.runtime.audit import Auditor
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.journal import Journal
-from bunqueue_trio.storage.copies import Place, clear, look_at, name_of, room_of
+from bunqueue_trio.storage.copies import Place, clear, is_loose, look_at, name_of, room_of
 from bunqueue_trio.storage.store import Space, Store
 
 _log = structlog.get_logger()
@@ -31,6 +33,9 @@ _log = structlog.get_logger()
 LOOK_S = 10.0
 # What reads and writes all of a file rests as long as it has worked, but no longer than this at a time.
 REST_S = 0.1
+# A stop waits that long for a copy to end and to clear itself away. What is left of it then, the next start clears away.
+STOP_S = 2.0
+STOPPED = "the server has stopped"
 
 
 class StoreKeeper:
@@ -49,6 +54,7 @@ class StoreKeeper:
         self._space = space
         self._on_end = on_end
         self._place: Place | None = None
+        self._is_over, self._writing = threading.Event(), trio.CancelScope()
         self._directory = None if settings.backup_dir is None else Path(settings.backup_dir)
         # One at a time: the next one is refused while another is under way.
         self._send, self._receive = trio.open_memory_channel[UpkeepView](1)
@@ -77,7 +83,9 @@ class StoreKeeper:
 
     async def run(self) -> None:
         """Do what is asked for, and know the directory of the copies."""
+        self._is_over = threading.Event()
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._end_writing)
             if self._directory is not None and self._store.file is not None:
                 nursery.start_soon(self._watch)
             async for work in self._receive:
@@ -103,15 +111,16 @@ class StoreKeeper:
             raise NO_UPKEEP.refuse(f"BACKUP_DIR {self._directory}: {why}")
         space, file = self._space(), self._store.file
         assert file is not None
-        size = space.file + self._store.log_bytes()
+        size = space.file - (space.free if is_loose(space.free, space.file) else 0) + self._store.log_bytes()
         needed = size + (self._settings.disk_reserve_bytes if place.is_shared else 0)
         if place.room < needed:
             raise NO_UPKEEP.refuse(
                 f"the copy needs {needed:,} bytes in {self._directory}, and its disk has {place.room:,} left"
             )
+        taken = {each.name for each in place.copies}
         leaving = place.copies[: max(0, len(place.copies) + 1 - self._settings.backups_kept)]
         return UpkeepView(
-            kind="backup", state=PLANNED, bytes=size, file=str(self._directory.absolute() / name_of(file, self._clock.now())),
+            kind="backup", state=PLANNED, bytes=size, file=str(self._directory.absolute() / name_of(file, self._clock.now(), taken)),
             room=place.room, drops=[each.name for each in leaving],
         )  # fmt: skip
 
@@ -128,15 +137,16 @@ class StoreKeeper:
     # --- doing it ---------------------------------------------------------------------------------
 
     async def _do(self, work: UpkeepView) -> None:
-        work.error = "the server has stopped"
+        # Of whatever ends it otherwise; while it goes on it has none.
+        error: str | None = STOPPED
         try:
             await self._works[work.kind][1](work)
-            work.error = None
-        except (StoreError, OSError) as error:
-            work.error = str(error)
+            error = None
+        except (StoreError, OSError) as failed:
+            error = str(failed)
         finally:
-            work.ended_at = self._clock.now()
-            work.state = DONE if work.error is None else FAILED
+            work.error, work.ended_at = error, self._clock.now()
+            work.state = DONE if error is None else FAILED
             self._on_end()
         told = {"kind": work.kind, "bytes": work.bytes, "file": work.file, "findings": work.findings or None}
         if work.error is None:
@@ -145,18 +155,27 @@ class StoreKeeper:
             _log.warning("upkeep has failed", error=work.error, **told)
 
     async def _back_up(self, work: UpkeepView) -> None:
-        await trio.to_thread.run_sync(self._write_copy, work)
+        with trio.CancelScope(shield=True) as self._writing:
+            await trio.to_thread.run_sync(self._write_copy, work, abandon_on_cancel=True)
         await self._look()
+
+    async def _end_writing(self) -> None:
+        """When the server stops let the thread of a copy end, and wait for it no longer than a while: its disk may take long, or for ever."""
+        try:
+            await trio.sleep_forever()
+        finally:
+            self._is_over.set()
+            self._writing.deadline = trio.current_time() + STOP_S
 
     def _write_copy(self, work: UpkeepView) -> None:
         """Write a copy, in a thread, and delete those that it takes the place of."""
         assert work.file is not None
-        assert self._store.file is not None
-        target, rest = Path(work.file), Rest()
+        target, rest, is_over = Path(work.file), Rest(), self._is_over
         reserve = self._settings.disk_reserve_bytes if self._place is not None and self._place.is_shared else 0
 
         def on_progress(done: int, total: int) -> None:
-            trio.from_thread.check_cancelled()
+            if is_over.is_set():
+                raise StoreError(STOPPED)
             work.done, work.total = done, total
             if room_of(target.parent) < reserve:
                 raise StoreError(f"{target}: its disk has no room left but what is kept for acks")
@@ -164,10 +183,12 @@ class StoreKeeper:
 
         if target.exists():
             raise StoreError(f"{target}: exists already")
-        clear(target.parent, self._store.file)
         work.bytes = self._store.copy_to(target, on_progress)
         for name in work.drops:
-            (target.parent / name).unlink(missing_ok=True)
+            try:
+                (target.parent / name).unlink(missing_ok=True)
+            except OSError as error:
+                raise StoreError(f"the copy is whole, but {name} cannot be deleted: {error.strerror}") from None
 
     async def _check(self, work: UpkeepView) -> None:
         parts = self._store.parts()
@@ -176,11 +197,11 @@ class StoreKeeper:
             rest = Rest()
             try:
                 await trio.to_thread.run_sync(self._store.look_over, part, partial(_goes_on, rest))
-            except StoreDamaged:
-                # The store knows of it from then on, as of what is found without an error.
-                pass
+            except StoreDamaged as damaged:
+                work.findings.append(str(damaged))
             work.done += 1
-        if (damage := self._store.damage) is not None:
+        # What was met before, by whatever has read it.
+        if (damage := self._store.damage) is not None and not any(damage in each for each in work.findings):
             work.findings.append(damage)
         # All jobs are looked at anyway, pass after pass.
         work.findings += [each.what for each in islice(self._audit.findings.values(), AUDIT_FINDINGS_MAX)]
@@ -211,10 +232,21 @@ class StoreKeeper:
 
     async def _look(self) -> None:
         """Look at the directory; one that does not answer holds up nobody, and no stop."""
-        assert self._directory is not None
-        assert self._store.file is not None
-        look = partial(look_at, self._directory, self._store.file)
-        self._place = await trio.to_thread.run_sync(look, abandon_on_cancel=True)
+        self._place = await trio.to_thread.run_sync(self._look_now, abandon_on_cancel=True)
+
+    def _look_now(self) -> Place:
+        """Look, in a thread; the first time what killed servers have left is cleared away, which takes the room of the next copy."""
+        directory, file = self._directory, self._store.file
+        assert directory is not None
+        assert file is not None
+        place = look_at(directory, file)
+        is_first = self._place is None or self._place.error is not None
+        # No copy is begun before this look has ended.
+        if place.error is None and is_first and self._upkeep.under_way is None:
+            with suppress(OSError):
+                clear(directory, file)
+            place = look_at(directory, file)
+        return place
 
 
 class Rest:

@@ -1,6 +1,7 @@
 """The directory into which a server writes copies of its file: their names, which are there, and what an ended process has left of one."""
 
 import os
+from collections.abc import Container
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -8,7 +9,10 @@ from typing import NamedTuple
 
 UNFINISHED = ".partial"
 """What the name of a copy ends with until it is whole."""
-_NAME = "{}-%Y%m%dT%H%M%SZ.db"
+_MOMENT = "%Y%m%dT%H%M%SZ.db"
+_SECOND_MS = 1000
+# One part in so many that is free makes a copy without it worth the time.
+_LOOSE_PART = 10
 # Of a directory that is full of what is not ours.
 _LEFT_MAX = 1000
 
@@ -33,9 +37,13 @@ class Place(NamedTuple):
     """Oldest first."""
 
 
-def name_of(file: Path, at: int) -> str:
-    """Return the name of a copy of ``file`` as it was ``at`` that epoch ms."""
-    return datetime.fromtimestamp(at // 1000, UTC).strftime(_name(file))
+def name_of(file: Path, at: int, taken: Container[str] = ()) -> str:
+    """Return the name of a copy of ``file`` as it was ``at`` that epoch ms: of the first second that no other one is called after."""
+    while True:
+        name = f"{_begin(file)}{datetime.fromtimestamp(at // _SECOND_MS, UTC).strftime(_MOMENT)}"
+        if name not in taken:
+            return name
+        at += _SECOND_MS
 
 
 def look_at(directory: Path, file: Path) -> Place:
@@ -48,7 +56,9 @@ def look_at(directory: Path, file: Path) -> Place:
         found = [
             Copy(entry.name, at, entry.stat().st_size)
             for entry in os.scandir(directory)
-            if (at := _at(entry.name, file)) is not None and entry.is_file(follow_symlinks=False)
+            if (at := _at(entry.name, file)) is not None
+            and entry.is_file(follow_symlinks=False)
+            and not _is_queue(entry.path)
         ]
         is_shared = directory.stat().st_dev == file.parent.stat().st_dev
         return Place(None, room_of(directory), is_shared, tuple(sorted(found, key=lambda each: each.at)))
@@ -62,6 +72,11 @@ def room_of(directory: Path) -> int:
     return disk.f_bavail * disk.f_frsize
 
 
+def is_loose(free: int, whole: int) -> bool:
+    """Return whether so much of a file is free that a copy leaves it out."""
+    return free * _LOOSE_PART >= whole
+
+
 def clear(directory: Path, file: Path) -> None:
     """Delete what processes that were killed have left of copies of ``file``."""
     for left in islice(directory.glob(f"*{UNFINISHED}"), _LEFT_MAX):
@@ -70,14 +85,21 @@ def clear(directory: Path, file: Path) -> None:
                 left.with_name(left.name + end).unlink(missing_ok=True)
 
 
-def _name(file: Path) -> str:
-    return _NAME.format(file.stem.replace("%", "%%"))
+def _begin(file: Path) -> str:
+    return f"{file.name.removesuffix('.db')}-"
+
+
+def _is_queue(path: str) -> bool:
+    """Return whether a server has been at a copy: it is a queue of its own since then."""
+    return Path(f"{path}.lock").exists()
 
 
 def _at(name: str, file: Path) -> int | None:
     """Return of which moment the copy of ``file`` with this name is; None: it has the name of no such copy."""
+    if not name.startswith(begin := _begin(file)):
+        return None
     try:
-        at = int(datetime.strptime(name, _name(file)).replace(tzinfo=UTC).timestamp()) * 1000
+        at = int(datetime.strptime(name.removeprefix(begin), _MOMENT).replace(tzinfo=UTC).timestamp()) * _SECOND_MS
     except ValueError:
         return None
     return at if name_of(file, at) == name else None

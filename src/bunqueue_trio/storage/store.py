@@ -250,11 +250,12 @@ class Store(Protocol):
         ...
 
     def look_over(self, part: str, is_over: Callable[[], bool]) -> bool:
-        """Look whether a part is damaged, which :attr:`damage` has then; may be called beside everything else.
+        """Look whether a part is damaged; may be called beside everything else.
 
         Return whether it was looked at to its end. ``is_over`` is asked every few ms; what it raises ends the look, too.
 
         Raises:
+            StoreDamaged: it is, which :attr:`damage` has then, unless that has something from before.
             StoreError: it could not be read.
         """
         ...

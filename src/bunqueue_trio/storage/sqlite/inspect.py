@@ -16,7 +16,7 @@ from msgspec import Raw
 
 from bunqueue_trio.errors import StoreDamaged, StoreError
 from bunqueue_trio.protocol.surrogates import marked
-from bunqueue_trio.storage.copies import UNFINISHED
+from bunqueue_trio.storage.copies import UNFINISHED, is_loose
 from bunqueue_trio.storage.readable import unreadable_facts, unreadable_lines
 from bunqueue_trio.storage.rows import FinishedRow, JobRow, Reader
 from bunqueue_trio.storage.sqlite.meaning import one_line
@@ -35,8 +35,6 @@ from bunqueue_trio.storage.sqlite.parted import is_logged
 _EXAMPLES = 3
 # Copied between two reports of progress: 8 MB.
 _STEP_PAGES = 2000
-# One part in so many that is free makes a copy without it worth the time.
-_LOOSE_PART = 10
 # Of SQLite\'s machine between two reports of progress: some ms.
 _PROGRESS_STEPS = 100_000
 _RAW = msgspec.json.Decoder(Raw)
@@ -202,7 +200,8 @@ def write_copy(
         # What an interrupted copy left.
         unfinished.unlink(missing_ok=True)
         make_private(unfinished)
-        write = _write_compact if _is_loose(source) else _copy_pages
+        free, pages = (int(source.pragma(name)) for name in ("freelist_count", "page_count"))
+        write = _write_compact if is_loose(free, pages) else _copy_pages
         write(source, path, unfinished, on_progress)
         _check_copy(path, unfinished, on_progress)
         _finish(unfinished, mode)
@@ -222,15 +221,15 @@ def _copy_pages(source: apsw.Connection, path: Path, target: Path, on_progress: 
             copied.backup("main", source, "main") as backup,
         ):
             while not backup.done:
-                backup.step(_STEP_PAGES)
+                try:
+                    backup.step(_STEP_PAGES)
+                except apsw.Error:
+                    # What a step raises says "not an error"; what has gone wrong its end says.
+                    backup.finish()
+                    raise
                 on_progress(backup.page_count - backup.remaining, backup.page_count)
     except apsw.Error as error:
         raise _uncopied(path, target, error) from None
-
-
-def _is_loose(source: apsw.Connection) -> bool:
-    """Return whether a tenth of a file is free, so that it is worth more time to leave that out."""
-    return int(source.pragma("freelist_count")) * _LOOSE_PART >= int(source.pragma("page_count"))
 
 
 def _write_compact(source: apsw.Connection, path: Path, target: Path, on_progress: Callable[[int, int], None]) -> None:

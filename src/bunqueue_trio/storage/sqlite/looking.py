@@ -7,7 +7,7 @@ from pathlib import Path
 
 import apsw
 
-from bunqueue_trio.errors import StartupError
+from bunqueue_trio.errors import StartupError, StoreDamaged
 from bunqueue_trio.storage.sqlite.meaning import Meaning, one_line
 from bunqueue_trio.storage.sqlite.opening import closing
 
@@ -50,7 +50,9 @@ class Looked:
             raise self._meaning.refusal(error, f"table {part}: ") from error
         if found is not None:
             self._look()
-            self._meaning.note(f"table {part}: {found}")
+            said = f"table {part}: {found}"
+            self._meaning.note(said)
+            raise StoreDamaged(said)
         return True
 
     @contextmanager
