@@ -315,7 +315,9 @@ async def test_every_action_has_lines_for_a_shell_that_say_the_same(site: Site, 
     cli, curl = (text.partition(">")[2].partition("</pre>")[0] for text in lines)
     words = shlex.split(cli)
     assert words[0] == "bunqueue-trio"
-    done = CliRunner().invoke(main, [*words[1 : 3 if words[1] in ("schedules", "workers", "reruns", "storage") else 2], "--help"])
+    done = CliRunner().invoke(
+        main, [*words[1 : 3 if words[1] in ("schedules", "workers", "reruns", "storage") else 2], "--help"]
+    )
     assert done.exit_code == 0
     for word in words[2:]:
         if word.startswith("--"):
