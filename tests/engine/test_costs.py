@@ -15,6 +15,7 @@ from msgspec import Raw
 from bunqueue_trio.engine.engine import Engine
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol.catalog import ACTS, SLICED
+from bunqueue_trio.protocol.server_replies import UpkeepView
 from bunqueue_trio.runtime.slices import first_slice
 from bunqueue_trio.storage.making import make_batch
 from bunqueue_trio.storage.sqlite import SqliteStore
@@ -34,6 +35,9 @@ class Crowd(Bench):
         super().__init__()
         self.store = SqliteStore(path)
         self.engine = Engine(self.new_id, self.store, self.rules)
+        self.engine.upkeep.plan = lambda kind: UpkeepView(kind=kind, state="planned", bytes=7)
+        # One follows the other.
+        self.engine.upkeep.on_begin = lambda work: setattr(work, "state", "done")
         self.dead = self._batch(n, "dead", max_attempts=1)
         self.do(c.PullBatch(queue="q", count=min(n, 1000)))
         for _ in range(n // 1000):
@@ -116,6 +120,7 @@ ON_ONE: dict[type[c.Command], Act] = {
     c.RunSchedule: lambda w: c.RunSchedule(name="s"), c.Cron: lambda w: c.Cron(name="newer", queue="q", repeat_every=EVERY),
     c.CronDelete: lambda w: c.CronDelete(name="other-2"),
     c.StopRerun: lambda w: c.StopRerun(rerun=w.rerun), c.UnregisterWorker: lambda w: c.UnregisterWorker(id="idle"),
+    c.BackupStorage: lambda w: c.BackupStorage(), c.CheckStorage: lambda w: c.CheckStorage(), c.ShrinkStorage: lambda w: c.ShrinkStorage(),
 }  # fmt: skip
 ON_MANY: dict[type[c.Command], tuple[Act, int]] = {
     c.ActOnJobs: (lambda w: c.ActOnJobs(filter=c.Filter(queue="q"), action="cancel", limit=10_000), 4_000),

@@ -208,7 +208,7 @@ def test_what_is_missing_is_all_that_is_missing(seed: int):
 @pytest.mark.untraced
 def test_lives_bring_every_reason():
     seen: set[str] = set()
-    for seed in range(16):
+    for seed in range(24):
         follower = any_life(seed)
         for job in list(follower.bench.engine.jobs.values()):
             seen.add(follower.bench.do(c.Why(id=job.id)).code)
