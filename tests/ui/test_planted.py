@@ -309,7 +309,7 @@ INCIDENTS = (
     # Storage, queues, jobs, what happened
     Incident(disk_fills, "/ui/storage", ("At the rate of the last hour it is full in", "an hour")),
     Incident(disk_is_nearly_full, "/ui/storage", ("what brings jobs or data is refused until there is room",)),
-    Incident(much_is_kept, "/ui/storage", ("What a shorter retention would free", "completed jobs, 30: about 23.4 KiB", "failed jobs, 10: about 7.8 KiB", "mail 31.2 KiB 30 10", "bunqueue-trio backup bunqueue.db COPY"), "/ui/act/clean?queue=mail"),
+    Incident(much_is_kept, "/ui/storage", ("What a shorter retention would free", "completed jobs, 30: about 23.4 KiB", "failed jobs, 10: about 7.8 KiB", "mail 31.2 KiB 30 10", "Back up The queue is in memory: there is no file"), "/ui/act/clean?queue=mail"),
     Incident(a_task_fails, "/ui/server", ("restarting 3 OSError: bad file",)),
     Incident(the_audit_finds_a_fault, "/ui/server", ("counts emails has 3 waiting jobs, and counts 4 (2×)",)),
     Incident(a_pause_is_forgotten, "/ui/queues", ("mail 1 13 h 0 0 0 0 paused",), "/ui/queues/mail"),

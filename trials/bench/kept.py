@@ -88,7 +88,7 @@ def _no_group(_: str) -> SimpleNamespace:
     return _NO_GROUP
 
 
-def _nothing(*_: object) -> None:
+def _nothing(*_: object, **__: object) -> None:
     """Do nothing."""
 
 
