@@ -68,6 +68,14 @@ def test_a_lifo_job_that_is_one_no_more_stands_by_its_age(bench: Bench):
     assert [bench.pull_id() for _ in range(3)] == [first, second, third]
 
 
+def test_a_delayed_job_with_another_priority_stands_by_it_when_it_is_due(bench: Bench):
+    waiting, delayed = bench.push(priority=1), bench.push(delay=1000)
+    bench.do(c.ChangePriority(id=delayed, priority=5))
+    assert bench.engine.jobs[delayed].state is State.DELAYED
+    bench.sleep(1000)
+    assert [bench.pull_id() for _ in range(2)] == [delayed, waiting]
+
+
 def test_a_changed_delay_may_be_sooner_or_later_and_is_kept_to(bench: Bench):
     job = bench.push(delay=1000)
     bench.do(c.ChangeDelay(id=job, delay=5000))

@@ -14,7 +14,7 @@ from bunqueue_trio.errors import StoreDamaged, StoreError, StoreGone
 from bunqueue_trio.storage import copies
 from bunqueue_trio.storage.copies import Copy, Place, clear, look_at, name_of
 from bunqueue_trio.storage.memory import MemoryStore
-from bunqueue_trio.storage.sqlite import SqliteStore
+from bunqueue_trio.storage.sqlite import SqliteStore, inspect
 from tests.operations.stores import spoil
 from tests.storage.damaged import overwrite
 from tests.storage.ledger import Ledger, loaded, make_job
@@ -184,3 +184,21 @@ def test_what_a_killed_process_has_left_of_copies_of_this_file_is_cleared_away(d
         (directory / name).touch()
     clear(directory, tmp_path / "queue.db")
     assert sorted(each.name for each in directory.iterdir()) == sorted([NAME, "notes.partial", theirs])
+
+
+@pytest.mark.parametrize("is_loose", [True, False])
+def test_a_copy_that_somebody_else_holds_is_one_that_cannot_be_written(
+    store: SqliteStore, directory: Path, monkeypatch: pytest.MonkeyPatch, is_loose: bool
+):
+    holders: list[apsw.Connection] = []
+
+    def hold(path: Path) -> None:
+        holders.append(apsw.Connection(str(path)))
+        holders[0].execute("CREATE TABLE t (a); BEGIN EXCLUSIVE")
+
+    monkeypatch.setattr(inspect, "make_private", hold)
+    monkeypatch.setattr(inspect, "is_loose", lambda *_: is_loose)
+    with pytest.raises(StoreError, match="cannot be written"):
+        store.copy_to(directory / "copy.db", ignore)
+    holders[0].close()
+    assert list(directory.iterdir()) == []
