@@ -102,6 +102,7 @@ CONNECTIONS = [
     Mutant("doors/leading.py", "            listen_no_more(door.sockets)\n", "            pass\n", "connections are dealt to a door that is not there"),
     Mutant("doors/leading.py", "min(failures.times, len(DOOR_STARTS_S) - 1)", "0", "a door that cannot be started takes a processor"),
     Mutant("doors/leading.py", "        with trio.move_on_after(seconds):\n            await self._server.stop.wait()\n", "        await trio.sleep(seconds)\n", "a stop waits for a door that cannot be started"),
+    Mutant("doors/remote.py", "            self._on_close()\n", "", "a leader that stops is sure of all of its lease though others follow sooner"),
     Mutant("doors/remote.py", "        if known is None:\n            raise\n", "        if True:\n            raise\n", "a certificate that is broken by now ends who begins to lead"),
     Mutant("doors/remote.py", "if settings.link_bind and not has_waited:", "if settings.link_bind:", "an address of the link that is taken by now ends who begins to lead"),
     Mutant("transports/sockets.py", "context = None if doors else tls_context(settings)", "context = tls_context(settings)", "a certificate of doors that is broken by now ends who begins to lead"),

@@ -1,5 +1,6 @@
 """What a server needs to lead may have broken while it waited: it has the certificate of its start, and another port for its link."""
 
+import socket
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,10 +9,15 @@ import structlog.testing
 import trio
 import trustme
 
-from bunqueue_trio.config import Settings
-from bunqueue_trio.doors.remote import newest_certificate, open_link
+from bunqueue_trio.config import BEATS_A_LEASE, Settings
+from bunqueue_trio.doors.remote import RemoteDoors, newest_certificate, open_link
 from bunqueue_trio.doors.waiting_room import Waiting
 from bunqueue_trio.errors import StartupError
+from bunqueue_trio.runtime.clock import Clock
+from bunqueue_trio.runtime.server import Server
+from bunqueue_trio.storage.awaited import GONE_BEATS, sure_s
+from bunqueue_trio.storage.memory import MemoryStore
+from bunqueue_trio.transports.listener import Http
 from bunqueue_trio.transports.sockets import open_listeners
 
 
@@ -79,3 +85,28 @@ async def test_doors_read_their_certificate_themselves(linked: Settings, files: 
     await opened.close()
     with pytest.raises(StartupError, match="TLS_CERT_FILE"):
         await open_listeners(settings)
+
+
+async def test_a_leader_knows_before_it_listens_no_more_that_it_is_followed_sooner():
+    server = Server(Settings(link_bind="127.0.0.1:0"), MemoryStore(), Clock())
+    [listener] = await open_link(server.settings)
+    port = listener.socket.getsockname()[1]
+    heard: list[bool] = []
+
+    def note() -> None:
+        with socket.create_connection(("127.0.0.1", port)):
+            heard.append(True)
+
+    doors = RemoteDoors(server, [listener], b"k" * 32, None, note)
+    server.stop.set()
+    async with trio.open_nursery() as nursery:
+        await doors.run(Http(server, nursery, express=True), nursery)
+        nursery.cancel_scope.cancel()
+    assert heard == [True]
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port))
+
+
+def test_a_deaf_leader_is_sure_for_less_than_a_beat_and_a_half_and_another_for_nearly_its_lease():
+    assert GONE_BEATS / BEATS_A_LEASE * 10 - 0.1 < sure_s(10, is_deaf=True) < GONE_BEATS / BEATS_A_LEASE * 10
+    assert 9.8 < sure_s(10, is_deaf=False) < 10

@@ -35,7 +35,7 @@ from bunqueue_trio.doors.waiting_room import Waiting
 from bunqueue_trio.errors import DoorLost
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.runtime.supervisor import Child, supervise
-from bunqueue_trio.storage.awaited import Announcer, AwaitedStore
+from bunqueue_trio.storage.awaited import AwaitedStore
 from bunqueue_trio.transports.listener import Doors, Http
 from bunqueue_trio.transports.sockets import close_all, listen_no_more, open_listeners
 
@@ -347,14 +347,19 @@ async def http(  # noqa: ASYNC128 - `run` calls started, when the listeners are 
     opened = (waiting and waiting.kept) or await open_listeners(server.settings, server.settings.doors)
     doors: list[Doors] = [DoorProcesses(server, opened.dealt)] if opened.dealt else []
     if not server.store.at_once:
-        doors += await _open_to_others(server, cast("AwaitedStore", server.store).announcer(), waiting)
+        doors += await _open_to_others(server, cast("AwaitedStore", server.store), waiting)
     async with trio.open_nursery() as connections:
         transport = Http(server, connections, express=server.settings.express)
         await transport.run(opened.listeners, partial(task_status.started, opened.addresses), doors)
 
 
-async def _open_to_others(server: Server, announcer: Announcer, waiting: Waiting | None) -> list[Doors]:
+async def _open_to_others(server: Server, store: AwaitedStore, waiting: Waiting | None) -> list[Doors]:
     """Listen for servers that wait to lead, and tell them where."""
+    announcer = store.announcer()
+
+    def note_deaf() -> None:
+        store.is_deaf = True
+
     try:
         listeners = await open_link(server.settings, has_waited=waiting is not None and waiting.has_begun)
         if not listeners:
@@ -363,6 +368,6 @@ async def _open_to_others(server: Server, announcer: Announcer, waiting: Waiting
         certificate = newest_certificate(server.settings, None if waiting is None else waiting.certificate)
         server.link = announced(listeners, announcer.own_host(), is_tls=certificate is not None)
         await announcer.tell(server.link)
-        return [RemoteDoors(server, listeners, key, certificate)]
+        return [RemoteDoors(server, listeners, key, certificate, note_deaf)]
     finally:
         announcer.close()

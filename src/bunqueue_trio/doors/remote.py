@@ -4,6 +4,7 @@ import hashlib
 import math
 import socket
 import ssl
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -203,9 +204,11 @@ class RemoteDoors:
     """The leader's end: it serves what servers that wait hand over; see :class:`bunqueue_trio.transports.listener.Doors`."""
 
     def __init__(
-        self, server: Server, listeners: list[trio.SocketListener], key: bytes, certificate: Certificate | None = None
-    ) -> None:
+        self, server: Server, listeners: list[trio.SocketListener], key: bytes, certificate: Certificate | None = None,
+        on_close: Callable[[], None] = lambda: None,
+    ) -> None:  # fmt: skip
         self._server = server
+        self._on_close = on_close
         self._listeners = listeners
         self._key = key
         self._certificate = certificate
@@ -219,6 +222,7 @@ class RemoteDoors:
             admit = partial(self._admit, http)
             accepting.start_soon(partial(trio.serve_listeners, admit, self._listeners, handler_nursery=connections))
             await self._server.stop.wait()
+            self._on_close()
             accepting.cancel_scope.cancel()
         for listener in self._listeners:
             await listener.aclose()

@@ -3,8 +3,19 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
+from bunqueue_trio.config import BEATS_A_LEASE
 from bunqueue_trio.storage.cluster import Cluster, DoorFigures
 from bunqueue_trio.storage.store import Store
+
+GONE_BEATS = 1.5
+"""The time, in its beats, in which a leader may still be heard of whose machine says that nobody listens there."""
+# The part of its time that a leader believes in: who waits for its end has a clock of its own, which may go faster.
+_SURE = 0.99
+
+
+def sure_s(lease_s: float, *, is_deaf: bool) -> float:
+    """Return how long nobody else leads for sure after a beat of a leader; ``is_deaf``: who waits finds nobody listening there, and follows sooner."""
+    return _SURE * lease_s * (GONE_BEATS / BEATS_A_LEASE if is_deaf else 1)
 
 
 class Question(NamedTuple):
@@ -115,6 +126,9 @@ class AwaitedStore(Store, Protocol):
 
     lease_s: float
     """For how long nobody else may write here after a commit or a :meth:`beat`."""
+
+    is_deaf: bool
+    """Whether servers that wait find nobody listening here any more: they follow sooner when they hear nothing."""
 
     ids_skipped: int
     """How many event ids before the first one of this server nobody has, or who had them is forgotten."""

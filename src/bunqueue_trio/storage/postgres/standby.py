@@ -10,7 +10,7 @@ import trio
 
 from bunqueue_trio.config import BEATS_A_LEASE, MAINTENANCE_TOLD_MS, STANDBY_S, STORE_START_S
 from bunqueue_trio.errors import StoreError
-from bunqueue_trio.storage.awaited import NoteLeader, nobody_asks
+from bunqueue_trio.storage.awaited import GONE_BEATS, NoteLeader, nobody_asks
 from bunqueue_trio.storage.cluster import DoorFigures
 from bunqueue_trio.storage.postgres.announcer import Announcer
 from bunqueue_trio.storage.postgres.place import parse_place
@@ -22,8 +22,6 @@ _log = structlog.get_logger()
 
 # Times STANDBY_S: between two looks that are further apart the database may have been away.
 _SEEN_S = 2.0
-# Of a leader, between whose words the time of one is.
-_GONE_BEATS = 1.5
 # How many looks there are in the time of one when a leader has died.
 _SOON = 5
 
@@ -62,7 +60,7 @@ class Silence:
         if seen is None:
             return False
         is_newest = (seen.term, seen.batch) >= self._furthest
-        if is_newest and (seen.is_free or (is_gone and self.seconds >= _GONE_BEATS * seen.lease_s / BEATS_A_LEASE)):
+        if is_newest and (seen.is_free or (is_gone and self.seconds >= GONE_BEATS * seen.lease_s / BEATS_A_LEASE)):
             return True
         return self.seconds >= (lease_s if seen.is_free else seen.lease_s)
 

@@ -30,7 +30,7 @@ from bunqueue_trio.engine.job import Job, Records, State, Trace
 from bunqueue_trio.engine.ranking import DeadGroups
 from bunqueue_trio.engine.trails import TrailPage
 from bunqueue_trio.errors import StartupError, StoreError
-from bunqueue_trio.storage.awaited import Leading, Question
+from bunqueue_trio.storage.awaited import Leading, Question, sure_s
 from bunqueue_trio.storage.postgres.announcer import Announcer
 from bunqueue_trio.storage.postgres.auditing import Audited
 from bunqueue_trio.storage.postgres.cluster import Watcher
@@ -55,8 +55,6 @@ _GROUPS = "SELECT queue, fingerprint, count(*) FROM bq.finished WHERE fingerprin
 _LAST_EVENT = "SELECT coalesce(max(last_id), 0) FROM bq.event_batch"
 # Of a database that is slow and there: changes are refused without its answer. After a silent one there is time for another connection.
 _BEAT_TRIES = 3
-# The part of its lease that a leader believes in: who waits for its end has a clock of its own, which may go faster.
-_SURE = 0.99
 _AGAIN = "the database has lost its newest batches, writing them again"
 _LAST_FIN = "SELECT coalesce(max(fin), 0) FROM bq.finished"
 
@@ -85,6 +83,7 @@ class PostgresStore(Audited, Unseen):
         self._recounts = False
         self._size = 0
         self.ids_skipped = 0
+        self.is_deaf: bool = False
 
     def take(self, *, name: str = "", serves: bool = True, last_word: str = "") -> str | None:
         """Lead from now on, under ``name``, unless another server does: return its name then.
@@ -163,12 +162,12 @@ class PostgresStore(Audited, Unseen):
 
     def leads(self) -> bool:
         """Return whether nobody else can lead yet; counted from before the last beat was sent, and while the machine slept."""
-        return _now() < self._beat_at + _SURE * self.lease_s
+        return _now() < self._beat_at + sure_s(self.lease_s, is_deaf=self.is_deaf)
 
     def leading(self) -> Leading:
         """Return how this server leads; see :class:`AwaitedStore`."""
         now, tail = _now(), self._tail
-        left_s = max(0.0, self._beat_at + _SURE * self.lease_s - now)
+        left_s = max(0.0, self._beat_at + sure_s(self.lease_s, is_deaf=self.is_deaf) - now)
         return Leading(self._leader[0], left_s, tail.bytes, self.lease_s, len(tail), tail.reaches_s(now))
 
     async def beat(self) -> None:
