@@ -114,7 +114,7 @@ def test_a_page_looks_at_no_more_groups_than_it_shows(bench: Bench, monkeypatch:
 
 
 def test_a_page_ends_after_a_bounded_number_of_looks(bench: Bench, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(groups, "_LOOKS", 20)
+    monkeypatch.setattr(groups, "_LOOKS", 10)
     for error in ("one", "two", "three", "four"):
         die(bench, error)
     sizes, after = [], None
@@ -127,7 +127,7 @@ def test_a_page_ends_after_a_bounded_number_of_looks(bench: Bench, monkeypatch: 
 
 
 def test_large_records_are_fewer_to_a_page(bench: Bench, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(groups, "_LOOKS", 20)
+    monkeypatch.setattr(groups, "_LOOKS", 10)
     for error in ("one", "two", "three"):
         die(bench, error, data=Raw(b'"%s"' % (b"x" * 40_000)))
     assert len(bench.do(c.DeadGroups()).groups) == 1

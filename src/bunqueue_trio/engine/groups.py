@@ -27,8 +27,8 @@ _LOOKS = 400
 _FAR = 20
 # Of the µs that it takes at most to tell what an error is, which nearly none does.
 _SHAPED = 30
-# Of a queue that is looked into: three questions to the file.
-_A_QUEUE = 9
+# Of a queue that is looked into: what is found there is read twice.
+_A_QUEUE = 4
 # The newest records of a group in one queue that are read.
 _SAMPLE = 10
 # Queues that are looked into and named of a group, those with most dead letters of it first.
