@@ -202,3 +202,23 @@ def test_a_copy_that_somebody_else_holds_is_one_that_cannot_be_written(
         store.copy_to(directory / "copy.db", ignore)
     holders[0].close()
     assert list(directory.iterdir()) == []
+
+
+@pytest.mark.parametrize("is_loose", [True, False])
+def test_a_copy_may_be_ended_while_it_is_looked_over(
+    store: SqliteStore, directory: Path, monkeypatch: pytest.MonkeyPatch, is_loose: bool
+):
+    """All of it is written, and a look at a large one takes a while."""
+    monkeypatch.setattr(inspect, "_PROGRESS_STEPS", 1)
+    monkeypatch.setattr(inspect, "is_loose", lambda *_: is_loose)
+    after = 0
+
+    def hear(done: int, total: int) -> None:
+        nonlocal after
+        after += (done, total) == (1, 1)
+        if after == 100:
+            raise StoreError("no more")
+
+    with pytest.raises(StoreError, match="no more"):
+        store.copy_to(directory / "copy.db", hear)
+    assert list(directory.iterdir()) == []

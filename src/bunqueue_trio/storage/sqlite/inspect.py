@@ -7,7 +7,6 @@ emptied and grows by what is written meanwhile; nothing waits for them.
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -258,10 +257,14 @@ def _write_compact(source: apsw.Connection, path: Path, target: Path, on_progres
 
 
 def _check_copy(path: Path, target: Path, on_progress: Callable[[int, int], None]) -> None:
+    def tell() -> bool:
+        on_progress(1, 1)
+        return False
+
     try:
         with closing(apsw.Connection(str(target.absolute()))) as copied:
             # Whoever wants it to end need not wait for the end of this.
-            copied.set_progress_handler(partial(on_progress, 1, 1), _PROGRESS_STEPS)  # type: ignore[arg-type]  # None is false, and goes on
+            copied.set_progress_handler(tell, _PROGRESS_STEPS)
             # No log beside it, so that the file alone is the whole; a server that opens it makes its own.
             copied.execute("PRAGMA journal_mode=DELETE").fetchall()
             for (line,) in copied.execute("PRAGMA quick_check(1)"):
