@@ -63,7 +63,7 @@ HANDS = [
     Mutant("runtime/hub.py", "            return low if low <= self._skipped else 0\n", "            return low\n", "a reader of the past does not hear what is missing"),
     Mutant("runtime/hub.py", "if await self._time_after(middle, moment) < moment:", "if await self._time_after(middle, moment) <= moment:", "of the past the first ms is missing"),
     Mutant("runtime/hub.py", "is_in_time = event.timestamp >= since and", "is_in_time =", "a reader of the past gets what is older"),
-    Mutant("api/event_stream.py", "            most //= 4\n", "            most = 1\n            break\n", "sound events are left out with damaged ones"),
+    Mutant("api/event_stream.py", "            most = max(1, most // 4)\n", "            most = 1\n            break\n", "sound events are left out with damaged ones"),
     Mutant("api/event_stream.py", "since if last_event_id is None else None", "since", "a reader that comes back gets all of the past again"),
     Mutant("engine/commands/dead.py", "requeue(engine, job, now, bytes(command.data) or None)", "requeue(engine, job, now)", "a dead letter that was corrected comes back as it was"),
     Mutant("engine/commands/dead.py", "        raise c.DATA_OF_ONE.refuse()\n", "        pass\n", "a payload for many is lost without a word"),

@@ -128,8 +128,8 @@ UPKEEP = [
     ),
     Mutant(
         "storage/sqlite/inspect.py",
-        "                    backup.finish()\n",
-        "",
+        "                        backup.finish()\n",
+        "                        pass\n",
         "a full disk is no error",
     ),
     Mutant(

@@ -151,7 +151,7 @@ class EventFeed(AsyncIterator[bytes]):
         """Return some of what is sound right behind ``place``, which is read together with what is damaged; None: nothing is."""
         most = REPLAY_EVENTS
         while most > 1:
-            most //= 4
+            most = max(1, most // 4)
             await trio.lowlevel.checkpoint()
             with suppress(StoreDamaged):
                 return await self._replay(place, most)

@@ -85,7 +85,7 @@ def _takes_text(connection: _Connection, size: int) -> bool:
     return connection.state is ConnectionState.OPEN and size > RECEIVE_BYTES
 
 
-async def _take_in_order(stream: WSStream, event: events.Event) -> None:
+async def _take_and_tell(stream: WSStream, event: events.Event) -> None:
     """Tell the application, too, when what a client says before it is let in ends its connection.
 
     Hypercorn refuses that client and says no more of it, not even that it is gone: its session would last for ever.
@@ -98,4 +98,4 @@ async def _take_in_order(stream: WSStream, event: events.Event) -> None:
 
 ws_stream.Connection = _Connection  # type: ignore[attr-defined]
 WSStream._send_wsproto_event = _send_in_order  # type: ignore[assignment, method-assign]  # noqa: SLF001 - see above
-WSStream.handle = _take_in_order  # type: ignore[assignment, method-assign]
+WSStream.handle = _take_and_tell  # type: ignore[assignment, method-assign]
