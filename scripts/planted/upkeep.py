@@ -77,7 +77,13 @@ UPKEEP = [
     ),
     Mutant(
         "runtime/upkeep.py",
-        "        if place.room < needed:\n",
+        "len(place.copies), self._what_hinders(place)",
+        "len(place.copies), place.error",
+        "nobody sees that there is no room for copies",
+    ),
+    Mutant(
+        "runtime/upkeep.py",
+        "        if place.error is None and place.room < needed:\n",
         "        if False:\n",
         "a copy begins for which there is no room",
     ),

@@ -290,7 +290,7 @@ def test_a_copy_is_waited_for_and_says_how_far_it_is(monkeypatch: pytest.MonkeyP
     code, out, asked = upkeep(monkeypatch, {"bytes": 2 * MIB}, "backup", "--yes")
     assert code == 0
     assert out.splitlines() == [
-        "it begins: 3.0 MiB written.", "50 % of 3.0 MiB written.", "2.0 MiB in /b/q-20261130T020709Z.db.",
+        "It begins: at most 3.0 MiB to be written.", "50 % of 3.0 MiB written.", "2.0 MiB in /b/q-20261130T020709Z.db.",
     ]  # fmt: skip
     posts = [("POST", "/storage/backup", b'{"dryRun":true}'), ("POST", "/storage/backup", None)]
     assert [(method, target, body or None) for method, target, body in asked[:2]] == posts
@@ -300,17 +300,17 @@ def test_what_is_only_tried_says_what_would_be_done(monkeypatch: pytest.MonkeyPa
     code, out, asked = upkeep(monkeypatch, {}, "backup", "--dry-run")
     assert (code, len(asked)) == (0, 1)
     assert out == (
-        "About 3.0 MiB would be written to /b/q-20261130T020709Z.db. Its disk has 1.0 GiB left. "
+        "At most 3.0 MiB would be written to /b/q-20261130T020709Z.db. Its disk has 1.0 GiB left. "
         "When it is whole 1 older copy would be deleted: q-20261101T020709Z.db.\n"
     )
-    assert upkeep(monkeypatch, {}, "check", "--dry-run")[1] == "All of the file, 3.0 MiB, would be read.\n"
+    assert upkeep(monkeypatch, {}, "check", "--dry-run")[1] == "All of the file and its log, 3.0 MiB, would be read.\n"
     assert upkeep(monkeypatch, {}, "shrink", "--dry-run")[1] == "About 3.0 MiB would be given back to the disk.\n"
     assert upkeep(monkeypatch, {}, "shrink")[0] == 2, "there is nobody to ask"
 
 
 def test_who_does_not_wait_hears_that_it_has_begun(monkeypatch: pytest.MonkeyPatch):
     code, out, asked = upkeep(monkeypatch, {}, "shrink", "--yes", "--detach")
-    assert (code, out, len(asked)) == (0, "it begins: 3.0 MiB given back to the disk.\n", 2)
+    assert (code, out, len(asked)) == (0, "It begins: at most 3.0 MiB to be given back to the disk.\n", 2)
 
 
 def test_what_fails_or_is_found_is_exit_code_1(monkeypatch: pytest.MonkeyPatch):

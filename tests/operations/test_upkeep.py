@@ -84,8 +84,11 @@ async def test_where_no_copy_can_be_made_the_answer_says_what_is_missing(tmp_pat
         assert "BACKUP_DIR names no directory" in await refused(server, c.BackupStorage(dry_run=True))
     async with running(tmp_path / "b.db", tmp_path / "none") as server:
         assert "there is no such directory" in await refused(server, c.BackupStorage())
+        assert [each["title"] for each in upkeep_findings(server.statistics())] == ["No backup can be made"]
     async with running(tmp_path / "c.db", directory, disk_reserve_bytes=1024 * 1024 * MIB) as server:
         assert "its disk has" in await refused(server, c.BackupStorage())
+        (told,) = upkeep_findings(server.statistics())
+        assert (told["title"], "its disk has" in told["cause"]) == ("No backup can be made", True)
     async with running(tmp_path / "d.db", directory, MemoryStore()) as server:
         for kind in (c.BackupStorage, c.CheckStorage, c.ShrinkStorage):
             assert "in memory only" in await refused(server, kind())

@@ -355,11 +355,16 @@ def test_a_backup_that_has_failed_is_a_finding_until_one_is_whole():
     failed = UpkeepView(kind="backup", state="failed", bytes=7, ended_at=NOW - 5000, error="its disk is full")
     (finding,) = find(Picture(storage(upkeep=(failed,)), [], Past()))
     assert (finding.code, finding.severity, finding.since) == ("backup-failed", "warning", NOW - 5000)
-    assert (finding.cause, finding.evidence) == ("its disk is full", "There is no other copy in BACKUP_DIR.")
+    assert (finding.cause, finding.evidence) == ("its disk is full", "No copy is seen in BACKUP_DIR.")
     assert finding.commands == ("bunqueue-trio storage backup",)
     there = BackupsView(directory="/b", kept=7, copies=1, last_at=NOW - 3_600_000)
     (finding,) = find(Picture(storage(upkeep=(failed,), backups=there), [], Past()))
     assert finding.evidence == "The newest copy that is whole is 1 h old."
+    away = BackupsView(directory="/b", kept=7, error="there is no such directory")
+    for works in ((), (failed,)):
+        (finding,) = find(Picture(storage(upkeep=works, backups=away), [], Past()))
+        assert (finding.code, finding.title) == ("backup-failed", "No backup can be made")
+        assert finding.cause == "BACKUP_DIR /b: there is no such directory"
     for kind, error in (("backup", None), ("check", "x")):
         other = UpkeepView(kind=kind, state="done", bytes=7, ended_at=NOW, error=error)
         assert found(Picture(storage(upkeep=(other,)), [], Past())) == []

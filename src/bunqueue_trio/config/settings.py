@@ -85,7 +85,7 @@ class Settings:
     )  # fmt: skip
     data_path: str = _setting("bunqueue.db", "DATA_PATH", OPERATION, "SQLite file that holds the queue.")
     backup_dir: str | None = _setting(
-        None, "BACKUP_DIR", OPERATION, "Directory for the copies of DATA_PATH that are made by `storage backup` and on the dashboard; none: they make none.",
+        None, "BACKUP_DIR", OPERATION, "Directory for the copies of DATA_PATH that `storage backup` and the dashboard make; none: no copies.",
         each=parse_directory,
     )  # fmt: skip
     backups_kept: int = _setting(

@@ -15,8 +15,10 @@ def says(work: UpkeepView) -> str:
     if work.state == "planned":
         return _planned(work)
     if work.state == "running":
-        part = f"{100 * work.done // work.total} % of " if work.total else "it begins: "
-        return f"{part}{size(work.bytes)} {_VERBS[work.kind]}."
+        verb = _VERBS[work.kind]
+        if not work.total:
+            return f"It begins: at most {size(work.bytes)} to be {verb}."
+        return f"{100 * work.done // work.total} % of {size(work.bytes)} {verb}."
     if work.error is not None:
         return f"It has failed: {work.error}."
     if work.kind == "backup":
@@ -28,7 +30,7 @@ def says(work: UpkeepView) -> str:
 
 def _planned(work: UpkeepView) -> str:
     if work.kind == "check":
-        return f"All of the file, {size(work.bytes)}, would be read."
+        return f"All of the file and its log, {size(work.bytes)}, would be read."
     if work.kind == "shrink":
         return (
             f"About {size(work.bytes)} would be given back to the disk."
@@ -37,7 +39,7 @@ def _planned(work: UpkeepView) -> str:
         )
     room = "" if work.room is None else f" Its disk has {size(work.room)} left."
     drops = f" When it is whole {count(len(work.drops), 'older copy', 'older copies')} would be deleted: {', '.join(work.drops)}."
-    return f"About {size(work.bytes)} would be written to {work.file}.{room}{drops if work.drops else ''}"
+    return f"At most {size(work.bytes)} would be written to {work.file}.{room}{drops if work.drops else ''}"
 
 
 def of_copies(backups: BackupsView) -> str:
@@ -50,14 +52,22 @@ def of_copies(backups: BackupsView) -> str:
 
 
 def upkeep_findings(told: Statistics) -> Iterator[dict[str, Any]]:
-    """Yield the fields of the finding that the last copy has failed."""
-    for work in told.storage.upkeep:
-        if work.kind == "backup" and work.error is not None:
-            newest = told.storage.backups.last_at if told.storage.backups is not None else None
-            yield {
-                "code": "backup-failed", "severity": "warning", "since": work.ended_at, "weight": 10**5,
-                "title": "The last backup has failed", "cause": work.error,
-                "evidence": "There is no other copy in BACKUP_DIR." if newest is None else f"The newest copy that is whole is {span(max(0, told.now - newest))} old.",
-                "remedy": "Copies that were there before are untouched. It is said until the next one is whole, or the next start.",
-                "commands": ("bunqueue-trio storage backup",),
-            }  # fmt: skip
+    """Yield the fields of the finding that no copy can be made now, as whoever asks for one each night hears, or that the last one has failed."""
+    backups, since, cause = told.storage.backups, None, None
+    failed = next((each for each in told.storage.upkeep if each.kind == "backup" and each.error is not None), None)
+    if backups is not None and backups.error is not None:
+        title, cause = "No backup can be made", f"BACKUP_DIR {backups.directory}: {backups.error}"
+        remedy = "It is said until one can be made again."
+    elif failed is not None:
+        title, cause, since = "The last backup has failed", failed.error, failed.ended_at
+        remedy = (
+            "Copies that were there before are untouched. It is said until the next one is whole, or the next start."
+        )
+    else:
+        return
+    newest = None if backups is None else backups.last_at
+    yield {
+        "code": "backup-failed", "severity": "warning", "since": since, "weight": 10**5, "title": title, "cause": cause,
+        "evidence": "No copy is seen in BACKUP_DIR." if newest is None else f"The newest copy that is whole is {span(max(0, told.now - newest))} old.",
+        "remedy": remedy, "commands": ("bunqueue-trio storage backup",),
+    }  # fmt: skip

@@ -30,7 +30,7 @@ from bunqueue_trio.storage.store import Space, Store
 _log = structlog.get_logger()
 
 # How often the directory of the copies is looked at: others may fill its disk.
-LOOK_S = 10.0
+LOOK_S = 2.0
 # What reads and writes all of a file rests as long as it has worked, but no longer than this at a time.
 REST_S = 0.1
 # A stop waits that long for a copy to end and to clear itself away. What is left of it then, the next start clears away.
@@ -76,7 +76,7 @@ class StoreKeeper:
             return None
         view = BackupsView(directory=self._settings.backup_dir, kept=self._settings.backups_kept)
         if (place := self._place) is not None:
-            view.copies, view.error = len(place.copies), place.error
+            view.copies, view.error = len(place.copies), self._what_hinders(place)
             if place.copies:
                 view.last_at, view.last_bytes = place.copies[-1].at, place.copies[-1].size
         return view
@@ -105,27 +105,33 @@ class StoreKeeper:
     def _plan_backup(self) -> UpkeepView:
         if self._directory is None:
             raise NO_UPKEEP.refuse("BACKUP_DIR names no directory for copies; see the settings")
-        place = self._place
-        if place is None or place.error is not None:
-            why = "was not looked at yet" if place is None else place.error
+        place, file = self._place, self._store.file
+        if place is None:
+            raise NO_UPKEEP.refuse(f"BACKUP_DIR {self._directory}: was not looked at yet")
+        if (why := self._what_hinders(place)) is not None:
             raise NO_UPKEEP.refuse(f"BACKUP_DIR {self._directory}: {why}")
-        space, file = self._space(), self._store.file
         assert file is not None
-        size = space.file - (space.free if is_loose(space.free, space.file) else 0) + self._store.log_bytes()
-        needed = size + (self._settings.disk_reserve_bytes if place.is_shared else 0)
-        if place.room < needed:
-            raise NO_UPKEEP.refuse(
-                f"the copy needs {needed:,} bytes in {self._directory}, and its disk has {place.room:,} left"
-            )
         taken = {each.name for each in place.copies}
         leaving = place.copies[: max(0, len(place.copies) + 1 - self._settings.backups_kept)]
         return UpkeepView(
-            kind="backup", state=PLANNED, bytes=size, file=str(self._directory.absolute() / name_of(file, self._clock.now(), taken)),
+            kind="backup", state=PLANNED, bytes=self._copy_bytes(), file=str(self._directory.absolute() / name_of(file, self._clock.now(), taken)),
             room=place.room, drops=[each.name for each in leaving],
         )  # fmt: skip
 
+    def _what_hinders(self, place: Place) -> str | None:
+        """Return why no copy can be made now; None: one can."""
+        needed = self._copy_bytes() + (self._settings.disk_reserve_bytes if place.is_shared else 0)
+        if place.error is None and place.room < needed:
+            return f"a copy needs {needed:,} bytes, and its disk has {place.room:,} left"
+        return place.error
+
+    def _copy_bytes(self) -> int:
+        """Return what a copy has at most: some of the log is in the file already."""
+        space = self._space()
+        return space.file - (space.free if is_loose(space.free, space.file) else 0) + self._store.log_bytes()
+
     def _plan_check(self) -> UpkeepView:
-        return UpkeepView(kind="check", state=PLANNED, bytes=self._space().file)
+        return UpkeepView(kind="check", state=PLANNED, bytes=self._space().file + self._store.log_bytes())
 
     def _plan_shrink(self) -> UpkeepView:
         if not self._store.shrinks:
@@ -155,8 +161,13 @@ class StoreKeeper:
             _log.warning("upkeep has failed", error=work.error, **told)
 
     async def _back_up(self, work: UpkeepView) -> None:
-        with trio.CancelScope(shield=True) as self._writing:
-            await trio.to_thread.run_sync(self._write_copy, work, abandon_on_cancel=True)
+        try:
+            with trio.CancelScope(shield=True) as self._writing:
+                await trio.to_thread.run_sync(self._write_copy, work, abandon_on_cancel=True)
+        except (StoreError, OSError):
+            # The directory may be another one since the last look, and that is why.
+            await self._look()
+            raise
         await self._look()
 
     async def _end_writing(self) -> None:
