@@ -161,14 +161,16 @@ class StoreKeeper:
             _log.warning("upkeep has failed", error=work.error, **told)
 
     async def _back_up(self, work: UpkeepView) -> None:
+        failure: StoreError | OSError | None = None
         try:
             with trio.CancelScope(shield=True) as self._writing:
                 await trio.to_thread.run_sync(self._write_copy, work, abandon_on_cancel=True)
-        except (StoreError, OSError):
-            # The directory may be another one since the last look, and that is why.
-            await self._look()
-            raise
+        except (StoreError, OSError) as failed:
+            failure = failed
+        # After a failure too: the directory may be another one since the last look, and that is why.
         await self._look()
+        if failure is not None:
+            raise failure
 
     async def _end_writing(self) -> None:
         """When the server stops let the thread of a copy end, and wait for it no longer than a while: its disk may take long, or for ever."""
