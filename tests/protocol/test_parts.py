@@ -14,9 +14,11 @@ from bunqueue_trio import errors
 from bunqueue_trio.errors import Refused
 from bunqueue_trio.protocol import commands as c
 from bunqueue_trio.protocol import depth, parts, walk
+from bunqueue_trio.protocol.bounds import LARGE_BYTES
 from bunqueue_trio.protocol.catalog import CATALOG, COMMANDS
 from bunqueue_trio.protocol.codec import BadMessage, NeedsParts, decode, decode_message
 from bunqueue_trio.protocol.depth import DEPTH_MAX, is_deep
+from bunqueue_trio.protocol.cutting import CUT_BYTES
 from bunqueue_trio.protocol.parts import read_in_parts
 
 LARGE = 2000
@@ -156,6 +158,15 @@ def test_a_command_that_there_is_not_is_refused_in_the_same_words(text: bytes, s
         outcome(work) for work in (lambda: in_parts(text, None, decode_message)[0], lambda: decode_message(text))
     )
     assert facts(got) == facts(expected)
+
+
+@pytest.mark.parametrize("size", [LARGE_BYTES - 2, LARGE_BYTES, CUT_BYTES - 2, CUT_BYTES, 2 * CUT_BYTES])
+@pytest.mark.parametrize("letters", [b"x", rb"\\\""])
+def test_however_long_the_name_of_a_command_that_there_is_not_is_it_is_named(size: int, letters: bytes):
+    text = b'{"cmd":"%s","reqId":7}' % (letters * (size // len(letters)))
+    got = facts(outcome(lambda: in_parts(text, None, decode_message)[0]))
+    assert got == facts(outcome(lambda: decode_message(text)))
+    assert "Unknown command: " in str(got)
 
 
 @pytest.fixture

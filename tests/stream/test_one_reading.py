@@ -116,6 +116,13 @@ def test_a_handshake_without_a_key_is_refused_in_the_documented_format(lanes: di
         assert ask(server, "GET", "/ws", handshake) == (b"HTTP/1.1 400 Bad Request", b"application/json")
 
 
+@pytest.mark.parametrize("lines", [(b"Upgrade", b"keep-alive"), (b"keep-alive", b"Upgrade")], ids=["first", "last"])
+def test_a_connection_field_may_come_in_lines(lanes: dict[str, Server], lines: tuple[bytes, bytes]) -> None:
+    fields = b"".join(b"Connection: %s\r\n" % line for line in lines) + HANDSHAKE.partition(b"\r\n")[2]
+    answers = {ask(server, "GET", "/ws", fields)[0] for server in lanes.values()}
+    assert answers == {b"HTTP/1.1 101 Switching Protocols"}
+
+
 def test_http_2_is_not_spoken(lanes: dict[str, Server]) -> None:
     for server in lanes.values():
         with closing(socket.create_connection(server.address, PATIENCE_S)) as sock:

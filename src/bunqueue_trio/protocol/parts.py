@@ -117,12 +117,12 @@ def _kind_of(said: Raw | None) -> Steps[type[Command]]:
         Refused: there is none like that.
     """
     name = None
-    if said is not None and len(memoryview(said)) <= LARGE_BYTES:
-        name = name_of(said)
-    elif said is not None and _begin(said) == b'"':
-        yield
-        # Nothing is called so.
-        name = cut_ends(bytes(said))
+    if said is not None and _begin(said) == b'"':
+        size = len(memoryview(said))
+        if size > LARGE_BYTES:
+            yield
+        # Nothing is called what is cut.
+        name = cut_ends(bytes(said)) if size > CUT_BYTES else name_of(said)
     if name is None:
         raise errors.INVALID_COMMAND.refuse()
     kind = COMMANDS.get(name)

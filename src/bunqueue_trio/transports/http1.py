@@ -18,7 +18,7 @@ from hypercorn.trio.tcp_server import TCPServer
 
 from bunqueue_trio.config import HEADER_BYTES_MAX
 from bunqueue_trio.errors import Refused
-from bunqueue_trio.transports.upgrade import check_handshake
+from bunqueue_trio.transports.upgrade import check_handshake, joined
 
 Judge = Callable[[str, str, dict[str, str]], tuple[bool, bool]]
 """Says of method, target and headers whether a WebSocket is wanted, and whether the body would be read."""
@@ -67,11 +67,11 @@ class Http1(H11Protocol):
         """Go on with HTTP/1.1, whatever is asked for."""
 
     async def _create_stream(self, request: h11.Request) -> None:
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers}
+        headers = joined((name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers)
         method, target = request.method.decode("latin-1"), request.target.decode("latin-1")
         wants_websocket, self._reads_body = self._judge(method, target, headers)
         if wants_websocket and _is_handshake(request):
-            await super()._create_stream(request)
+            await super()._create_stream(_with_one_connection(request))
             return
         self.stream = HTTPStream(
             self.app, self.config, self.context, self.task_group, self.ssl, self.client, self.server,
@@ -99,6 +99,18 @@ class Http1(H11Protocol):
             reason = HTTPStatus(event.status_code).phrase.encode()
             event = type(event)(status_code=event.status_code, headers=headers, reason=reason)
         await super()._send_h11_event(event)
+
+
+def _with_one_connection(request: h11.Request) -> h11.Request:
+    """Return ``request`` with its `Connection` fields as one: Hypercorn takes the last one for all of them."""
+    tokens = b", ".join(value for name, value in request.headers if name == b"connection")
+    others = [(name, value) for name, value in request.headers if name != b"connection"]
+    return h11.Request(
+        method=request.method,
+        target=request.target,
+        headers=[*others, (b"connection", tokens)],
+        http_version=request.http_version,
+    )
 
 
 def _is_handshake(request: h11.Request) -> bool:

@@ -35,7 +35,7 @@ from bunqueue_trio.runtime.budget import Budget
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.transports.frames import is_goodbye
 from bunqueue_trio.transports.hypercorn_websocket import CLOSE_CODE, GONE, GOODBYE, Goodbye
-from bunqueue_trio.transports.upgrade import check_handshake, wants_upgrade
+from bunqueue_trio.transports.upgrade import check_handshake, joined, wants_upgrade
 from bunqueue_trio.ui.dashboard import Dashboard
 
 _log = structlog.get_logger()
@@ -81,7 +81,7 @@ def make_app(server: Server, gateway: Gateway, *, hosted: bool = False) -> Quart
         try:
             _check(gateway, call)
         except errors.Refused as refused:
-            return _quart_response(gateway.error(refused, _headers_of(request)), close=True)
+            return _quart_response(gateway.error(refused, joined(request.headers.items())), close=True)
         scope: Any = request.scope
         lasts = scope.get(LASTS, bool)
 
@@ -106,7 +106,7 @@ def make_app(server: Server, gateway: Gateway, *, hosted: bool = False) -> Quart
                 raise errors.NOT_FOUND.refuse()
             queue, grant = gateway.admit_websocket(call)
         except errors.Refused as refused:
-            return _quart_response(gateway.error(refused, _headers_of(websocket)), close=True)
+            return _quart_response(gateway.error(refused, joined(websocket.headers.items())), close=True)
         try:
             # A host has a limit of its own, which nobody tells us.
             await websocket.accept({} if hosted else {MESSAGE_MAX_HEADER: str(server.settings.body_max_bytes)})
@@ -230,7 +230,7 @@ def _call(gateway: Gateway, message: BaseRequestWebsocket) -> Call:
     """Return what is asked for, by the bytes that came: Quart's own reading of them is not used."""
     scope: Any = message.scope
     raw, query = scope["raw_path"].decode("latin-1"), scope["query_string"].decode("latin-1")
-    return gateway.resolve(scope.get("method", "GET"), f"{raw}?{query}" if query else raw, _headers_of(message))
+    return gateway.resolve(scope.get("method", "GET"), f"{raw}?{query}" if query else raw, joined(message.headers.items()))
 
 
 def _peer(scope: Any) -> str:
@@ -244,7 +244,7 @@ async def _respond(gateway: Gateway, dashboard: Dashboard, call: Call, wait: Wai
     scope: Any = request.scope
     if call.target == "ui":
         target = f"{scope['raw_path'].decode('latin-1')}?{scope['query_string'].decode('latin-1')}"
-        response = await dashboard.respond(call, target, _headers_of(request), _read_body)
+        response = await dashboard.respond(call, target, joined(request.headers.items()), _read_body)
     else:
         response = await gateway.respond(call, _read_body, wait, _peer(scope))
     return gateway.count(response, scope[_HOLD])
@@ -259,20 +259,11 @@ def _check(gateway: Gateway, call: Call) -> None:
     if "content-length" in headers and "transfer-encoding" in headers:
         # One of them is a lie, and what follows may be another's request (RFC 9112, 6.3).
         raise errors.AMBIGUOUS_LENGTH.refuse()
-    if call.target == "websocket" and request.http_version == "1.1" and wants_upgrade(_headers_of(request)):
+    if call.target == "websocket" and request.http_version == "1.1" and wants_upgrade(joined(request.headers.items())):
         gateway.admit_websocket(call)
         check_handshake(headers.items())
         # Without one it would not be a request.
         raise errors.HANDSHAKE_WITH_BODY.refuse()
-
-
-def _headers_of(message: BaseRequestWebsocket) -> dict[str, str]:
-    """Return the headers by lower-case name; repeated ones joined as HTTP says."""
-    headers: dict[str, str] = {}
-    for name, value in message.headers.items():
-        key = name.lower()
-        headers[key] = f"{headers[key]}, {value}" if key in headers else value
-    return headers
 
 
 def _quart_response(response: Response, *, close: bool = False) -> QuartResponse:

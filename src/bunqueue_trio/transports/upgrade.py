@@ -17,6 +17,15 @@ def wants_upgrade(headers: Mapping[str, str]) -> bool:
     return "upgrade" in tokens and headers.get("upgrade", "").lower() == "websocket"
 
 
+def joined(fields: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return header fields by lower-case name; repeated ones joined as HTTP says."""
+    headers: dict[str, str] = {}
+    for name, value in fields:
+        key = name.lower()
+        headers[key] = f"{headers[key]}, {value}" if key in headers else value
+    return headers
+
+
 def check_handshake(headers: Iterable[tuple[str, str]]) -> None:
     """Raise ``Refused`` when a request that wants to become a WebSocket does not ask as RFC 6455 has it (4.2.1)."""
     accept(ServerProtocol(), Handshake("/", Headers(headers)))
