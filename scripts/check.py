@@ -68,7 +68,7 @@ ASYNC_DISABLED = "ASYNC127,ASYNC9,ASYNC100,ASYNC300"
 # ASYNC114: tests start all kinds of small functions.
 ASYNC_DISABLED_IN_TESTS = "ASYNC114,ASYNC124"
 
-ASYNC_WORDS = re.compile(r"\b(async|await|trio|anyio|asyncio|BaseException|except:)")
+ASYNC_WORDS = re.compile(r"\b(async|await|BaseException|Cancelled|except:)")
 
 # Functions that are called by `nursery.start`, so that forgetting to wait for one is found.
 STARTABLE = "--startable-in-context-manager=serve,http,run,_host,_live,_hold,_serving,__call__,watch,_be"

@@ -130,7 +130,7 @@ NEAREST = {
     "jobs": ("jobs", "no_cost"),
     "backend": ("given", "orderly", "hostile"),
     "pushing": ("fate", "strangers"),
-    "upkeep": ("strangers",),
+    "upkeep": ("upkeep", "strangers"),
     "connection": ("middlemen",),
     "endings": ("hostile", "failing_for_good"),
     "link": ("half_open", "taken_back", "sizes", "payloads", "postgres_store", "local"),
