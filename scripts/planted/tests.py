@@ -120,6 +120,7 @@ NEAREST = {
     "tls": ("tls", "slow_clients", "remote"),
     "newcomers": ("rounds",),
     "costs": ("rounds",),
+    "crons": ("schedules",),
     "worker": ("pushable", "says", "orderly", "sizes", "given", "names", "hostile"),
     "client": ("idle_pulls", "names", "no_cost"),
     "pushable": ("pushable",),
