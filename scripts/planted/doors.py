@@ -156,8 +156,8 @@ DOORS = [
     ),
     Mutant(
         _ANSWERING,
-        "            if begun.epoch > settled or not left:\n",
-        "            if False:\n",
+        "(ready if each[2].epoch <= settled and len(ready)",
+        "(ready if len(ready)",
         "an answer leaves before its commit",
     ),
     Mutant(

@@ -73,7 +73,7 @@ LINGERING = [
     Mutant(
         "doors/answering.py",
         "            self._journal.hurry()\n",
-        "",
+        "            pass\n",
         "changes through a door linger although somebody waits",
     ),
     Mutant(

@@ -28,8 +28,8 @@ from bunqueue_trio.config import (
     DRAIN_S,
     MAINTENANCE_TOLD_MS,
 )
-from bunqueue_trio.doors.answering import serve_opened
 from bunqueue_trio.doors.link import LOOK, STOP, receive_connections
+from bunqueue_trio.doors.opened import serve_opened
 from bunqueue_trio.doors.remote import RemoteDoors, announced, newest_certificate, open_link
 from bunqueue_trio.doors.waiting_room import Waiting
 from bunqueue_trio.errors import DoorLost
