@@ -85,7 +85,11 @@ def run(mutant: Mutant) -> Verdict:
     nearest = near(mutant.file, own)
     others = [path for path in own if path not in nearest]
     with a_copy(mutant) as copy:
-        looks = [(nearest, QUICK), *((part, FEW) for part in slices(others)), *((part, MANY) for part in slices(others))]
+        looks = [
+            (nearest, QUICK),
+            *((part, FEW) for part in slices(others)),
+            *((part, MANY) for part in slices(others)),
+        ]
         for tests, selected in looks:
             verdict = run_tests(copy, tests, plain=area in PLAIN, selected=selected)
             if not verdict.passed:

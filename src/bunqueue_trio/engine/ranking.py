@@ -1,7 +1,7 @@
 """How many dead letters died of each error, in each queue and in all: kept as they change, so that the largest groups are found at once."""
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from typing import Any
