@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
+from itertools import chain, repeat
 from pathlib import Path
 from typing import cast
 
@@ -37,7 +38,7 @@ from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.runtime.supervisor import Child, supervise
 from bunqueue_trio.storage.awaited import AwaitedStore
 from bunqueue_trio.transports.listener import Doors, Http
-from bunqueue_trio.transports.sockets import close_all, listen_no_more, open_listeners
+from bunqueue_trio.transports.sockets import Opened, close_all, deal_out, listen_no_more, open_listeners
 
 _log = structlog.get_logger()
 
@@ -345,12 +346,25 @@ async def http(  # noqa: ASYNC128 - `run` calls started, when the listeners are 
         StoreError: it could not be written where this server is reached.
     """
     opened = (waiting and waiting.kept) or await open_listeners(server.settings, server.settings.doors)
+    if server.settings.doors and not opened.dealt:
+        opened = await _deal_out(opened, server.settings.doors)
     doors: list[Doors] = [DoorProcesses(server, opened.dealt)] if opened.dealt else []
     if not server.store.at_once:
         doors += await _open_to_others(server, cast("AwaitedStore", server.store), waiting)
     async with trio.open_nursery() as connections:
         transport = Http(server, connections, express=server.settings.express)
         await transport.run(opened.listeners, partial(task_status.started, opened.addresses), doors)
+
+
+async def _deal_out(opened: Opened, doors: int) -> Opened:
+    """Give the doors of a server that has waited to lead sockets at its addresses, which it has had since its start."""
+    for seconds in chain(DOOR_STARTS_S, repeat(DOOR_STARTS_S[-1])):
+        try:
+            return deal_out(opened, doors)
+        except OSError as error:
+            _log.error("doors cannot listen, trying again", error=error.strerror)
+        await trio.sleep(seconds)
+    raise AssertionError("for ever")
 
 
 async def _open_to_others(server: Server, store: AwaitedStore, waiting: Waiting | None) -> list[Doors]:
