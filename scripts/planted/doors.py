@@ -444,10 +444,4 @@ DOORS = [
         "        self._keeps = not self._settings.doors",
         "somebody else may take the address of the doors of a server that begins to lead",
     ),
-    Mutant(
-        "doors/leading.py",
-        "    if server.settings.doors and not opened.dealt:\n",
-        "    if False:\n",
-        "a server that has waited leads without its doors",
-    ),
 ]

@@ -29,7 +29,7 @@ from bunqueue_trio.config import (
     DRAIN_S,
     MAINTENANCE_TOLD_MS,
 )
-from bunqueue_trio.doors.link import LOOK, STOP, receive_connections
+from bunqueue_trio.doors.link import LOOK, STOP, receive_connections, send_sockets
 from bunqueue_trio.doors.opened import serve_opened
 from bunqueue_trio.doors.remote import RemoteDoors, announced, newest_certificate, open_link
 from bunqueue_trio.doors.waiting_room import Waiting
@@ -227,9 +227,9 @@ class DoorProcesses:
 
         The kernel ends a door with the thread that has started it, and Trio's threads end when they have had nothing to do.
         """
-        descriptors = [control.fileno(), *(sock.fileno() for sock in door.sockets)]
-        numbers = (door.number, os.getpid(), *descriptors)
-        command = [sys.executable, "-P", "-m", "bunqueue_trio.doors.start", *map(str, numbers)]
+        numbers = (door.number, os.getpid(), control.fileno())
+        command = [sys.executable, "-P", "-m", "bunqueue_trio.doors.start", *map(str, numbers), f"+{len(door.sockets)}"]
+        environment = os.environ | {"PYTHONPATH": _code_paths()}
         settings = pickle.dumps(self._server.settings)
 
         is_started = False
@@ -245,7 +245,7 @@ class DoorProcesses:
             before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
             try:
                 started = subprocess.Popen(  # noqa: S603 - ourselves
-                    command, stdin=subprocess.PIPE, pass_fds=descriptors, env=os.environ | {"PYTHONPATH": _code_paths()}
+                    command, stdin=subprocess.PIPE, pass_fds=[control.fileno()], env=environment
                 )
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -286,6 +286,9 @@ class DoorProcesses:
         def start(stream: trio.SocketStream, address: str) -> None:
             connections.start_soon(serve, stream, address, told)
 
+        def hand_down() -> None:
+            connections.start_soon(send_sockets, control, [*door.sockets])
+
         def close_in_order() -> None:
             told.is_open = True
             close()
@@ -296,7 +299,7 @@ class DoorProcesses:
                 told.over.set()
 
         try:
-            await receive_connections(control, start, close_in_order, told.note_here)
+            await receive_connections(control, start, close_in_order, told.note_here, hand_down)
             with trio.move_on_after(_EXIT_S):
                 await told.ended.wait()
         finally:
