@@ -57,6 +57,16 @@ OTHERS = {
     "client": ("client",),
     "stream": ("stream", "doors"),
     "wire": ("wire",),
+    "trials": (
+        "fuzz",
+        "test_bench.py",
+        "test_bench_peers.py",
+        "test_chaos.py",
+        "test_demo.py",
+        "test_errors.py",
+        "test_overload.py",
+        "test_soak.py",
+    ),
 }
 
 # Percent of all other code, in `long`. What is left is mostly error paths of sockets and processes; it only ever goes up.
@@ -236,8 +246,8 @@ def tests_steps(mode: str) -> list[Step]:
         case "full":
             sources = ",".join(f"bunqueue_trio.{package}" for package in EXACT)
             return [
-                *_lots("quick tests", TRACED, QUICK, f"--source={sources}"),
                 *_lots("tests", others, selected),
+                *_lots("quick tests", TRACED, QUICK, f"--source={sources}"),
                 # By themselves: what they import first, without the tracer, it would never see.
                 *_lots("slow tests", TRACED, f"slow and {selected}"),
             ]
@@ -250,7 +260,7 @@ def other_lots() -> dict[str, tuple[str, ...]]:
     named = {path for paths in (*TRACED.values(), *OTHERS.values()) for path in paths}
     tests = ROOT / "tests"
     found = {path.relative_to(tests).parts[0] for path in tests.rglob("test_*.py")}
-    return {"rest": tuple(sorted(found - named)), **OTHERS}
+    return OTHERS | {"rest": tuple(sorted(found - named))}
 
 
 def _lots(what: str, lots: dict[str, tuple[str, ...]], selected: str, *traced: str) -> list[Step]:

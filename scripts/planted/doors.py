@@ -440,8 +440,8 @@ DOORS = [
     ),
     Mutant(
         "doors/waiting_room.py",
-        "        # Each of which gets a socket of its own.\n        self._keeps = not self._settings.doors",
         "        self._keeps = True",
-        "doors of a server that begins to lead have an address that is taken",
+        "        self._keeps = not self._settings.doors",
+        "somebody else may take the address of the doors of a server that begins to lead",
     ),
 ]

@@ -3,7 +3,7 @@
 # Without test_model.py: it finds nothing that the seeds do not, and would shrink what it finds.
 ENGINE = (
     "timers", "ready", "listing", "jobs", "dead", "job", "handlers", "dependencies", "engine", "leases", "series", "facts", "gates", "edits", "clear", "why", "why_after_anything",
-    "upkeep", "line", "bounds", "rate_limits", "actions", "acts_in_slices", "fingerprint", "groups", "attempts", "logs", "find", "many", "bulk", "timing", "schedules", "schedule_limits", "schedule_misfires", "schedule_overlap", "schedule_lists", "cancel", "workers", "reruns", "auto_retries", "figures", "course", "moving", "audit", "configs", "marks", "timeline", "retrying", "audit_kept", "idle", "seeded", "kept",
+    "upkeep", "line", "bounds", "rate_limits", "actions", "acts_in_slices", "fingerprint", "groups", "attempts", "logs", "find", "many", "bulk", "timing", "schedules", "schedule_limits", "schedule_misfires", "schedule_overlap", "schedule_lists", "cancel", "workers", "reruns", "auto_retries", "figures", "course", "moving", "audit", "configs", "marks", "timeline", "retrying", "audit_kept", "idle", "seeded", "kept", "failing", "ranking",
 )  # fmt: skip
 
 TESTS = {
@@ -134,6 +134,8 @@ NEAREST = {
     "upkeep": ("upkeep", "strangers"),
     "connection": ("middlemen",),
     "endings": ("hostile", "failing_for_good"),
+    "events": ("events", "strangers"),
+    "auto_retrying": ("auto_retries",),
     "link": ("half_open", "taken_back", "sizes", "payloads", "postgres_store", "local"),
     "options": ("engine", "handlers", "job", "said"),
     "report": ("handlers", "bulk"),

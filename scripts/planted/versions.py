@@ -196,19 +196,25 @@ VERSIONS = [
         "a door that knows no numbers gets heads by theirs",
     ),
     Mutant(
-        "doors/answering.py", "        self._core.note_all_answered(said)\n", "", "what doors ask is in no histogram"
+        "doors/answering.py", "        note_answered(said, self._core.meters.by_command, self._core.clock.time())\n", "", "what doors ask is in no histogram"
     ),
     Mutant("doors/answering.py", "at + _FRAME_REQUESTS]", "at + 64]", "a frame of a hundred pushes is two commits"),
     Mutant(
-        "api/gateway.py",
+        "doors/leading.py",
+        "    if server.settings.doors and not opened.dealt:\n",
+        "    if False:\n",
+        "a server that has waited leads without its doors",
+    ),
+    Mutant(
+        "doors/known.py",
         "begun.refused is not None or type(begun.command) in TAKES or",
         "begun.refused is not None or",
         "a pull through a door that waited for its commit brings no delivery",
     ),
     Mutant(
-        "api/gateway.py",
-        "        if begun.refused is not None or type(begun.command) in TAKES",
-        "        if type(begun.command) in TAKES",
+        "doors/known.py",
+        "    if begun.refused is not None or type(begun.command) in TAKES",
+        "    if type(begun.command) in TAKES",
         "what was refused after its commit is a success",
     ),
     Mutant(

@@ -163,18 +163,6 @@ class Gateway:
         except Refused as refused:
             return self.refusal(call, refused)
 
-    def body_of(self, begun: Begun) -> bytes | None:
-        """Return the body that goes with :meth:`success` to a command that is committed; None: there is more to it, and :meth:`finish_nowait` says it."""
-        reply = begun.reply
-        if begun.refused is not None or type(begun.command) in TAKES or payload_size(reply) > RECEIVE_BYTES:
-            return None
-        body = encode(reply)
-        return body if len(body) <= RECEIVE_BYTES else None
-
-    def success(self, call: Call) -> Response:
-        """Return what responses to commands like that of ``call`` have in common, which say a small reply."""
-        return Response(200, self._headers(JSON, call.origin), b"")
-
     def refusal(self, call: Call, error: Refused | StoreError) -> Response:
         """Return the response that says why ``call`` was refused, or that a finished job could not be read."""
         if isinstance(error, Refused):

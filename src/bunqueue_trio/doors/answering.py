@@ -54,7 +54,7 @@ from bunqueue_trio.doors.frames import (
     Unpacker,
     parts_of,
 )
-from bunqueue_trio.doors.known import RequestsByNumber, ShapesByNumber
+from bunqueue_trio.doors.known import RequestsByNumber, ShapesByNumber, body_of, note_answered
 from bunqueue_trio.doors.outgoing import Outgoing
 from bunqueue_trio.protocol.replies import Reply
 from bunqueue_trio.runtime.begun import Begun
@@ -293,7 +293,7 @@ class Answering:
     def _answer_all(self, ready: list[_Uncommitted]) -> None:
         """Answer requests whose batch is committed, or given up: what most of their answers have in common is found out once for all."""
         is_plain = self._version > 1 and not self._stops and not self._server.stop.is_set()
-        committed, body_of = self._journal.committed if is_plain else 0, self._gateway.body_of
+        committed = self._journal.committed if is_plain else 0
         origin, extra, size = _NO_ORIGIN, 0, 0
         answers, said = list[Said](), list[Begun]()
         for number, call, begun in ready:
@@ -306,14 +306,17 @@ class Answering:
                     if body is None:
                         self._answer(number, self._gateway.finish_nowait(call, begun))
                         continue
-                    extra, origin = self._shapes.number_of(self._gateway.success(call)) << SHAPE_BITS, call.origin
+                    extra, origin = self._shape_of(call, begun), call.origin
                 answers.append((number, ANSWER, extra, body, ""))
                 said.append(begun)
                 size += len(body)
             except Exception:
                 self._fail(number)
         self._say_answers(answers, size)
-        self._core.note_all_answered(said)
+        note_answered(said, self._core.meters.by_command, self._core.clock.time())
+
+    def _shape_of(self, call: Call, begun: Begun) -> int:
+        return self._shapes.number_of(self._gateway.say(call, begun.reply, None)) << SHAPE_BITS
 
     def _say_answers(self, answers: list[Said], size: int) -> None:
         """Say answers of this ``size`` together."""

@@ -6,7 +6,7 @@ pull is answered at once, but never with a job whose own push is not committed y
 its delivery.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, TypeVar
@@ -206,14 +206,6 @@ class Core:
         histogram = self.meters.by_command.get(type(begun.command))
         if histogram is not None:
             histogram.observe((self.clock.time() - begun.at) * 1000)
-
-    def note_all_answered(self, some: Iterable["Begun"]) -> None:
-        """Do so for many at once."""
-        now, by_command = self.clock.time(), self.meters.by_command
-        for begun in some:
-            histogram = by_command.get(type(begun.command))
-            if histogram is not None:
-                histogram.observe((now - begun.at) * 1000)
 
     def check_room(self, kind: type[c.Command]) -> None:
         """Raise ``Refused`` (503) when a command of this kind would be refused for overload: its body need not be read then."""
