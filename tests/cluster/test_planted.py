@@ -105,15 +105,16 @@ def answers_before_the_commit(patch: pytest.MonkeyPatch) -> None:
 
 
 def answers_doors_before_the_commit(patch: pytest.MonkeyPatch) -> None:
-    hear = Answering._hear
+    take_turn = Answering._take_turn
 
-    def eager(self: Answering, *args: Any) -> None:
-        hear(self, *args)
+    def eager(self: Answering, *args: Any) -> int:
+        at = take_turn(self, *args)
         waiting, self._uncommitted = self._uncommitted, []
         for number, call, begun in waiting:
             self._answer(number, self._gateway.finish_nowait(call, begun))
+        return at
 
-    patch.setattr(Answering, "_hear", eager)
+    patch.setattr(Answering, "_take_turn", eager)
 
 
 def publishes_before_the_commit(patch: pytest.MonkeyPatch) -> None:
