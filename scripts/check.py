@@ -16,7 +16,7 @@ import time
 import xml.etree.ElementTree as ET
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -25,6 +25,7 @@ import leftovers
 import machine
 
 ROOT = bootstrap.ROOT
+BEGUN = time.monotonic()
 # Reports and coverage data; made new by each run.
 BUILD = ROOT / "build" / os.environ.get("CHECKOUT_VENV", "check")
 
@@ -56,6 +57,16 @@ OTHERS = {
     "client": ("client",),
     "stream": ("stream", "doors"),
     "wire": ("wire",),
+    "trials": (
+        "fuzz",
+        "test_bench.py",
+        "test_bench_peers.py",
+        "test_chaos.py",
+        "test_demo.py",
+        "test_errors.py",
+        "test_overload.py",
+        "test_soak.py",
+    ),
 }
 
 # Percent of all other code, in `long`. What is left is mostly error paths of sockets and processes; it only ever goes up.
@@ -68,7 +79,7 @@ ASYNC_DISABLED = "ASYNC127,ASYNC9,ASYNC100,ASYNC300"
 # ASYNC114: tests start all kinds of small functions.
 ASYNC_DISABLED_IN_TESTS = "ASYNC114,ASYNC124"
 
-ASYNC_WORDS = re.compile(r"\b(async|await|trio|anyio|asyncio|BaseException|except:)")
+ASYNC_WORDS = re.compile(r"\b(async|await|BaseException|Cancelled|except:)")
 
 # Functions that are called by `nursery.start`, so that forgetting to wait for one is found.
 STARTABLE = "--startable-in-context-manager=serve,http,run,_host,_live,_hold,_serving,__call__,watch,_be"
@@ -119,27 +130,35 @@ class Outcome:
     name: str
     code: int
     seconds: float
+    began: float = 0.0
+    """Since the check did."""
 
     def __str__(self) -> str:
         """Give the step's line in the summary."""
-        return f"{self.name:<48} {'ok' if self.code == 0 else f'FAILED ({self.code})':<12} {self.seconds:7.1f} s"
+        return f"{self.name:<48} {'ok' if self.code == 0 else f'FAILED ({self.code})':<12} {self.began:7.1f} + {self.seconds:6.1f} s"
 
 
 def static_steps(mode: str) -> list[Step]:
     """List the checks that only read the code, those first that take longest."""
     steps = [Step("mypy", _module("mypy", "--no-error-summary"))]
-    if mode != "fast":  # they take a minute of a core; ruff knows most of what flake8-async does
+    if mode != "fast":
         steps.append(Step("types of the interface", [sys.executable, "scripts/verify_types.py"]))
-        disable = f"{ASYNC_DISABLED},{ASYNC_DISABLED_IN_TESTS}"
-        steps.extend(_flake8_async("tests", disable=disable))
-        steps.extend(_flake8_async("src", "scripts", "trials", "examples", disable=ASYNC_DISABLED))
-    steps += [
+    return [
+        *steps,
         Step("codespell", [_program("codespell")]),
         Step("import-linter", [_program("lint-imports"), "--no-logo"]),
         Step("ruff check", _module("ruff", "check", "--quiet")),
         Step("ruff format", _module("ruff", "format", "--check", "--quiet", "--diff")),
     ]
-    return steps
+
+
+def async_steps() -> list[Step]:
+    """List the checks of structured concurrency: they take a minute of a core, and ruff knows most of what they do."""
+    disable = f"{ASYNC_DISABLED},{ASYNC_DISABLED_IN_TESTS}"
+    return [
+        *_flake8_async("tests", disable=disable),
+        *_flake8_async("src", "scripts", "trials", "examples", disable=ASYNC_DISABLED),
+    ]
 
 
 def coverage_steps(mode: str, traced: list[Step]) -> list[Step]:
@@ -182,7 +201,8 @@ def run_captured(step: Step) -> tuple[Outcome, str]:
     done = subprocess.run(
         step.command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
     )
-    return Outcome(step.name, done.returncode, time.monotonic() - start), done.stdout.decode(errors="replace")
+    outcome = Outcome(step.name, done.returncode, time.monotonic() - start, start - BEGUN)
+    return outcome, done.stdout.decode(errors="replace")
 
 
 def run_together(steps: list[Step], beside: int = 0) -> list[Outcome]:
@@ -226,8 +246,8 @@ def tests_steps(mode: str) -> list[Step]:
         case "full":
             sources = ",".join(f"bunqueue_trio.{package}" for package in EXACT)
             return [
-                *_lots("quick tests", TRACED, QUICK, f"--source={sources}"),
                 *_lots("tests", others, selected),
+                *_lots("quick tests", TRACED, QUICK, f"--source={sources}"),
                 # By themselves: what they import first, without the tracer, it would never see.
                 *_lots("slow tests", TRACED, f"slow and {selected}"),
             ]
@@ -240,7 +260,7 @@ def other_lots() -> dict[str, tuple[str, ...]]:
     named = {path for paths in (*TRACED.values(), *OTHERS.values()) for path in paths}
     tests = ROOT / "tests"
     found = {path.relative_to(tests).parts[0] for path in tests.rglob("test_*.py")}
-    return {"rest": tuple(sorted(found - named)), **OTHERS}
+    return OTHERS | {"rest": tuple(sorted(found - named))}
 
 
 def _lots(what: str, lots: dict[str, tuple[str, ...]], selected: str, *traced: str) -> list[Step]:
@@ -377,14 +397,18 @@ def main() -> int:
         outcomes = run_together([*(static_steps(mode) if mode == "fast" else []), *tests_steps(mode)], beside=1)
     else:
         programs = Step("programs for the tests", [sys.executable, "scripts/machine.py"])
-        # What takes longest first: what is short fills the cores at the end.
-        others = other_pythons("core") if mode == "full" else []
-        outcomes = run_together([programs, *others, *static_steps(mode)], beside=1)
-        # One pool for all the rest: what is short fills the cores that the last long ones leave free.
         tests = tests_steps(mode)
         traced = [step for step in tests if "coverage" in step.command]
-        outcomes += run_together(
-            [*tests, mutants_step(mode), *simulations(mode), *coverage_steps(mode, traced)], beside=2
+        # What takes longest comes first, and what is short fills the cores that the last long ones leave free.
+        after = [*tests, mutants_step(mode), *simulations(mode), *async_steps(), *coverage_steps(mode, traced)]
+        outcomes = run_together(
+            [
+                programs,
+                *(other_pythons("core") if mode == "full" else []),
+                *static_steps(mode),
+                *(replace(step, after=(*step.after, programs.name)) for step in after),
+            ],
+            beside=2,
         )
         for step in [*other_pythons("fast"), *other_postgres()] if mode == "long" else []:
             outcomes += run_together([step])

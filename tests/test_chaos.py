@@ -28,7 +28,7 @@ def test_whatever_becomes_of_servers_and_their_database_nothing_answered_is_lost
     reason = why_not()
     if reason is not None:
         pytest.skip(reason)
-    command = [sys.executable, SCRIPT, "--rounds", str(len(SHARES)), "--clients", "16"]
+    command = [sys.executable, SCRIPT, "--rounds", str(len(SHARES)), "--clients", "6", "--jobs", "1000"]
     done = run_to_its_end(command, within_s=890, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert all(f"| {kind} | 1 |" in done.stdout for kind in SHARES), done.stdout

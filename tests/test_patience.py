@@ -92,10 +92,10 @@ def has_the_librarys(call: ast.Call, opens_websockets: bool) -> bool:
     )
 
 
-def virtual_lines(tree: ast.Module) -> set[int]:
+def virtual_lines(nodes: list[ast.AST]) -> set[int]:
     return {
         line
-        for node in ast.walk(tree)
+        for node in nodes
         if isinstance(node, ast.AsyncFunctionDef)
         and CLOCKS & {each.arg for each in (*node.args.args, *node.args.kwonlyargs)}
         for line in range(node.lineno, node.end_lineno or 0)
@@ -110,10 +110,10 @@ def found_in(file: str) -> tuple[str, ...]:
 
 def short_limits(text: str, *, is_virtual: bool = False) -> Iterator[str]:
     """Yield the lines of a test file that wait for less than a busy machine may take."""
-    tree = ast.parse(text)
-    virtual = virtual_lines(tree)
+    nodes = [*ast.walk(ast.parse(text))]
+    virtual = virtual_lines(nodes)
     opens_websockets = "from websockets.sync.client import" in text
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None and is_short(node.value):
             names = node.targets if isinstance(node, ast.Assign) else [node.target]
             if any(isinstance(name, ast.Name) and LIMIT_NAME.search(name.id) for name in names):

@@ -46,7 +46,7 @@ def test_noise_alone_is_steady():
 @pytest.mark.slow
 def test_a_short_soak_counts_and_draws(tmp_path: Path):
     table, picture = tmp_path / "soak.csv", tmp_path / "soak.svg"
-    command = [sys.executable, str(SCRIPT), "--minutes", "0.15", "--rate", "50"]
+    command = [sys.executable, str(SCRIPT), "--minutes", "0.1", "--rate", "50"]
     done = run_to_its_end([*command, "--data", str(tmp_path), "--csv", str(table), "--svg", str(picture)], within_s=290)
     assert done.returncode in {0, 1}, done.stderr  # so short, it still grows
     assert "steady events missed by the watcher: 0" in done.stdout, done.stdout + done.stderr

@@ -36,7 +36,7 @@ CONNECTIONS = [
     Mutant("engine/edits.py", "            queue.ready.take(job)\n", "            pass\n", "a job that is put off stays in its line"),
     Mutant("engine/moves.py", '        self.emit("failed", job, now).error = error\n', '        event = self.emit("failed", job, now)\n        self._chores.append((lambda _, now: setattr(event, "error", error), iter([job])))\n', "an event is filled in by a later step than its own"),
     Mutant("runtime/core.py", "        self.waiting.leave(waiter)\n        waiter.served.set()\n        return True\n", "        waiter.served.set()\n        return True\n", "a pull that was taken back gets a job"),
-    Mutant("doors/answering.py", "isinstance(leaf, InvariantBroken)", "isinstance(leaf, AssertionError)", "what a library asserts of a client's bytes ends the process, through a door"),
+    Mutant("doors/opened.py", "isinstance(leaf, InvariantBroken)", "isinstance(leaf, AssertionError)", "what a library asserts of a client's bytes ends the process, through a door"),
     Mutant("transports/listener.py", "                await self._all_gone.wait()\n", "                await trio.sleep_forever()\n", "a stop waits on when all connections have ended"),
     Mutant("transports/listener.py", "            if not self._connections:\n                self._all_gone.set()\n", "", "nobody tells a stop that all connections have ended"),
     Mutant("transports/express.py", "                self._watching.scope.cancel()\n            self._hold.release()\n", "                self._watching.scope.cancel()\n", "the bytes of a request that a stop has ended count for ever"),

@@ -156,8 +156,8 @@ DOORS = [
     ),
     Mutant(
         _ANSWERING,
-        "            if begun.epoch > settled or not left:\n",
-        "            if False:\n",
+        "(ready if each[2].epoch <= settled and len(ready)",
+        "(ready if len(ready)",
         "an answer leaves before its commit",
     ),
     Mutant(
@@ -440,8 +440,8 @@ DOORS = [
     ),
     Mutant(
         "doors/waiting_room.py",
-        "        # Each of which gets a socket of its own.\n        self._keeps = not self._settings.doors",
         "        self._keeps = True",
-        "doors of a server that begins to lead have an address that is taken",
+        "        self._keeps = not self._settings.doors",
+        "somebody else may take the address of the doors of a server that begins to lead",
     ),
 ]

@@ -305,7 +305,7 @@ ENGINE = [
     Mutant("engine/fingerprint.py", "_CODE.sub(lambda found: _put_by(codes, found[0]), line)", "line", "each status of HTTP is the same"),
     Mutant("engine/fingerprint.py", "    line = _DIFFERS.sub(_blank, line)\n", "", "each path, host and id is a group"),
     Mutant("engine/groups.py", "if i == limit or looks >= _LOOKS:", "if i == limit:", "a page of groups without bound"),
-    Mutant("engine/groups.py", "first_seen=min(first", "first_seen=max(first", "a group began in the queue that came last"),
+    Mutant("engine/groups.py", "first_seen(tuple(largest), key)", "first_seen((next(reversed(largest)),), key)", "a group began in the queue that came last"),
     Mutant("engine/groups.py", "newest = max(sample", "newest = min(sample", "the example is an old one"),
     Mutant("engine/groups.py", "reduce(and_, map(set, lists))", "set().union(*lists)", "in common is what one has"),
     Mutant("engine/groups.py", "None, 1 if i else _SAMPLE, key)", "None, _SAMPLE, None)", "a group is described by others"),

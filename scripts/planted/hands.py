@@ -24,7 +24,7 @@ HANDS = [
     Mutant("runtime/services.py", "is_tight = self._journal.failing is not None or self._journal.nearly_full_since is not None", "is_tight = self._journal.failing is not None", "a disk is full before the log is moved"),
     Mutant("runtime/server.py", "Shrinker(self.journal, store, settings.disk_reserve_bytes)", "Shrinker(self.journal, store)", "what is said of the reserve of the disk does not hold"),
     Mutant("storage/sqlite/inspect.py", "write = _write_compact if is_loose(free, pages) else _copy_pages", "write = _copy_pages", "a copy has all that is free in the file"),
-    Mutant("engine/configs.py", "        for name in sorted({*self.defaults, *self.stalls, *self.dead}):\n            self.names.add(name)\n", "", "after a restart queues with settings are not listed"),
+    Mutant("engine/configs.py", "        self.names = Shelf(sorted({*self.defaults, *self.stalls, *self.dead}))\n", "", "after a restart queues with settings are not listed"),
     Mutant("engine/configs.py", "        if not self.of(name):\n            self.names.remove(name)\n", "        if True:\n            self.names.remove(name)\n", "a queue that has one kind of settings left is not listed"),
     Mutant("engine/find.py", "            self._count += 1\n            return True\n", "            return True\n", "what is looked for job by job counts as none"),
     Mutant("engine/find.py", "if self._limit is None and not self.tests:", "if self._limit is None:", "a count has all jobs of a queue, whatever the filter says"),

@@ -73,7 +73,7 @@ LINGERING = [
     Mutant(
         "doors/answering.py",
         "            self._journal.hurry()\n",
-        "",
+        "            pass\n",
         "changes through a door linger although somebody waits",
     ),
     Mutant(
@@ -108,20 +108,20 @@ LINGERING = [
     ),
     Mutant(
         "transports/heads.py",
-        '{"id": job[1].decode()}',
-        "like.call.match.values",
+        "{**values, one.lastgroup: head_bytes[start:end].decode()}",
+        "values",
         "an ack is one of the job that was acked first",
     ),
     Mutant(
         "transports/heads.py",
-        " + head_bytes[job.end(1) :]",
+        " + head_bytes[end:]",
         "",
         "what is asked of a job is what was asked of another one first",
     ),
     Mutant(
         "transports/heads.py",
-        "                _keep(self._known_of_jobs, rest, plain)\n",
-        "                self._known_of_jobs[rest] = plain\n",
+        "                _keep(self._known_but_for_one, rest, plain)\n",
+        "                self._known_but_for_one[rest] = plain\n",
         "heads of jobs are kept without an end",
     ),
     Mutant(

@@ -34,7 +34,7 @@ VERSIONS = [
         "            if False:\n",
         "a door has numbers without end",
     ),
-    Mutant("doors/answering.py", "known.length != len(data):", "False:", "a body is not as long as its head says"),
+    Mutant("doors/answering.py", " and known.length == len(data):", ":", "a body is not as long as its head says"),
     Mutant(
         "doors/answering.py",
         "not is_last and self._version > 1:",
@@ -183,6 +183,40 @@ VERSIONS = [
         "a job for which the kernel had no room is lost with its door",
     ),
     Mutant("doors/answering.py", "        self._send_nowait()\n", "", "each commit wakes the writer of each door"),
+    Mutant(
+        "doors/answering.py",
+        "                    answers, size, origin = [], 0, _NO_ORIGIN\n",
+        "                    answers, size = [], 0\n",
+        "answers of a frame get the head of those before",
+    ),
+    Mutant(
+        "doors/answering.py",
+        "self._version > 1 and not self._stops and",
+        "not self._stops and",
+        "a door that knows no numbers gets heads by theirs",
+    ),
+    Mutant(
+        "doors/answering.py", "        note_answered(said, self._core.meters.by_command, self._core.clock.time())\n", "", "what doors ask is in no histogram"
+    ),
+    Mutant("doors/answering.py", "at + _FRAME_REQUESTS]", "at + 64]", "a frame of a hundred pushes is two commits"),
+    Mutant(
+        "doors/leading.py",
+        "    if server.settings.doors and not opened.dealt:\n",
+        "    if False:\n",
+        "a server that has waited leads without its doors",
+    ),
+    Mutant(
+        "doors/known.py",
+        "begun.refused is not None or type(begun.command) in TAKES or",
+        "begun.refused is not None or",
+        "a pull through a door that waited for its commit brings no delivery",
+    ),
+    Mutant(
+        "doors/known.py",
+        "    if begun.refused is not None or type(begun.command) in TAKES",
+        "    if type(begun.command) in TAKES",
+        "what was refused after its commit is a success",
+    ),
     Mutant(
         "storage/postgres/arrays.py",
         " and values[0] == values[-1] and values.count(values[0]) == len(values)",

@@ -106,7 +106,7 @@ def test_testing_examples(tmp_path: Path):
         (tmp_path / f"test_{number}.py").write_text(code)
     (tmp_path / "pytest.ini").write_text("[pytest]\ntrio_mode = true\n")
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:schemathesis"],
         cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
@@ -120,7 +120,7 @@ def test_the_plugin_leaves_others_alone(tmp_path: Path):
         "import sys\ndef test_it():\n    assert not {'bunqueue_trio.client', 'bunqueue_trio.runtime', 'apsw'} & set(sys.modules)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:trio", "-p", "no:asyncio", "-W", "error"],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:schemathesis", "-p", "no:trio", "-p", "no:asyncio", "-W", "error"],
         cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout

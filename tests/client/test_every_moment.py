@@ -94,8 +94,8 @@ def listen(bunqueue: Bunqueue) -> Counter[str]:
 @pytest.mark.parametrize(
     ("seed", "cuts", "every"),
     [
-        (0, 1, 2),
-        (1, 3, 2),
+        (0, 1, 3),
+        (1, 3, 3),
         *(pytest.param(n, c, 1, marks=pytest.mark.long) for n in range(4) for c in (1, 2, 3, 5)),
     ],
 )

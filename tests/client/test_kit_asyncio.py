@@ -264,7 +264,7 @@ def test_fixture_under_the_plugins_for_asyncio(tmp_path: Path, mark: str, option
     code = SUITE.replace("MARK", mark).replace("LOOP", "trio" if "['trio']" in mark else "asyncio")
     (tmp_path / "test_mine.py").write_text(code)
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error",
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:schemathesis", "-W", "error",
          "-o", "asyncio_default_fixture_loop_scope=function", *options],
         cwd=tmp_path, capture_output=True, text=True, timeout=90, check=False,
     )  # fmt: skip

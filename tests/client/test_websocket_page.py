@@ -5,7 +5,10 @@ import re
 import shutil
 import subprocess
 import time
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 import trio
@@ -24,6 +27,7 @@ from tests.wire.server import Server, StartServer, free_port
 PAGE = (Path(__file__).parents[2] / "docs/websocket.md").read_text()
 CODES = re.compile(r"\b(\d{4})\b(?: to (\d{4}))?")
 
+Modules: TypeAlias = Callable[[], Path]
 
 WORKER = """
 import { work } from "./worker.mjs";
@@ -45,9 +49,29 @@ await Promise.all(three);
 """
 
 
-def worker_of(kind: str, folder: Path, address: str) -> list[str]:
+@pytest.fixture(scope="module")
+def modules(tmp_path_factory: pytest.TempPathFactory) -> Modules:
+    """Where npm has put ws, once it has been asked for: once for all that need it."""
+
+    @cache
+    def installed() -> Path:
+        npm, folder = shutil.which("npm"), tmp_path_factory.mktemp("npm")
+        if npm is None:
+            pytest.skip("no npm here")
+        got = subprocess.run(
+            [npm, "install", "ws@8", "--prefer-offline", "--no-audit", "--no-fund"],
+            cwd=folder, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        if got.returncode:
+            pytest.skip(f"npm cannot get ws here: {got.stderr.splitlines()[0]}")
+        return folder / "node_modules"
+
+    return installed
+
+
+def worker_of(kind: str, folder: Path, address: str, modules: Modules) -> list[str]:
     """Write the worker of the page, and return the command that runs it."""
-    node, npm = shutil.which("node"), shutil.which("npm")
+    node = shutil.which("node")
     if node is None:
         pytest.skip("no Node here")
     found = re.search(r"```js worker.mjs\n(.*?)```", PAGE, re.DOTALL)
@@ -66,23 +90,16 @@ def worker_of(kind: str, folder: Path, address: str) -> list[str]:
             pytest.skip("a Node without WebSocket")
         return [node, "--experimental-websocket", "--no-warnings", "script.mjs"]
     (folder / "script.mjs").write_text(script)
-    if npm is None:
-        pytest.skip("no npm here")
-    got = subprocess.run(
-        [npm, "install", "ws@8", "--prefer-offline", "--no-audit", "--no-fund"],
-        cwd=folder, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    if got.returncode:
-        pytest.skip(f"npm cannot get ws here: {got.stderr.splitlines()[0]}")
+    (folder / "node_modules").symlink_to(modules())
     return [node, "script.mjs"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ws", "browser"])
-def test_the_worker_in_javascript(start_server: StartServer, tmp_path: Path, kind: str):
+def test_the_worker_in_javascript(start_server: StartServer, tmp_path: Path, modules: Modules, kind: str):
     """It works, reports failures, connects again after a kill, and goes on with its job over an orderly restart."""
     fresh = start_server({"AUTH_TOKENS": "secret"} if kind == "ws" else {})
-    command = worker_of(kind, tmp_path, f"ws://127.0.0.1:{fresh.port}/ws")
+    command = worker_of(kind, tmp_path, f"ws://127.0.0.1:{fresh.port}/ws", modules)
     with subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
@@ -116,10 +133,10 @@ def test_the_worker_in_javascript(start_server: StartServer, tmp_path: Path, kin
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ws", "browser"])
 def test_what_a_handler_in_javascript_cannot_say_is_its_failure_alone(
-    start_server: StartServer, tmp_path: Path, kind: str
+    start_server: StartServer, tmp_path: Path, modules: Modules, kind: str
 ):
     fresh = start_server({"AUTH_TOKENS": "secret"} if kind == "ws" else {})
-    command = worker_of(kind, tmp_path, f"ws://127.0.0.1:{fresh.port}/ws")
+    command = worker_of(kind, tmp_path, f"ws://127.0.0.1:{fresh.port}/ws", modules)
     with (
         subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process,
         SyncClient(fresh.url, token="secret") as client,
@@ -144,13 +161,13 @@ def test_what_a_handler_in_javascript_cannot_say_is_its_failure_alone(
 @pytest.mark.slow
 @pytest.mark.parametrize("wrong", ["token", "role", "queue"])
 def test_the_worker_in_javascript_ends_with_words_where_only_somebody_can_help(
-    start_server: StartServer, tmp_path: Path, wrong: str
+    start_server: StartServer, tmp_path: Path, modules: Modules, wrong: str
 ):
     tokens = tmp_path / "tokens"
     tokens.write_text("secret\neyes read looks\n")
     tokens.chmod(0o600)
     fresh = start_server({"AUTH_TOKENS_FILE": str(tokens)})
-    command = worker_of("ws", tmp_path, f"ws://127.0.0.1:{fresh.port}/ws")
+    command = worker_of("ws", tmp_path, f"ws://127.0.0.1:{fresh.port}/ws", modules)
     script = tmp_path / "script.mjs"
     if wrong == "queue":
         script.write_text(script.read_text().replace('"images"', '"no queue/\\u0000"'))
@@ -163,8 +180,8 @@ def test_the_worker_in_javascript_ends_with_words_where_only_somebody_can_help(
 
 
 @pytest.mark.slow
-def test_the_worker_in_javascript_ends_while_nobody_listens(tmp_path: Path):
-    command = worker_of("ws", tmp_path, f"ws://127.0.0.1:{free_port()}/ws")
+def test_the_worker_in_javascript_ends_while_nobody_listens(tmp_path: Path, modules: Modules):
+    command = worker_of("ws", tmp_path, f"ws://127.0.0.1:{free_port()}/ws", modules)
     with subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
@@ -179,9 +196,11 @@ def test_the_worker_in_javascript_ends_while_nobody_listens(tmp_path: Path):
 
 @pytest.mark.long  # as long as a server waits before it gives a connection up
 @pytest.mark.parametrize("kind", ["ws", "browser"])
-def test_the_worker_in_javascript_takes_its_jobs_over_from_a_dead_socket(fresh: Server, tmp_path: Path, kind: str):
+def test_the_worker_in_javascript_takes_its_jobs_over_from_a_dead_socket(
+    fresh: Server, tmp_path: Path, modules: Modules, kind: str
+):
     with Proxy(fresh.address) as proxy, SyncClient(fresh.url) as client:
-        command = worker_of(kind, tmp_path, f"{proxy.url}/ws")
+        command = worker_of(kind, tmp_path, f"{proxy.url}/ws", modules)
         with subprocess.Popen(
             command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         ) as process:

@@ -110,13 +110,14 @@ class Reads:
             before += _weight(row)
         return found
 
-    def first_seen(self, queue: str, fingerprint: str) -> list[Row]:
-        its = (
-            row
-            for row in self._database.records()
-            if (row[_AT["queue"]], row[_AT["fingerprint"]]) == (queue, fingerprint)
-        )
-        return [(row[_AT["finished_at"]],) for row in its][:1]
+    def first_seen(self, queues: bytes, fingerprint: str) -> list[Row]:
+        from tests.cluster.database import decode
+
+        wanted, first = decode(queues), dict[str, int]()
+        for row in self._database.records():
+            if row[_AT["queue"]] in wanted and row[_AT["fingerprint"]] == fingerprint:
+                first.setdefault(row[_AT["queue"]], row[_AT["finished_at"]])
+        return [(min(first.values(), default=None),)]
 
     def trail(self, key: str, kind: str, place: int, limit: int, *, newest: bool) -> list[Row]:
         head = self.table("trail").get((key, kind))

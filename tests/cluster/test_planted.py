@@ -105,15 +105,16 @@ def answers_before_the_commit(patch: pytest.MonkeyPatch) -> None:
 
 
 def answers_doors_before_the_commit(patch: pytest.MonkeyPatch) -> None:
-    hear = Answering._hear
+    take_turn = Answering._take_turn
 
-    def eager(self: Answering, *args: Any) -> None:
-        hear(self, *args)
+    def eager(self: Answering, *args: Any) -> int:
+        at = take_turn(self, *args)
         waiting, self._uncommitted = self._uncommitted, []
         for number, call, begun in waiting:
             self._answer(number, self._gateway.finish_nowait(call, begun))
+        return at
 
-    patch.setattr(Answering, "_hear", eager)
+    patch.setattr(Answering, "_take_turn", eager)
 
 
 def publishes_before_the_commit(patch: pytest.MonkeyPatch) -> None:
@@ -282,7 +283,7 @@ FOCUSED: dict[str, str] = {
 
 FOUND: dict[str, int] = {
     "fences_nobody": 4, "forgets_the_tail": 20, "leaves_out_the_first_of_a_lost_tail": 12,
-    "sends_again_what_may_have_happened": 1,
+    "sends_again_what_may_have_happened": 1, "answers_doors_before_the_commit": 7,
 }  # fmt: skip
 """The seeds that lately found those for which the first one does not; they are tried first."""
 

@@ -23,18 +23,10 @@ def test_nothing_wrong_happens(seed: int):
 
 
 @pytest.mark.slow
-def test_a_seed_gives_the_same_log_each_time():
-    assert len({simulate_cluster(4, 0.01).digest for _ in range(2)}) == 1
-
-
-@pytest.mark.slow
 def test_a_seed_gives_the_same_log_in_every_process():
-    outputs = [
-        subprocess.run(
-            [sys.executable, "-m", "tests.sim.command", "--cluster", "--seed", "109", "--hours", "0.03"],
-            env=os.environ | {"PYTHONHASHSEED": hash_seed}, capture_output=True, text=True, check=True,
-        ).stdout.splitlines()[:2]
-        for hash_seed in ("1", "2")
-    ]  # fmt: skip
-    assert outputs[0] == outputs[1]
-    assert "SHA-256" in outputs[0][0]
+    """In one that has done nothing else, and in this one, which has simulated before; they hash differently."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.sim.command", "--cluster", "--seed", "109", "--hours", "0.03"],
+        env=os.environ | {"PYTHONHASHSEED": "1"}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert f"SHA-256 of the log {simulate_cluster(109, 0.03).digest}\n" in done.stdout

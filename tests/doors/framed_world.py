@@ -12,7 +12,7 @@ from bunqueue_trio.config import (
     RECEIVE_BYTES,
     Settings,
 )
-from bunqueue_trio.doors.answering import Answering, serve_opened
+from bunqueue_trio.doors.answering import Answering
 from bunqueue_trio.doors.frames import (
     ASK,
     Message,
@@ -21,6 +21,7 @@ from bunqueue_trio.doors.frames import (
 )
 from bunqueue_trio.doors.lane import FramingDoor
 from bunqueue_trio.doors.link import FRAMES, LinkLost
+from bunqueue_trio.doors.opened import serve_opened
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.runtime.tree import serve

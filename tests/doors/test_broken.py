@@ -4,8 +4,9 @@ import pytest
 import trio
 import trio.testing
 
-from bunqueue_trio.doors.answering import Answering, serve_opened
+from bunqueue_trio.doors.answering import Answering
 from bunqueue_trio.doors.link import FRAMES
+from bunqueue_trio.doors.opened import serve_opened
 from bunqueue_trio.errors import InvariantBroken
 from tests.doors.framed_world import World
 from tests.doors.framed_world import world as world

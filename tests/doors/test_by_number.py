@@ -11,7 +11,20 @@ import trio.testing
 
 from bunqueue_trio import errors
 from bunqueue_trio.config import SMALL_BODY_BYTES, NamedToken, Settings
-from bunqueue_trio.doors.frames import ANSWER, CALL, HEAD, HERE, SHAPE, SHAPE_BITS, SPLICE, VERSION, pack, pack_all
+from bunqueue_trio.doors.frames import (
+    ANSWER,
+    CALL,
+    HEAD,
+    HERE,
+    SHAPE,
+    SHAPE_BITS,
+    SPLICE,
+    VERSION,
+    Said,
+    pack,
+    pack_all,
+)
+from bunqueue_trio.protocol.commands import Push
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.journal import Journal
 from bunqueue_trio.runtime.server import Server
@@ -123,3 +136,46 @@ async def test_a_large_request_waits_its_turn_elsewhere(monkeypatch: pytest.Monk
         assert (await ask(PUSH))[0] == 200
         assert (await ask(PUSH, body=b'{"data":"%s"}' % (b"x" * SMALL_BODY_BYTES)))[0] == 0
         assert world.counts() == (1, 0)
+
+
+async def heads_of(world: World, requests: list[bytes]) -> list[tuple[bytes, Any]]:
+    """Ask all in one frame; return the head of each answer, as a door makes it, and its body."""
+    door, shapes, found = Raw(world), dict[int, bytes](), dict[int, tuple[bytes, Any]]()
+    await door.stream.send_all(pack(0, HERE, VERSION))
+    await door.hear()
+    said, last = list[Said](), b""
+    for number, request in enumerate(requests):
+        head, _, body = request.partition(b"\r\n\r\n")
+        if head != last:
+            last = head
+            said.append((0, HEAD, 0, head + b"\r\n\r\n", ""))
+        said.append((number, CALL, 0, body, "a.b"))
+    await door.stream.send_all(pack_all(said, VERSION))
+    while len(found) < len(requests):
+        heard = await door.hear()
+        if heard.kind == SHAPE:
+            shapes[heard.number] = heard.data
+        else:
+            found[heard.number] = shapes[heard.extra >> SHAPE_BITS], json.loads(heard.data)
+    return [found[number] for number in range(len(requests))]
+
+
+async def test_a_frame_has_one_commit(autojump_clock: trio.testing.MockClock):
+    async with asking() as (world, _):
+        before = world.server.journal.commits
+        answers = await heads_of(world, [PUSH] * 100)
+        assert len({body["id"] for _, body in answers}) == 100
+        assert world.server.journal.commits == before + 1
+        assert world.server.core.meters.by_command[Push].count == 100
+
+
+async def test_each_answer_of_a_frame_has_its_own_head(monkeypatch: pytest.MonkeyPatch):
+    """Also where each head that the door has not heard of takes the number of the one before."""
+    monkeypatch.setattr("bunqueue_trio.doors.known.HEADS_KEPT", 1)
+    pushes = [PUSH.replace(b"\r\n\r\n", b"\r\nOrigin: http://%b\r\n\r\n" % name) for name in (b"a", b"a", b"b", b"a")]
+    broken = request_bytes("POST", "/queues/q/jobs", b'{"data":')
+    async with asking(cors_allow_origin=("http://a", "http://b")) as (world, _):
+        answers = await heads_of(world, [*pushes, broken, pushes[2], pushes[0]])
+        origins = [head.lower().partition(b"access-control-allow-origin: ")[2][:8] for head, _ in answers]
+        assert origins == [b"http://" + name for name in (b"a", b"a", b"b", b"a")] + [b"", b"http://b", b"http://a"]
+        assert [head.split()[1] for head, _ in answers] == [b"200"] * 4 + [b"400"] + [b"200"] * 2

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import httpx
 import pytest
 
 from scripts import leftovers
-from tests.operations.processes import bunqueue, serving, until
+from tests.operations.processes import SOURCE, Running, bunqueue, serving, until
 
 
 def test_doors_that_would_have_nothing_to_do_are_refused(tmp_path: Path):
@@ -25,11 +26,36 @@ def test_doors_that_would_have_nothing_to_do_are_refused(tmp_path: Path):
 
 def test_a_door_ends_with_its_leader_before_it_reads_what_takes_long():
     """It has the addresses by then: a server that is started anew would find them taken."""
-    door = [sys.executable, "-P", "-X", "importtime", "-m", "bunqueue_trio.doors.start", "1", "-1", "9"]
+    door = [sys.executable, "-P", "-X", "importtime", "-m", "bunqueue_trio.doors.start", "1", "-1", "9", "+1"]
     done = subprocess.run(door, capture_output=True, text=True, timeout=60, check=False)
     read = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert (done.returncode, "ctypes" in read) == (0, True), done.stderr
     assert read & {"trio", "msgspec", "structlog", "asyncio"} == set()
+
+
+@pytest.mark.slow
+def test_a_door_that_is_stopped_before_it_can_end_with_its_leader_has_none_of_its_addresses(tmp_path: Path):
+    stops = "import os, signal, sys\nif 'bunqueue_trio.doors.start' in sys.orig_argv: os.kill(os.getpid(), signal.SIGSTOP)\n"
+    (tmp_path / "sitecustomize.py").write_text(stops)
+    stopped: list[int] = []
+
+    def waits(server: Running) -> bool:
+        stopped[:] = [
+            pid for pid in leftovers.below(server.process.pid)
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+        ]  # fmt: skip
+        return bool(stopped)
+
+    with serving(tmp_path, "--doors", "1", env={"PYTHONPATH": f"{tmp_path}:{SOURCE}"}, ready=waits) as server:
+        os.kill(server.process.pid, signal.SIGKILL)
+        server.process.wait()
+        try:
+            assert Path(f"/proc/{stopped[0]}").exists(), "it outlives its leader"
+            with socket.socket() as next_:
+                next_.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                next_.bind(("127.0.0.1", server.port))
+        finally:
+            os.kill(stopped[0], signal.SIGKILL)
 
 
 @pytest.mark.slow

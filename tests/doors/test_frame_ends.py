@@ -14,7 +14,7 @@ from bunqueue_trio.config import (
     RECEIVE_BYTES,
     Settings,
 )
-from bunqueue_trio.doors.answering import Answering, serve_opened
+from bunqueue_trio.doors.answering import Answering
 from bunqueue_trio.doors.frames import (
     ANSWER,
     ASK,
@@ -35,6 +35,7 @@ from bunqueue_trio.doors.frames import (
     pack,
 )
 from bunqueue_trio.doors.link import FRAMES
+from bunqueue_trio.doors.opened import serve_opened
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.runtime.tree import serve

@@ -14,7 +14,6 @@ from bunqueue_trio.config import (
     WRITE_TIMEOUT_S,
     Settings,
 )
-from bunqueue_trio.doors.answering import serve_opened
 from bunqueue_trio.doors.asking import Asking
 from bunqueue_trio.doors.frames import (
     ANSWER,
@@ -33,6 +32,7 @@ from bunqueue_trio.doors.frames import (
 )
 from bunqueue_trio.doors.lane import FramingDoor
 from bunqueue_trio.doors.link import FRAMES
+from bunqueue_trio.doors.opened import serve_opened
 from bunqueue_trio.doors.refusals import Refusals
 from bunqueue_trio.runtime.budget import Budget
 from tests.doors.framed_world import POLL, PULL, PUSH, Clocked, Raw, World, ask, ended, response

@@ -4,7 +4,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import pytest
 import trio
@@ -259,6 +259,37 @@ async def test_a_door_that_hands_over_connections_does_not_hang(
         await trio.testing.wait_all_tasks_blocked()
     assert not process.killed.is_set()
     nursery.cancel_scope.cancel()
+
+
+async def test_a_door_that_does_not_reach_its_leader_says_so_once_and_once_that_it_does_again(
+    both: Both, monkeypatch: pytest.MonkeyPatch, logs: list[dict[str, Any]], autojump_clock: trio.testing.MockClock
+):
+    """Where some get through in between there is one such pair a minute."""
+
+    def none_left() -> NoReturn:
+        raise OSError(24, "Too many open files")
+
+    async def fail(times: int) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(socket, "socketpair", none_left)
+            for _ in range(times):
+                with pytest.raises(LinkLost):
+                    await both.door.open("frames")
+
+    async def reach() -> None:
+        await (await both.door.open("frames")).aclose()
+
+    await reach()
+    await fail(30)
+    await reach()
+    await fail(3)
+    await reach()
+    said = [(line["log_level"], line.get("error")) for line in logs]
+    assert said == [("warning", "[Errno 24] Too many open files"), ("info", None)]
+    await trio.sleep(61)
+    await fail(2)
+    await reach()
+    assert len(logs) == 4
 
 
 async def hear(door: LocalLink, until: trio.CancelScope) -> None:

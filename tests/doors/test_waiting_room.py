@@ -273,17 +273,6 @@ async def test_who_has_hung_up_before_there_is_a_leader_gets_no_job(
     nursery.cancel_scope.cancel()
 
 
-async def test_doors_get_sockets_of_their_own(nursery: trio.Nursery):
-    port = free_port()
-    waiting = Waiting(Settings(bind=(f"127.0.0.1:{port}",), doors=1))
-    await nursery.start(waiting.run)
-    await waiting.leave()
-    assert waiting.kept is None
-    with pytest.raises(OSError, match="all attempts to connect"):
-        await trio.open_tcp_stream("127.0.0.1", port)
-    nursery.cancel_scope.cancel()
-
-
 async def test_a_server_that_leads_without_a_link_cannot_answer_those(nursery: trio.Nursery, tmp_path):
     path = f"{tmp_path}/s"
     waiting = Waiting(Settings(bind=(f"unix:{path}",)))

@@ -193,9 +193,12 @@ class Disk:
     def is_grouped(self, queue: str) -> bool:
         return True
 
-    def first_seen(self, queue: str, fingerprint: str) -> int | None:
-        dead = [job for job in self.finished.values() if (job.queue, fingerprint_of(job)) == (queue, fingerprint)]
-        return dead[0].noted().finished_at if dead else None
+    def first_seen(self, queues: tuple[str, ...], fingerprint: str) -> int | None:
+        first: dict[str, int] = {}
+        for job in self.finished.values():
+            if fingerprint_of(job) == fingerprint and job.queue in queues:
+                first.setdefault(job.queue, job.noted().finished_at or 0)
+        return min(first.values(), default=None)
 
     def load_facts(self) -> list[tuple[str, str, bytes]]:
         return [(kind, key, value) for (kind, key), value in self.facts.items()]

@@ -110,6 +110,7 @@ def test_an_avalanche_waits_while_the_batch_is_full_until_somebody_has_waited_fo
     assert bench.state(late).state == "waiting"
 
 
+@pytest.mark.untraced
 def test_many_ends_at_once_with_many_dependents_each_are_passed_on_in_steps(bench: Bench, moves: list[int]):
     ended = [bench.push() for _ in range(5)]
     dying = [bench.push("dying", ttl=1000) for _ in range(5)]
@@ -128,6 +129,7 @@ def test_many_ends_at_once_with_many_dependents_each_are_passed_on_in_steps(benc
     assert bench.engine.counts[State.WAITING_CHILDREN] == 0
 
 
+@pytest.mark.untraced
 def test_to_take_leave_of_many_dependencies_is_work_too(bench: Bench, moves: list[int]):
     first = bench.push()
     others = [bench.push("other", job_id=f"other-{n}") for n in range(WIDE)]
@@ -154,6 +156,7 @@ def test_a_crash_between_the_steps_loses_none_of_them(bench: Bench, how: str):
     assert {bench.state(job_id).state for job_id in dependents} == {state}
 
 
+@pytest.mark.untraced
 def test_a_later_job_of_the_same_id_has_nothing_to_do_with_who_waits_for_the_first(bench: Bench):
     bench.push(job_id="first")
     early = [bench.push(depends_on=["first"]) for _ in range(MANY)]
@@ -198,6 +201,7 @@ def test_the_end_of_a_connection_with_many_jobs_comes_in_steps(bench: Bench, mov
     assert bench.state(jobs[0]).stalls == dropped
 
 
+@pytest.mark.untraced
 def test_a_lease_that_ended_long_ago_is_over_for_a_connection_that_ends(bench: Bench):
     for _ in range(MANY):
         bench.push()
@@ -232,7 +236,9 @@ def test_ended_dependencies_are_looked_up_once_a_command(bench: Bench, monkeypat
 
 
 @pytest.mark.parametrize("kind", ["ended", "open", "one", "earlier"])
-@pytest.mark.parametrize(("jobs", "names"), [(2000, 1), (200, 10), (20, 100)])
+@pytest.mark.parametrize(
+    ("jobs", "names"), [*(pytest.param(n, 2000 // n, marks=pytest.mark.untraced) for n in (2000, 200)), (20, 100)]
+)
 def test_a_step_of_a_bulk_push_has_a_bounded_number_of_dependencies(
     bench: Bench, moves: list[int], monkeypatch: pytest.MonkeyPatch, jobs: int, names: int, kind: str
 ):
@@ -304,6 +310,7 @@ def test_a_pull_steps_over_a_bounded_number_of_expired_jobs(bench: Bench, moves:
     assert bench.pull_id() == last
 
 
+@pytest.mark.untraced
 def test_the_jobs_of_a_connection_that_end_badly_do_so_one_after_the_other(bench: Bench):
     """The end of one of them begins work of its own: in a call within the call that would go as deep as there are jobs."""
     bench.engine.rules = Rules(stalls_max=0)
@@ -337,6 +344,7 @@ def test_what_is_over_cannot_be_cancelled(bench: Bench):
     assert bench.engine.totals.cancelled == 0
 
 
+@pytest.mark.untraced
 def test_a_promoted_job_leaves_a_long_line_by_its_place(bench: Bench):
     """Counted in looks at a place: two searches by halves, however many are delayed."""
     ids = [bench.push(delay=1000 + n) for n in range(5000)]
@@ -356,6 +364,7 @@ def test_a_promoted_job_leaves_a_long_line_by_its_place(bench: Bench):
     check_structure(bench.engine, [])
 
 
+@pytest.mark.untraced
 def test_cancels_over_many_priorities_leave_nothing_behind(bench: Bench):
     """One job of the highest priority keeps the line from being emptied; nothing else may pile up behind it."""
     bench.push(priority=1_000_000)

@@ -55,7 +55,7 @@ def test_nobody_who_collects_garbage_looks_at_full_blocks_of_jobs(monkeypatch: p
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.untraced) for seed in range(2, 8))])
 def test_it_is_a_sorted_list(seed: int, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "BLOCK_MAX", 4)
     rng = random.Random(seed)

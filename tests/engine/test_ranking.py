@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bunqueue_trio.engine import ranking
+from bunqueue_trio.engine import ranking, shelf
 from bunqueue_trio.engine.ranking import FIRST, DeadGroups, Ranking
 from bunqueue_trio.engine.retrying import Retrying
 from bunqueue_trio.protocol import commands as c
@@ -34,6 +34,7 @@ def blocks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return found
 
     monkeypatch.setattr(ranking, "islice", noted)
+    monkeypatch.setattr(shelf, "islice", noted)
     return lengths
 
 
@@ -45,16 +46,16 @@ def test_a_look_is_at_few_however_many_begin_alike(blocks: list[int], common: st
         one.add(key, 1)
     for key in keys:
         one.place(key)
-    assert max(map(len, one._shelves[1]._blocks)) <= ranking._BLOCK_MAX
+    assert max(map(len, one._shelves[1]._blocks)) <= shelf._BLOCK_MAX
     for place in (FIRST, (-1, sorted(keys)[len(keys) // 2])):
         blocks.clear()
         assert one.behind(place, 100) == [(-1, key) for key in sorted(keys) if (-1, key) > place][:100]
-        assert sum(blocks) <= ranking._BLOCK_MAX + 100
+        assert sum(blocks) <= shelf._BLOCK_MAX + 100
 
 
 @pytest.mark.parametrize("seed", range(10))
 def test_the_order_is_that_of_all_whatever_comes_and_goes(monkeypatch: pytest.MonkeyPatch, seed: int):
-    monkeypatch.setattr(ranking, "_BLOCK_MAX", 3)
+    monkeypatch.setattr(shelf, "_BLOCK_MAX", 3)
     rng, one, sizes = random.Random(seed), Ranking(), Counter[str]()
     keys = [*keys_of("", 40), *keys_of("00", 40), *keys_of("0000000", 40), "cancelled"]
     for _ in range(800):
@@ -117,7 +118,7 @@ def test_a_page_looks_at_no_more_groups_than_it_shows(bench: Bench, blocks: list
     retrying.with_dead(retrying._dead)
     blocks.clear()
     assert len(retrying.behind(None, FIRST, 4)) == 4
-    assert sum(blocks) <= ranking._BLOCK_MAX + 4
+    assert sum(blocks) <= shelf._BLOCK_MAX + 4
     page = bench.do(c.DeadGroups(retrying=True, limit=3))
     assert ([group.count + group.retrying for group in page.groups], page.total) == ([2, 2, 2], 300)
 

@@ -143,6 +143,7 @@ def test_a_crash_before_the_commit_makes_the_job_again_and_one_after_it_does_not
 
 
 @pytest.mark.thorough
+@pytest.mark.untraced
 @pytest.mark.parametrize("seed", range(20))
 def test_each_slot_makes_at_most_one_job_over_any_number_of_crashes(seed: int):
     """With ``all`` and ``allow`` and short outages each makes exactly one."""

@@ -298,10 +298,14 @@ def test_what_has_run_once_can_be_put_again_and_does_not_run(bench: Bench):
 
 
 def test_the_words_of_the_original_are_of_the_same_schedules(bench: Bench):
-    said = c.Cron(name="s", queue="q", repeat_every=60_000, max_limit=3, immediately=True, priority=2)
+    said = c.Cron(
+        name="s", queue="q", job_name="report", repeat_every=60_000, max_limit=3, immediately=True, priority=2
+    )
     cron = bench.do(said).cron
     assert (cron.next_run, cron.executions, cron.max_limit, cron.priority) == (T0 + 60_000, 0, 3, 2)
-    assert jobs(bench) == [view(bench).last_job]
+    [job_id] = jobs(bench)
+    assert job_id == view(bench).last_job
+    assert (cron.job_name, bench.do(c.GetJob(id=job_id)).job.name) == ("report", "report")
     bench.sleep(30_000)
     bench.commit()
     assert bench.do(said).cron.next_run == T0 + 60_000, "put once more it goes on as it was"

@@ -22,8 +22,8 @@ def live(seed: int, steps: int) -> None:
     "seed",
     [
         *range(2),
-        *(pytest.param(seed, marks=pytest.mark.thorough) for seed in range(2, 8)),
-        *(pytest.param(seed, marks=[pytest.mark.thorough, pytest.mark.untraced]) for seed in range(8, 40)),
+        *(pytest.param(seed, marks=pytest.mark.thorough) for seed in (2, 4)),
+        *(pytest.param(seed, marks=[pytest.mark.thorough, pytest.mark.untraced]) for seed in (3, *range(5, 40))),
     ],
 )
 def test_engine_agrees_with_the_model(seed: int):

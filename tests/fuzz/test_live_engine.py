@@ -61,7 +61,8 @@ def test_no_command_makes_a_step_raise(tag: str):
 
 @pytest.mark.slow
 @pytest.mark.untraced
-@pytest.mark.parametrize("seed", range(6))
+# The life of seed 5 has a schedule of every few ms, which costs as much as all others.
+@pytest.mark.parametrize("seed", [0, 1, 2, 3, 4, 6])
 def test_no_mixture_of_them_does(seed: int):
     found = run(str(seed), KINDS, 600)
     assert found[""] > 100

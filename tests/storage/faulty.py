@@ -175,9 +175,9 @@ class FaultyStore:
     def is_grouped(self, queue: str) -> bool:
         return self.inner.is_grouped(queue)
 
-    def first_seen(self, queue: str, fingerprint: str) -> int | None:
+    def first_seen(self, queues: tuple[str, ...], fingerprint: str) -> int | None:
         self._readable()
-        return self.inner.first_seen(queue, fingerprint)
+        return self.inner.first_seen(queues, fingerprint)
 
     def trail(self, kind: str, key: str, place: int | None, limit: int, *, newest: bool) -> TrailPage:
         self._readable()

@@ -237,11 +237,17 @@ class GroupContract(StoreSuite):
 
     def test_the_first_is_the_oldest_that_is_kept(self, ledger: Ledger, store: Store):
         ledger.write([died(n, "too late", at=NOW + n) for n in range(1, 4)])
-        assert store.first_seen("q", self.LATE) == NOW + 1
+        assert store.first_seen(("q",), self.LATE) == NOW + 1
         ledger.write([make_job(10, "job-1")], reused=["job-1"])
-        assert store.first_seen("q", self.LATE) == NOW + 2
-        assert store.first_seen("q", self.REFUSED) is None
-        assert store.first_seen("other", self.LATE) is None
+        assert store.first_seen(("q",), self.LATE) == NOW + 2
+        assert store.first_seen(("q",), self.REFUSED) is None
+        assert store.first_seen(("other",), self.LATE) is None
+        ledger.write(
+            [died(n, "too late", queue, at=NOW + at) for n, queue, at in ((20, "a", 9), (21, "b", 0), (22, "c", 5))]
+        )
+        assert store.first_seen(("q", "a", "c", "other"), self.LATE) == NOW + 2
+        assert store.first_seen(("c", "a"), self.LATE) == NOW + 5
+        assert store.first_seen(("a", "b"), self.LATE) == NOW
 
     def test_traces_are_of_a_range_of_ids_by_id_falling(self, place: Place, ledger: Ledger):
         names = ["s@5", "s@6", "s@7+x", "s@9", "t@6", "s"]

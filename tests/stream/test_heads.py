@@ -18,6 +18,7 @@ from bunqueue_trio.transports.response_heads import ResponseHeads
 
 LINES = [
     b"GET /queues/q/jobs HTTP/1.1", b"GET /queues/q/jobs?timeout=5 HTTP/1.1", b"POST /queues/q/jobs HTTP/1.1",
+    b"GET /queues/q/jobs/list?state=failed HTTP/1.1", b"POST /queues/q/dlq/retry HTTP/1.1", b"GET /queues/q HTTP/1.1", b"GET /queues/q/ HTTP/1.1", b"GET /queues/q/nowhere HTTP/1.1",
     b"POST /jobs/one/ack HTTP/1.1", b"POST /jobs/ack-batch HTTP/1.1", b"PUT /jobs/one/priority HTTP/1.1",
     b"DELETE /jobs/one HTTP/1.1", b"GET /jobs/%6fne HTTP/1.1", b"GET /jobs/%zz HTTP/1.1", b"GET /jobs/\xc3\xa9 HTTP/1.1",
     b"GET /ping HTTP/1.1", b"GET /nowhere HTTP/1.1", b"PUT /ping HTTP/1.1", b"POST /jobs/one/ack/ HTTP/1.1",
@@ -86,6 +87,17 @@ async def test_an_id_of_this_server_is_read_as_if_no_other_had_come(guarded: boo
         assert read(experienced, mine, fields) == read(reader_of(experienced), mine, fields), (mine, fields)
 
 
+@pytest.mark.parametrize("guarded", [False, True], ids=["open", "guarded"])
+async def test_a_queue_is_read_as_if_no_other_had_come(guarded: bool) -> None:
+    experienced = reader(guarded=guarded)
+    lines = [line for line in LINES if b"/queues/q" in line]
+    for line, fields, name in product(lines, FIELDS, (b"another", b"a.b:c-d_e", b"%71", b"..", b"jobs")):
+        read(experienced, line, fields)
+        mine = line.replace(b"/queues/q", b"/queues/" + name)
+        for _ in range(2):
+            assert read(experienced, mine, fields) == read(reader_of(experienced), mine, fields), (mine, fields)
+
+
 async def test_what_differs_in_the_id_of_a_job_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     requests = reader(guarded=False)
     first = read(requests, b"POST /jobs/%b/ack HTTP/1.1" % IDS[0], b"Host: x\r\nContent-Length: 2")
@@ -93,6 +105,16 @@ async def test_what_differs_in_the_id_of_a_job_is_read_once(monkeypatch: pytest.
     second = read(requests, b"POST /jobs/%b/ack HTTP/1.1" % IDS[1], b"Host: x\r\nContent-Length: 2")
     assert isinstance(first, Plain)
     assert str(first.call.match).replace(IDS[0].decode(), IDS[1].decode()) == str(cast("Plain", second).call.match)
+
+
+async def test_what_differs_in_the_name_of_a_queue_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = reader(guarded=False)
+    fields = b"Host: x\r\nContent-Length: 2"
+    first = read(requests, b"POST /queues/one/jobs HTTP/1.1", fields)
+    monkeypatch.setattr(requests, "_gateway", None)
+    second = read(requests, b"POST /queues/two/jobs HTTP/1.1", fields)
+    assert isinstance(first, Plain)
+    assert str(first.call.match).replace("'one'", "'two'") == str(cast("Plain", second).call.match)
 
 
 async def test_what_another_has_sent_behind_an_empty_line_makes_no_request(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,7 +159,7 @@ async def test_what_is_known_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None
         assert isinstance(read(requests, b"POST /jobs/%d/ack HTTP/1.1" % n, b"Host: x\r\nX: %d" % n), Plain)
         read(requests, b"POST /jobs/%b/ack HTTP/1.1" % IDS[0], b"Host: x\r\nX: %d" % n)
         assert len(requests._known_fields) <= 3
-        assert len(requests._known_of_jobs) <= 3
+        assert len(requests._known_but_for_one) <= 3
     assert isinstance(read(requests, b"GET /ws HTTP/1.1", FIELDS[12]), Upgrade)
 
 

@@ -27,6 +27,8 @@ class Chromium:
         self._command = [
             CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",
             "--disable-background-networking", "--disable-component-update", "--disable-sync", "--force-color-profile=srgb",
+            # Pages that were left would live on: a third of its work.
+            "--disable-features=BackForwardCache,RenderDocument",
             f"--user-data-dir={profile}", "--remote-debugging-port=0", "about:blank",
         ]  # fmt: skip
 
@@ -107,6 +109,10 @@ class Browser:
         told = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in told, told
         return told["result"].get("value")
+
+    def bring(self, script: str) -> None:
+        """Run this at the beginning of each page from now on; a large one costs less so than with each page anew."""
+        self.call("Page.addScriptToEvaluateOnNewDocument", source=script)
 
     def until(self, script: str) -> Any:
         """Wait until an expression on the page is true; return its value."""

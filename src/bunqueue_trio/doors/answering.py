@@ -10,6 +10,7 @@ it says so, nobody knows, and the job stays with whoever has it, until its lease
 """
 
 from collections import deque
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import structlog
@@ -22,8 +23,6 @@ from bunqueue_trio.config import (
     DOOR_LOOKS,
     FRAMES_UNREAD_BYTES,
     RECEIVE_BYTES,
-    TURN_LONG_S,
-    TURN_REQUESTS,
     WRITE_TIMEOUT_S,
 )
 from bunqueue_trio.doors.frames import (
@@ -51,13 +50,12 @@ from bunqueue_trio.doors.frames import (
     WAITS,
     BrokenFrames,
     Read,
+    Said,
     Unpacker,
     parts_of,
 )
-from bunqueue_trio.doors.known import RequestsByNumber, ShapesByNumber
-from bunqueue_trio.doors.link import FRAMES, ROOM, ROOM_MADE
+from bunqueue_trio.doors.known import RequestsByNumber, ShapesByNumber, body_of, note_answered
 from bunqueue_trio.doors.outgoing import Outgoing
-from bunqueue_trio.errors import InvariantBroken, leaves
 from bunqueue_trio.protocol.replies import Reply
 from bunqueue_trio.runtime.begun import Begun
 from bunqueue_trio.runtime.bell import Bell
@@ -65,17 +63,18 @@ from bunqueue_trio.runtime.budget import Hold
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.runtime.statistics import DoorQueue
 from bunqueue_trio.transports.express import ExpressShared
-from bunqueue_trio.transports.listener import Http
 from bunqueue_trio.transports.wire import NothingSent, Wire
 
 _log = structlog.get_logger()
 
-
+# As TURN_REQUESTS and TURN_LONG_S, of what has come together already: a commit costs as much as some pushes.
+_FRAME_REQUESTS, _FRAME_LONG_S = 128, 0.004
 # Plain tuples, of which there is one for each request: to make one with names takes ten times as long.
 _Uncommitted: TypeAlias = tuple[int, Call, Begun]
 """A request that has been run; its answer waits for its commit. The number is that of its connection."""
 _REQUESTS = frozenset({CALL, ASK})
 _ANSWERS = frozenset({ANSWER, SPLICE})
+_NO_ORIGIN: object = object()
 
 
 class Answering:
@@ -156,44 +155,52 @@ class Answering:
         self._queue.requests += 1
 
     async def _read(self, nursery: trio.Nursery) -> None:
-        now = trio.lowlevel.current_clock().current_time
         while data := await self._wire.receive():
             self._looks = 0
             messages = self._unpacker.feed(data)
             at = 0
             while at < len(messages):
-                ends = now() + TURN_LONG_S
                 with self._core.turns.many:
-                    for message in messages[at : at + TURN_REQUESTS]:
-                        self._hear(message, nursery)
-                        at += 1
-                        if now() > ends:
-                            break
+                    at = self._take_turn(messages, at, nursery)
                 if at < len(messages):
                     await trio.lowlevel.checkpoint()
             while self._out_bytes > FRAMES_UNREAD_BYTES:
                 self._room = trio.Event()
                 await self._room.wait()
 
-    def _hear(self, message: Read, nursery: trio.Nursery) -> None:
-        number, kind, extra, data, address = message
-        if kind in _REQUESTS:
+    def _take_turn(self, messages: Sequence[Read], at: int, nursery: trio.Nursery) -> int:
+        """Hear messages, the first of them ``at``, in one step and with one commit; return where the next turn begins."""
+        now = self._core.clock.time
+        requests, before, ends = self._requests, len(self._uncommitted), now() + _FRAME_LONG_S
+        for message in messages[at : at + _FRAME_REQUESTS]:
+            number, kind, extra, data, address = message
+            at += 1
+            if kind not in _REQUESTS:
+                self._hear_else(number, kind, extra, data)
+                continue
             self._queue.requests += 1
             try:
-                if kind == CALL:
-                    known = self._requests[extra]
-                    if known is None or known.length != len(data):
-                        self._say(number, SPLICE)
+                known = requests[extra] if kind == CALL else None
+                if known is not None and known.length == len(data):
+                    begun = known.begin(known.call, data, address)
+                    if type(begun) is Begun and begun.epoch and not begun.waits and begun.bulk is None:
+                        # Nearly all.
+                        self._uncommitted.append((number, known.call, begun))
                     else:
-                        self._go_on(number, known.call, known.begin(known.call, data, address), nursery)
+                        self._go_on(number, known.call, begun, nursery)
+                elif kind == CALL:
+                    self._say(number, SPLICE)
                 else:
                     self._ask(number, data[:extra].decode("utf-8", "replace"), data[extra:], nursery)
             except BrokenFrames:
                 raise
             except Exception:
                 self._fail(number)
-        else:
-            self._hear_else(number, kind, extra, data)
+            if now() > ends:
+                break
+        if len(self._uncommitted) > before:
+            self._journal.hurry()
+        return at
 
     def _hear_else(self, number: int, kind: int, extra: int, data: bytes) -> None:
         if kind == GONE:
@@ -244,8 +251,6 @@ class Answering:
                 self._say(number, WAITS)
             nursery.start_soon(self._finish, number, call, begun, scope)
         elif begun.epoch:
-            if not self._journal.summons.is_awaited:
-                self._journal.hurry()
             self._uncommitted.append((number, call, begun))
         else:
             self._answer(number, self._gateway.finish_nowait(call, begun))
@@ -270,26 +275,54 @@ class Answering:
 
     def _release(self, *_: object) -> None:
         """Answer the requests that are committed, or given up (one of ``Journal.on_commit``, and of ``on_give_up``)."""
-        waiting, self._uncommitted = self._uncommitted, []
         self._is_writing = True
-        settled, left = max(self._journal.committed, self._journal.given_up), ANSWERS_MAX
-        for each in waiting:
-            number, call, begun = each
-            if begun.epoch > settled or not left:
-                self._uncommitted.append(each)
-                if not left:
-                    # The writer answers the rest.
-                    self._bell.ring()
-            else:
-                left -= 1
-                try:
-                    self._answer(number, self._gateway.finish_nowait(call, begun))
-                except Exception:
-                    self._fail(number)
+        settled = max(self._journal.committed, self._journal.given_up)
+        ready, later = list[_Uncommitted](), list[_Uncommitted]()
+        for each in self._uncommitted:
+            (ready if each[2].epoch <= settled and len(ready) < ANSWERS_MAX else later).append(each)
+        self._uncommitted = later
+        if later and len(ready) == ANSWERS_MAX:
+            # The writer answers the rest.
+            self._bell.ring()
+        self._answer_all(ready)
         self._is_writing = False
         self._send_nowait()
         if self._left is not None or self._out:
             self._bell.ring()
+
+    def _answer_all(self, ready: list[_Uncommitted]) -> None:
+        """Answer requests whose batch is committed, or given up: what most of their answers have in common is found out once for all."""
+        is_plain = self._version > 1 and not self._stops and not self._server.stop.is_set()
+        committed = self._journal.committed if is_plain else 0
+        origin, extra, size = _NO_ORIGIN, 0, 0
+        answers, said = list[Said](), list[Begun]()
+        for number, call, begun in ready:
+            try:
+                body = body_of(begun) if begun.epoch <= committed else None
+                if body is None or call.origin != origin or size >= RECEIVE_BYTES:
+                    # A head that is said between them may take the number of theirs.
+                    self._say_answers(answers, size)
+                    answers, size, origin = [], 0, _NO_ORIGIN
+                    if body is None:
+                        self._answer(number, self._gateway.finish_nowait(call, begun))
+                        continue
+                    extra, origin = self._shape_of(call, begun), call.origin
+                answers.append((number, ANSWER, extra, body, ""))
+                said.append(begun)
+                size += len(body)
+            except Exception:
+                self._fail(number)
+        self._say_answers(answers, size)
+        note_answered(said, self._core.meters.by_command, self._core.clock.time())
+
+    def _shape_of(self, call: Call, begun: Begun) -> int:
+        return self._shapes.number_of(self._gateway.say(call, begun.reply, None)) << SHAPE_BITS
+
+    def _say_answers(self, answers: list[Said], size: int) -> None:
+        """Say answers of this ``size`` together."""
+        if answers:
+            self._open_outgoing().answer_all(answers, size)
+            self._out_bytes += size
 
     def _fail(self, number: int) -> None:
         """End the connection of a request with which something went wrong."""
@@ -339,18 +372,21 @@ class Answering:
                 hold.release()
 
     def _say(self, number: int, kind: int, extra: int = 0, data: bytes | memoryview = b"") -> None:
-        out = self._out
-        if not out or out[-1].size >= RECEIVE_BYTES:
-            if not (out or self._is_writing):
-                self._bell.ring()
-            out.append(Outgoing())
-        # Each answer comes by here: no call for what some lines do.
-        last, size = out[-1], len(data)
+        last, size = self._open_outgoing(), len(data)
         last.messages.append((number, kind, extra, data, ""))
         last.size += size
         self._out_bytes += size
         if kind in _ANSWERS:
             last.answers += 1
+
+    def _open_outgoing(self) -> Outgoing:
+        """Return what the next message goes out with."""
+        out = self._out
+        if not out or out[-1].size >= RECEIVE_BYTES:
+            if not (out or self._is_writing):
+                self._bell.ring()
+            out.append(Outgoing())
+        return out[-1]
 
     async def _write(self, whole: trio.CancelScope) -> None:
         try:
@@ -412,39 +448,3 @@ class Answering:
 
 class _Gone(Exception):
     """The client has hung up."""
-
-
-async def serve_opened(
-    server: Server, http: Http, stream: trio.abc.Stream, address: str, door: object, *, name: str = "",
-    looks: bool = False,
-) -> None:  # fmt: skip
-    """Serve a connection that ``door`` has opened: for one client at ``address``, or with the requests of many.
-
-    ``name``: how the door is called, for people. ``looks``: whether the door is to answer now and then, because nobody else looks whether it hangs.
-    """
-    if address == FRAMES:
-        try:
-            await Answering(server, http.shared, stream, name).run(looks=looks)
-        except Exception as error:
-            # Ours, not what a library asserts of what a client has sent.
-            if any(isinstance(leaf, InvariantBroken) for leaf in leaves(error)):
-                raise
-            # It opens the next stream.
-            _log.exception("the requests of a door cannot be answered")
-        finally:
-            await trio.aclose_forcefully(stream)
-    elif address == ROOM:
-        try:
-            if http.make_room(door):
-                await stream.send_all(ROOM_MADE)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            # It has not waited for it.
-            pass
-        finally:
-            await trio.aclose_forcefully(stream)
-    else:
-        server.doors.connections += 1
-        try:
-            await http.serve(stream, address, door)
-        finally:
-            server.doors.connections -= 1

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
+from itertools import chain, repeat
 from pathlib import Path
 from typing import cast
 
@@ -28,8 +29,8 @@ from bunqueue_trio.config import (
     DRAIN_S,
     MAINTENANCE_TOLD_MS,
 )
-from bunqueue_trio.doors.answering import serve_opened
-from bunqueue_trio.doors.link import LOOK, STOP, receive_connections
+from bunqueue_trio.doors.link import LOOK, STOP, receive_connections, send_sockets
+from bunqueue_trio.doors.opened import serve_opened
 from bunqueue_trio.doors.remote import RemoteDoors, announced, newest_certificate, open_link
 from bunqueue_trio.doors.waiting_room import Waiting
 from bunqueue_trio.errors import DoorLost
@@ -37,7 +38,7 @@ from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.runtime.supervisor import Child, supervise
 from bunqueue_trio.storage.awaited import AwaitedStore
 from bunqueue_trio.transports.listener import Doors, Http
-from bunqueue_trio.transports.sockets import close_all, listen_no_more, open_listeners
+from bunqueue_trio.transports.sockets import Opened, close_all, deal_out, listen_no_more, open_listeners
 
 _log = structlog.get_logger()
 
@@ -226,9 +227,9 @@ class DoorProcesses:
 
         The kernel ends a door with the thread that has started it, and Trio's threads end when they have had nothing to do.
         """
-        descriptors = [control.fileno(), *(sock.fileno() for sock in door.sockets)]
-        numbers = (door.number, os.getpid(), *descriptors)
-        command = [sys.executable, "-P", "-m", "bunqueue_trio.doors.start", *map(str, numbers)]
+        numbers = (door.number, os.getpid(), control.fileno())
+        command = [sys.executable, "-P", "-m", "bunqueue_trio.doors.start", *map(str, numbers), f"+{len(door.sockets)}"]
+        environment = os.environ | {"PYTHONPATH": _code_paths()}
         settings = pickle.dumps(self._server.settings)
 
         is_started = False
@@ -244,7 +245,7 @@ class DoorProcesses:
             before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
             try:
                 started = subprocess.Popen(  # noqa: S603 - ourselves
-                    command, stdin=subprocess.PIPE, pass_fds=descriptors, env=os.environ | {"PYTHONPATH": _code_paths()}
+                    command, stdin=subprocess.PIPE, pass_fds=[control.fileno()], env=environment
                 )
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -285,6 +286,9 @@ class DoorProcesses:
         def start(stream: trio.SocketStream, address: str) -> None:
             connections.start_soon(serve, stream, address, told)
 
+        def hand_down() -> None:
+            connections.start_soon(send_sockets, control, [*door.sockets])
+
         def close_in_order() -> None:
             told.is_open = True
             close()
@@ -295,7 +299,7 @@ class DoorProcesses:
                 told.over.set()
 
         try:
-            await receive_connections(control, start, close_in_order, told.note_here)
+            await receive_connections(control, start, close_in_order, told.note_here, hand_down)
             with trio.move_on_after(_EXIT_S):
                 await told.ended.wait()
         finally:
@@ -345,12 +349,25 @@ async def http(  # noqa: ASYNC128 - `run` calls started, when the listeners are 
         StoreError: it could not be written where this server is reached.
     """
     opened = (waiting and waiting.kept) or await open_listeners(server.settings, server.settings.doors)
+    if server.settings.doors and not opened.dealt:
+        opened = await _deal_out(opened, server.settings.doors)
     doors: list[Doors] = [DoorProcesses(server, opened.dealt)] if opened.dealt else []
     if not server.store.at_once:
         doors += await _open_to_others(server, cast("AwaitedStore", server.store), waiting)
     async with trio.open_nursery() as connections:
         transport = Http(server, connections, express=server.settings.express)
         await transport.run(opened.listeners, partial(task_status.started, opened.addresses), doors)
+
+
+async def _deal_out(opened: Opened, doors: int) -> Opened:
+    """Give the doors of a server that has waited to lead sockets at its addresses, which it has had since its start."""
+    for seconds in chain(DOOR_STARTS_S, repeat(DOOR_STARTS_S[-1])):
+        try:
+            return deal_out(opened, doors)
+        except OSError as error:
+            _log.error("doors cannot listen, trying again", error=error.strerror)
+        await trio.sleep(seconds)
+    raise AssertionError("for ever")
 
 
 async def _open_to_others(server: Server, store: AwaitedStore, waiting: Waiting | None) -> list[Doors]:

@@ -6,13 +6,18 @@ gone is noticed by the end of the link.
 """
 
 import array
+import math
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
+import structlog
 import trio
 
-from bunqueue_trio.config import CLIENT_KEY_MAX
+from bunqueue_trio.config import CLIENT_KEY_MAX, MAINTENANCE_TOLD_MS
+from bunqueue_trio.doors.start import UP
+
+_log = structlog.get_logger()
 
 STOP = b"stop"
 """What the leader says to a door that is to accept no more."""
@@ -24,6 +29,8 @@ _CLOSED = b"closed"
 """What a door says that accepts no more."""
 _CONNECTION = b"c"
 """How the message begins that brings a connection; the address follows."""
+_SOCKET = b"s"
+"""What a message of the leader says that brings a socket."""
 _MESSAGE_MAX = len(_CLOSED) + CLIENT_KEY_MAX
 
 FRAMES = "frames"
@@ -59,9 +66,26 @@ class LocalLink:
     def __init__(self, control: trio.socket.SocketType) -> None:
         self._control = control
         self._sending = trio.Lock()
+        self._is_lost = False
+        """The log says that the leader cannot be reached."""
+        self._told_until = -math.inf
 
     async def open(self, address: str) -> trio.SocketStream:
         """Return a connection to the leader's API; see :class:`Link`."""
+        try:
+            stream = await self._open(address)
+        except LinkLost as lost:
+            # Some may get through in between: one line a minute, whoever else asks.
+            if not self._is_lost and trio.current_time() >= self._told_until:
+                self._is_lost, self._told_until = True, trio.current_time() + MAINTENANCE_TOLD_MS / 1000
+                _log.warning("the leader cannot be reached, trying again", error=str(lost))
+            raise
+        if self._is_lost:
+            self._is_lost = False
+            _log.info("the leader is reached again")
+        return stream
+
+    async def _open(self, address: str) -> trio.SocketStream:
         try:
             mine, its = socket.socketpair()
         except OSError as error:
@@ -105,15 +129,27 @@ class LocalLink:
             pass
 
 
+async def send_sockets(control: trio.socket.SocketType, sockets: Sequence[socket.socket]) -> None:
+    """Give a door the sockets that it accepts on; one that is gone gets none, nor do those of a server that stops."""
+    for sock in sockets:
+        try:
+            await control.sendmsg(
+                [_SOCKET], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [sock.fileno()]))]
+            )
+        except (OSError, trio.ClosedResourceError):
+            return
+
+
 async def receive_connections(
     control: trio.socket.SocketType,
     serve: Callable[[trio.SocketStream, str], None],
     on_closed: Callable[[], None],
     on_here: Callable[[], None],
+    on_up: Callable[[], None] = lambda: None,
 ) -> None:
     """Give each connection that a door hands over, and the address of its client, to ``serve``; return when the door is gone.
 
-    ``on_closed`` is called when it says that it accepts no more, ``on_here`` when it says anything else.
+    ``on_up`` is called when it says that it wants its sockets, ``on_closed`` when it accepts no more, ``on_here`` when it says anything else.
     """
     room = socket.CMSG_SPACE(array.array("i").itemsize)
     while True:
@@ -125,6 +161,8 @@ async def receive_connections(
             return
         if message == _CLOSED:
             on_closed()
+        elif message == UP:
+            on_up()
         else:
             # Its answer to a look stands behind the connections that it hands over: thousands, where all clients come at once.
             on_here()

@@ -19,6 +19,12 @@ class Outgoing:
         self.answers: int = 0
         """How many requests are over with it."""
 
+    def answer_all(self, answers: list[Said], size: int) -> None:
+        """Say answers, whose bodies have this ``size``."""
+        self.messages += answers
+        self.size += size
+        self.answers += len(answers)
+
     def owe(self, delivery: Owed | None, hold: Hold | None) -> None:
         """Note what the last message brings, and holds."""
         if delivery is not None:

@@ -1,6 +1,6 @@
 """The process of a door, behind its first step (``start.py``).
 
-It gets the settings on its standard input, and by their descriptors its end of the link and the sockets that it accepts on.
+It gets the settings on its standard input, its end of the link by its descriptor, and over that the sockets that it accepts on.
 It ends when the leader says so and its connections have ended, and at once when the leader is gone.
 """
 
@@ -15,7 +15,7 @@ import trio
 from bunqueue_trio.config import LAST_S, Settings
 from bunqueue_trio.doors.accepting import Stop, accept
 from bunqueue_trio.doors.lane import FramingDoor
-from bunqueue_trio.doors.link import LocalLink
+from bunqueue_trio.doors.link import STOP, LocalLink
 from bunqueue_trio.errors import StartupError
 from bunqueue_trio.logs.lines import configure_logging, flush_logs
 from bunqueue_trio.runtime.deadline import LastDeadline
@@ -31,10 +31,13 @@ _GONE_S = 2.0
 
 def main() -> None:
     """Be a door until the leader ends it, or is gone."""
-    number, _, control, *accepting = map(int, sys.argv[1:])
+    number, control = int(sys.argv[1]), socket.socket(fileno=int(sys.argv[3]))
     given = sys.stdin.buffer.read()
     if not given:
         # The leader was gone before it could say anything.
+        return
+    accepting = accepted_on(control, sys.argv[4:])
+    if accepting is None:
         return
     settings: Settings = pickle.loads(given)  # noqa: S301 - from our parent, by a pipe of its own
     configure_logging(settings.log_level, settings.log_format, door=number)
@@ -48,11 +51,28 @@ def main() -> None:
         flush_logs()
 
 
-async def _run(settings: Settings, control: int, accepting: list[int], last: LastDeadline) -> None:
-    link = LocalLink(trio.socket.from_stdlib_socket(socket.socket(fileno=control)))
+def accepted_on(control: socket.socket, said: list[str]) -> list[socket.socket] | None:
+    """Return the sockets to accept on, which the leader sends or, if it is of an older version, has handed down; None: it stops, or is gone."""
+    if not said[0].startswith("+"):
+        return [socket.socket(fileno=int(number)) for number in said]
+    sockets: list[socket.socket] = []
+    while len(sockets) < int(said[0]):
+        try:
+            message, descriptors, _, _ = socket.recv_fds(control, len(STOP), 1, socket.MSG_CMSG_CLOEXEC)
+        except OSError:
+            return None
+        if message in (b"", STOP):
+            return None
+        # Else it only looks.
+        sockets += [socket.socket(fileno=descriptor) for descriptor in descriptors]
+    return sockets
+
+
+async def _run(settings: Settings, control: socket.socket, accepting: list[socket.socket], last: LastDeadline) -> None:
+    link = LocalLink(trio.socket.from_stdlib_socket(control))
     context, turns = tls_context(settings), handshake_turns()
     try:
-        sockets = [trio.socket.from_stdlib_socket(listen_again(socket.socket(fileno=number))) for number in accepting]
+        sockets = [trio.socket.from_stdlib_socket(listen_again(each)) for each in accepting]
     except OSError as error:
         raise StartupError(f"cannot listen: {error.strerror}") from None
     listeners = [wrapped(trio.SocketListener(each), context, turns) for each in sockets]

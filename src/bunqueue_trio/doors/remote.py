@@ -22,9 +22,9 @@ from bunqueue_trio.config import (
     Settings,
     parse_bind,
 )
-from bunqueue_trio.doors.answering import serve_opened
 from bunqueue_trio.doors.handshake import Distrusted, admit_door, prove_door
 from bunqueue_trio.doors.link import LinkLost
+from bunqueue_trio.doors.opened import serve_opened
 from bunqueue_trio.errors import StartupError
 from bunqueue_trio.runtime.bell import Bell
 from bunqueue_trio.runtime.server import Server

@@ -1,7 +1,8 @@
-"""The first step of a door's process: ``python -m bunqueue_trio.doors.start NUMBER LEADER LINK SOCKET...``, started by the leader and by nobody else.
+"""The first step of a door's process: ``python -m bunqueue_trio.doors.start NUMBER LEADER LINK +SOCKETS``, started by the leader and by nobody else.
 
-It ends with its leader, which may be killed at any moment, from before it reads what takes a second: it has the leader's addresses already,
-and a server that is started anew needs them. Owns that, and refuses to import anything.
+It ends with its leader, which may be killed at any moment, from before it reads what takes a second. Only when that is sure it says so, and gets the
+leader's sockets: until then it may be stopped, and outlive its leader, and a server that is started anew needs their addresses.
+Owns that, and refuses to import anything. (A leader of an older version names the sockets that it hands down instead of how many there will be.)
 """
 
 import ctypes
@@ -9,6 +10,8 @@ import os
 import signal
 import sys
 
+UP = b"up"
+"""What a door says that ends with its leader, and wants its sockets."""
 # <linux/prctl.h>
 _PR_SET_PDEATHSIG = 1
 
@@ -18,7 +21,14 @@ def main() -> None:
     # Ctrl-C in a terminal reaches all of a server's processes: the leader decides when its doors stop.
     for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(ignored, signal.SIG_IGN)
-    _end_with(int(sys.argv[2]))
+    _, leader, link, *sockets = sys.argv[1:]
+    _end_with(int(leader))
+    if sockets and sockets[0].startswith("+"):
+        try:
+            os.write(int(link), UP)
+        except OSError:
+            # It was gone before.
+            return
     from bunqueue_trio.doors.process import main as be_a_door
 
     be_a_door()

@@ -84,12 +84,11 @@ class Waiting:
 
     async def leave(self) -> None:
         """Accept no more, so that this server can itself; what clients have asked of a leader that died is for the next one."""
-        # Each of which gets a socket of its own.
-        self._keeps = not self._settings.doors
+        self._keeps = True
         self._stop.wanted.set()
         if self._room is not None:
             await self._closed.wait()
-            self.kept = self._opened if self._keeps else None
+            self.kept = self._opened
 
     def note_leader(self, where: str | None, key: bytes) -> DoorFigures:
         """Note where the leader is reached; return how this door to it is doing."""

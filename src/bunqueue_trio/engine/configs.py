@@ -11,7 +11,7 @@ from msgspec import Struct
 from bunqueue_trio.config import AUTO_RETRIES, AUTO_RETRY_INTERVAL_MS, CONFIGS_MAX, NO_LIMIT
 from bunqueue_trio.engine.facts import Facts
 from bunqueue_trio.engine.job import DEFAULT_OPTIONS, Shape
-from bunqueue_trio.engine.line import Line
+from bunqueue_trio.engine.shelf import Shelf
 from bunqueue_trio.protocol import commands as c
 
 DEFAULTS, STALLS, DEAD = "defaults", "stall-config", "dlq-config"
@@ -76,7 +76,7 @@ class Configs:
         self.defaults: dict[str, Defaults] = {}
         self.stalls: dict[str, StallRule] = {}
         self.dead: dict[str, DeadRule] = {}
-        self.names: Line[str] = Line(str)
+        self.names = Shelf()
         """Of the queues of which anything was said, in order."""
         self.idle: dict[str, int] = {}
         """Since when those have had nothing else that have not; see ``idle.py``."""
@@ -91,8 +91,7 @@ class Configs:
         self.defaults = {name: _DEFAULTS(value) for name, value in self._facts.of(DEFAULTS).items()}
         self.stalls = {name: _RULE(value) for name, value in self._facts.of(STALLS).items()}
         self.dead = {name: _DEAD(value) for name, value in self._facts.of(DEAD).items()}
-        for name in sorted({*self.defaults, *self.stalls, *self.dead}):
-            self.names.add(name)
+        self.names = Shelf(sorted({*self.defaults, *self.stalls, *self.dead}))
         self.idle = {name: int(value) for name, value in self._facts.of(IDLE).items()}
 
     def note_idle(self, name: str, now: int) -> None:

@@ -104,11 +104,9 @@ def _group(engine: Engine, key: str, dead: Mapping[str, int], tried_in: str | No
     """Return the view of a group, and how many jobs were looked at; one without dead letters is of what is tried again in a queue, of None in all."""
     largest = _largest(dead)
     sample: list[Job] = []
-    first: list[int] = []
     for i, name in enumerate(largest):
         sample += engine.ended(name, State.FAILED, None, 1 if i else _SAMPLE, key).jobs
-        if (seen := engine.archive.first_seen(name, key)) is not None:
-            first.append(seen)
+    first = engine.archive.first_seen(tuple(largest), key) if largest else None
     is_dead = bool(sample)
     if not is_dead:
         sample = list(islice(engine.retrying.of(key, tried_in), _SAMPLE))
@@ -126,7 +124,7 @@ def _group(engine: Engine, key: str, dead: Mapping[str, int], tried_in: str | No
         fingerprint=key,
         shape=CANCELLED.shape if key == CANCELLED.key else fingerprint(error).shape,
         count=sum(dead.values()) if is_dead else 0,
-        first_seen=min(first, default=at) if is_dead or tried is None else tried.since,
+        first_seen=(at if first is None else first) if is_dead or tried is None else tried.since,
         last_seen=at,
         queues=largest if is_dead else {},
         example=GroupExample(

@@ -393,8 +393,8 @@ class Archive(Protocol):
         """Return whether its groups add up to the dead letters of a queue, as they must."""
         ...
 
-    def first_seen(self, queue: str, fingerprint: str) -> int | None:
-        """Return when the oldest dead letter of this error died that the queue still keeps; None: it keeps none."""
+    def first_seen(self, queues: tuple[str, ...], fingerprint: str) -> int | None:
+        """Return when the oldest dead letter of this error died that these queues still keep; None: they keep none."""
         ...
 
     @property

@@ -14,6 +14,7 @@ from bunqueue_trio.engine.job import UNFINISHED, Job, State
 from bunqueue_trio.engine.line import Line
 from bunqueue_trio.engine.ready import Ready
 from bunqueue_trio.engine.recount import Recount
+from bunqueue_trio.engine.shelf import Shelf
 from bunqueue_trio.engine.trails import TrailChange
 from bunqueue_trio.protocol.events import Event
 
@@ -132,7 +133,7 @@ class Queues(dict[str, Queue]):
     def __init__(self, configs: Configs) -> None:
         super().__init__()
         self._configs = configs
-        self.names: Line[str] = Line(str)
+        self.names = Shelf()
         """All of them, in order."""
 
     def check(self, name: str) -> None:

@@ -1,65 +1,18 @@
 """How many dead letters died of each error, in each queue and in all: kept as they change, so that the largest groups are found at once."""
 
 import sys
-from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from itertools import chain, islice
+from itertools import islice
 from typing import Any
+
+from bunqueue_trio.engine.shelf import Shelf
 
 Rank = tuple[int, str]
 """How many died of an error, below zero, so that the largest group comes first; and the error's fingerprint."""
 
 FIRST: Rank = (-sys.maxsize, "")
 """Before all groups."""
-
-
-# Keys in a block: to add one moves the others behind it.
-_BLOCK_MAX = 512
-
-
-class _Shelf:
-    """Keys in order, in blocks: as quick to change as to look at, whatever clients make them begin with.
-
-    A ``Line`` is the same for things that have a place; where they are their own, a change costs a quarter of that.
-    """
-
-    __slots__ = ("_blocks", "_firsts")
-
-    def __init__(self, keys: list[str]) -> None:
-        self._blocks = [keys[i : i + _BLOCK_MAX] for i in range(0, len(keys), _BLOCK_MAX)]
-        """None of them is empty."""
-        self._firsts = [block[0] for block in self._blocks]
-        """The first key of each."""
-
-    def add(self, key: str) -> None:
-        """Put it at its place."""
-        at = max(0, bisect_right(self._firsts, key) - 1)
-        block = self._blocks[at]
-        insort(block, key)
-        self._firsts[at] = block[0]
-        if len(block) > _BLOCK_MAX:
-            half = len(block) // 2
-            self._blocks.insert(at + 1, block[half:])
-            self._firsts.insert(at + 1, block[half])
-            del block[half:]
-
-    def remove(self, key: str) -> bool:
-        """Take it away, which is there; return whether it was the last."""
-        at = bisect_right(self._firsts, key) - 1
-        block = self._blocks[at]
-        del block[bisect_left(block, key)]
-        if block:
-            self._firsts[at] = block[0]
-        else:
-            del self._blocks[at], self._firsts[at]
-        return not self._blocks
-
-    def after(self, last: str) -> Iterator[str]:
-        """Iterate over the keys behind ``last``, in order; nothing may change meanwhile."""
-        at = max(0, bisect_right(self._firsts, last) - 1)
-        block = self._blocks[at]
-        return chain(islice(block, bisect_right(block, last), None), chain.from_iterable(self._blocks[at + 1 :]))
 
 
 class Ranking:
@@ -72,7 +25,7 @@ class Ranking:
 
     def __init__(self) -> None:
         self.sizes: dict[str, int] = {}
-        self._shelves: dict[int, _Shelf] = {}
+        self._shelves: dict[int, Shelf] = {}
         """By size; none is empty."""
         self._stood: dict[str, int] = {}
         """Those that have another place to get, and by which size they stand; 0: nowhere."""
@@ -96,7 +49,7 @@ class Ranking:
         if now in self._shelves:
             self._shelves[now].add(key)
         elif now:
-            self._shelves[now] = _Shelf([key])
+            self._shelves[now] = Shelf([key])
 
     def place_all(self) -> None:
         """Let all have their places; where none has one yet, this is what a start takes."""
@@ -107,7 +60,7 @@ class Ranking:
         keys: dict[int, list[str]] = {}
         for key in sorted(self.sizes):
             keys.setdefault(self.sizes[key], []).append(key)
-        self._shelves = {size: _Shelf(some) for size, some in keys.items()}
+        self._shelves = {size: Shelf(some) for size, some in keys.items()}
         self._stood.clear()
 
     def behind(self, place: Rank, some: int) -> list[Rank]:

@@ -131,9 +131,9 @@ class Lookups:
         page: TrailPage = self._answer(Question("trail", (kind, key, place, limit), (("newest", newest),)))
         return page
 
-    def first_seen(self, queue: str, fingerprint: str) -> int | None:
+    def first_seen(self, queues: tuple[str, ...], fingerprint: str) -> int | None:
         """Return when the oldest dead letter of an error has died; see :class:`Archive`."""
-        moment: int | None = self._answer(Question("first_seen", (queue, fingerprint)))
+        moment: int | None = self._answer(Question("first_seen", (queues, fingerprint)))
         return moment
 
     def traces(self, first: str, end: str, limit: int) -> list[Trace]:

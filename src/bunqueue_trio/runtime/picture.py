@@ -149,8 +149,13 @@ async def look(engine: Engine, store: Store) -> tuple[QueueLook, ...]:
     found: list[QueueLook] = []
     quiet = engine.marks.muted | {CANCELLED.key}
     quieted = engine.workers.quieted()[:QUIETED_LOOKED]
-    for names in _chunks([*(dict.fromkeys(engine.queues) | dict.fromkeys(engine.gates) | dict.fromkeys(kept))]):
-        for name in names:
+    names = dict.fromkeys(engine.queues)
+    for more in (engine.gates, kept):
+        await trio.lowlevel.checkpoint()
+        names |= dict.fromkeys(more)
+    await trio.lowlevel.checkpoint()
+    for some in _chunks([*names]):
+        for name in some:
             completed, dead = kept.get(name, (0, 0))
             # Another thread may have counted one more since.
             hushed = min(dead, store.dead_groups.sum_of(name, quiet)) if dead else 0

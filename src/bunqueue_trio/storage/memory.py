@@ -168,10 +168,13 @@ class MemoryStore(Unseen):
         """Return whether its groups add up; see :class:`Store`."""
         return self.kept_of(queue)[1] == self.dead_groups.total(queue)
 
-    def first_seen(self, queue: str, fingerprint: str) -> int | None:
+    def first_seen(self, queues: tuple[str, ...], fingerprint: str) -> int | None:
         """Return since when there are some; see :class:`Store`."""
-        of_it = (row for row in self._finished.values() if (row.queue, row.fingerprint) == (queue, fingerprint))
-        return next((row.finished_at for row in of_it), None)
+        first: dict[str, int] = {}
+        for row in self._finished.values():
+            if row.fingerprint == fingerprint and row.queue in queues:
+                first.setdefault(row.queue, row.finished_at)
+        return min(first.values(), default=None)
 
     def trail(self, kind: str, key: str, place: int | None, limit: int, *, newest: bool) -> TrailPage:
         """Return some of the lines of a trail; see :class:`Store`."""

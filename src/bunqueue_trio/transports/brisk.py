@@ -4,6 +4,7 @@ import os
 
 import trio
 
+from bunqueue_trio.transports.newcomers import Eager
 from bunqueue_trio.transports.tls import TlsStream
 
 # What is more than a response usually has is sent Trio's way, which lets others run: a large download must not shut them out.
@@ -74,8 +75,9 @@ def socket_of(stream: trio.abc.Stream) -> trio.socket.SocketType | None:
 class BriskListener(trio.abc.Listener[Brisk]):
     """Accepts as ``listener`` does; all that it accepts read by way of one ``buffer``, from which bytes are copied at once."""
 
-    def __init__(self, listener: trio.abc.Listener[trio.SocketStream], buffer: memoryview) -> None:
+    def __init__(self, listener: Eager | trio.SocketListener, buffer: memoryview) -> None:
         self._listener = listener
+        self.socket: trio.socket.SocketType = listener.socket
         self._buffer = buffer
 
     async def accept(self) -> Brisk:

@@ -94,7 +94,7 @@ class RequestHeads:
 
     Whole heads are kept, and header fields apart from their request line: ids and names of many queues make lines that do
     not come again, with the same fields below them. Of such a line only its path is read then: the rest is as it was.
-    And heads that differ in the id of a job only, as this server makes them, are one head: each ack has another one.
+    And heads that differ in the id of a job only, as this server makes them, or in the name of a queue, are one head.
     """
 
     def __init__(self, server: Server, gateway: Gateway) -> None:
@@ -105,8 +105,8 @@ class RequestHeads:
         self._known_fields: dict[bytes, _Fields] = {}
         self._known_routes: dict[tuple[int, str, str], Plain] = {}
         """By the number of the fields, the method and the path of the route: the first such request."""
-        self._known_of_jobs: dict[bytes, Plain] = {}
-        """By the head without the id of the job: the first such request."""
+        self._known_but_for_one: dict[bytes, Plain] = {}
+        """By the head without the id of its job, or the name of its queue: the first such request."""
         self._missed = 0
         """Whole heads that were not kept, since these are as many as may be."""
         self._numbers = count()
@@ -120,18 +120,23 @@ class RequestHeads:
         head_bytes = unread[:end]
         plain: Plain | Upgrade | None = self._known.get(head_bytes)
         if plain is None:
-            job, rest = _JOB.match(head_bytes), b""
-            if job is not None:
-                rest = head_bytes[: job.start(1)] + head_bytes[job.end(1) :]
-                like = self._known_of_jobs.get(rest)
+            one, rest = _ONE.match(head_bytes), b""
+            if one is not None:
+                start, end = one.span(one.lastindex)  # type: ignore[arg-type]
+                rest = head_bytes[:start] + head_bytes[end:]
+                like = self._known_but_for_one.get(rest)
                 if like is not None:
-                    return like.to(Match(like.call.match.methods, {"id": job[1].decode()}))  # type: ignore[union-attr]
+                    methods, values = like.call.match  # type: ignore[misc]
+                    plain = like.to(Match(methods, {**values, one.lastgroup: head_bytes[start:end].decode()}))  # type: ignore[dict-item]
+                    if one.lastgroup == "queue":
+                        self._keep_whole(head_bytes, plain)
+                    return plain
             plain = self._parse_line(head_bytes) or self._parse(head_bytes, unread)
             if isinstance(plain, Upgrade):
                 return plain
             match = plain.call.match
             if rest and isinstance(match, Match) and len(head_bytes) <= KEPT_HEAD_BYTES:
-                _keep(self._known_of_jobs, rest, plain)
+                _keep(self._known_but_for_one, rest, plain)
             # Ids make heads that do not come again; what leads nowhere may have been made up.
             if len(head_bytes) <= KEPT_HEAD_BYTES and isinstance(match, Match) and "id" not in match.values:
                 self._keep_whole(head_bytes, plain)
@@ -210,8 +215,10 @@ _LINE = re.compile(rb"(GET|POST|PUT|DELETE) (/[\w./?=&%~:+,@-]*) HTTP/1\.1")
 """The request lines that need no parser; all others, and with each header fields that are new, are httptools' to judge."""
 
 
-_JOB = re.compile(rb"(?:GET|POST|PUT|DELETE) /jobs/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})[ /]")
-"""A request about a job with an id of this server's, which no route has as a word of its own. Behind it anything may stand."""
+_ONE = re.compile(
+    rb"(?:GET|POST|PUT|DELETE) /(?:jobs/(?P<id>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})|queues/(?P<queue>[\w.:-]+))[ /]"
+)
+"""A request about a job with an id of this server's, or about a queue: no route has these as a word of its own. Behind them anything may stand."""
 
 
 def _keep(known: dict[K, T], key: K, value: T) -> None:

@@ -112,6 +112,11 @@ class Opened(NamedTuple):
     dealt: list[list[socket.socket]]
     """The sockets of each door."""
 
+    @property
+    def tcp(self) -> list[trio.socket.SocketType]:
+        """The sockets of the listeners at TCP addresses."""
+        return [listener.socket for listener in self.listeners if isinstance(listener, Eager | TlsListener)]
+
     async def close(self) -> None:
         """Listen no more."""
         for listener in self.listeners:
@@ -172,6 +177,28 @@ async def open_listeners(settings: Settings, doors: int = 0) -> Opened:
     return opened
 
 
+def deal_out(opened: Opened, doors: int) -> Opened:
+    """Return what ``opened`` is when each of the ``doors`` has a socket at its TCP addresses; who waits in one of the old ones is the first door's.
+
+    Nobody else can take an address meanwhile.
+
+    Raises:
+        OSError: there is nothing to be had for it now, such as descriptors; nothing has changed.
+    """
+    dealt: list[list[socket.socket]] = [[] for _ in range(doors)]
+    try:
+        for tcp in opened.tcp:
+            dealt[0].append(socket.fromfd(tcp.fileno(), tcp.family, tcp.type))
+            _bind_beside(dealt[0][-1], dealt[1:])
+    except OSError:
+        for sockets in dealt:
+            close_all(sockets)
+        raise
+    for tcp in opened.tcp:
+        tcp.close()
+    return Opened([each for each in opened.listeners if isinstance(each, UnixListener)], opened.addresses, dealt)
+
+
 def wrapped(listener: trio.SocketListener, context: ssl.SSLContext | None, turns: Turns) -> Listener:
     """Return the listener for TLS, where there is a ``context``; ``turns`` are its handshakes'."""
     eager = Eager(listener)
@@ -212,18 +239,23 @@ def _deal(first: trio.SocketListener, doors: Sequence[list[socket.socket]]) -> N
     That one was bound alone, so that an address that somebody else has is an error, also where they would share it. And it may be at a port that
     the kernel has chosen: such a one would get another when it listens again.
     """
-    with first.socket as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        for sockets in doors:
-            other = socket.socket(sock.family, socket.SOCK_STREAM)
-            sockets.append(other)
-            for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
-                other.setsockopt(socket.SOL_SOCKET, option, 1)
-            if sock.family == socket.AF_INET6:
-                both = sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
-                other.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, both)
-            other.bind(sock.getsockname())
-            other.listen(BACKLOG)
+    with first.socket:
+        _bind_beside(first.socket, doors)
+
+
+def _bind_beside(sock: "socket.socket | trio.socket.SocketType", doors: Sequence[list[socket.socket]]) -> None:
+    """Give each door a socket at the address of ``sock``."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    for sockets in doors:
+        other = socket.socket(sock.family, socket.SOCK_STREAM)
+        sockets.append(other)
+        for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
+            other.setsockopt(socket.SOL_SOCKET, option, 1)
+        if sock.family == socket.AF_INET6:
+            both = sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+            other.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, both)
+        other.bind(sock.getsockname())
+        other.listen(BACKLOG)
 
 
 async def _open_soon(bind: Bind) -> list[trio.SocketListener]:

@@ -228,8 +228,9 @@ class TlsStream(trio.abc.Stream):
 class TlsListener(trio.abc.Listener[TlsStream]):
     """Accepts as ``listener`` does, for TLS."""
 
-    def __init__(self, listener: trio.abc.Listener[Any], context: ssl.SSLContext, turns: Turns) -> None:
-        self._listener = listener
+    def __init__(self, listener: Any, context: ssl.SSLContext, turns: Turns) -> None:
+        self._listener: trio.abc.Listener[Any] = listener
+        self.socket: trio.socket.SocketType = listener.socket
         self._context = context
         self._turns = turns
 

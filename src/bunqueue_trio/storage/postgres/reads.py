@@ -33,7 +33,10 @@ _RECORDS = (
     "WHERE queue = $1 AND state = $2 AND fin {1} $3::bigint {0} ORDER BY fin {2} LIMIT $4::bigint + 1"
     f") AS part WINDOW w AS (ORDER BY fin {{2}})) AS page WHERE place <= $4::bigint AND before < {REPLAY_BYTES} ORDER BY fin {{2}}"
 )
-_FIRST_SEEN = "SELECT finished_at FROM bq.finished WHERE queue = $1 AND fingerprint = $2 ORDER BY fin LIMIT 1"
+_FIRST_SEEN = (
+    "SELECT min(first.finished_at) FROM unnest($1::text[]) AS its(name), LATERAL ("
+    "SELECT finished_at FROM bq.finished WHERE queue = its.name AND fingerprint = $2 ORDER BY fin LIMIT 1) AS first"
+)
 _TRAIL = (
     "SELECT h.next - h.first, l.n, l.body, l.more FROM bq.trail AS h LEFT JOIN LATERAL ("  # noqa: S608
     "SELECT n, body, place, before, count(*) OVER () AS more FROM ("
@@ -159,9 +162,9 @@ class Reads:
         text = _RECORDS.format("AND fingerprint = $5", *way)
         return self._read(text, queue, state.value, place, limit, fingerprint, answer=answer)
 
-    def first_seen(self, queue: str, fingerprint: str) -> Read[int | None]:
+    def first_seen(self, queues: tuple[str, ...], fingerprint: str) -> Read[int | None]:
         """When the oldest dead letter of an error has died."""
-        return self._read(_FIRST_SEEN, queue, fingerprint, answer=lambda rows: rows[0][0] if rows else None)
+        return self._read(_FIRST_SEEN, names(queues), fingerprint, answer=lambda rows: rows[0][0])
 
     def trail(self, kind: str, key: str, place: int | None, limit: int, *, newest: bool) -> Read[TrailPage]:
         """Some of the lines of a trail."""

@@ -385,9 +385,9 @@ class PostgresStore(Audited, Unseen):
         """Return whether its groups add up; see :class:`Store`."""
         return self._tally.is_grouped(queue)
 
-    def first_seen(self, queue: str, fingerprint: str) -> int | None:
+    def first_seen(self, queues: tuple[str, ...], fingerprint: str) -> int | None:
         """Return since when there are some; see :class:`Store`."""
-        return self._answer(self._reads.first_seen(queue, fingerprint))
+        return self._answer(self._reads.first_seen(queues, fingerprint))
 
     def events_after(self, event_id: int, limit: int) -> list[StoredEvent]:
         """Return kept events; see :class:`Store`."""

@@ -1,6 +1,9 @@
 """The records of finished jobs that a file holds, a page at a time."""
 
+from collections.abc import Sequence
+
 import apsw
+from msgspec.json import encode
 
 from bunqueue_trio.config import REPLAY_BYTES
 from bunqueue_trio.engine.job import Job, Records, State, weight
@@ -12,7 +15,10 @@ _PAGE = (
 )
 _MORE = "SELECT 1 FROM finished WHERE queue=? AND state=? AND fin<? LIMIT 1"
 """Whether there is one more: with its payload, that would be read for nothing."""
-_FIRST_SEEN = "SELECT finished_at FROM finished WHERE queue=? AND fingerprint=? ORDER BY fin LIMIT 1"
+_FIRST_SEEN = (
+    "SELECT min((SELECT finished_at FROM finished WHERE queue=each.value AND fingerprint=? ORDER BY fin LIMIT 1)) "
+    "FROM json_each(?) AS each"
+)
 # None is as late.
 _NO_END = 2**63 - 1
 
@@ -46,7 +52,7 @@ def _of_error(query: str) -> str:
     return query.replace("AND fin<?", "AND fingerprint=? AND fin<?")
 
 
-def first_seen(connection: apsw.Connection, queue: str, fingerprint: str) -> int | None:
+def first_seen(connection: apsw.Connection, queues: Sequence[str], fingerprint: str) -> int | None:
     """Return when the oldest dead letter of an error has died; see :class:`Store`."""
-    row = connection.execute(_FIRST_SEEN, (queue, fingerprint)).fetchone()
-    return None if row is None else int(row[0])
+    ((moment,),) = connection.execute(_FIRST_SEEN, (fingerprint, encode(queues).decode()))
+    return None if moment is None else int(moment)

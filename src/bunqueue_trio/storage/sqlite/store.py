@@ -335,10 +335,10 @@ class SqliteStore(Audited, Copied):
         """Return whether its groups add up; see :class:`Store`."""
         return self._tally.is_grouped(queue)
 
-    def first_seen(self, queue: str, fingerprint: str) -> int | None:
+    def first_seen(self, queues: tuple[str, ...], fingerprint: str) -> int | None:
         """Return since when there are some; see :class:`Store`."""
         with self._meaning:
-            return records.first_seen(self._reader, queue, fingerprint)
+            return records.first_seen(self._reader, queues, fingerprint)
 
     def trail(self, kind: str, key: str, place: int | None, limit: int, *, newest: bool) -> TrailPage:
         """Return some of the lines of a trail; see :class:`Store`."""
