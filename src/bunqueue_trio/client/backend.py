@@ -17,6 +17,7 @@ import anyio.from_thread
 import trio
 
 from bunqueue_trio.client.connection import Connect, Connection, address_of
+from bunqueue_trio.client.leftovers import close_all_in_asyncio, close_all_in_trio
 from bunqueue_trio.protocol.standin import STAND_INS
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ class Loop:
     new_scope: Callable[[], Scope]
     current_time: Callable[[], float]
     open_tasks: Callable[[], AbstractAsyncContextManager[Tasks]]
+    close_all_in: Callable[[Any], bool]
+    """Closes what this task has opened within a scope, and not left; returns whether there was any."""
 
     def __init__(self) -> None:
         self.tasks_may_be_cancelled: bool = not is_trio()
@@ -76,10 +79,12 @@ class Loop:
             self.new_scope = trio.CancelScope
             self.current_time = trio.current_time
             self.open_tasks = cast("Any", trio.open_nursery)
+            self.close_all_in = close_all_in_trio
         else:
             self.new_scope = anyio.CancelScope
             self.current_time = asyncio.get_running_loop().time
             self.open_tasks = cast("Any", anyio.create_task_group)
+            self.close_all_in = close_all_in_asyncio
 
 
 def new_event() -> anyio.Event | trio.Event:

@@ -7,6 +7,7 @@ slot until it ends by itself.
 """
 
 import inspect
+import os
 import signal
 import threading
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from bunqueue_trio.client.backend import caller_from_threads, is_cancelled, note
 from bunqueue_trio.client.client import Job
 from bunqueue_trio.client.endings import Said, ending_of, members_of, said_by
 from bunqueue_trio.client.held import Held
+from bunqueue_trio.client.leftovers import end_forked
 from bunqueue_trio.client.log import log
 from bunqueue_trio.client.traces import Traces, told
 from bunqueue_trio.logs.printable import printable
@@ -71,7 +73,7 @@ class Threads:
         call_in_loop = caller_from_threads()
         thread = _Thread()
         # The handler may change both.
-        job_id, queue = job.id, job.queue
+        job_id, queue, process = job.id, job.queue, os.getpid()
 
         def call() -> tuple[Any, BaseException | None]:
             if not thread.begins():
@@ -79,8 +81,11 @@ class Threads:
                 return None, None
             note_thread()
             try:
-                return function(job), None
+                result = function(job)
+                end_forked(process)
+                return result, None
             except BaseException as error:  # noqa: ASYNC103 - it is raised where it is waited for
+                end_forked(process, error)
                 return None, error  # noqa: ASYNC104 - there
             finally:
                 # The loop has ended.

@@ -1,0 +1,77 @@
+"""What a handler leaves behind that would end its worker: open scopes and nurseries, and a process that it has forked.
+
+Owns how those are closed; refuses to know what becomes of the job.
+"""
+# ruff: noqa: SLF001 - neither loop has a public name for what is open
+
+import asyncio
+import os
+import sys
+import traceback
+from contextlib import suppress
+from typing import Any, cast
+
+import trio
+
+LEFT_OPEN = (
+    "the handler has left a cancel scope or a task group open, whose tasks are cancelled: as an async generator does that has"
+    " one around its yield, and is not closed"
+)
+_WHY = "its handler has left it open"
+
+
+def close_all_in_trio(scope: Any) -> bool:
+    """Close what this task has opened within ``scope`` and not left, and cancel the tasks of it; return whether there was any.
+
+    A scope that is left while another one is open in it ends all that is around it.
+    """
+    task: Any = trio.lowlevel.current_task()
+    outer = scope._cancel_status
+    if task._cancel_status is outer:
+        return False
+    for nursery in task.child_nurseries:
+        nursery.cancel_scope.cancel(_WHY)
+        # As of a task that ends: whoever closes it later, as the end of a generator does, waits for nothing.
+        nursery._closed = True
+    while task._cancel_status is not outer:
+        task._cancel_status._scope.__exit__(None, None, None)
+    # Else the task ends with an error, as one that was abandoned by them.
+    task._child_nurseries.clear()
+    return True
+
+
+def close_all_in_asyncio(scope: Any) -> bool:
+    """Do the same on asyncio."""
+    # Trio has no use for it.
+    from anyio._backends._asyncio import _task_states
+
+    state: Any = _task_states[cast("Any", asyncio.current_task())]
+    if state.cancel_scope is scope:
+        return False
+    while state.cancel_scope is not scope:
+        inner = state.cancel_scope
+        inner.cancel(_WHY)
+        inner.__exit__(None, None, None)
+    return True
+
+
+def end_forked(process: int, raised: BaseException | None = None) -> None:
+    """End this process if it is a child that a handler has forked out of ``process``, and that comes out of the handler.
+
+    It has the connection of the worker, too: what it said there would be of both.
+    """
+    if os.getpid() == process:
+        return
+    code = int(raised is not None)
+    with suppress(BaseException):
+        if raised is not None and issubclass(type(raised), SystemExit):
+            said = cast("SystemExit", raised).code
+            code = said if isinstance(said, int) else int(said is not None)
+            if isinstance(said, str):
+                sys.stderr.write(f"{said}\n")
+        elif raised is not None:
+            traceback.print_exception(raised)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(BaseException):
+            stream.flush()
+    os._exit(code & 0xFF)
