@@ -26,8 +26,9 @@ def close_all_in_trio(scope: Any) -> bool:
     A scope that is left while another one is open in it ends all that is around it.
     """
     task: Any = trio.lowlevel.current_task()
-    outer = scope._cancel_status
-    if task._cancel_status is outer:
+    # Another version of the library may call it something else: what is left open ends the worker then, and no job fails of that.
+    outer = getattr(scope, "_cancel_status", None)
+    if outer is None or task._cancel_status is outer:
         return False
     for nursery in task.child_nurseries:
         nursery.cancel_scope.cancel(_WHY)
@@ -43,10 +44,12 @@ def close_all_in_trio(scope: Any) -> bool:
 def close_all_in_asyncio(scope: Any) -> bool:
     """Do the same on asyncio."""
     # Trio has no use for it.
-    from anyio._backends._asyncio import _task_states
+    from anyio._backends import _asyncio
 
-    state: Any = _task_states[cast("Any", asyncio.current_task())]
-    if state.cancel_scope is scope:
+    # As above.
+    states: Any = getattr(_asyncio, "_task_states", {})
+    state = states.get(asyncio.current_task())
+    if state is None or state.cancel_scope is scope:
         return False
     while state.cancel_scope is not scope:
         inner = state.cancel_scope
