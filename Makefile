@@ -4,7 +4,7 @@
 help:    ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-check:   ## everything that must be green before a change goes in: ten minutes on two quiet cores of a usual machine
+check:   ## everything that must be green before a change goes in: at most twelve minutes on two quiet cores of a usual machine
 	python3 scripts/check.py full
 
 fast:    ## the same without slow tests and coverage: a minute there

@@ -374,7 +374,7 @@ def main() -> int:
         nargs="?",
         default="full",
         choices=sorted(SELECTED),
-        help="core: what each other Python has to pass; fast: no slow tests, no coverage, about a minute on two quiet cores of a usual machine; full (the default): what a change must pass, about twelve minutes there; long: all tests",
+        help="core: what each other Python has to pass; fast: no slow tests, no coverage, about a minute on two quiet cores of a usual machine; full (the default): what a change must pass, at most twelve minutes there; long: all tests",
     )
     parser.add_argument("--python", help="run under this Python, such as python3.13, in an environment of its own")
     arguments = parser.parse_args()

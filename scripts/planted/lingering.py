@@ -84,6 +84,12 @@ LINGERING = [
     ),
     Mutant(
         "transports/poller.py",
+        "self._ends.poll(0, ENDS_A_TURN)",
+        "self._ends.poll(0, most)",
+        "a round of all tasks lets go of all who hang up at once",
+    ),
+    Mutant(
+        "transports/poller.py",
         "select.EPOLLRDHUP)",
         "select.EPOLLIN)",
         "what a client sends while it waits ends its pull",

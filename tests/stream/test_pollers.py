@@ -7,6 +7,7 @@ import pytest
 import trio
 import trio.testing
 
+from bunqueue_trio.config import ENDS_A_TURN, TURN_REQUESTS
 from bunqueue_trio.transports.poller import Epoll
 from tests.sim import wire
 from tests.sim.wire import Connection, Pace, Poller
@@ -97,6 +98,33 @@ async def test_a_poller_tells_of_an_end_alone_where_it_is_asked_for_that(kind: t
     with pytest.raises((OSError, KeyError)):
         poller.watch_end(-1)
     poller.close()
+
+
+async def test_a_request_does_not_stand_behind_all_who_hang_up_at_once() -> None:
+    sides = [Real() for _ in range(10 * ENDS_A_TURN + 1)]
+    poller, (*waiting, asks) = sides[0].poller, sides
+    for side in waiting:
+        poller.watch_end(poller.descriptor_of(side.stream))
+    number = poller.descriptor_of(asks.stream)
+    poller.watch(number)
+    for side in waiting:
+        side.end()
+    asks.put(b"ab")
+    asks.end()
+    ready = poller.ready(TURN_REQUESTS)
+    assert ready[0] == number
+    assert len(ready) == 1 + ENDS_A_TURN
+    ended = set(ready[1:])
+    poller.ignore(number)
+    while ready:
+        for descriptor in ready:
+            poller.ignore(descriptor)
+        ready = poller.ready(TURN_REQUESTS)
+        ended.update(ready)
+    assert ended == {poller.descriptor_of(side.stream) for side in waiting}
+    for side in sides:
+        side.close()
+        side.poller.close()
 
 
 async def test_only_a_bare_socket_has_a_descriptor() -> None:

@@ -10,6 +10,8 @@ from typing import Protocol
 
 import trio
 
+from bunqueue_trio.config import ENDS_A_TURN
+
 
 class Poller(Protocol):
     """Sockets by their descriptors, and those among them that have something to read."""
@@ -67,10 +69,18 @@ class Poller(Protocol):
 
 
 class Epoll:
-    """The kernel's own: an epoll inside that of Trio. It says of a socket that it is readable as long as it is."""
+    """The kernel's own: an epoll inside that of Trio. It says of a socket that it is readable as long as it is.
+
+    Clients that wait are in another one inside it, since the kernel names those who are ready in the order in which they
+    became so: a request behind thousands who hang up at once would wait for all of these.
+    """
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
+        self._ends = select.epoll()
+        self._ending: set[int] = set()
+        """The descriptors in there."""
+        self._epoll.register(self._ends.fileno(), select.EPOLLIN)
         self.readv: Callable[[int, Sequence[memoryview]], int] = os.readv
         self.write: Callable[[int, bytes], int] = os.write
         self.wait_for: Callable[[int], Awaitable[None]] = trio.lowlevel.wait_readable
@@ -81,35 +91,47 @@ class Epoll:
 
     def watch(self, descriptor: int) -> None:
         """Look at it from now on; see :class:`Poller`."""
-        self._register(descriptor, select.EPOLLIN)
+        if descriptor in self._ending:
+            raise OSError("cannot watch: its end is looked for")
+        self._register(self._epoll, descriptor, select.EPOLLIN)
 
     def watch_end(self, descriptor: int) -> None:
         """Look from now on whether its client has hung up; see :class:`Poller`."""
-        self._register(descriptor, select.EPOLLRDHUP)
+        self._register(self._ends, descriptor, select.EPOLLRDHUP)
+        self._ending.add(descriptor)
 
     def watch_break(self, descriptor: int) -> None:
         """Look from now on whether its connection is broken; see :class:`Poller`."""
         # The kernel reports that in any case.
-        self._register(descriptor, 0)
+        self._register(self._ends, descriptor, 0)
+        self._ending.add(descriptor)
 
-    def _register(self, descriptor: int, mask: int) -> None:
+    def _register(self, epoll: select.epoll, descriptor: int, mask: int) -> None:
         try:
-            self._epoll.register(descriptor, mask)
+            epoll.register(descriptor, mask)
         except ValueError as error:
             # This, or the descriptor, is closed.
             raise OSError(f"cannot watch: {error}") from error
 
     def ignore(self, descriptor: int) -> None:
         """Look at it no more; see :class:`Poller`. Not even at its end, which a mask of nothing would go on to report."""
+        epoll = self._epoll
+        if descriptor in self._ending:
+            epoll = self._ends
+            self._ending.discard(descriptor)
         try:
-            self._epoll.unregister(descriptor)
+            epoll.unregister(descriptor)
         except (OSError, ValueError):
             # It was closed, and is forgotten; or this was.
             pass
 
     def ready(self, most: int) -> list[int]:
         """Return those that have something to read; see :class:`Poller`."""
-        return [descriptor for descriptor, _ in self._epoll.poll(0, most)]
+        found = [descriptor for descriptor, _ in self._epoll.poll(0, most)]
+        if self._ending and (ends := self._ends.fileno()) in found:
+            found.remove(ends)
+            found += [descriptor for descriptor, _ in self._ends.poll(0, ENDS_A_TURN)]
+        return found
 
     async def wait(self) -> None:
         """Wait until there is one; see :class:`Poller`."""
@@ -117,4 +139,5 @@ class Epoll:
 
     def close(self) -> None:
         """Look at none any more; see :class:`Poller`."""
+        self._ends.close()
         self._epoll.close()
