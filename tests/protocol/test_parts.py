@@ -17,8 +17,8 @@ from bunqueue_trio.protocol import depth, parts, walk
 from bunqueue_trio.protocol.bounds import LARGE_BYTES
 from bunqueue_trio.protocol.catalog import CATALOG, COMMANDS
 from bunqueue_trio.protocol.codec import BadMessage, NeedsParts, decode, decode_message
-from bunqueue_trio.protocol.depth import DEPTH_MAX, is_deep
 from bunqueue_trio.protocol.cutting import CUT_BYTES
+from bunqueue_trio.protocol.depth import DEPTH_MAX, is_deep
 from bunqueue_trio.protocol.parts import read_in_parts
 
 LARGE = 2000

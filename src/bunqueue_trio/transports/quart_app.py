@@ -230,7 +230,9 @@ def _call(gateway: Gateway, message: BaseRequestWebsocket) -> Call:
     """Return what is asked for, by the bytes that came: Quart's own reading of them is not used."""
     scope: Any = message.scope
     raw, query = scope["raw_path"].decode("latin-1"), scope["query_string"].decode("latin-1")
-    return gateway.resolve(scope.get("method", "GET"), f"{raw}?{query}" if query else raw, joined(message.headers.items()))
+    return gateway.resolve(
+        scope.get("method", "GET"), f"{raw}?{query}" if query else raw, joined(message.headers.items())
+    )
 
 
 def _peer(scope: Any) -> str:
