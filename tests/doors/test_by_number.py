@@ -185,5 +185,7 @@ async def test_an_answer_behind_a_refusal_has_its_own_head(monkeypatch: pytest.M
     monkeypatch.setattr("bunqueue_trio.doors.known.HEADS_KEPT", 1)
     named = request_bytes("POST", "/queues/q/jobs", b'{"data":1,"jobId":"x"}')
     async with asking() as (world, _):
-        answers = await heads_of(world, [named, request_bytes("DELETE", "/jobs/x"), request_bytes("GET", "/jobs/x"), PUSH])
+        answers = await heads_of(
+            world, [named, request_bytes("DELETE", "/jobs/x"), request_bytes("GET", "/jobs/x"), PUSH]
+        )
         assert [int(head.split()[1]) for head, _ in answers] == [200, 200, 404, 200]
