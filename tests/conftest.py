@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 import structlog
+import trio
+from trio.testing import MockClock
 
 from scripts import leftovers
 from tests.patience import PATIENCE_S
@@ -48,6 +50,20 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     """Call those that need a database, or a real server, of their own `thorough`, before they are chosen from."""
     if not {"postgres", "fresh"}.isdisjoint(getattr(item, "fixturenames", ())):
         item.add_marker("thorough")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let whoever uses a fixture that asks for `autojump_clock` run in virtual time: pytest-trio takes a clock from a test's own arguments alone."""
+    for item in items:
+        marker = item.get_closest_marker("trio")
+        is_plain = marker is not None and marker.kwargs.get("run", trio.run) is trio.run
+        if is_plain and "autojump_clock" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.trio(run=_run_virtually), append=False)
+
+
+def _run_virtually(main: Any, *, clock: trio.abc.Clock | None, instruments: list[trio.abc.Instrument]) -> Any:
+    return trio.run(main, clock=clock or MockClock(autojump_threshold=0), instruments=instruments)
 
 
 @pytest.hookimpl(wrapper=True)

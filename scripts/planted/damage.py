@@ -31,7 +31,7 @@ DAMAGE = [
     Mutant("transports/listener.py", "            self._server.journal.give_up()\n            for some in doors:\n", "            for some in doors:\n", "who waits at a door for a full disk is cut off at a stop"),
     Mutant("runtime/tree.py", "while journal.dirty and not journal.is_damaged:", "while journal.dirty:", "a stop waits its grace for a damaged file"),
     Mutant("runtime/core.py", "raise self.journal.down()", "raise errors.STORAGE_DOWN.refuse(retry_after=2)", "a look at what met damage is said to pass"),
-    Mutant("runtime/server.py", "self.damage.look(), journal.is_damaged,", "self.damage.look(),", "the finding says that all else goes on when nothing does"),
+    Mutant("runtime/server.py", "self.damage.look(), journal.is_damaged,", "self.damage.look(), False,", "the finding says that all else goes on when nothing does"),
     Mutant("pages/findings.py", "    if told.is_stopped:\n        # That is a matter of the damage: no room helps, and nothing is tried again.\n        return\n", "", "who has a damaged file gets the advice to make room"),
     Mutant("ui/ask.py", "if self.server.journal.is_damaged:", "if False:", "the buttons of a damaged file are said to come back"),
     Mutant("client/pushable.py", "    if stand_in is not None or home.is_beside(working.home):", "    if True:", "a push of a handler goes to the wrong server"),

@@ -57,7 +57,7 @@ TESTS = {
             "same_in_a_shell", "cluster", "render", "finding_jobs", "events", "roles", "errands", "errors", "shown_in_part", "page_news",
         )
     ]
-    + ["tests/operations/test_findings.py"],
+    + ["tests/operations/test_findings.py", "tests/operations/test_downloads.py"],
     "transports": [
         "tests/operations/test_opened_first.py",
         *(
@@ -120,6 +120,7 @@ NEAREST = {
     "tls": ("tls", "slow_clients", "remote"),
     "newcomers": ("rounds",),
     "costs": ("rounds",),
+    "dashboard": ("actions", "access", "downloads"),
     "crons": ("schedules",),
     "cursors": ("jobs", "logs", "find", "listing"),
     "rows": ("kept", "sqlite"),

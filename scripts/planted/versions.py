@@ -196,7 +196,10 @@ VERSIONS = [
         "a door that knows no numbers gets heads by theirs",
     ),
     Mutant(
-        "doors/answering.py", "        note_answered(said, self._core.meters.by_command, self._core.clock.time())\n", "", "what doors ask is in no histogram"
+        "doors/answering.py",
+        "        note_answered(said, self._core.meters.by_command, self._core.clock.time())\n",
+        "",
+        "what doors ask is in no histogram",
     ),
     Mutant("doors/answering.py", "at + _FRAME_REQUESTS]", "at + 64]", "a frame of a hundred pushes is two commits"),
     Mutant(

@@ -1,10 +1,12 @@
 """Handlers that leave what is around them otherwise than they found it: scopes, nurseries, and processes. It is their job's failure only."""
 
+import gc
 import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import AsyncIterator, Callable
+import weakref
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, aclosing
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,11 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 kept: list[Any] = []
 
 
-async def in_a_scope() -> AsyncIterator[int]:
+class Noted(Exception):
+    pass
+
+
+async def in_a_scope() -> AsyncGenerator[int, None]:
     """Do what looks well: who leaves it early leaves the scope open."""
     with ExitStack() as opened:
         opened.enter_context(anyio.CancelScope())
@@ -165,6 +171,42 @@ async def test_what_a_handler_leaves_open_is_cancelled(server: Server, queue: st
             assert await client.wait(await client.push(queue, "closes", max_attempts=1), 60) == 1
         worker.stop()
     kept.clear()
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+@on_both
+async def test_a_failure_leaves_nothing_to_the_garbage_collector(server: Server, queue: str, loop: str, kind: str):
+    """Else each of them is looked at by it again and again, with all that its frames hold."""
+    worker, errors = Worker(queue, ws(server), concurrency=5), list[weakref.ref[Exception]]()
+
+    def fails(job: Job) -> None:
+        error = Noted("bad")
+        errors.append(weakref.ref(error))
+        try:
+            raise error
+        finally:
+            # What the handler keeps itself is its own.
+            del error
+
+    async def fails_async(job: Job) -> None:
+        fails(job)
+
+    worker.handler(fails if kind == "sync" else fails_async)
+    gc.disable()
+    try:
+        async with Client(ws(server)) as client, anyio.create_task_group() as running:
+            running.start_soon(worker.run)
+            with anyio.fail_after(60):
+                for job_id in await client.push_many(queue, [{"max_attempts": 1}] * 60):
+                    with pytest.raises(JobFailed, match="Noted"):
+                        await client.wait(job_id, 60)
+                # Trio's own threads keep theirs; of asyncio's, those that rest keep their last one.
+                if (loop, kind) != ("trio", "sync"):
+                    assert len([error for error in errors if error() is not None]) <= (5 if kind == "sync" else 0)
+            worker.stop()
+    finally:
+        gc.enable()
+    assert len(errors) == 60
 
 
 FORKS = """

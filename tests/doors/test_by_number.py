@@ -179,3 +179,13 @@ async def test_each_answer_of_a_frame_has_its_own_head(monkeypatch: pytest.Monke
         origins = [head.lower().partition(b"access-control-allow-origin: ")[2][:8] for head, _ in answers]
         assert origins == [b"http://" + name for name in (b"a", b"a", b"b", b"a")] + [b"", b"http://b", b"http://a"]
         assert [head.split()[1] for head, _ in answers] == [b"200"] * 4 + [b"400"] + [b"200"] * 2
+
+
+async def test_an_answer_behind_a_refusal_has_its_own_head(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("bunqueue_trio.doors.known.HEADS_KEPT", 1)
+    named = request_bytes("POST", "/queues/q/jobs", b'{"data":1,"jobId":"x"}')
+    async with asking() as (world, _):
+        answers = await heads_of(
+            world, [named, request_bytes("DELETE", "/jobs/x"), request_bytes("GET", "/jobs/x"), PUSH]
+        )
+        assert [int(head.split()[1]) for head, _ in answers] == [200, 200, 404, 200]

@@ -230,7 +230,7 @@ async def test_an_answer_that_never_left_returns_its_job(world: World, autojump_
     assert (await door.hear()).kind == SPLICE
     answering = Answering(world.server, world.http.shared, Failing(b""))
     async with trio.open_nursery() as nursery:
-        answering._hear(Message(1, ASK, 0, PULL), nursery)
+        answering._take_turn([Message(1, ASK, 0, PULL)], 0, nursery)
         answering._end()
     assert world.counts() == (1, 0)
 

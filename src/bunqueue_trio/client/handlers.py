@@ -103,11 +103,15 @@ class Threads:
                     queue=queue, such_threads=self.left,
                 )  # fmt: skip
             raise
-        if error is not None and _first_of(error, lambda one: type(one) is KeyboardInterrupt) is not None:
-            # No key was pressed.
-            raise RuntimeError("the handler raised KeyboardInterrupt") from error
-        if error is not None:
-            raise error
+        try:
+            if error is not None and _first_of(error, lambda one: type(one) is KeyboardInterrupt) is not None:
+                # No key was pressed.
+                raise RuntimeError("the handler raised KeyboardInterrupt") from error
+            if error is not None:
+                raise error
+        finally:
+            # Its traceback leads here: only the garbage collector would find it.
+            del error
         return result
 
     def _ended(self, thread: "_Thread") -> None:

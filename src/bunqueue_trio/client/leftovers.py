@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import trio
 
-LEFT_OPEN = (
+_LEFT_OPEN = (
     "the handler has left a cancel scope or a task group open, whose tasks are cancelled: as an async generator does that has"
     " one around its yield, and is not closed"
 )
@@ -56,6 +56,16 @@ def close_all_in_asyncio(scope: Any) -> bool:
         inner.cancel(_WHY)
         inner.__exit__(None, None, None)
     return True
+
+
+def check_closed(was_open: bool) -> None:  # noqa: FBT001 - its only one
+    """Fail for what was open, since its tasks did not come to their end.
+
+    Raises:
+        RuntimeError: something was.
+    """
+    if was_open:
+        raise RuntimeError(_LEFT_OPEN)
 
 
 def end_forked(process: int, raised: BaseException | None = None) -> None:

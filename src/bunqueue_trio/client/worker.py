@@ -32,7 +32,7 @@ from bunqueue_trio.client.handlers import Handler as Handler
 from bunqueue_trio.client.handlers import Outcome, Threads, check_handler, heard, parted, payload_decoder
 from bunqueue_trio.client.held import Held
 from bunqueue_trio.client.info import encoded
-from bunqueue_trio.client.leftovers import LEFT_OPEN, end_forked
+from bunqueue_trio.client.leftovers import check_closed, end_forked
 from bunqueue_trio.client.log import log
 from bunqueue_trio.client.pushable import Home, Pushable, at_work, pushable
 from bunqueue_trio.client.reports import Reporter, facts
@@ -334,22 +334,22 @@ class Worker(Home):
 
     async def _work(self, run: _Run, job: Job[Any], reporter: Reporter) -> None:
         held, result, error, trace, ending = run.held, None, None, None, None
-        started = self._on.current_time()
-        run.scope.deadline = started + self.timeout
         foreign: BaseException | None = None
+        run.scope.deadline = (started := self._on.current_time()) + self.timeout
         try:
             with run.scope:
                 try:
                     result = encoded(await self._handle(job))
                     end_forked(self._process)
-                    if self._on.close_all_in(run.scope):
-                        raise RuntimeError(LEFT_OPEN)
+                    check_closed(self._on.close_all_in(run.scope))
                 except BaseException as raised:  # noqa: ASYNC103 - what is not the handler's is raised below
                     end_forked(self._process, raised)
                     self._on.close_all_in(run.scope)
                     foreign, own = parted(raised)
                     if own is not None:
                         error, trace, ending = heard(own, self._traces)
+                    # Its traceback leads here: only the garbage collector would find it.
+                    del own
                 # Out here, so that a scope sees nothing of the handler's: its classes may be anything.
                 if foreign is not None:
                     raise foreign

@@ -54,10 +54,10 @@ from bunqueue_trio.doors.frames import (
     Unpacker,
     parts_of,
 )
-from bunqueue_trio.doors.known import RequestsByNumber, ShapesByNumber, body_of, note_answered
+from bunqueue_trio.doors.known import RequestsByNumber, ShapesByNumber, body_of
 from bunqueue_trio.doors.outgoing import Outgoing
 from bunqueue_trio.protocol.replies import Reply
-from bunqueue_trio.runtime.begun import Begun
+from bunqueue_trio.runtime.begun import Begun, note_answered
 from bunqueue_trio.runtime.bell import Bell
 from bunqueue_trio.runtime.budget import Hold
 from bunqueue_trio.runtime.server import Server

@@ -1,6 +1,6 @@
-"""What requests and answers of a frame have in common, at the leader's end: heads that have numbers there, as the door says those of requests, and what is noted of all."""
+"""What requests and answers of a frame have in common, at the leader's end: heads that have numbers there, as the door says those of requests, and a body alone."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from typing import NoReturn
 
 from bunqueue_trio.api.call import Response
@@ -8,10 +8,8 @@ from bunqueue_trio.config import HEADS_KEPT, RECEIVE_BYTES
 from bunqueue_trio.doors.frames import BrokenFrames
 from bunqueue_trio.protocol.catalog import TAKES
 from bunqueue_trio.protocol.codec import encode
-from bunqueue_trio.protocol.commands import Command
 from bunqueue_trio.protocol.replies import payload_size
 from bunqueue_trio.runtime.begun import Begun
-from bunqueue_trio.runtime.meters import Histogram
 from bunqueue_trio.transports.express import ExpressShared
 from bunqueue_trio.transports.heads import Handover, Plain
 from bunqueue_trio.transports.response_heads import Headers
@@ -24,14 +22,6 @@ def body_of(begun: Begun) -> bytes | None:
         return None
     body = encode(reply)
     return body if len(body) <= RECEIVE_BYTES else None
-
-
-def note_answered(some: Iterable[Begun], by_command: Mapping[type[Command], Histogram], now: float) -> None:
-    """Note for many at once what :meth:`Core.note_answered` notes for one."""
-    for begun in some:
-        histogram = by_command.get(type(begun.command))
-        if histogram is not None:
-            histogram.observe((now - begun.at) * 1000)
 
 
 class RequestsByNumber(dict[int, Plain | None]):

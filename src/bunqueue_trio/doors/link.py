@@ -15,7 +15,7 @@ import structlog
 import trio
 
 from bunqueue_trio.config import CLIENT_KEY_MAX, MAINTENANCE_TOLD_MS
-from bunqueue_trio.doors.start import UP
+from bunqueue_trio.doors.up import UP
 
 _log = structlog.get_logger()
 

@@ -2,7 +2,7 @@
 
 It ends with its leader, which may be killed at any moment, from before it reads what takes a second. Only when that is sure it says so, and gets the
 leader's sockets: until then it may be stopped, and outlive its leader, and a server that is started anew needs their addresses.
-Owns that, and refuses to import anything. (A leader of an older version names the sockets that it hands down instead of how many there will be.)
+Owns that, and refuses to import anything but that word. (A leader of an older version names the sockets that it hands down instead of how many there will be.)
 """
 
 import ctypes
@@ -10,8 +10,8 @@ import os
 import signal
 import sys
 
-UP = b"up"
-"""What a door says that ends with its leader, and wants its sockets."""
+from bunqueue_trio.doors.up import UP
+
 # <linux/prctl.h>
 _PR_SET_PDEATHSIG = 1
 
