@@ -252,13 +252,14 @@ class Session:
         size = 0
         if self._leaving or self._delivering:
             self._note_left()
-        while self._replies and size < SESSION_SEND_BYTES:
-            if self._replies[0].epoch > self._journal.committed and self._must_wait():
+        replies, committed, now = self._replies, self._journal.committed, self._core.clock.time()
+        while replies and size < SESSION_SEND_BYTES:
+            if replies[0].epoch > committed and self._must_wait():
                 break
-            left = self._replies.popleft()
+            left = replies.popleft()
             message = left.message
             if left.begun is not None:
-                self._note_leaving(left.begun, left.epoch)
+                self._note_leaving(left.begun, left.epoch, now)
             self._replies_bytes -= len(message)
             messages.append(message)
             size += len(message)
@@ -297,9 +298,9 @@ class Session:
 
     # --- inside ---------------------------------------------------------------------------------
 
-    def _note_leaving(self, begun: Begun, epoch: int) -> None:
+    def _note_leaving(self, begun: Begun, epoch: int, now: float) -> None:
         if epoch:
-            self._core.note_answered(begun)
+            self._core.note_answered(begun, now)
         if begun.report is not None:
             self._subscription.reports.pop(begun.report, None)
         if type(begun.command) in TAKES:

@@ -201,11 +201,11 @@ class Core:
             raise begun.refused
         return begun.reply
 
-    def note_answered(self, begun: "Begun") -> None:
-        """Note how long an answer took that may be sent now; :meth:`finish` does so for those that wait there."""
+    def note_answered(self, begun: "Begun", at: float | None = None) -> None:
+        """Note how long an answer took that may be sent now, or was sent ``at``; :meth:`finish` does so for those that wait there."""
         histogram = self.meters.by_command.get(type(begun.command))
         if histogram is not None:
-            histogram.observe((self.clock.time() - begun.at) * 1000)
+            histogram.observe(((self.clock.time() if at is None else at) - begun.at) * 1000)
 
     def check_room(self, kind: type[c.Command]) -> None:
         """Raise ``Refused`` (503) when a command of this kind would be refused for overload: its body need not be read then."""

@@ -48,13 +48,13 @@ class Pressure:
         self._bytes_max = bytes_max
         self._speeds: deque[float] = deque(maxlen=COMMITS_JUDGED)
         """Of the last large commits: what part of the settings' limits they would commit in a second."""
-        self._gather = self._jobs(GATHER_UNKNOWN, GATHER_JOBS_MIN)
+        self._gather = min(GATHER_JOBS_MAX, self._jobs(GATHER_UNKNOWN, GATHER_JOBS_MIN))
         self._gather_bytes = self._bytes(GATHER_UNKNOWN)
         self._pending = self._jobs(PENDING_UNKNOWN, PENDING_JOBS_MIN)
 
     def fills(self, jobs: int, size: int) -> bool:
         """Return whether ``jobs`` of ``size`` bytes are a batch: large requests are to wait for the next."""
-        return jobs >= min(self._gather, GATHER_JOBS_MAX) or size >= self._gather_bytes
+        return jobs >= self._gather or size >= self._gather_bytes
 
     def refuses(self, jobs: int, size: int) -> bool:
         """Return whether an answer would have to wait too long with so much before it.
@@ -75,7 +75,7 @@ class Pressure:
         # By the best of them: any disk is slow once, only a slow one every time.
         self._speeds.append(max(jobs / self._jobs_max, size / self._bytes_max) / max(seconds, 0.001))
         speed = max(self._speeds)
-        self._gather = self._jobs(speed * GATHER_S, GATHER_JOBS_MIN)
+        self._gather = min(GATHER_JOBS_MAX, self._jobs(speed * GATHER_S, GATHER_JOBS_MIN))
         self._gather_bytes = self._bytes(speed * GATHER_S)
         self._pending = self._jobs(speed * PENDING_S, PENDING_JOBS_MIN)
 
