@@ -84,14 +84,32 @@ LINGERING = [
     ),
     Mutant(
         "transports/poller.py",
+        "            found = self._epoll.poll(0, _LOOKED)\n",
+        "",
+        "a request stands behind all who were idle and hang up at once",
+    ),
+    Mutant(
+        "transports/listener.py",
+        "                await self.shared.ends.begin()\n",
+        "",
+        "all connections that end at once end in one round of all tasks",
+    ),
+    Mutant(
+        "transports/websocket.py",
+        "                await self._shared.ends.begin()\n",
+        "",
+        "all WebSockets that end at once end in one round of all tasks",
+    ),
+    Mutant(
+        "transports/poller.py",
         "self._ends.poll(0, ENDS_A_TURN)",
         "self._ends.poll(0, most)",
         "a round of all tasks lets go of all who hang up at once",
     ),
     Mutant(
         "transports/poller.py",
-        "select.EPOLLRDHUP)",
-        "select.EPOLLIN)",
+        "self._register(self._ends, descriptor, select.EPOLLRDHUP)",
+        "self._register(self._ends, descriptor, select.EPOLLIN)",
         "what a client sends while it waits ends its pull",
     ),
     Mutant(

@@ -100,17 +100,17 @@ async def test_a_poller_tells_of_an_end_alone_where_it_is_asked_for_that(kind: t
     poller.close()
 
 
-async def test_a_request_does_not_stand_behind_all_who_hang_up_at_once() -> None:
+@pytest.mark.parametrize("waits", [True, False], ids=["waiting", "idle"])
+async def test_a_request_does_not_stand_behind_all_who_hang_up_at_once(waits: bool) -> None:
     sides = [Real() for _ in range(10 * ENDS_A_TURN + 1)]
     poller, (*waiting, asks) = sides[0].poller, sides
     for side in waiting:
-        poller.watch_end(poller.descriptor_of(side.stream))
+        (poller.watch_end if waits else poller.watch)(poller.descriptor_of(side.stream))
     number = poller.descriptor_of(asks.stream)
     poller.watch(number)
     for side in waiting:
         side.end()
     asks.put(b"ab")
-    asks.end()
     ready = poller.ready(TURN_REQUESTS)
     assert ready[0] == number
     assert len(ready) == 1 + ENDS_A_TURN
@@ -122,6 +122,7 @@ async def test_a_request_does_not_stand_behind_all_who_hang_up_at_once() -> None
         ready = poller.ready(TURN_REQUESTS)
         ended.update(ready)
     assert ended == {poller.descriptor_of(side.stream) for side in waiting}
+    asks.end()
     for side in sides:
         side.close()
         side.poller.close()

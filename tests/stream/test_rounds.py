@@ -14,7 +14,7 @@ import trio.testing
 
 from bunqueue_trio.api.gateway import Gateway
 from bunqueue_trio.api.session import Session
-from bunqueue_trio.config import ACCEPTS_MAX, COMMANDS_A_ROUND, DESCRIPTORS_KEPT, PAGES_A_ROUND
+from bunqueue_trio.config import ACCEPTS_MAX, COMMANDS_A_ROUND, DESCRIPTORS_KEPT, ENDS_A_TURN, PAGES_A_ROUND
 from bunqueue_trio.transports.newcomers import Eager
 from bunqueue_trio.transports.rounds import Rounds
 from tests.sim.wire import Connection, Pace
@@ -28,6 +28,7 @@ ROUNDS = 8
 OTHERS = 130
 
 CHUNKED = b'POST /queues/q/jobs HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\na\r\n{"data":1}\r\n0\r\n\r\n'
+HALF = b"POST /queues/q/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{"
 UPGRADE = HANDSHAKE.format(path="/ws").encode()
 SENT: dict[str, tuple[bytes, bytes, int, int]] = {
     "pages": (b"", request_bytes("GET", "/health"), 6, PAGES_A_ROUND),
@@ -78,6 +79,29 @@ async def test_a_newcomer_waits_for_a_few_rounds_of_what_others_have_sent(
     assert len(done) == 1
     assert before_it <= (before_rounds - 1) * each
     assert done[0] <= ROUNDS * each
+
+
+@pytest.mark.parametrize("before", ["idle", "half a body", "WebSocket"])
+async def test_a_request_waits_for_the_end_of_few_who_hang_up_at_once(start: Start, before: str) -> None:
+    world, many = await start(), 3 * OTHERS
+    others = await world.connect_many(many)
+    for other in others:
+        # Behind a request that the hot loop has left to it, a task reads the next one by itself.
+        put(other, {"idle": request_bytes("GET", "/nowhere"), "half a body": HALF, "WebSocket": UPGRADE}[before])
+    await trio.testing.wait_all_tasks_blocked()
+    left: list[int] = []
+    connection = Connection(random.Random(1), Pace(0, 0, 0))
+    connection.server.on_send = lambda _: left.append(len(world.http._connections))
+    world.nursery.start_soon(world.http.serve, connection.server)
+    await trio.testing.wait_all_tasks_blocked()
+    for other in others:
+        other.close()
+    for _ in range(ROUNDS):
+        await trio.lowlevel.checkpoint()
+    put(connection.client, PUSH)
+    await trio.testing.wait_all_tasks_blocked()
+    assert many + 1 - left[0] <= 2 * ROUNDS * ENDS_A_TURN
+    assert len(world.http._connections) == 1
 
 
 async def test_work_begins_first_come_first_served_so_much_in_a_round(nursery: trio.Nursery) -> None:

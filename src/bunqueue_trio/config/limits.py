@@ -410,7 +410,7 @@ WHOLE_HEADS_MISSED = 20_000
 KEPT_HEAD_BYTES = 1024
 # Requests served in one step of the hot loop, with one commit: 2 ms.
 TURN_REQUESTS = 64
-# Clients that wait and hang up, in such a step: the end of each wait and connection takes some tenths of a ms.
+# Clients that hang up, in such a step, and as many of those that wait: the end of each wait and connection takes some tenths of a ms.
 ENDS_A_TURN = 16
 # A step of requests, or of messages of a WebSocket, ends after this time, and so does what connections begin in one round of all tasks; what is begun takes what it takes.
 TURN_LONG_S = 0.002

@@ -20,6 +20,7 @@ from bunqueue_trio.api.session import Session
 from bunqueue_trio.config import (
     BODY_TIMEOUT_S,
     COMMANDS_A_ROUND,
+    ENDS_A_TURN,
     HEADER_BYTES_MAX,
     HEADER_TIMEOUT_S,
     OWN_REQUESTS,
@@ -86,6 +87,8 @@ class ExpressShared:
         self.commands: Rounds = Rounds(watchers, COMMANDS_A_ROUND)
         """What the tasks of connections begin in a round of all tasks; the hot loop's turn is beside it."""
         self.pages: Rounds = Rounds(watchers, PAGES_A_ROUND)
+        self.ends: Rounds = Rounds(watchers, ENDS_A_TURN)
+        """The ends of connections: thousands of clients may go at once."""
         self.poller: Poller = make_poller()
         self.hot: HotLoop = HotLoop(self, self.poller)
 

@@ -35,6 +35,7 @@ from bunqueue_trio.runtime.budget import Hold
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.transports.http1 import Http1Connection
 from bunqueue_trio.transports.quart_app import IS_BROKEN, LASTS, SPARES, make_app
+from bunqueue_trio.transports.rounds import Rounds
 from bunqueue_trio.transports.wire import Wire, make_buffer
 
 _REFUSAL = re.compile(
@@ -56,12 +57,13 @@ class PassedStream(trio.abc.Stream):
     """A connection's stream as Hypercorn sees it: with bytes to read again, and late writes noticed."""
 
     def __init__(
-        self, stream: Any, wire: Wire, unread: bytes, scope: trio.CancelScope, hold: Hold, refuse: Refuse, address: str
-    ) -> None:
+        self, stream: Any, wire: Wire, unread: bytes, scope: trio.CancelScope, hold: Hold, refuse: Refuse, address: str, ends: Rounds,
+    ) -> None:  # fmt: skip
         self.address = address
         """From where its client is, which Hypercorn would ask the socket, and that may be one to a door."""
         self._stream = stream
         self._wire = wire
+        self._ends = ends
         self._refused = False
         self.hold: Hold = hold
         """Of a WebSocket's message that has not come to its end."""
@@ -110,6 +112,8 @@ class PassedStream(trio.abc.Stream):
                 # No room for a message without an end: it ends here.
                 return data
             data = await self._wire.receive(SIP_BYTES if self.sips else RECEIVE_BYTES)
+            if not data:
+                await self._ends.begin()
             if not data and self.is_whole():
                 # Half a close: it may still read. Hypercorn would drop the answer at the end of what comes.
                 self._half_closed = True
@@ -168,8 +172,9 @@ class PassedStream(trio.abc.Stream):
 class SlowLane:
     """Serves connections that were handed over."""
 
-    def __init__(self, server: Server, gateway: Gateway, refuse: Refuse) -> None:
+    def __init__(self, server: Server, gateway: Gateway, refuse: Refuse, ends: Rounds) -> None:
         self._refuse = refuse
+        self._ends = ends
         self._gateway = gateway
         self._body_max = server.settings.body_max_bytes
         self._buffer = make_buffer()
@@ -181,7 +186,7 @@ class SlowLane:
     def stream(self, stream: trio.abc.Stream, unread: bytes, scope: trio.CancelScope, address: str) -> PassedStream:
         """Return ``stream``, from ``address``, as Hypercorn is to see it, with ``unread`` to be read first; ``scope`` ends it."""
         wire = Wire(stream, self._buffer)
-        return PassedStream(stream, wire, unread, scope, self._buffers.hold(), self._refuse, address)
+        return PassedStream(stream, wire, unread, scope, self._buffers.hold(), self._refuse, address, self._ends)
 
     def find_fault(self, unread: bytes) -> errors.Fault | None:
         """Return why Hypercorn would refuse what begins with ``unread``, None if it would not: it has the same parser.

@@ -68,6 +68,7 @@ class Shared(Protocol):
     server: Server
     commands: Rounds
     pages: Rounds
+    ends: Rounds
 
 
 class WebSocket:
@@ -187,6 +188,7 @@ class WebSocket:
             data = await self._receive()
             self._listens = False
             if not data:
+                await self._shared.ends.begin()
                 self._hear_end(session, nursery.cancel_scope)
                 return
             self._heard_at = trio.current_time()
