@@ -15,7 +15,7 @@ from bunqueue_trio.config import ENDS_A_TURN
 
 # Whose client has hung up: it may have said something before.
 _GONE = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
-# Among so many of them requests are looked for at once: 0.2 ms.
+# That many of them are looked through for requests at once: 0.2 ms.
 _LOOKED = 1024
 
 
