@@ -76,7 +76,7 @@ class Configs:
         self.defaults: dict[str, Defaults] = {}
         self.stalls: dict[str, StallRule] = {}
         self.dead: dict[str, DeadRule] = {}
-        self.names = Shelf()
+        self.names: Shelf = Shelf()
         """Of the queues of which anything was said, in order."""
         self.idle: dict[str, int] = {}
         """Since when those have had nothing else that have not; see ``idle.py``."""

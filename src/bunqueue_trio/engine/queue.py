@@ -133,7 +133,7 @@ class Queues(dict[str, Queue]):
     def __init__(self, configs: Configs) -> None:
         super().__init__()
         self._configs = configs
-        self.names = Shelf()
+        self.names: Shelf = Shelf()
         """All of them, in order."""
 
     def check(self, name: str) -> None:
