@@ -239,7 +239,7 @@ def is_listening(server: Running) -> bool:
 @pytest.mark.parametrize("what", ["certificate", "descriptors"])
 def test_a_door_that_cannot_be_started_is_tried_again_and_the_others_go_on(tmp_path: Path, what: str):
     tls = Tls(tmp_path)
-    with serving(tmp_path, "--doors", "2", env=tls.env, ready=is_listening) as server:
+    with serving(tmp_path, "--doors", "2", env=tls.env | {"LOG_LEVEL": "debug"}, ready=is_listening) as server:
         until(lambda: len(doors(server)) == 2, 60, lambda: server.log)
 
         def told() -> Any:
@@ -252,6 +252,8 @@ def test_a_door_that_cannot_be_started_is_tried_again_and_the_others_go_on(tmp_p
                 return sorted(task[what] for task in told()["tasks"] if task["name"].startswith("door"))
             return [0]
 
+        # Who is connected may still have to read its certificate.
+        until(lambda: server.log.count("door is open") == 2, 60, lambda: server.log)
         until(lambda: told()["doors"]["connected"] == 2, 60, lambda: server.log)
         limits = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
         whole = tls.cert.read_bytes()
