@@ -84,9 +84,15 @@ LINGERING = [
     ),
     Mutant(
         "transports/poller.py",
-        "            found = self._epoll.poll(0, _LOOKED)\n",
-        "",
+        "            found.update(self._epoll.poll(0, _LOOKED))\n",
+        "            pass\n",
         "a request stands behind all who were idle and hang up at once",
+    ),
+    Mutant(
+        "transports/poller.py",
+        "found.update(self._epoll.poll(0, _LOOKED))",
+        "found = dict(self._epoll.poll(0, _LOOKED))",
+        "a request that came before all who hang up at once waits for a round of these",
     ),
     Mutant(
         "transports/listener.py",

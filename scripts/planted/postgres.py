@@ -58,7 +58,7 @@ POSTGRES = [
     Mutant("runtime/hub.py", "return place - self._skipped if", "return place if", "a page of events is empty after a takeover"),
     Mutant("runtime/tree.py", 'is damaged: {error}") if at_once else', 'is damaged: {error}") if True else', "a connection that breaks is called damage"),
     Mutant("runtime/server.py", "    return Clock() if store.at_once else Clock(", "    return Clock() if True else Clock(", "delays are by the clock of whoever leads"),
-    Mutant("doors/remote.py", "if leader is not None and leader == self._leader and not self.is_up:", "if leader is not None and not self.is_up:", "a leader that is none any more is served through"),
+    Mutant("doors/remote.py", "if leader is not None and leader == self._leader:", "if leader is not None:", "a leader that is none any more is served through"),
     Mutant("storage/postgres/standby.py", "isinstance(error, Incomplete) or trio.current_time() >= give_up_at):", "True):", "a start does not wait for its database"),
     Mutant("storage/postgres/standby.py", "    if silence.may_follow(store.lease_s, is_gone=is_gone):", "    if True:", "a standby is quicker than the leader that has what the database lost"),
     Mutant("storage/postgres/standby.py", "if is_newest and (seen.is_free", "if True and (seen.is_free", "who saw the old leader die takes over from the one whose words the database has lost"),

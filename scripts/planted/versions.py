@@ -130,7 +130,7 @@ VERSIONS = [
     ),
     Mutant(
         "storage/postgres/standby.py",
-        "starts = is_known and self.leader is not None and self.leader[0] is None",
+        "starts = holder is not None and self.leader is not None and self.leader[0] is None",
         "starts = False",
         "the next leader is found late by those that wait",
     ),
@@ -142,9 +142,15 @@ VERSIONS = [
     ),
     Mutant(
         "doors/remote.py",
-        "            self.is_gone = False\n        if self._leader",
-        "            pass\n        if self._leader",
+        "self.is_gone, self._reached = False, None",
+        "self._reached = None",
         "a leader that has just begun is taken for the one that has ended",
+    ),
+    Mutant(
+        "doors/remote.py",
+        "self.is_gone, self._reached = False, None",
+        "self.is_gone = False",
+        "who has not reached a leader that was started anew takes it for dead",
     ),
     Mutant(
         "storage/postgres/standby.py",

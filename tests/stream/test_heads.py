@@ -8,7 +8,7 @@ import trio
 
 from bunqueue_trio.api.call import Response
 from bunqueue_trio.api.gateway import Gateway
-from bunqueue_trio.config import Settings
+from bunqueue_trio.config import KEPT_HEAD_BYTES, Settings
 from bunqueue_trio.runtime.clock import Clock
 from bunqueue_trio.runtime.server import Server
 from bunqueue_trio.storage.memory import MemoryStore
@@ -150,6 +150,16 @@ async def test_whole_heads_are_kept_until_others_have_come_for_long(monkeypatch:
             kept.append(n)
         numbers = [int(head.split(b"/")[2]) for head in requests._known]
         assert numbers == [each for each in kept if each <= n]
+
+
+async def test_a_long_name_of_a_queue_is_not_kept() -> None:
+    """Whoever asks, a token or not: thousands of them would be a hundred MiB."""
+    requests = reader(guarded=True)
+    for n in range(20):
+        line = b"GET /queues/%d%b/count HTTP/1.1" % (n, b"n" * (n * KEPT_HEAD_BYTES // 10))
+        assert isinstance(read(requests, line, b"Host: x"), Plain)
+    assert 5 < len(requests._known) < 15
+    assert max(map(len, [*requests._known, *requests._known_but_for_one])) <= KEPT_HEAD_BYTES
 
 
 async def test_what_is_known_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -128,6 +128,26 @@ async def test_a_request_does_not_stand_behind_all_who_hang_up_at_once(waits: bo
         side.poller.close()
 
 
+async def test_a_request_that_came_first_is_named_at_once_however_many_hang_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel goes on behind those that it has named."""
+    most = 4
+    monkeypatch.setattr("bunqueue_trio.transports.poller._LOOKED", most)
+    sides = [Real() for _ in range(6 * most)]
+    poller, (asks, *others) = sides[0].poller, sides
+    numbers = [poller.descriptor_of(side.stream) for side in sides]
+    for number in numbers:
+        poller.watch(number)
+    asks.put(b"ab")
+    for side in others:
+        side.end()
+    # Of those who hang up the first ones, and nobody twice.
+    assert poller.ready(most) == numbers[: 2 * most]
+    asks.end()
+    for side in sides:
+        side.close()
+        side.poller.close()
+
+
 async def test_only_a_bare_socket_has_a_descriptor() -> None:
     one, _ = trio.testing.memory_stream_pair()
     for poller in (Epoll(), wire.Poller()):

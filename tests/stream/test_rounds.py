@@ -5,6 +5,7 @@ import socket
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from itertools import count
 from resource import RLIMIT_NOFILE, getrlimit, setrlimit
 from typing import Any
 
@@ -191,6 +192,49 @@ async def test_who_waits_no_more_leaves_its_place_to_the_next_one(nursery: trio.
     with trio.fail_after(1):
         for _ in range(3):
             await rounds.begin()
+
+
+class Place(int):
+    """A place in the line, which counts how often one is looked at."""
+
+    looks = 0
+
+    def __lt__(self, other: int) -> bool:
+        Place.looks += 1
+        return int(self) < int(other)
+
+    def __eq__(self, other: object) -> bool:
+        Place.looks += 1
+        return int(self) == other
+
+    __hash__ = int.__hash__
+
+
+async def test_thousands_may_be_cancelled_at_once_while_they_wait(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stop has one step for all that."""
+    rounds, many, begun = Rounds(nursery, 1), 3000, list[str]()
+    monkeypatch.setattr(rounds, "_places", map(Place, count()))
+
+    async def work(name: str) -> None:
+        await rounds.begin()
+        begun.append(name)
+
+    async with trio.open_nursery() as waiting:
+        for _ in range(many):
+            waiting.start_soon(work, "cancelled")
+        await trio.lowlevel.checkpoint()
+        nursery.start_soon(work, "stays")
+        await trio.lowlevel.checkpoint()
+        Place.looks = 0
+        waiting.cancel_scope.cancel()
+        assert Place.looks <= many
+    await trio.testing.wait_all_tasks_blocked()
+    assert begun[-1] == "stays"
+    assert len(begun) < 20
+    for _ in range(2):
+        await rounds.begin()
 
 
 @contextmanager

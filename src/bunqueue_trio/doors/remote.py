@@ -98,8 +98,8 @@ class RemoteLink:
         is_tls = where is not None and where.startswith(_TLS)
         self._leader = None if where is None else Where(parse_bind(where.removeprefix(_TLS)), is_tls, key)
         if where is None:
-            # Another one leads by now, and has not said where: nobody knows that it has ended.
-            self.is_gone = False
+            # Another one leads by now, maybe at the same address, and nobody knows that it has ended.
+            self.is_gone, self._reached = False, None
         if self._leader is not None and self._leader != self._last:
             # The one before may only hang, and answer when nobody may believe it.
             self._let_go()
@@ -163,8 +163,8 @@ class RemoteLink:
                     _log.warning("the leader cannot be reached", leader=str(self._leader.bind), error=told)
             else:
                 # Else it was another one that has answered.
-                if leader is not None and leader == self._leader and not self.is_up:
-                    if not self._is_own:
+                if leader is not None and leader == self._leader:
+                    if not (self.is_up or self._is_own):
                         _log.info("serving through the leader", leader=str(leader.bind), tls=leader.is_tls)
                     self._up.set()
                     self._reached = leader

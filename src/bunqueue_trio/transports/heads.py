@@ -138,11 +138,13 @@ class RequestHeads:
             if rest and isinstance(match, Match) and len(head_bytes) <= KEPT_HEAD_BYTES:
                 _keep(self._known_but_for_one, rest, plain)
             # Ids make heads that do not come again; what leads nowhere may have been made up.
-            if len(head_bytes) <= KEPT_HEAD_BYTES and isinstance(match, Match) and "id" not in match.values:
+            if isinstance(match, Match) and "id" not in match.values:
                 self._keep_whole(head_bytes, plain)
         return plain
 
     def _keep_whole(self, head_bytes: bytes, plain: Plain) -> None:
+        if len(head_bytes) > KEPT_HEAD_BYTES:
+            return
         if len(self._known) >= WHOLE_HEADS_KEPT:
             self._missed += 1
             if self._missed < WHOLE_HEADS_MISSED:

@@ -133,18 +133,17 @@ class Epoll:
 
     def ready(self, most: int) -> list[int]:
         """Return those that have something to read; see :class:`Poller`."""
-        found = self._epoll.poll(0, most)
-        ready = [descriptor for descriptor, mask in found if not mask & _GONE]
-        gone = len(found) - len(ready)
+        found = dict(self._epoll.poll(0, most))
+        gone = any(mask & _GONE for mask in found.values())
         if gone and len(found) == most:
-            # Behind these may be requests.
-            found = self._epoll.poll(0, _LOOKED)
-            ready = [descriptor for descriptor, mask in found if not mask & _GONE]
+            # Behind these may be requests. The kernel names the first ones again when all others have been named.
+            found.update(self._epoll.poll(0, _LOOKED))
+        ready = [descriptor for descriptor, mask in found.items() if not mask & _GONE]
         if self._ending and (ends := self._ends.fileno()) in ready:
             ready.remove(ends)
             ready += [descriptor for descriptor, _ in self._ends.poll(0, ENDS_A_TURN)]
         if gone:
-            ready += islice((descriptor for descriptor, mask in found if mask & _GONE), ENDS_A_TURN)
+            ready += islice((descriptor for descriptor, mask in found.items() if mask & _GONE), ENDS_A_TURN)
         return ready
 
     async def wait(self) -> None:

@@ -1,6 +1,6 @@
 """How much the tasks of connections begin in one round of all tasks, first come, first served. It knows no requests."""
 
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 from itertools import count
 
 import trio
@@ -26,8 +26,10 @@ class Rounds:
         self._has_begun = False
         """Something has, of what waited: whatever else takes its time, the line moves."""
         self._places = count()
-        self._waiting: list[tuple[int, trio.lowlevel.Task]] = []
-        """A heap: who was let go on too late comes first again."""
+        self._waiting: dict[int, trio.lowlevel.Task] = {}
+        """By their places."""
+        self._line: list[int] = []
+        """A heap of the places: who was let go on too late comes first again. Thousands may be cancelled at once, so what they leave stays until its turn."""
         self._let_go = each
         """How many are let go on in a round: fewer while they have to go back."""
         self._went_back = False
@@ -52,22 +54,29 @@ class Rounds:
             return
         place = next(self._places)
         while True:
-            await self._wait((place, trio.lowlevel.current_task()))
+            await self._wait(place)
             if not self._has_begun or not self._runs or trio.current_time() <= self._ends:
                 self._has_begun = True
                 return
             self._went_back = True
 
-    async def _wait(self, waiter: tuple[int, trio.lowlevel.Task]) -> None:
-        heappush(self._waiting, waiter)
+    async def _wait(self, place: int) -> None:
+        self._waiting[place] = trio.lowlevel.current_task()
+        heappush(self._line, place)
         self._start()
 
         def abort(_: object) -> trio.lowlevel.Abort:
-            self._waiting.remove(waiter)
-            heapify(self._waiting)
+            del self._waiting[place]
             return trio.lowlevel.Abort.SUCCEEDED
 
         await trio.lowlevel.wait_task_rescheduled(abort)
+
+    def _let_first_go(self) -> None:
+        """Let the first of those go on who wait; there must be one."""
+        task = None
+        while task is None:
+            task = self._waiting.pop(heappop(self._line), None)
+        trio.lowlevel.reschedule(task)
 
     def _start(self) -> None:
         if not self._runs:
@@ -82,13 +91,14 @@ class Rounds:
                 self._left, self._ends = self._each, trio.current_time() + TURN_LONG_S
                 self._has_begun = self._went_back = False
                 if not self._waiting:
+                    self._line.clear()
                     return
                 for _ in range(min(self._let_go, len(self._waiting))):
                     self._left -= 1
-                    trio.lowlevel.reschedule(heappop(self._waiting)[1])
+                    self._let_first_go()
                 await trio.lowlevel.checkpoint()
         finally:
             self._runs = False
             # Where it was cancelled, all others of its nursery are: nobody is left to wait for a round.
             while self._waiting:
-                trio.lowlevel.reschedule(heappop(self._waiting)[1])
+                self._let_first_go()

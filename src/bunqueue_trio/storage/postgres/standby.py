@@ -75,18 +75,23 @@ class Hurry:
     def __init__(self) -> None:
         self.leader: tuple[str | None, bytes] | None = None
         """Where it is reached, and the key, when that was read."""
+        self._holder: str | None = None
         self._until: float | None = None
         """The end of the hurry, if there is one: an address may be wrong, or never be said."""
         self._why = (False, False)
         """The next one is about to serve; the leader has ended."""
 
-    async def rest(self, note_leader: NoteLeader, lease_s: float, *, is_known: bool) -> DoorFigures | None:
+    async def rest(self, note_leader: NoteLeader, lease_s: float, holder: str | None) -> DoorFigures | None:
         """Wait until it is time for the next look; return how the door is doing that this server is meanwhile.
 
-        ``is_known``: the last look has said who leads.
+        ``holder``: who leads, by the last look; None: it has not said.
         """
         doing: DoorFigures | None = None
-        starts = is_known and self.leader is not None and self.leader[0] is None
+        if holder is not None and holder != self._holder:
+            # One that was started anew is reached where it was before.
+            note_leader(None, b"" if self.leader is None else self.leader[1])
+            self._holder = holder
+        starts = holder is not None and self.leader is not None and self.leader[0] is None
         for _ in range(_SOON):
             if self.leader is not None:
                 doing = note_leader(*self.leader)
@@ -153,7 +158,7 @@ async def take_over(url: str, lease_s: float, on_wait: Callable[[], NoteLeader] 
                 level = logging.INFO if is_known else logging.WARNING
                 _log.log(level, what, store=str(place), **{"leader" if is_known else "error": holder})
                 told, told_at = holder, now
-            doing = await hurry.rest(note_leader, store.lease_s, is_known=is_known)
+            doing = await hurry.rest(note_leader, store.lease_s, holder if is_known else None)
     except BaseException:
         store.close()
         raise
